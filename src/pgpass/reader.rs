@@ -1,0 +1,401 @@
+//! What clients read today: libpq's `passwordFromFile()` (`fe-connect.c`, PostgreSQL 13 to 18) as a model.
+//!
+//! The model answers in memory what libpq would answer from a file, oddities included, because the promise is about
+//! what clients read and not about what a sane parser would. Three oddities matter:
+//!
+//! - a NUL hides the rest of its line *and the line end*, so the next line is glued on;
+//! - a last line without LF whose length fills the line buffer exactly (255, 511, 1023, ... bytes) is lost;
+//! - a field is compared along the wanted value, so an unescaped `::1` matches the host `::1`.
+//!
+//! `tests/pgpass_libpq.rs` holds the model against the real library.
+
+use std::fmt;
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::entry::Key;
+use super::line::{Fields, Print, Relation, Wanted, is_wild, strip_line_end};
+
+/// The socket directory that Debian, PGDG and the psycopg wheels build into libpq; upstream's is `/tmp`.
+pub const DEBIAN_SOCKET_DIRECTORY: &[u8] = b"/var/run/postgresql";
+
+/// libpq's port when a connection gives none.
+const DEFAULT_PORT: &[u8] = b"5432";
+
+/// One connection as a client describes it; `None` or empty is "not given", with libpq's defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Host name, address or socket directory; when not given `hostaddr` is looked up, else `localhost`.
+    pub host: Option<&'a [u8]>,
+    /// Numeric address: only matters without `host`.
+    pub hostaddr: Option<&'a [u8]>,
+    /// Port as text, compared as text; 5432 when not given.
+    pub port: Option<&'a [u8]>,
+    /// Database; the user's name when not given.
+    pub database: Option<&'a [u8]>,
+    /// User; libpq puts the operating system's name here before it looks anything up.
+    pub user: &'a [u8],
+    /// The directory that this libpq takes for `localhost`: [`DEBIAN_SOCKET_DIRECTORY`] or `/tmp`.
+    pub socket_directory: &'a [u8],
+}
+
+impl<'a> Target<'a> {
+    /// A TCP connection with all four fields given.
+    #[must_use]
+    pub fn new(host: &'a [u8], port: &'a [u8], database: &'a [u8], user: &'a [u8]) -> Self {
+        Self {
+            host: Some(host),
+            hostaddr: None,
+            port: Some(port),
+            database: Some(database),
+            user,
+            socket_directory: DEBIAN_SOCKET_DIRECTORY,
+        }
+    }
+
+    /// The four values that libpq looks for.
+    fn resolve(&self) -> Sought<'a> {
+        let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty());
+        let host = match given(self.host).or(given(self.hostaddr)) {
+            None => b"localhost",
+            Some(host) if host == self.socket_directory => b"localhost",
+            Some(host) => host,
+        };
+        Sought {
+            host,
+            port: given(self.port).unwrap_or(DEFAULT_PORT),
+            database: given(self.database).unwrap_or(self.user),
+            user: self.user,
+        }
+    }
+}
+
+/// The four values that lines are held against.
+#[derive(Clone, Copy)]
+struct Sought<'a> {
+    host: &'a [u8],
+    port: &'a [u8],
+    database: &'a [u8],
+    user: &'a [u8],
+}
+
+impl<'a> Sought<'a> {
+    fn of(wanted: &'a Wanted<'_>, database: &'a [u8]) -> Self {
+        let key = wanted.key;
+        Self { host: key.host().as_bytes(), port: wanted.port.as_bytes(), database, user: key.user().as_bytes() }
+    }
+
+    /// A colon in a wanted value can match an unescaped one, so fingerprints of split fields say nothing.
+    fn splits_cleanly(&self) -> bool {
+        let Self { host, port, database, user } = self;
+        ![host, port, database, user].iter().any(|value| value.contains(&b':'))
+    }
+
+    fn print(&self) -> Print {
+        Print::of(self.host, self.port, self.database, self.user)
+    }
+
+    /// The rest of the line after the four fields, if they match.
+    fn matches<'l>(&self, line: &'l [u8]) -> Option<&'l [u8]> {
+        let rest = match_field(line, self.host)?;
+        let rest = match_field(rest, self.port)?;
+        let rest = match_field(rest, self.database)?;
+        match_field(rest, self.user)
+    }
+}
+
+/// libpq's `pwdfMatchesString()`: the rest after the field's colon if the field matches the wanted value.
+fn match_field<'l>(field: &'l [u8], wanted: &[u8]) -> Option<&'l [u8]> {
+    if let [b'*', b':', rest @ ..] = field {
+        return Some(rest);
+    }
+    let mut at = 0;
+    for &byte in wanted {
+        if field.get(at) == Some(&b'\\') {
+            at += 1;
+        }
+        if field.get(at) != Some(&byte) {
+            return None;
+        }
+        at += 1;
+    }
+    match field.get(at..) {
+        Some([b':', rest @ ..]) => Some(rest),
+        _ => None,
+    }
+}
+
+/// Up to the first unescaped colon; a backslash goes, unless it is the last byte.
+fn unescape_password(rest: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut password = Zeroizing::new(Vec::with_capacity(rest.len()));
+    let mut bytes = rest.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b':' => break,
+            b'\\' => password.push(*bytes.next().unwrap_or(&b'\\')),
+            _ => password.push(byte),
+        }
+    }
+    password
+}
+
+/// The line that a client would take, and the password it would send (which `Debug` leaves out).
+#[derive(Clone)]
+pub struct Match {
+    /// The line's number in the file, from 1; where lines are glued together, the first of them.
+    pub line: usize,
+    /// The password, unescaped. Empty is a match too: it hides the lines below.
+    pub password: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Match").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+/// What clients read today for one key.
+#[derive(Clone, Debug)]
+pub enum Current {
+    /// No line serves the key.
+    Missing,
+    /// Another line wins for at least one connection of the key.
+    Shadowed {
+        /// Its number, from 1.
+        line: usize,
+        /// Its four key fields as they stand there; never a password.
+        fields: String,
+    },
+    /// The key's own line wins (but for narrower lines above it, which are the user's exceptions).
+    Ours {
+        /// Its number, from 1.
+        line: usize,
+        /// Its password; `None` when it is not UTF-8, so that it cannot be one of ours.
+        password: Option<SecretString>,
+    },
+}
+
+/// A line as libpq sees it. Borrowed, but for lines that a NUL glued together.
+enum Text<'a> {
+    Whole(&'a [u8]),
+    Glued(Zeroizing<Vec<u8>>),
+}
+
+impl Text<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Text::Whole(bytes) => bytes,
+            Text::Glued(bytes) => bytes,
+        }
+    }
+}
+
+struct Logical<'a> {
+    line: usize,
+    text: Text<'a>,
+    /// `None` when the line has too few fields to match anything.
+    print: Option<Print>,
+}
+
+impl Logical<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.text.bytes()
+    }
+
+    fn shadow(&self) -> Current {
+        let fields = Fields::split(self.bytes()).map(|fields| fields.display()).unwrap_or_default();
+        Current::Shadowed { line: self.line, fields }
+    }
+}
+
+/// A password file as libpq reads it. (`Debug` leaves the lines out.)
+pub struct Reading<'a> {
+    lines: Vec<Logical<'a>>,
+}
+
+impl fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("lines", &self.lines.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// Reads the bytes of a password file. Comments and empty lines are left out.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let lines = Fgets { bytes, position: 0, line: 1, capacity: 256 }
+            .filter(|(_, text)| !matches!(text.bytes().first(), None | Some(b'#')))
+            .map(|(line, text)| {
+                let text = match text {
+                    Text::Whole(bytes) => Text::Whole(strip_line_end(bytes)),
+                    Text::Glued(mut bytes) => {
+                        let length = strip_line_end(&bytes).len();
+                        bytes.truncate(length);
+                        Text::Glued(bytes)
+                    }
+                };
+                let print = Fields::split(text.bytes()).map(|fields| Print::from(&fields));
+                Logical { line, text, print }
+            })
+            .collect();
+        Self { lines }
+    }
+
+    /// What libpq would send for this connection; `None` when no line matches.
+    #[must_use]
+    pub fn lookup(&self, target: &Target<'_>) -> Option<Match> {
+        if target.user.is_empty() {
+            return None;
+        }
+        let sought = target.resolve();
+        let print = sought.splits_cleanly().then(|| sought.print());
+        self.candidates(print).find_map(|logical| {
+            let rest = sought.matches(logical.bytes())?;
+            Some(Match { line: logical.line, password: unescape_password(rest) })
+        })
+    }
+
+    /// What clients read today for this key.
+    ///
+    /// For a key that serves every database this asks for each database that the file names where it matters, and
+    /// for one that it does not name: libpq can tell no others apart.
+    #[must_use]
+    pub fn current(&self, key: &Key) -> Current {
+        let wanted = Wanted::new(key);
+        // No line can hold a NUL, so this database is one that no line names.
+        let anything: &[u8] = b"\0";
+        let database = if key.every_database() { anything } else { key.database().as_bytes() };
+        let sought = Sought::of(&wanted, database);
+        let print = sought.splits_cleanly().then_some(wanted.print);
+
+        let mut above = Vec::new();
+        for logical in self.candidates(print) {
+            let Some(rest) = sought.matches(logical.bytes()) else {
+                above.push(logical);
+                continue;
+            };
+            if !is_own(&wanted, logical) {
+                return logical.shadow();
+            }
+            if key.every_database()
+                && let Some(shadow) = exception_thief(&wanted, &above)
+            {
+                return shadow.shadow();
+            }
+            let password = str::from_utf8(&unescape_password(rest)).ok().map(SecretString::from);
+            return Current::Ours { line: logical.line, password };
+        }
+        Current::Missing
+    }
+
+    /// The lines that can match, in order; all of them where fingerprints say nothing.
+    fn candidates(&self, print: Option<Print>) -> impl Iterator<Item = &Logical<'a>> {
+        self.lines.iter().filter(move |line| match print {
+            None => true,
+            Some(sought) => line.print.is_some_and(|print| print.meets(sought)),
+        })
+    }
+}
+
+fn is_own(wanted: &Wanted<'_>, logical: &Logical<'_>) -> bool {
+    Fields::split(logical.bytes()).is_some_and(|fields| wanted.relation(&fields) == Relation::Own)
+}
+
+/// Among the lines above our own, one that takes a named database of ours without being narrower than ours.
+fn exception_thief<'r, 'a>(wanted: &Wanted<'_>, above: &[&'r Logical<'a>]) -> Option<&'r Logical<'a>> {
+    above.iter().copied().find(|logical| {
+        served_databases(wanted, logical.bytes()).any(|database| {
+            let sought = Sought::of(wanted, &database);
+            // Judged at the line that wins: an exception of the user may stand above it.
+            !is_exception(&sought, logical.bytes())
+                && above
+                    .iter()
+                    .find(|line| sought.matches(line.bytes()).is_some())
+                    .is_some_and(|winner| std::ptr::eq(*winner, *logical))
+        })
+    })
+}
+
+/// Does the line match with every field but the database spelled out?
+fn is_exception(sought: &Sought<'_>, line: &[u8]) -> bool {
+    fn literal<'l>(rest: &'l [u8], wanted: &[u8]) -> Option<&'l [u8]> {
+        if rest.starts_with(b"*:") { None } else { match_field(rest, wanted) }
+    }
+    literal(line, sought.host)
+        .and_then(|rest| literal(rest, sought.port))
+        .and_then(|rest| match_field(rest, sought.database))
+        .and_then(|rest| literal(rest, sought.user))
+        .is_some()
+}
+
+/// Every database for which this line can match the key: with unescaped colons about there may be several.
+fn served_databases(wanted: &Wanted<'_>, line: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let rest = match_field(line, wanted.key.host().as_bytes())
+        .and_then(|rest| match_field(rest, wanted.port.as_bytes()))
+        .unwrap_or_default();
+    let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    ends.filter_map(move |end| {
+        let (database, tail) = rest.split_at(end);
+        match_field(&tail[1..], wanted.key.user().as_bytes())?;
+        let mut bytes = database.iter();
+        let unescaped = std::iter::from_fn(|| match bytes.next() {
+            Some(b'\\') => bytes.next(),
+            byte => byte,
+        });
+        let unescaped: Vec<u8> = unescaped.copied().collect();
+        (!unescaped.is_empty() && !is_wild(database)).then_some(unescaped)
+    })
+}
+
+/// libpq's reading loop: `fgets()` into a buffer that starts at 256 bytes, doubles and keeps its size.
+struct Fgets<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    line: usize,
+    capacity: usize,
+}
+
+impl<'a> Iterator for Fgets<'a> {
+    /// The number of the first line that went into it, and the text with its line end.
+    type Item = (usize, Text<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (first_line, start) = (self.line, self.position);
+        let mut length = 0;
+        let mut glued: Option<Zeroizing<Vec<u8>>> = None;
+        loop {
+            // enlargePQExpBuffer(&buf, 128): room for 128 bytes and a NUL more than what is there.
+            while length + 128 + 1 > self.capacity {
+                self.capacity *= 2;
+            }
+            let room = self.capacity - length - 1;
+            let rest = self.bytes.get(self.position..).filter(|rest| !rest.is_empty())?;
+            let window = &rest[..rest.len().min(room)];
+            let line_feed = window.iter().position(|&byte| byte == b'\n');
+            let chunk = &window[..line_feed.map_or(window.len(), |at| at + 1)];
+            // The flag is only set by a read that wanted more than there was.
+            let end_of_file = line_feed.is_none() && window.len() < room;
+            // strlen(): what follows a NUL is lost, the line end with it.
+            let seen = chunk.iter().position(|&byte| byte == 0).map_or(chunk, |nul| &chunk[..nul]);
+
+            match &mut glued {
+                Some(text) => text.extend_from_slice(seen),
+                None if start + length == self.position => {}
+                None => {
+                    let mut text = Zeroizing::new(self.bytes[start..start + length].to_vec());
+                    text.extend_from_slice(seen);
+                    glued = Some(text);
+                }
+            }
+            length += seen.len();
+            self.position += chunk.len();
+            self.line += usize::from(line_feed.is_some());
+            let complete = line_feed.is_some() && seen.len() == chunk.len();
+            if complete || end_of_file {
+                let whole = Text::Whole(&self.bytes[start..start + length]);
+                return Some((first_line, glued.map_or(whole, Text::Glued)));
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! One attempt to put new content in the place of the old: beside it and renamed, or in place where that cannot be.
+//!
+//! Invariants: a reader finds the old content or the new, never less (but for the in-place way, which says so); the
+//! new file has the old one's owner and attributes before it has its name; whatever fails leaves nothing behind.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+
+use rustix::fs::{Gid, OFlags, Uid};
+use tempfile::NamedTempFile;
+use xattr::FileExt as _;
+
+use super::snapshot::{Opened, Snapshot};
+use super::store::{Seam, StoreError};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// The new content is in place.
+    Done,
+    /// Somebody else changed the file meanwhile: nothing was written, start over.
+    Overtaken,
+}
+
+/// Attributes that belong to the content or to the one file, not to the file's place.
+const OWN_ATTRIBUTES: [&str; 4] = ["security.ima", "security.evm", "security.capability", "com.apple.provenance"];
+
+/// One replacement of what `old` saw by `bytes`, with this mode; what is worth telling goes to `notes`.
+pub(crate) struct Replacement<'a> {
+    pub(crate) old: &'a Snapshot,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) mode: u32,
+    /// The path as the person gave it: links may have been followed since.
+    pub(crate) path: &'a std::path::Path,
+    pub(crate) seam: &'a dyn Seam,
+    pub(crate) notes: &'a mut Vec<String>,
+}
+
+/// What preparing the new file came to.
+enum Prepared {
+    Ready(NamedTempFile),
+    /// Renaming is not possible or would do harm; why, for the note.
+    InPlace(String),
+}
+
+impl Replacement<'_> {
+    /// Replaces the file, if it is still the one that was seen.
+    pub(crate) fn run(mut self) -> Result<Attempt, StoreError> {
+        match self.prepare()? {
+            Prepared::Ready(new) => self.swap(new),
+            Prepared::InPlace(reason) => self.overwrite(&reason),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, source: io::Error) -> StoreError {
+        StoreError::Write { path: self.path.to_owned(), doing, source }
+    }
+
+    /// Writes the new file beside the old one, complete and on disk, under a name of its own.
+    fn prepare(&mut self) -> Result<Prepared, StoreError> {
+        // O_CREAT | O_EXCL, a random name, and 0600 from the first moment.
+        let created = tempfile::Builder::new().prefix(".pgpass-new-").tempfile_in(self.old.directory());
+        let mut new = match created {
+            Ok(new) => new,
+            Err(error) if self.old.file.is_some() && is_refusal(&error) => {
+                return Ok(Prepared::InPlace(format!("no file can be created beside it ({})", reason(&error))));
+            }
+            Err(source) if source.kind() == ErrorKind::NotFound => {
+                let directory = self.old.directory().to_owned();
+                return Err(StoreError::NoDirectory { path: self.path.to_owned(), directory });
+            }
+            Err(source) => return Err(self.failed("create a file beside it", source.kind().into())),
+        };
+        match &self.old.file {
+            Some(old) => {
+                copy_attributes(&old.file, new.as_file(), self.notes);
+                if let Some(reason) = self.keep_owner(old, new.as_file())? {
+                    return Ok(Prepared::InPlace(reason));
+                }
+            }
+            None => self.adopt_directory_owner(new.as_file())?,
+        }
+        let permissions = std::fs::Permissions::from_mode(self.mode);
+        new.as_file()
+            .set_permissions(permissions)
+            .map_err(|error| self.failed("set the mode of the new file", error))?;
+        new.as_file_mut().write_all(self.bytes).map_err(|error| self.failed("write the new file", error))?;
+        sync(new.as_file()).map_err(|error| self.failed("bring the new file to the disk", error))?;
+        Ok(Prepared::Ready(new))
+    }
+
+    /// Gives the new file the old one's owner and group. A reason to write in place, where only that keeps the owner.
+    fn keep_owner(&mut self, old: &Opened, new: &File) -> Result<Option<String>, StoreError> {
+        let (uid, gid) = (old.metadata.uid(), old.metadata.gid());
+        let made = new.metadata().map_err(|error| self.failed("look at the new file", error))?;
+        if made.uid() != uid && rustix::fs::fchown(new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).is_err() {
+            if open_for_writing(self.old).is_ok() {
+                return Ok(Some(format!("its owner (uid {uid}) could not be kept otherwise")));
+            }
+            self.notes.push(format!("the owner changed from uid {uid} to uid {}", made.uid()));
+        }
+        let made = new.metadata().map_err(|error| self.failed("look at the new file", error))?;
+        if made.gid() != gid && rustix::fs::fchown(new, None, Some(Gid::from_raw(gid))).is_err() {
+            self.notes.push(format!("the group changed from gid {gid} to gid {}", made.gid()));
+        }
+        Ok(None)
+    }
+
+    /// A file that root makes in somebody's home must be theirs, or their clients silently cannot open it.
+    fn adopt_directory_owner(&mut self, new: &File) -> Result<(), StoreError> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let directory = self.old.directory().metadata().map_err(|error| self.failed("look at its directory", error))?;
+        let (uid, gid) = (directory.uid(), directory.gid());
+        if uid != 0 {
+            rustix::fs::fchown(new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|error| self.failed("give the new file to the owner of its directory", error.into()))?;
+            self.notes.push(format!("created by root for the owner of its directory (uid {uid})"));
+        }
+        Ok(())
+    }
+
+    /// Has nobody touched the file since it was read?
+    fn unchanged(&self) -> Result<bool, StoreError> {
+        self.seam.ready();
+        Ok(Snapshot::take(self.path)?.same_as(self.old))
+    }
+
+    /// Gives the new file its name. Between the last look and the rename there is no more than a system call.
+    fn swap(self, new: NamedTempFile) -> Result<Attempt, StoreError> {
+        if !self.unchanged()? {
+            return Ok(Attempt::Overtaken);
+        }
+        let new = new.into_temp_path();
+        let target = &self.old.target;
+        let Some(old) = &self.old.file else {
+            self.seam.naming();
+            return match new.persist_noclobber(target) {
+                Ok(()) => self.settle(),
+                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
+                Err(error) => Err(self.failed("give the new file its name", error.error)),
+            };
+        };
+        match self.seam.rename(&new, target) {
+            Ok(()) => {
+                // The name is gone, so there is nothing for the guard to remove.
+                new.keep().map_err(|error| self.failed("give the new file its name", error.error))?;
+                if old.metadata.nlink() > 1 {
+                    self.notes.push(format!(
+                        "it had {} names (hard links): this one is a new file now, the others keep the old content",
+                        old.metadata.nlink()
+                    ));
+                }
+                self.settle()
+            }
+            Err(error) if is_refusal(&error) || is_mount(&error) => {
+                drop(new);
+                self.overwrite(&format!("it cannot be replaced ({})", reason(&error)))
+            }
+            Err(error) => Err(self.failed("give the new file its name", error)),
+        }
+    }
+
+    /// The name is on disk when the directory is.
+    fn settle(self) -> Result<Attempt, StoreError> {
+        let synced = File::open(self.old.directory()).and_then(|directory| sync(&directory));
+        if let Err(error) = synced.as_ref()
+            && error.kind() != ErrorKind::PermissionDenied
+        {
+            self.notes.push(format!("its directory could not be brought to the disk ({})", reason(error)));
+        }
+        Ok(Attempt::Done)
+    }
+
+    /// The way for a bind-mounted file: over the old content, in one write, cut to length afterwards.
+    fn overwrite(self, why: &str) -> Result<Attempt, StoreError> {
+        let file = open_for_writing(self.old).map_err(|error| self.failed("write it in place", error))?;
+        let metadata = file.metadata().map_err(|error| self.failed("look at it", error))?;
+        let seen = self.old.file.as_ref().map(|old| (old.metadata.dev(), old.metadata.ino()));
+        if seen != Some((metadata.dev(), metadata.ino())) || !self.unchanged()? {
+            return Ok(Attempt::Overtaken);
+        }
+        // Tight before the new password is in it.
+        if metadata.mode() & 0o7777 != self.mode
+            && let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(self.mode))
+        {
+            self.notes.push(format!("its mode stays {:04o} ({})", metadata.mode() & 0o7777, reason(&error)));
+        }
+        reserve(&file, self.bytes.len()).map_err(|error| self.failed("reserve room for it", error))?;
+        if let Err(error) = write_over(&file, self.bytes) {
+            let doing = match write_over(&file, &self.old.bytes) {
+                Ok(()) => "write it in place (the old content was put back)",
+                Err(_) => "write it in place (and could not put the old content back: it may be damaged)",
+            };
+            return Err(self.failed(doing, error));
+        }
+        self.notes.push(format!(
+            "written in place, because {why}: a client that read it at that very moment may have found no password"
+        ));
+        Ok(Attempt::Done)
+    }
+}
+
+fn open_for_writing(old: &Snapshot) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(&old.target)
+}
+
+/// Writes first and cuts afterwards, so that at no moment the file is shorter than what it is to hold.
+fn write_over(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    sync(file)
+}
+
+/// Brings it to the disk, where the file system knows such a thing.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        other => other,
+    }
+}
+
+/// Finds out that the disk is full before anything is overwritten, where the file system can tell.
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, length: usize) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length as u64) {
+        Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_: &File, _: usize) -> io::Result<()> {
+    Ok(())
+}
+
+/// Extended attributes, and with them ACLs and the SELinux label. Not every file system has them, and not everybody
+/// may set them: a password that works matters more.
+fn copy_attributes(old: &File, new: &File, notes: &mut Vec<String>) {
+    let Ok(names) = old.list_xattr() else { return };
+    for name in names.filter(|name| !OWN_ATTRIBUTES.iter().any(|own| name == own)) {
+        let Ok(Some(value)) = old.get_xattr(&name) else { continue };
+        // The default label is often right already, and setting it again may be forbidden.
+        if new.get_xattr(&name).is_ok_and(|there| there.as_ref() == Some(&value)) {
+            continue;
+        }
+        if let Err(error) = new.set_xattr(&name, &value) {
+            let name = name.to_string_lossy();
+            notes.push(format!("its attribute {name} could not be kept ({})", reason(&error)));
+        }
+    }
+}
+
+/// The directory or its file system does not let us (EACCES, EPERM, EROFS).
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// The file is a mount point (EBUSY, EXDEV).
+fn is_mount(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::CrossesDevices)
+}
+
+/// The cause in words, without the names of files that nobody knows. By kind: tempfile's errors hide their number.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => error.to_string(),
+        None => error.kind().to_string(),
+    }
+}

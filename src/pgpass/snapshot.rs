@@ -1,0 +1,165 @@
+//! What is on disk at one moment: the file that the path leads to, its bytes, and what tells it from any other.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
+
+use super::store::StoreError;
+
+/// As many links as Linux follows in one path.
+const LINK_LIMIT: usize = 40;
+
+/// A password file of 100,000 entries has about 6 MiB. More than this is something else.
+const SIZE_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// The file at one moment.
+pub(crate) struct Snapshot {
+    /// Where the symbolic links end: what is read and replaced.
+    pub(crate) target: PathBuf,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    /// `None` when there is no file yet.
+    pub(crate) file: Option<Opened>,
+}
+
+/// A file that was there, still open for its attributes.
+pub(crate) struct Opened {
+    pub(crate) file: File,
+    pub(crate) metadata: Metadata,
+}
+
+impl Opened {
+    /// Permission bits, set-id and sticky bits included.
+    pub(crate) fn mode(&self) -> u32 {
+        self.metadata.mode() & 0o7777
+    }
+}
+
+impl Snapshot {
+    /// Follows the links and reads the file. A missing file is no error: it has no bytes.
+    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
+        let read = |source| StoreError::Read { path: path.to_owned(), source };
+        let target = resolve(path)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = match rustix::fs::open(&target, flags, Mode::empty()) {
+            Ok(descriptor) => File::from(descriptor),
+            Err(rustix::io::Errno::NOENT) => {
+                return Ok(Self { target, bytes: Zeroizing::default(), file: None });
+            }
+            Err(error) => return Err(read(error.into())),
+        };
+        let metadata = file.metadata().map_err(read)?;
+        check_kind(path, &metadata)?;
+        let bytes = read_all(&mut file, metadata.len()).map_err(read)?;
+        if bytes.len() as u64 > SIZE_LIMIT {
+            return Err(StoreError::TooLarge { path: path.to_owned() });
+        }
+        Ok(Self { target, bytes, file: Some(Opened { file, metadata }) })
+    }
+
+    /// Is this still the same file with the same content?
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        let identity = |snapshot: &Self| {
+            let metadata = &snapshot.file.as_ref()?.metadata;
+            let time = (metadata.mtime(), metadata.mtime_nsec());
+            Some((
+                metadata.dev(),
+                metadata.ino(),
+                metadata.len(),
+                time,
+                metadata.mode(),
+                metadata.uid(),
+                metadata.gid(),
+            ))
+        };
+        self.target == other.target && identity(self) == identity(other) && self.bytes == other.bytes
+    }
+
+    /// The directory that the file is in.
+    pub(crate) fn directory(&self) -> &Path {
+        directory_of(&self.target)
+    }
+}
+
+/// Reads to the end without leaving half a file behind in memory that was given back.
+fn read_all(file: &mut File, length: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let expected = usize::try_from(length.min(SIZE_LIMIT)).unwrap_or(0);
+    // One more byte, so that the end is found without growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A bare file name is in the current directory.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Follows the links at the end of a path, by hand: the last one may lead to a file that is not there yet.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let read = |source| StoreError::Read { path: path.to_owned(), source };
+    let mut current = path.to_owned();
+    let mut stranger = None;
+    for _ in 0..LINK_LIMIT {
+        let metadata = match current.symlink_metadata() {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(read(error)),
+        };
+        match metadata {
+            Some(link) if link.is_symlink() => {
+                if link.uid() != 0 {
+                    stranger = Some(link.uid());
+                }
+                let end = current.read_link().map_err(read)?;
+                current = directory_of(&current).join(end);
+            }
+            metadata => {
+                if let Some(metadata) = &metadata {
+                    check_kind(path, metadata)?;
+                }
+                check_trust(path, &current, stranger, metadata.as_ref())?;
+                return Ok(current);
+            }
+        }
+    }
+    Err(StoreError::LinkLoop { path: path.to_owned() })
+}
+
+/// Running as root, a user's link must not make us write where that user could not.
+fn check_trust(
+    path: &Path,
+    target: &Path,
+    link_owner: Option<u32>,
+    found: Option<&Metadata>,
+) -> Result<(), StoreError> {
+    let Some(link_owner) = link_owner.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
+    let owner = match found {
+        Some(metadata) => Some(metadata.uid()),
+        None => directory_of(target).metadata().ok().map(|metadata| metadata.uid()),
+    };
+    if owner.is_some_and(|owner| owner != link_owner) {
+        return Err(StoreError::ForeignLink { path: path.to_owned(), target: target.to_owned() });
+    }
+    Ok(())
+}
+
+/// Anything but a regular file is refused before it is opened: a FIFO would hang us, a device could do anything.
+fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
+    let kind = metadata.file_type();
+    let kind = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(StoreError::NotAFile { path: path.to_owned(), kind })
+}

@@ -1,0 +1,354 @@
+//! The password file on disk: read it, replace it atomically and durably, lose nobody's edit.
+//!
+//! Nobody locks a password file, so there is no lock to join: the file is read, edited, and before the new content
+//! takes its place it is read again. Whoever edited it meanwhile is heard first. (That two of *our* processes do not
+//! work at once is the caller's lock to see to.)
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::document::{Edit, Mismatch, Placement, Warning, publish, verify};
+use super::entry::Entry;
+use super::replace::{Attempt, Replacement};
+use super::snapshot::Snapshot;
+
+/// How often an edit of somebody else may come in between before we give up: an editor saves once, a script a few
+/// times; what goes on longer is a fight.
+const TRIES: u32 = 10;
+
+/// Wait before another try, doubled each time: 5 ms to about a second, 2.5 s in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Bits that a password file must not have: libpq ignores it when group or others have any access, lib/pq when it is
+/// executable.
+const TOO_OPEN: u32 = 0o177;
+
+/// libpq's own check.
+const IGNORED_BY_LIBPQ: u32 = 0o077;
+
+/// The mode of a new password file.
+const NEW_MODE: u32 = 0o600;
+
+/// Why the password file could not be read or published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It exists and cannot be read.
+    #[error("cannot read the password file {}: {source}", path.display())]
+    Read {
+        /// The password file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// libpq ignores anything but a regular file, and so do we.
+    #[error("the password file {} is {kind}, not a regular file", path.display())]
+    NotAFile {
+        /// The password file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// It has more than 64 MiB.
+    #[error("the password file {} has more than 64 MiB: it cannot be a password file", path.display())]
+    TooLarge {
+        /// The password file.
+        path: PathBuf,
+    },
+    /// Its symbolic links lead in a circle.
+    #[error("the password file {} is a symbolic link that leads nowhere: too many links", path.display())]
+    LinkLoop {
+        /// The password file.
+        path: PathBuf,
+    },
+    /// Running as root, a link of one user leads to a file of another.
+    #[error("the password file {} is a user's symbolic link to {}, which is not that user's", path.display(), target.display())]
+    ForeignLink {
+        /// The password file.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// There is no directory to create it in.
+    #[error("cannot create the password file {}: there is no directory {}", path.display(), directory.display())]
+    NoDirectory {
+        /// The password file.
+        path: PathBuf,
+        /// The directory that is missing.
+        directory: PathBuf,
+    },
+    /// A step of writing failed. The old content is there, unless `doing` says otherwise.
+    #[error("cannot update the password file {}: failed to {doing}: {source}", path.display())]
+    Write {
+        /// The password file.
+        path: PathBuf,
+        /// The step.
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else kept changing it.
+    #[error("the password file {} was changed by somebody else each of {tries} times that it was about to be updated", path.display())]
+    Unsettled {
+        /// The password file.
+        path: PathBuf,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// Clients would not read what was to be published.
+    #[error("the password file {} does not give clients what was to be published: {}", path.display(), join(mismatches))]
+    Unread {
+        /// The password file.
+        path: PathBuf,
+        /// What clients read instead.
+        mismatches: Vec<Mismatch>,
+    },
+}
+
+/// The first few are enough to act on.
+fn join(mismatches: &[Mismatch]) -> String {
+    const SHOWN: usize = 3;
+    let mut sentences: Vec<String> = mismatches.iter().take(SHOWN).map(ToString::to_string).collect();
+    if mismatches.len() > SHOWN {
+        sentences.push(format!("and {} more", mismatches.len() - SHOWN));
+    }
+    sentences.join("; ")
+}
+
+impl StoreError {
+    /// Is it about reading, so that nothing was tried?
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        !matches!(self, Self::NoDirectory { .. } | Self::Write { .. } | Self::Unsettled { .. } | Self::Unread { .. })
+    }
+
+    /// What to do next: one sentence.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => format!(
+                "See who owns it with `ls -l {0}`; one that root left behind is given back with `sudo chown $USER {0}`.",
+                path.display()
+            ),
+            Self::Write { source, .. } if is_full(source) => "Make room on that disk, then try again.".to_owned(),
+            Self::Write { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("Make {} or its directory writable for this user.", path.display())
+            }
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "Put the password file where it can be written, and let PGPASSFILE or --pgpass-file say so.".to_owned()
+            }
+            Self::Read { path, .. } | Self::Write { path, .. } => format!("Look at it with `ls -l {}`.", path.display()),
+            Self::NotAFile { path, .. } | Self::TooLarge { path } => {
+                format!("Move {} away, or let PGPASSFILE or --pgpass-file name a regular file.", path.display())
+            }
+            Self::LinkLoop { path } => format!("Remove the link with `rm {}`.", path.display()),
+            Self::ForeignLink { target, .. } => {
+                format!("Run as the user who owns the link, or make that user the owner of {}.", target.display())
+            }
+            Self::NoDirectory { directory, .. } => format!("Create it with `mkdir -p -m 700 {}`.", directory.display()),
+            Self::Unsettled { path, .. } => {
+                format!("See what else writes it, with `fuser -v {}` for one, and try again.", path.display())
+            }
+            Self::Unread { .. } => {
+                "Look at the lines that are named; if they look right, please report this with the file's lines, passwords \
+                 removed."
+                    .to_owned()
+            }
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Where the world may step in between, for tests: an editor that saves, a mount that refuses.
+#[doc(hidden)]
+pub trait Seam: Send + Sync {
+    /// The new content is ready; the old is about to be looked at for the last time.
+    fn ready(&self) {}
+
+    /// There was no file at the last look, and the new one is about to get its name.
+    fn naming(&self) {}
+
+    /// The new content has taken its place and is about to be read back.
+    fn placed(&self) {}
+
+    /// Gives the new file its name.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+}
+
+/// The world as it is.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Disk;
+
+impl Seam for Disk {}
+
+/// A password file on disk.
+#[derive(Clone)]
+pub struct PasswordFile {
+    path: PathBuf,
+    seam: Arc<dyn Seam>,
+}
+
+impl std::fmt::Debug for PasswordFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PasswordFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What [`PasswordFile::read`] found. `Debug` leaves the bytes out: they hold passwords.
+pub struct Contents {
+    /// The whole file; empty when there is none.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Is there a file?
+    pub exists: bool,
+    /// Its permission bits (`0o600`); those of a new file when there is none.
+    pub mode: u32,
+    /// The file that was read: where the path's symbolic links end.
+    pub target: PathBuf,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { bytes: _, exists, mode, target } = self;
+        let mut debug = f.debug_struct("Contents");
+        debug.field("exists", exists).field("mode", mode).field("target", target).finish_non_exhaustive()
+    }
+}
+
+impl Contents {
+    /// libpq ignores a password file to which group or others have any access.
+    #[must_use]
+    pub fn is_ignored_by_libpq(&self) -> bool {
+        self.mode & IGNORED_BY_LIBPQ != 0
+    }
+}
+
+/// What [`PasswordFile::publish`] did.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Was there new content to write? (A mode that was mended is a note.)
+    pub changed: bool,
+    /// Where each entry stands, in the order of the entries.
+    pub placements: Vec<Placement>,
+    /// What placement cannot cure.
+    pub warnings: Vec<Warning>,
+    /// What happened to the file besides: a sentence each, without a subject, such as "mode ...", "written in place ...".
+    pub notes: Vec<String>,
+}
+
+impl PasswordFile {
+    /// The password file at this path; nothing is touched yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self::with_seam(path, Arc::new(Disk))
+    }
+
+    /// For tests: with a world that can be told to misbehave.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_seam(path: impl Into<PathBuf>, seam: Arc<dyn Seam>) -> Self {
+        Self { path: path.into(), seam }
+    }
+
+    /// The path as it was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file; a missing one is empty contents.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no regular file, or is not to be trusted ([`StoreError::is_read`] holds).
+    pub fn read(&self) -> Result<Contents, StoreError> {
+        let Snapshot { target, bytes, file } = Snapshot::take(&self.path)?;
+        let mode = file.as_ref().map_or(NEW_MODE, super::snapshot::Opened::mode);
+        Ok(Contents { bytes, exists: file.is_some(), mode, target })
+    }
+
+    /// Publishes all entries in one replacement of the file, and reads them back. Blocks: for a few milliseconds
+    /// usually, for at most a few seconds where somebody else keeps writing.
+    ///
+    /// Nothing is written when nothing would change. On an error the old content is still there.
+    ///
+    /// # Errors
+    /// A [`StoreError`] that says what failed; its [`StoreError::hint`] says what to do.
+    pub fn publish(&self, entries: &[Entry]) -> Result<Published, StoreError> {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=TRIES {
+            if let Some(published) = self.attempt(entries)? {
+                tracing::debug!(path = %self.path.display(), attempt, changed = published.changed, "password file published");
+                return Ok(published);
+            }
+            tracing::debug!(path = %self.path.display(), attempt, "somebody else changed the password file: starting over");
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        Err(StoreError::Unsettled { path: self.path.clone(), tries: TRIES })
+    }
+
+    /// One round of read, edit, compare, replace, read back. `None`: somebody else came in between.
+    fn attempt(&self, entries: &[Entry]) -> Result<Option<Published>, StoreError> {
+        let old = Snapshot::take(&self.path)?;
+        let Edit { bytes, placements, warnings } = publish(&old.bytes, entries);
+        // Proven before a byte is written: a live password is never replaced by something worse.
+        self.check(&bytes, entries)?;
+        let changed = bytes != old.bytes;
+        let mut notes = Vec::new();
+        let (mode, mode_is_right) = self.mend_mode(&old, changed, &mut notes);
+        let done = |notes| Ok(Some(Published { changed, placements, warnings, notes }));
+        if !changed && mode_is_right {
+            return done(notes);
+        }
+        let (path, seam) = (self.path.as_path(), self.seam.as_ref());
+        let replacement = Replacement { old: &old, bytes: &bytes, mode, path, seam, notes: &mut notes };
+        if replacement.run()? == Attempt::Overtaken {
+            return Ok(None);
+        }
+        self.seam.placed();
+        let now = Snapshot::take(&self.path)?;
+        match self.check(&now.bytes, entries) {
+            Ok(()) => done(notes),
+            Err(error) if now.bytes == bytes => Err(error),
+            // Overwritten already by somebody who had not seen ours.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn check(&self, bytes: &[u8], entries: &[Entry]) -> Result<(), StoreError> {
+        verify(bytes, entries).map_err(|mismatches| StoreError::Unread { path: self.path.clone(), mismatches })
+    }
+
+    /// The mode that the file is to have, and whether it has it now. Where nothing else changes, it is set here.
+    fn mend_mode(&self, old: &Snapshot, content_changes: bool, notes: &mut Vec<String>) -> (u32, bool) {
+        let Some(file) = &old.file else { return (NEW_MODE, !content_changes) };
+        let was = file.mode();
+        // Without group, others and execution, but readable: 0400 stays 0400.
+        let mode = was & !TOO_OPEN & 0o777 | 0o400;
+        if mode == was {
+            return (mode, true);
+        }
+        notes.push(if was & IGNORED_BY_LIBPQ == 0 {
+            format!("mode {was:04o} is {mode:04o} now: lib/pq refuses other modes")
+        } else {
+            format!(
+                "mode {was:04o} is {mode:04o} now: libpq ignored the file, and others may have read the passwords in it"
+            )
+        });
+        let set = !content_changes && file.file.set_permissions(std::fs::Permissions::from_mode(mode)).is_ok();
+        (mode, set)
+    }
+}
