@@ -1,0 +1,325 @@
+//! A real PostgreSQL that takes the stand-in workspace's tokens as passwords, the way Lakebase does.
+//!
+//! Debian's server on a scratch port of loopback, TLS with an authority of its own, and a gate (`postgres/gate.rs`)
+//! that lets in exactly the live tokens of the role that logs in. The expiry is checked at login only; open sessions
+//! live on, as on Lakebase. Root runs it as the user `postgres`, anyone else as himself.
+//!
+//! Needs Debian's postgresql, and setpriv of util-linux.
+//!
+//! Invariants: the server never outlives the process that started it, however that ends; what a killed run left in the
+//! temp directory, the next one removes.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: each user takes a part of it, and a broken stand-in should stop the test loudly"
+)]
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::workspace::authority::Authority;
+use super::workspace::{Workspace, scratch_directory};
+
+// An explicit path, so that this file may itself be included by path.
+#[path = "postgres/gate.rs"]
+mod gate;
+
+use gate::Gate;
+pub use gate::Login;
+
+pub const DATABASE: &str = "databricks_postgres";
+
+const SETPRIV: &str = "/usr/bin/setpriv";
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Fast rather than durable: this cluster never has to survive anything.
+const SETTINGS: &str = "
+unix_socket_permissions = 0700
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+max_connections = 100
+shared_buffers = 16MB
+autovacuum = off
+jit = off
+log_min_messages = warning
+ssl = on
+ssl_cert_file = '../server.pem'
+ssl_key_file = '../server.key'
+";
+
+/// A running server.
+pub struct Postgres {
+    port: u16,
+    programs: PathBuf,
+    gate: Gate,
+    stop: Option<mpsc::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+    scratch: tempfile::TempDir,
+}
+
+impl Postgres {
+    /// A server with these roles whose logins are decided by the workspace's key and clock, or why there is none here.
+    pub fn start(workspace: &Workspace, roles: &[&str]) -> Result<Self, String> {
+        let programs = newest_programs().ok_or("no PostgreSQL server under /usr/lib/postgresql")?;
+        if !Path::new(SETPRIV).exists() {
+            return Err(format!("{SETPRIV} is missing"));
+        }
+        let mut server = Self::prepare(programs, workspace)?;
+        // Between choosing a free port and listening on it someone else may take it.
+        let mut failure = String::new();
+        for _ in 0..3 {
+            match server.launch() {
+                Ok(()) => {
+                    server.create(roles);
+                    return Ok(server);
+                }
+                Err(said) => failure = said,
+            }
+        }
+        Err(failure)
+    }
+
+    fn prepare(programs: PathBuf, workspace: &Workspace) -> Result<Self, String> {
+        let owner = if geteuid().is_root() { Some(postgres_user().ok_or("no user postgres")?) } else { None };
+        // Passable, so that the user postgres gets to what is his in it.
+        let scratch = scratch_directory(0o711);
+        let gate = Gate::open(workspace.public_key(), workspace.clock_skew()).map_err(|error| error.to_string())?;
+        let at = |name: &str| scratch.path().join(name);
+        let give = |name: &str, mode: u32| {
+            fs::set_permissions(at(name), Permissions::from_mode(mode)).expect("set the mode");
+            if let Some((uid, gid)) = owner {
+                chown(at(name), Some(uid), Some(gid)).expect("give it to postgres");
+            }
+        };
+        let write = |name: &str, text: &str, mode: u32| {
+            fs::write(at(name), text).expect("write in the temp directory");
+            give(name, mode);
+        };
+
+        let authority = Authority::new("dbx-rotator stand-in PostgreSQL CA");
+        let certificate = authority.certify(&["localhost", "127.0.0.1", "::1"]);
+        write("ca.pem", authority.pem(), 0o644);
+        write("server.pem", &certificate.chain, 0o644);
+        write("server.key", &certificate.key, 0o600);
+        for directory in ["data", "socket"] {
+            fs::create_dir(at(directory)).expect("make a directory");
+            give(directory, 0o700);
+        }
+
+        let initdb = as_postgres(&programs.join("initdb"))
+            .args(["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres"])
+            .arg("-D")
+            .arg(at("data"))
+            .output()
+            .map_err(|error| format!("initdb: {error}"))?;
+        if !initdb.status.success() {
+            return Err(format!("initdb: {}", String::from_utf8_lossy(&initdb.stderr)));
+        }
+
+        let socket = at("socket").display().to_string();
+        write("data/postgresql.auto.conf", &format!("unix_socket_directories = '{socket}'\n{SETTINGS}"), 0o600);
+        let access = format!(
+            "local all all trust\n\
+             hostssl all all 127.0.0.1/32 ldap ldapserver=127.0.0.1 ldapport={} ldapprefix=\"{}\"\n",
+            gate.port(),
+            gate::PREFIX,
+        );
+        write("data/pg_hba.conf", &access, 0o600);
+        Ok(Self { port: 0, programs, gate, stop: None, keeper: None, scratch })
+    }
+
+    /// Starts the server and waits until it says that it is ready.
+    fn launch(&mut self) -> Result<(), String> {
+        self.port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let mut command = as_postgres(&self.programs.join("postgres"));
+        command
+            .arg("-D")
+            .arg(self.scratch.path().join("data"))
+            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .stderr(Stdio::piped());
+
+        let (stop, stopped) = mpsc::channel();
+        let (ready, started) = mpsc::channel();
+        // The kernel sends the parent-death signal when the *thread* that started the child ends, and a test's thread
+        // may end before the server is dropped. Hence a thread of its own that stays as long as the server does.
+        let keeper = std::thread::Builder::new()
+            .name("stand-in PostgreSQL".to_owned())
+            .spawn(move || keep(command, &ready, &stopped))
+            .expect("a thread");
+        match started.recv_timeout(START_LIMIT) {
+            Ok(Ok(())) => {
+                (self.stop, self.keeper) = (Some(stop), Some(keeper));
+                Ok(())
+            }
+            Ok(Err(said)) => Err(format!("PostgreSQL did not start: {said}")),
+            Err(_) => Err("PostgreSQL did not get ready in time".to_owned()),
+        }
+    }
+
+    fn create(&self, roles: &[&str]) {
+        let mut script = format!("CREATE DATABASE {DATABASE};\n");
+        for role in roles {
+            script += &format!("CREATE ROLE \"{}\" LOGIN;\n", role.replace('"', "\"\""));
+        }
+        self.set_up(&script);
+    }
+
+    /// Runs SQL as the superuser, over the socket that only set-up uses.
+    pub fn set_up(&self, script: &str) {
+        let mut psql = as_postgres(&self.programs.join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-p", &self.port.to_string(), "-h"])
+            .arg(self.scratch.path().join("socket"))
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start psql");
+        psql.stdin.take().expect("its stdin").write_all(script.as_bytes()).expect("write to psql");
+        let outcome = psql.wait_with_output().expect("wait for psql");
+        assert!(outcome.status.success(), "setting up: {}", String::from_utf8_lossy(&outcome.stderr));
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        self.scratch.path().join("ca.pem")
+    }
+
+    /// The server's clock is the local one plus this many seconds; it starts as the workspace's.
+    pub fn set_clock_skew(&self, seconds: i64) {
+        self.gate.set_clock_skew(seconds);
+    }
+
+    /// Every login that was decided so far, in order.
+    pub fn logins(&self) -> Vec<Login> {
+        self.gate.logins()
+    }
+
+    /// Waits until so many logins have been decided since the start; false when the time is over first.
+    pub fn wait_for_logins(&self, n: usize, limit: Duration) -> bool {
+        self.gate.wait_for_logins(n, limit)
+    }
+
+    /// The real psql, its password from that file and nothing from the environment; it never prompts.
+    pub fn psql(&self, pgpass_file: &Path, user: &str, sql: &str) -> Output {
+        self.psql_command(pgpass_file, user).args(["-c", sql]).output().expect("start psql")
+    }
+
+    /// The same, for a test that wants something special of it.
+    pub fn psql_command(&self, pgpass_file: &Path, user: &str) -> Command {
+        // Debian's /usr/bin/psql is a Perl wrapper that takes longer than the login.
+        let mut command = Command::new(self.programs.join("psql"));
+        command
+            .env_clear()
+            .env("PGPASSFILE", pgpass_file)
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGDATABASE", DATABASE)
+            .env("PGUSER", user)
+            .env("PGSSLMODE", "require")
+            .env("PGSSLROOTCERT", self.ca_file())
+            .env("PGGSSENCMODE", "disable")
+            .args(["-X", "-w", "-A", "-t"])
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
+/// Runs the server from its start to its end, which comes when `stopped` is dropped.
+fn keep(mut command: Command, ready: &mpsc::Sender<Result<(), String>>, stopped: &mpsc::Receiver<()>) {
+    let mut server = match command.spawn() {
+        Ok(server) => server,
+        Err(error) => {
+            let _ = ready.send(Err(error.to_string()));
+            return;
+        }
+    };
+    let mut log = BufReader::new(server.stderr.take().expect("its stderr"));
+    let mut said = String::new();
+    while !said.contains("is ready to accept connections") {
+        if !matches!(log.read_line(&mut said), Ok(1..)) {
+            let _ = server.wait();
+            let _ = ready.send(Err(said));
+            return;
+        }
+    }
+    // A server whose log nobody reads stops when the pipe is full.
+    let reader = std::thread::spawn(move || std::io::copy(&mut log.by_ref(), &mut std::io::sink()));
+    let _ = ready.send(Ok(()));
+    let _ = stopped.recv();
+    end(&mut server);
+    let _ = reader.join();
+}
+
+/// An immediate shutdown: nothing of the cluster is worth a checkpoint, and nobody has to leave first.
+fn end(server: &mut Child) {
+    let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(pid, Signal::QUIT);
+    let _ = server.wait();
+}
+
+/// As the user postgres if we are root, with nothing of our environment, killed with the thread that starts it.
+fn as_postgres(program: &Path) -> Command {
+    let mut command = Command::new(SETPRIV);
+    if geteuid().is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command
+        .args(["--pdeathsig=QUIT", "--"])
+        .arg(program)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/bin:/bin")
+        // The LDAP library would look for settings of this machine.
+        .env("LDAPNOINIT", "1")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Where the newest of Debian's servers keeps its programs.
+fn newest_programs() -> Option<PathBuf> {
+    fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| {
+            let version: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let programs = PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"));
+            let complete = ["initdb", "postgres", "psql"].iter().all(|program| programs.join(program).exists());
+            complete.then_some((version, programs))
+        })
+        .max()
+        .map(|(_, programs)| programs)
+}
+
+fn postgres_user() -> Option<(u32, u32)> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let fields: Vec<&str> = passwd.lines().find(|line| line.starts_with("postgres:"))?.split(':').collect();
+    Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
+}

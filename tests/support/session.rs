@@ -1,0 +1,417 @@
+//! A scratch home and what happens in it: commands with a scrubbed environment, and what came of them.
+//!
+//! Invariants: a command sees nothing of the machine's environment; it never outlives its test; and none of the secrets
+//! that its home knows is ever in what it prints, which is checked at every end of every command.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: each user takes a part of it, and a broken stand-in should stop the test loudly"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use super::cli::Cli;
+use super::outcome::{Outcome, assert_no_secret};
+use super::workspace::{Workspace, scratch_directory};
+
+/// A command that runs longer has hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After its end a command's output may still be held open by a grandchild; nobody waits long for that.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A home directory for one test, gone after it.
+pub struct Home {
+    directory: tempfile::TempDir,
+    secrets: Mutex<Vec<Secret>>,
+    history: Arc<Mutex<String>>,
+}
+
+enum Secret {
+    Known(String),
+    /// A workspace's, asked for when they are needed, since they grow with every token.
+    Of(Box<dyn Fn() -> Vec<String> + Send>),
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let directory = scratch_directory(0o700);
+        let home = Self { directory, secrets: Mutex::default(), history: Arc::default() };
+        for (inside, mode) in [("bin", 0o755), ("tmp", 0o700), (".run", 0o700)] {
+            fs::create_dir(home.path(inside)).expect("make a directory");
+            home.set_mode(inside, mode);
+        }
+        home
+    }
+
+    /// `inside` the home; an absolute path stays as it is.
+    pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(inside)
+    }
+
+    pub fn write(&self, inside: impl AsRef<Path>, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.path(&inside);
+        fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("make its directory");
+        fs::write(&path, text).expect("write the file");
+        self.set_mode(inside, mode);
+        path
+    }
+
+    pub fn read(&self, inside: impl AsRef<Path>) -> String {
+        let path = self.path(inside);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The text of the password file; empty when there is none.
+    pub fn pgpass(&self) -> String {
+        fs::read_to_string(self.path(".pgpass")).unwrap_or_default()
+    }
+
+    pub fn mode(&self, inside: impl AsRef<Path>) -> u32 {
+        fs::metadata(self.path(inside)).expect("the file").permissions().mode() & 0o7777
+    }
+
+    fn set_mode(&self, inside: impl AsRef<Path>, mode: u32) {
+        fs::set_permissions(self.path(inside), Permissions::from_mode(mode)).expect("set the mode");
+    }
+
+    /// Every file below the home, by its path in it, to see what was left behind.
+    pub fn files(&self) -> Vec<PathBuf> {
+        fn below(directory: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(directory).expect("read a directory").flatten() {
+                if entry.file_type().expect("a file type").is_dir() {
+                    below(&entry.path(), found);
+                } else {
+                    found.push(entry.path());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        below(self.directory.path(), &mut found);
+        found.sort();
+        found.iter().map(|path| path.strip_prefix(self.directory.path()).expect("below").to_owned()).collect()
+    }
+
+    /// The stand-in CLI on this home's PATH, signed in as the workspace's user.
+    pub fn install_cli(&self, workspace: &Workspace) -> Cli {
+        Cli::install(&self.path("bin"), self.directory.path(), workspace, workspace.user())
+    }
+
+    /// This must never be printed.
+    pub fn keep_secret(&self, secret: impl Into<String>) {
+        self.secrets().push(Secret::Known(secret.into()));
+    }
+
+    /// Nothing that is secret of this workspace may ever be printed.
+    pub fn watch(&self, workspace: &Workspace) {
+        let secrets = workspace.secret_source();
+        self.secrets().push(Secret::Of(Box::new(secrets)));
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, Vec<Secret>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_secrets(&self) -> Vec<String> {
+        self.secrets()
+            .iter()
+            .flat_map(|secret| match secret {
+                Secret::Known(secret) => vec![secret.clone()],
+                Secret::Of(source) => source(),
+            })
+            .collect()
+    }
+
+    /// A program in this home, to be run.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Session<'_> {
+        let home = self.directory.path();
+        let mut environment = BTreeMap::new();
+        for (name, value) in [
+            ("HOME", home.to_owned()),
+            ("XDG_CONFIG_HOME", home.join(".config")),
+            ("XDG_STATE_HOME", home.join(".local/state")),
+            ("XDG_DATA_HOME", home.join(".local/share")),
+            ("XDG_CACHE_HOME", home.join(".cache")),
+            ("XDG_RUNTIME_DIR", home.join(".run")),
+            ("TMPDIR", home.join("tmp")),
+        ] {
+            environment.insert(OsString::from(name), value.into_os_string());
+        }
+        let path = format!("{}:/usr/bin:/bin", home.join("bin").display());
+        for (name, value) in [("PATH", path.as_str()), ("LANG", "C.UTF-8"), ("TZ", "UTC")] {
+            environment.insert(OsString::from(name), OsString::from(value));
+        }
+        Session {
+            home: self,
+            program: program.as_ref().to_owned(),
+            arguments: Vec::new(),
+            environment,
+            stdin: None,
+            patience: PATIENCE,
+            may_print_secrets: false,
+        }
+    }
+}
+
+/// A command about to be run.
+#[derive(Clone)]
+pub struct Session<'a> {
+    home: &'a Home,
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: BTreeMap<OsString, OsString>,
+    stdin: Option<String>,
+    patience: Duration,
+    may_print_secrets: bool,
+}
+
+impl<'a> Session<'a> {
+    pub fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+        self.args([argument])
+    }
+
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.environment.remove(name.as_ref());
+        self
+    }
+
+    /// The workspace as a service principal names it in the environment, its authority trusted, its secrets watched.
+    pub fn signed_in_to(self, workspace: &Workspace) -> Self {
+        self.home.watch(workspace);
+        self.trusting(workspace)
+            .env("DATABRICKS_HOST", workspace.url())
+            .env("DATABRICKS_CLIENT_ID", workspace.client_id())
+            .env("DATABRICKS_CLIENT_SECRET", workspace.client_secret())
+    }
+
+    pub fn trusting(self, workspace: &Workspace) -> Self {
+        self.env("SSL_CERT_FILE", workspace.ca_file())
+    }
+
+    /// What is typed; without it standard input is /dev/null.
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = Some(text.to_owned());
+        self
+    }
+
+    pub fn patience(mut self, limit: Duration) -> Self {
+        self.patience = limit;
+        self
+    }
+
+    /// Standard output is meant to hold a credential, as that of `dbx-rotator token` is. Standard error never is.
+    pub fn may_print_secrets(mut self) -> Self {
+        self.may_print_secrets = true;
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Outcome {
+        self.spawn().ends()
+    }
+
+    /// Runs it in the background.
+    #[track_caller]
+    pub fn spawn(self) -> Running<'a> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir(self.home.directory.path())
+            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let began = Instant::now();
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        if let (Some(text), Some(mut stdin)) = (self.stdin.clone(), child.stdin.take()) {
+            // On a thread, lest both sides wait for each other; a command that does not read on closes the pipe.
+            thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+        }
+        let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
+        collect(child.stdout.take().expect("its stdout"), &seen, |seen| &mut seen.stdout);
+        collect(child.stderr.take().expect("its stderr"), &seen, |seen| &mut seen.stderr);
+        await_end(child, pid, &seen);
+        Running { session: self, began, pid, seen }
+    }
+}
+
+/// What a command has shown so far.
+#[derive(Default)]
+struct Seen {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    streams_ended: usize,
+    ended: Option<(ExitStatus, Instant)>,
+}
+
+type Watched = Arc<(Mutex<Seen>, Condvar)>;
+
+fn lock(watched: &Watched) -> MutexGuard<'_, Seen> {
+    watched.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn collect(mut stream: impl Read + Send + 'static, seen: &Watched, into: fn(&mut Seen) -> &mut Vec<u8>) {
+    let seen = Arc::clone(seen);
+    thread::spawn(move || {
+        let mut piece = [0; 8192];
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            into(&mut lock(&seen)).extend_from_slice(&piece[..length]);
+            seen.1.notify_all();
+        }
+        lock(&seen).streams_ended += 1;
+        seen.1.notify_all();
+    });
+}
+
+fn await_end(mut child: Child, pid: Pid, seen: &Watched) {
+    let seen = Arc::clone(seen);
+    thread::spawn(move || {
+        // First only looks, then reaps under the lock: whoever holds the lock and sees no end may still send a signal
+        // and be sure that the process id is this command's.
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let mut held = lock(&seen);
+        held.ended = child.wait().ok().map(|status| (status, Instant::now()));
+        seen.1.notify_all();
+    });
+}
+
+/// A command in the background; it is killed when this is dropped.
+pub struct Running<'a> {
+    session: Session<'a>,
+    began: Instant,
+    pid: Pid,
+    seen: Watched,
+}
+
+impl Running<'_> {
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let seen = lock(&self.seen);
+        if seen.ended.is_none() {
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.seen).stderr).into_owned()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        lock(&self.seen).ended.is_some()
+    }
+
+    /// Waits until it has said this on standard error.
+    #[track_caller]
+    pub fn says(&self, text: &str, limit: Duration) -> &Self {
+        self.says_times(1, text, limit)
+    }
+
+    /// Waits until it has said this on standard error so many times.
+    #[track_caller]
+    pub fn says_times(&self, times: usize, text: &str, limit: Duration) -> &Self {
+        let said = |seen: &Seen| String::from_utf8_lossy(&seen.stderr).matches(text).count() >= times;
+        if !self.wait(limit, |seen| said(seen) || (seen.ended.is_some() && seen.streams_ended == 2))
+            || !said(&lock(&self.seen))
+        {
+            let outcome = self.outcome();
+            panic!("it did not say {text:?} ({times} times) within {limit:?}\n{outcome}");
+        }
+        self
+    }
+
+    /// Ends it as a service manager would.
+    #[track_caller]
+    pub fn terminate(self) -> Outcome {
+        self.signal(Signal::TERM);
+        self.ends()
+    }
+
+    /// Waits for its end, no longer than its session's patience.
+    #[track_caller]
+    pub fn ends(self) -> Outcome {
+        let limit = self.session.patience;
+        if !self.wait(limit, |seen| seen.ended.is_some()) {
+            self.signal(Signal::KILL);
+            self.wait(LAST_WORDS, |seen| seen.ended.is_some());
+            panic!("it did not end within {limit:?}\n{}", self.outcome());
+        }
+        self.wait(LAST_WORDS, |seen| seen.streams_ended == 2);
+        let outcome = self.outcome();
+        let secrets = self.session.home.all_secrets();
+        assert_no_secret("standard error", &outcome.stderr, &secrets);
+        if !self.session.may_print_secrets {
+            assert_no_secret("standard output", &outcome.stdout, &secrets);
+        }
+        let mut history = self.session.home.history.lock().unwrap_or_else(PoisonError::into_inner);
+        *history += &outcome.transcript();
+        outcome
+    }
+
+    fn wait(&self, limit: Duration, mut until: impl FnMut(&Seen) -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut seen = lock(&self.seen);
+        while !until(&seen) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            seen = self.seen.1.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn outcome(&self) -> Outcome {
+        let seen = lock(&self.seen);
+        let mut line = Path::new(&self.session.program).file_name().unwrap_or_default().to_owned();
+        for argument in &self.session.arguments {
+            line.push(" ");
+            line.push(argument);
+        }
+        let status = seen.ended.map(|(status, _)| status);
+        Outcome {
+            code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+            stdout: String::from_utf8_lossy(&seen.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&seen.stderr).into_owned(),
+            elapsed: seen.ended.map_or_else(|| self.began.elapsed(), |(_, at)| at - self.began),
+            line: line.to_string_lossy().into_owned(),
+            history: Arc::clone(&self.session.home.history),
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}

@@ -1,0 +1,477 @@
+//! The stand-in workspace: a Databricks host on loopback that nobody needs an account for.
+//!
+//! It says what a real one says (discovery, token endpoint with real client checks, SCIM Me), signs real JWTs of
+//! settable life, and fails on demand in every way a workspace, a proxy or a network can fail. Tests, the demo and the
+//! benchmarks use it; the vendor's own client signs in to it in `tests/standin.rs`, which is why we may believe it.
+//!
+//! It lives on a thread of its own with a runtime of its own, so that a test may be synchronous or not. Dropping it
+//! closes every connection, ends the thread and removes its files.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: each user takes a part of it, and a broken stand-in should stop the test loudly"
+)]
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+// Explicit paths, so that this file may itself be included by path.
+#[path = "workspace/authority.rs"]
+pub mod authority;
+#[path = "workspace/endpoints.rs"]
+mod endpoints;
+#[path = "workspace/faults.rs"]
+mod faults;
+#[path = "workspace/http.rs"]
+mod http;
+#[path = "workspace/scratch.rs"]
+mod scratch;
+#[path = "workspace/serving.rs"]
+mod serving;
+#[path = "workspace/tokens.rs"]
+mod tokens;
+
+use authority::Authority;
+use faults::Schedule;
+pub use faults::{Endpoint, Fault};
+pub use scratch::scratch_directory;
+use serving::Mode;
+use tokens::{Claims, Signer};
+
+/// The service principal and the person that a workspace knows unless told otherwise.
+pub const DEFAULT_CLIENT_ID: &str = "6b1f0c52-8c3e-4a57-9d0e-2f4a7c91d3e8";
+/// Like a real one in length and alphabet, unlike a real one in its prefix, so that no secret scanner barks.
+pub const DEFAULT_CLIENT_SECRET: &str = "stand-in-d053c0ffee5eed1f2e3d4c5b6a7988";
+pub const DEFAULT_USER: &str = "ada@example.com";
+
+/// As long as a real RS256 token with one scope set (facts/databricks.md section 6).
+const TOKEN_LENGTH: usize = 850;
+/// How many issued tokens are remembered for leak checks; a benchmark issues more than anyone will look for.
+const TOKENS_REMEMBERED: usize = 4096;
+
+/// A running stand-in workspace.
+pub struct Workspace {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    scheme: &'static str,
+    first_client: (String, String),
+    user: String,
+    files: tempfile::TempDir,
+    mode: watch::Sender<Mode>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the test's thread and the server's thread both see.
+struct Shared {
+    signer: Signer,
+    workspace_id: String,
+    token_length: usize,
+    scheme: &'static str,
+    address: SocketAddr,
+    state: Mutex<State>,
+    happened: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    token_life: Duration,
+    clock_skew: i64,
+    clients: HashMap<String, String>,
+    /// User to live refresh token.
+    refresh_tokens: HashMap<String, String>,
+    /// Refresh tokens are replaced at each use (`enable_single_use_refresh_tokens`).
+    single_use_refresh_tokens: bool,
+    /// Tokens that are not JWTs, with the identity and expiry that only the server knows.
+    opaque: HashMap<String, (String, i64)>,
+    issued: VecDeque<String>,
+    faults: HashMap<Endpoint, Schedule>,
+    requests: Vec<String>,
+    token_requests: usize,
+    tokens_issued: usize,
+    connections: usize,
+    listening: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked while it held the lock has failed already; the others may go on.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Seconds since 1970 by the workspace's clock.
+    fn now(&self) -> i64 {
+        let local = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970").as_secs();
+        i64::try_from(local).expect("a clock before the year 292 billion") + self.state().clock_skew
+    }
+
+    fn wait_until(&self, limit: Duration, mut reached: impl FnMut(&State) -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut state = self.state();
+        while !reached(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.happened.wait_timeout(state, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        true
+    }
+}
+
+/// Settings of a workspace to be.
+pub struct Builder {
+    token_life: Duration,
+    token_length: usize,
+    clock_skew: i64,
+    clients: Vec<(String, String)>,
+    user: String,
+    workspace_id: String,
+    scheme: &'static str,
+    discovery: bool,
+}
+
+impl Builder {
+    pub fn token_life(mut self, life: Duration) -> Self {
+        self.token_life = life;
+        self
+    }
+
+    /// Total length of the JWTs, reached by a claim of padding.
+    pub fn token_length(mut self, length: usize) -> Self {
+        self.token_length = length;
+        self
+    }
+
+    /// The server's clock is the local one plus this many seconds.
+    pub fn clock_skew(mut self, seconds: i64) -> Self {
+        self.clock_skew = seconds;
+        self
+    }
+
+    /// A service principal; the first one named replaces the default one.
+    pub fn client(mut self, id: &str, secret: &str) -> Self {
+        self.clients.push((id.to_owned(), secret.to_owned()));
+        self
+    }
+
+    /// The person that the stand-in CLI is signed in as.
+    pub fn user(mut self, email: &str) -> Self {
+        email.clone_into(&mut self.user);
+        self
+    }
+
+    pub fn workspace_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.workspace_id);
+        self
+    }
+
+    /// Plain http, for what is allowed to loopback only.
+    pub fn http(mut self) -> Self {
+        self.scheme = "http";
+        self
+    }
+
+    /// The discovery document is 404, as on hosts that never had one: clients must fall back to `/oidc/v1/token`.
+    pub fn without_discovery(mut self) -> Self {
+        self.discovery = false;
+        self
+    }
+
+    pub fn start(mut self) -> Workspace {
+        if self.clients.is_empty() {
+            self.clients.push((DEFAULT_CLIENT_ID.to_owned(), DEFAULT_CLIENT_SECRET.to_owned()));
+        }
+        let files = scratch_directory(0o700);
+        let authority = Authority::new("dbx-rotator stand-in workspace CA");
+        std::fs::write(files.path().join("ca.pem"), authority.pem()).expect("write the CA");
+        let signer = Signer::new();
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        let address = listener.local_addr().expect("the port just bound");
+        let tls = (self.scheme == "https")
+            .then(|| authority.server_config(&["localhost", "127.0.0.1", "::1", "workspace.test"]));
+
+        let shared = Arc::new(Shared {
+            signer,
+            workspace_id: self.workspace_id,
+            token_length: self.token_length,
+            scheme: self.scheme,
+            address,
+            state: Mutex::new(State {
+                token_life: self.token_life,
+                clock_skew: self.clock_skew,
+                clients: self.clients.iter().cloned().collect(),
+                listening: true,
+                ..State::default()
+            }),
+            happened: Condvar::new(),
+        });
+        let (mode, orders) = watch::channel(Mode::Serving);
+        let thread = std::thread::Builder::new()
+            .name("stand-in workspace".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || serving::serve(listener, tls, &shared, orders)
+            })
+            .expect("a thread");
+        let workspace = Workspace {
+            shared,
+            address,
+            scheme: self.scheme,
+            first_client: self.clients.swap_remove(0),
+            user: self.user,
+            files,
+            mode,
+            thread: Some(thread),
+        };
+        if !self.discovery {
+            workspace.faults_on(Endpoint::Discovery).always(Fault::Status(404));
+        }
+        workspace
+    }
+}
+
+impl Workspace {
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    pub fn builder() -> Builder {
+        Builder {
+            token_life: Duration::from_secs(3600),
+            token_length: TOKEN_LENGTH,
+            clock_skew: 0,
+            clients: Vec::new(),
+            user: DEFAULT_USER.to_owned(),
+            workspace_id: "1444828305810485".to_owned(),
+            scheme: "https",
+            discovery: true,
+        }
+    }
+
+    // What a client is told.
+
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// The same workspace by another of its names: `localhost`, or `workspace.test` for who resolves it himself.
+    pub fn url_as(&self, name: &str) -> String {
+        format!("{}://{name}:{}", self.scheme, self.port())
+    }
+
+    pub fn token_url(&self) -> String {
+        self.url() + "/oidc/v1/token"
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// PEM of the authority that signed the server's certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.files.path().join("ca.pem")
+    }
+
+    /// The key that tokens verify with, an uncompressed P-256 point.
+    pub fn public_key(&self) -> Vec<u8> {
+        self.shared.signer.public_key()
+    }
+
+    pub fn client_id(&self) -> &str {
+        &self.first_client.0
+    }
+
+    pub fn client_secret(&self) -> &str {
+        &self.first_client.1
+    }
+
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    pub fn workspace_id(&self) -> &str {
+        &self.shared.workspace_id
+    }
+
+    // What may change while it runs.
+
+    pub fn set_token_life(&self, life: Duration) {
+        self.shared.state().token_life = life;
+    }
+
+    pub fn set_clock_skew(&self, seconds: i64) {
+        self.shared.state().clock_skew = seconds;
+    }
+
+    pub fn clock_skew(&self) -> i64 {
+        self.shared.state().clock_skew
+    }
+
+    /// Adds a service principal, or gives a known one a new secret (the old one is refused from then on).
+    pub fn set_client(&self, id: &str, secret: &str) {
+        self.shared.state().clients.insert(id.to_owned(), secret.to_owned());
+    }
+
+    pub fn remove_client(&self, id: &str) {
+        self.shared.state().clients.remove(id);
+    }
+
+    /// The user signs in: a refresh token that lives until [`Workspace::sign_out`].
+    pub fn sign_in(&self, user: &str) -> String {
+        let token = format!("stand-in-refresh-{}", tokens::random_hex(24));
+        self.shared.state().refresh_tokens.insert(user.to_owned(), token.clone());
+        token
+    }
+
+    /// The user's refresh token is dead: `Refresh token is invalid`.
+    pub fn sign_out(&self, user: &str) {
+        self.shared.state().refresh_tokens.remove(user);
+    }
+
+    pub fn set_single_use_refresh_tokens(&self, single_use: bool) {
+        self.shared.state().single_use_refresh_tokens = single_use;
+    }
+
+    /// A token without asking for it: for `subject`, from now for `life`; with a life of zero it is just expired.
+    pub fn issue(&self, subject: &str, life: Duration) -> String {
+        let issued_at = self.shared.now();
+        let seconds = i64::try_from(life.as_secs()).expect("a life within reason");
+        self.shared.jwt(Claims::of(subject).from(issued_at).until(issued_at + seconds))
+    }
+
+    // What goes wrong.
+
+    /// The next token request fails like this; called again, the one after it like that.
+    pub fn fail_next(&self, fault: Fault) {
+        self.faults_on(Endpoint::Token).next(fault);
+    }
+
+    /// From now on every `n`-th token request fails, with each of the faults in turn.
+    pub fn fail_every(&self, n: usize, faults: Vec<Fault>) {
+        self.faults_on(Endpoint::Token).every(n, faults);
+    }
+
+    pub fn faults_on(&self, endpoint: Endpoint) -> Faults<'_> {
+        Faults { shared: &self.shared, endpoint }
+    }
+
+    /// No endpoint has a fault planned any more (a stalled request stays stalled).
+    pub fn heal(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Nobody home: open connections are dropped, new ones refused, until [`Workspace::outage_ends`].
+    pub fn outage_begins(&self) {
+        self.order(Mode::Outage, false);
+    }
+
+    pub fn outage_ends(&self) {
+        self.order(Mode::Serving, true);
+    }
+
+    fn order(&self, mode: Mode, listening: bool) {
+        self.mode.send_replace(mode);
+        let obeyed = self.shared.wait_until(Duration::from_secs(10), |state| state.listening == listening);
+        assert!(obeyed, "the stand-in workspace did not obey {mode:?}");
+    }
+
+    // What was seen.
+
+    /// Requests to the token endpoint that have arrived, answered or not.
+    pub fn token_requests(&self) -> usize {
+        self.shared.state().token_requests
+    }
+
+    /// Tokens that the token endpoint gave out.
+    pub fn tokens_issued(&self) -> usize {
+        self.shared.state().tokens_issued
+    }
+
+    /// Method and path of every request, in order; no query, no header, no body.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.state().requests.clone()
+    }
+
+    /// TCP connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections
+    }
+
+    /// Waits until `n` token requests have arrived since the start; false when the time is over first.
+    pub fn wait_for_token_requests(&self, n: usize, limit: Duration) -> bool {
+        self.shared.wait_until(limit, |state| state.token_requests >= n)
+    }
+
+    /// Waits until the token endpoint has given out `n` tokens since the start; false when the time is over first.
+    pub fn wait_for_tokens_issued(&self, n: usize, limit: Duration) -> bool {
+        self.shared.wait_until(limit, |state| state.tokens_issued >= n)
+    }
+
+    /// All that must never be seen in an output: client secrets, refresh tokens, the newest few thousand tokens.
+    pub fn secrets(&self) -> Vec<String> {
+        self.secret_source()()
+    }
+
+    /// The same, for who asks later, maybe after the workspace is gone.
+    pub fn secret_source(&self) -> impl Fn() -> Vec<String> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let state = shared.state();
+            state.clients.values().chain(state.refresh_tokens.values()).chain(&state.issued).cloned().collect()
+        }
+    }
+
+    /// The directory that holds its files; gone with it.
+    pub fn directory(&self) -> &Path {
+        self.files.path()
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        self.mode.send_replace(Mode::Stopped);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the stand-in workspace's thread panicked");
+        }
+    }
+}
+
+/// The faults planned for one endpoint.
+pub struct Faults<'a> {
+    shared: &'a Shared,
+    endpoint: Endpoint,
+}
+
+impl Faults<'_> {
+    pub fn next(&self, fault: Fault) -> &Self {
+        self.change(|schedule| schedule.queue(fault))
+    }
+
+    pub fn every(&self, n: usize, faults: Vec<Fault>) -> &Self {
+        self.change(|schedule| schedule.repeat(n, faults))
+    }
+
+    pub fn always(&self, fault: Fault) -> &Self {
+        self.every(1, vec![fault])
+    }
+
+    pub fn clear(&self) -> &Self {
+        self.change(|schedule| *schedule = Schedule::default())
+    }
+
+    fn change(&self, with: impl FnOnce(&mut Schedule)) -> &Self {
+        with(self.shared.state().faults.entry(self.endpoint).or_default());
+        self
+    }
+}

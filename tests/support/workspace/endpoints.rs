@@ -1,0 +1,379 @@
+//! What each endpoint says, to whom, and the faults that are said in HTTP.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use super::http::{Request, Response, form_decoded, form_fields};
+use super::tokens::{Claims, random_hex};
+use super::{Endpoint, Fault, Shared, TOKENS_REMEMBERED};
+
+/// A response, and how it gets to the client or does not.
+pub enum Answer {
+    Send(Response),
+    Dribble { response: Response, bytes: usize, pause: Duration },
+    CutShort(Response),
+    Reset,
+    Stall,
+}
+
+/// The OAuth client of the vendor's CLI: public, so its id travels in the body and it has no secret.
+const CLI_CLIENT_ID: &str = "databricks-cli";
+const HUGE: usize = 2 << 20;
+
+impl Endpoint {
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            "/oidc/.well-known/oauth-authorization-server" => Some(Self::Discovery),
+            "/oidc/v1/token" => Some(Self::Token),
+            "/api/2.0/preview/scim/v2/Me" => Some(Self::Me),
+            "/.well-known/databricks-config" => Some(Self::HostMetadata),
+            _ => None,
+        }
+    }
+}
+
+pub fn answer(shared: &Shared, request: &Request) -> Answer {
+    let endpoint = Endpoint::at(&request.path);
+    let fault = arrival(shared, endpoint, request);
+    if let Some(answer) = fault.as_ref().and_then(|fault| instead_of_looking(shared, fault)) {
+        return answer;
+    }
+    let response = match endpoint {
+        Some(Endpoint::Discovery) => discovery(shared, request),
+        Some(Endpoint::Token) => token(shared, request, fault.as_ref()),
+        Some(Endpoint::Me) => me(shared, request),
+        Some(Endpoint::HostMetadata) => host_metadata(shared, request),
+        None => not_found(request),
+    };
+    match fault {
+        Some(Fault::SlowBytes { bytes, pause }) => Answer::Dribble { response: dated(shared, response), bytes, pause },
+        Some(Fault::TruncatedBody) => Answer::CutShort(dated(shared, response)),
+        Some(Fault::TruncatedJson) => {
+            let half = response.body.len() / 2;
+            Answer::Send(dated(shared, Response { body: response.body[..half].to_vec(), ..response }))
+        }
+        Some(Fault::HugeBody) => {
+            let mut body: Value = serde_json::from_slice(&response.body).expect("our own JSON");
+            body["padding"] = json!("x".repeat(HUGE));
+            Answer::Send(dated(shared, Response { body: body.to_string().into_bytes(), ..response }))
+        }
+        _ => Answer::Send(dated(shared, response)),
+    }
+}
+
+/// Logs the request and says which fault it meets.
+fn arrival(shared: &Shared, endpoint: Option<Endpoint>, request: &Request) -> Option<Fault> {
+    let mut state = shared.state();
+    state.requests.push(format!("{} {}", request.method, request.path));
+    if endpoint == Some(Endpoint::Token) {
+        state.token_requests += 1;
+    }
+    shared.happened.notify_all();
+    state.faults.get_mut(&endpoint?)?.take()
+}
+
+fn instead_of_looking(shared: &Shared, fault: &Fault) -> Option<Answer> {
+    let response = match fault {
+        Fault::Reset => return Some(Answer::Reset),
+        Fault::Stall => return Some(Answer::Stall),
+        Fault::Status(status) => plausible(*status),
+        Fault::StatusWith { status, body, headers } => {
+            Response { status: *status, headers: headers.clone(), body: body.clone().into_bytes() }
+        }
+        Fault::RetryAfterSeconds(seconds) => plausible(429).with("Retry-After", seconds.to_string()),
+        Fault::RetryAfterDate(ahead) => plausible(503).with("Retry-After", http_date(shared.now() + ahead)),
+        Fault::Html => Response::html(
+            200,
+            "<!DOCTYPE html>\n<html><head><title>Databricks - Sign In</title></head>\n\
+             <body><form action=\"/login.html\" method=\"post\"></form></body></html>\n",
+        ),
+        Fault::Redirect(to) => Response::html(302, "<html><body>Moved</body></html>\n").with("Location", to.clone()),
+        Fault::ErrorIn200(code) => Response::json(200, &oauth_error(code, "The request could not be granted")),
+        _ => return None,
+    };
+    Some(Answer::Send(dated(shared, response)))
+}
+
+/// What usually comes along with a status.
+fn plausible(status: u16) -> Response {
+    let body = match status {
+        400 => oauth_error("invalid_request", "The request is malformed"),
+        401 => oauth_error("invalid_client", "Client authentication failed"),
+        403 => api_error(json!("PERMISSION_DENIED"), "User does not have permission to use this endpoint."),
+        404 => api_error(json!("ENDPOINT_NOT_FOUND"), "No API found for this path"),
+        429 => api_error(json!("REQUEST_LIMIT_EXCEEDED"), "Too many requests. Please wait a moment and try again."),
+        500 => api_error(json!("INTERNAL_ERROR"), "There was an unexpected internal error."),
+        502 | 504 => {
+            return Response::html(status, "<html><body><h1>Bad Gateway</h1></body></html>\n");
+        }
+        503 => api_error(json!("TEMPORARILY_UNAVAILABLE"), "The service is temporarily unavailable."),
+        _ => api_error(json!(status), "Stand-in answer"),
+    };
+    Response::json(status, &body)
+}
+
+fn oauth_error(code: &str, description: &str) -> Value {
+    json!({"error": code, "error_description": description})
+}
+
+fn api_error(code: Value, message: &str) -> Value {
+    json!({"error_code": code, "message": message})
+}
+
+fn not_found(request: &Request) -> Response {
+    let message = format!("No API found for '{} {}'", request.method, request.path);
+    Response::json(404, &api_error(json!("ENDPOINT_NOT_FOUND"), &message))
+}
+
+/// Every response carries the server's idea of the time.
+fn dated(shared: &Shared, response: Response) -> Response {
+    response.with("Date", http_date(shared.now()))
+}
+
+fn http_date(at: i64) -> String {
+    let since_1970 = Duration::from_secs(u64::try_from(at).expect("a date past 1970"));
+    httpdate::fmt_http_date(UNIX_EPOCH + since_1970)
+}
+
+/// The workspace under the name that the client called it by, as the real one does behind its vanity names.
+fn origin(shared: &Shared, request: &Request) -> String {
+    match request.header("host") {
+        Some(host) => format!("{}://{host}", shared.scheme),
+        None => format!("{}://{}", shared.scheme, shared.address),
+    }
+}
+
+fn discovery(shared: &Shared, request: &Request) -> Response {
+    if request.method != "GET" {
+        return wrong_method("GET");
+    }
+    let origin = origin(shared, request);
+    Response::json(
+        200,
+        &json!({
+            "issuer": format!("{origin}/oidc"),
+            "authorization_endpoint": format!("{origin}/oidc/v1/authorize"),
+            "token_endpoint": format!("{origin}/oidc/v1/token"),
+            "jwks_uri": format!("{origin}/oidc/jwks.json"),
+            "scopes_supported": ["all-apis", "sql", "offline_access", "openid", "profile", "email"],
+            "response_types_supported": ["code", "id_token"],
+            "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        }),
+    )
+}
+
+fn host_metadata(shared: &Shared, request: &Request) -> Response {
+    if request.method != "GET" {
+        return wrong_method("GET");
+    }
+    Response::json(
+        200,
+        &json!({
+            "oidc_endpoint": format!("{}/oidc", origin(shared, request)),
+            "account_id": "2f1c0d9e-4b7a-4e55-8d21-90a6c3b7e412",
+            "workspace_id": shared.workspace_id,
+            "cloud": "AWS",
+            "host_type": "workspace",
+            "token_federation_default_oidc_audiences": [],
+        }),
+    )
+}
+
+fn wrong_method(allowed: &str) -> Response {
+    Response::json(405, &api_error(json!("METHOD_NOT_ALLOWED"), "Method not allowed")).with("Allow", allowed)
+}
+
+/// Who the grant is for, or why there is none (RFC 6749 section 5.2).
+struct Refusal(u16, &'static str, &'static str);
+
+fn token(shared: &Shared, request: &Request, twist: Option<&Fault>) -> Response {
+    if request.method != "POST" {
+        return wrong_method("POST");
+    }
+    match grant(shared, request) {
+        Ok((subject, refresh_token)) => token_response(shared, request, &subject, refresh_token, twist),
+        Err(Refusal(status, code, description)) => {
+            let refused = Response::json(status, &oauth_error(code, description));
+            if status == 401 { refused.with("WWW-Authenticate", "Basic realm=\"OAuth\"") } else { refused }
+        }
+    }
+}
+
+/// Subject, and the new refresh token where it was replaced.
+fn grant(shared: &Shared, request: &Request) -> Result<(String, Option<String>), Refusal> {
+    let content_type = request.header("content-type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(Refusal(400, "invalid_request", "The content type must be application/x-www-form-urlencoded"));
+    }
+    let fields =
+        request.body().and_then(form_fields).ok_or(Refusal(400, "invalid_request", "The body is not a form"))?;
+    let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    if fields.iter().enumerate().any(|(at, (name, _))| fields[..at].iter().any(|(before, _)| before == name)) {
+        return Err(Refusal(400, "invalid_request", "A parameter is repeated"));
+    }
+    match field("grant_type") {
+        Some("client_credentials") => {
+            let client = client_of(shared, request)?;
+            if field("scope") != Some("all-apis") {
+                return Err(Refusal(400, "invalid_scope", "The requested scope is not one of this client's"));
+            }
+            Ok((client, None))
+        }
+        Some("refresh_token") => {
+            if field("client_id") != Some(CLI_CLIENT_ID) {
+                return Err(Refusal(401, "invalid_client", "Client authentication failed"));
+            }
+            refreshed(shared, field("refresh_token").unwrap_or_default())
+        }
+        Some(_) => Err(Refusal(400, "unsupported_grant_type", "This grant type is not supported")),
+        None => Err(Refusal(400, "invalid_request", "grant_type is missing")),
+    }
+}
+
+/// HTTP Basic, id and secret form-encoded before they are joined (RFC 6749 section 2.3.1).
+fn client_of(shared: &Shared, request: &Request) -> Result<String, Refusal> {
+    let unknown = || Refusal(401, "invalid_client", "Client authentication failed");
+    let (scheme, credentials) =
+        request.header("authorization").and_then(|value| value.split_once(' ')).ok_or_else(unknown)?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(unknown());
+    }
+    let decoded = BASE64.decode(credentials.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = decoded.ok_or_else(unknown)?;
+    let (id, secret) = decoded.split_once(':').ok_or_else(unknown)?;
+    let (id, secret) = form_decoded(id).zip(form_decoded(secret)).ok_or_else(unknown)?;
+    if shared.state().clients.get(&id) == Some(&secret) { Ok(id) } else { Err(unknown()) }
+}
+
+fn refreshed(shared: &Shared, refresh_token: &str) -> Result<(String, Option<String>), Refusal> {
+    let mut state = shared.state();
+    let user = state.refresh_tokens.iter().find(|(_, live)| *live == refresh_token).map(|(user, _)| user.clone());
+    // The vendor's SDK knows a dead login by exactly these words.
+    let user = user.ok_or(Refusal(400, "invalid_request", "Refresh token is invalid"))?;
+    let replacement = state.single_use_refresh_tokens.then(|| format!("stand-in-refresh-{}", random_hex(24)));
+    if let Some(replacement) = &replacement {
+        state.refresh_tokens.insert(user.clone(), replacement.clone());
+    }
+    Ok((user, replacement))
+}
+
+fn token_response(
+    shared: &Shared,
+    request: &Request,
+    subject: &str,
+    refresh_token: Option<String>,
+    twist: Option<&Fault>,
+) -> Response {
+    let now = shared.now();
+    let life = i64::try_from(shared.state().token_life.as_secs()).expect("a life within reason");
+    let claims = match twist {
+        Some(Fault::OtherIdentity(other)) => Claims::of(other),
+        _ => Claims::of(subject),
+    };
+    let claims = match twist {
+        Some(Fault::ExpiredToken) => claims.from(now - 60 - life).until(now - 60),
+        _ => claims.from(now).until(now + life),
+    };
+    let audience = match twist {
+        Some(Fault::WrongAudience) => "9999999999999999",
+        _ => &shared.workspace_id,
+    };
+    let mut body = json!({"token_type": "Bearer", "expires_in": life, "scope": claims.scope});
+    let token = match twist {
+        Some(Fault::OpaqueToken | Fault::NoExpiryAnywhere) => shared.opaque(subject, now + life),
+        _ => shared.jwt_of(claims, &origin(shared, request), audience),
+    };
+    if !matches!(twist, Some(Fault::MissingToken)) {
+        body["access_token"] = json!(token);
+    }
+    if matches!(twist, Some(Fault::NoExpiry | Fault::NoExpiryAnywhere)) {
+        body.as_object_mut().expect("the object above").remove("expires_in");
+    }
+    if let Some(refresh_token) = refresh_token {
+        body["refresh_token"] = json!(refresh_token);
+    }
+    shared.state().tokens_issued += 1;
+    shared.happened.notify_all();
+    Response::json(200, &body).with("Cache-Control", "no-store")
+}
+
+impl Shared {
+    pub fn jwt(&self, claims: Claims) -> String {
+        self.jwt_of(claims, &format!("{}://{}", self.scheme, self.address), &self.workspace_id)
+    }
+
+    fn jwt_of(&self, claims: Claims, origin: &str, audience: &str) -> String {
+        let claims = json!({
+            "client_id": claims.client_id,
+            "scope": claims.scope,
+            "iss": format!("{origin}/oidc"),
+            "aud": audience,
+            "sub": claims.subject,
+            "iat": claims.issued_at,
+            "exp": claims.expires_at,
+            "jti": random_hex(16),
+        });
+        let token = self.signer.sign(claims, self.token_length);
+        self.remember(&token);
+        token
+    }
+
+    fn opaque(&self, subject: &str, expires_at: i64) -> String {
+        let token = format!("stand-in-opaque-{}", random_hex(32));
+        self.state().opaque.insert(token.clone(), (subject.to_owned(), expires_at));
+        self.remember(&token);
+        token
+    }
+
+    fn remember(&self, token: &str) {
+        let mut state = self.state();
+        if state.issued.len() == TOKENS_REMEMBERED {
+            state.issued.pop_front();
+        }
+        state.issued.push_back(token.to_owned());
+    }
+
+    /// Subject and expiry of a token of ours.
+    fn holder(&self, token: &str) -> Option<(String, i64)> {
+        if let Some(known) = self.state().opaque.get(token) {
+            return Some(known.clone());
+        }
+        let claims = self.signer.open(token)?;
+        let ours = claims["aud"] == json!(self.workspace_id);
+        ours.then(|| Some((claims["sub"].as_str()?.to_owned(), claims["exp"].as_i64()?)))?
+    }
+}
+
+fn me(shared: &Shared, request: &Request) -> Response {
+    if request.method != "GET" {
+        return wrong_method("GET");
+    }
+    let refused = |status: u16, message: &str| {
+        Response::json(status, &api_error(json!(status), message)).with("X-Databricks-Reason-Phrase", message)
+    };
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let Some(bearer) = bearer else {
+        return refused(401, "Credential was not sent or was of an unsupported type for this API.");
+    };
+    match shared.holder(bearer) {
+        None => refused(403, "Invalid access token."),
+        // A real workspace says 403 here, not 401 (databricks-sdk-go#1061).
+        Some((_, expires_at)) if expires_at <= shared.now() => refused(403, "JWT has expired"),
+        Some((subject, _)) => Response::json(
+            200,
+            &json!({
+                "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+                "id": "7418291375501184",
+                "userName": subject,
+                "displayName": subject,
+                "active": true,
+            }),
+        ),
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong, and when.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The doors of a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/oidc/.well-known/oauth-authorization-server`
+    Discovery,
+    /// `/oidc/v1/token`
+    Token,
+    /// `/api/2.0/preview/scim/v2/Me`
+    Me,
+    /// `/.well-known/databricks-config`
+    HostMetadata,
+}
+
+/// One way for one request to fail.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    // The request is not even looked at.
+    /// This status, with the body that a workspace or its proxy would send along.
+    Status(u16),
+    StatusWith {
+        status: u16,
+        body: String,
+        headers: Vec<(String, String)>,
+    },
+    /// 429, `Retry-After: n`.
+    RetryAfterSeconds(u64),
+    /// 503, `Retry-After:` an HTTP date this many seconds ahead of the server's clock.
+    RetryAfterDate(i64),
+    /// The connection ends in a TCP reset, without an answer.
+    Reset,
+    /// The connection stays open, without an answer, until one side goes away.
+    Stall,
+    /// 200 and a login page.
+    Html,
+    /// 302 to there.
+    Redirect(String),
+    /// 200 with an OAuth `error` member of this code.
+    ErrorIn200(String),
+
+    // The request is checked and granted, and the token is not what was asked for.
+    /// 200 and a JSON object without `access_token`.
+    MissingToken,
+    /// Expired a minute ago by the server's clock, whatever `expires_in` says.
+    ExpiredToken,
+    /// For another workspace.
+    WrongAudience,
+    /// For another subject.
+    OtherIdentity(String),
+    /// Not a JWT; only `expires_in` tells the expiry.
+    OpaqueToken,
+    /// No `expires_in`; only the JWT tells the expiry.
+    NoExpiry,
+    /// Neither: opaque and without `expires_in`.
+    NoExpiryAnywhere,
+
+    // The answer is right and arrives wrong.
+    /// The body comes this many bytes at a time, with a pause after each.
+    SlowBytes {
+        bytes: usize,
+        pause: Duration,
+    },
+    /// `Content-Length` promises twice of what is sent before the connection closes.
+    TruncatedBody,
+    /// Half of the JSON, with the right length.
+    TruncatedJson,
+    /// Correct JSON of 2 MiB.
+    HugeBody,
+}
+
+/// Faults planned for one endpoint: a queue goes first, then every n-th request.
+#[derive(Default)]
+pub struct Schedule {
+    queue: VecDeque<Fault>,
+    every: usize,
+    cycle: Vec<Fault>,
+    seen: usize,
+}
+
+impl Schedule {
+    pub fn queue(&mut self, fault: Fault) {
+        self.queue.push_back(fault);
+    }
+
+    pub fn repeat(&mut self, every: usize, cycle: Vec<Fault>) {
+        assert!(every > 0 && !cycle.is_empty(), "every n-th request needs an n of at least 1 and a fault");
+        (self.every, self.cycle, self.seen) = (every, cycle, 0);
+    }
+
+    /// The fault that the request at hand meets, if any.
+    pub fn take(&mut self) -> Option<Fault> {
+        self.seen += 1;
+        if let Some(fault) = self.queue.pop_front() {
+            return Some(fault);
+        }
+        let due = self.every > 0 && self.seen.is_multiple_of(self.every);
+        due.then(|| self.cycle[(self.seen / self.every - 1) % self.cycle.len()].clone())
+    }
+}
