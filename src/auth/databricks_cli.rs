@@ -1,0 +1,356 @@
+//! Sign-in through the vendor's CLI, where a person has logged in: `databricks auth token`.
+//!
+//! It hands back the same token until less than 5 minutes are left (facts on databricks.com, 1.6), so what counts is the
+//! expiry that came back. The child gets no terminal, no secret, a time limit, and an environment that cannot divert it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+use zeroize::Zeroizing;
+
+use super::token::{AccessToken, is_publishable};
+use super::{Method, Needs, SignedIn};
+use crate::config::Workspace;
+use crate::failure::{Code, Failure, quoted};
+use crate::os::dirs::Environment;
+
+/// The CLI's own limit is an hour; a child that takes longer than this hangs.
+const LONGEST_RUN: Duration = Duration::from_secs(30);
+
+/// No more of the child's output is read.
+const LONGEST_OUTPUT: u64 = 1024 * 1024;
+
+/// A JSON answer or a bare token is far shorter.
+const INSTALL_HINT: &str =
+    "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
+
+/// Signs in; where the CLI only repeats a token that is due, it is asked to refresh it.
+///
+/// # Errors
+/// Permanent: no CLI, no login, a setting. Transient: network, a hanging or failing CLI.
+pub(crate) async fn sign_in(
+    workspace: &Workspace,
+    environment: &Environment,
+    needs: &Needs<'_>,
+) -> Result<SignedIn, Failure> {
+    let cli = Cli {
+        program: find(workspace, environment)?,
+        workspace,
+        environment,
+        limit: needs.limit.min(LONGEST_RUN),
+        now: needs.now,
+    };
+    let token = cli.token(false).await?;
+    let is_due = |token: &AccessToken| (needs.is_due)(token.issued_at, token.expires_at);
+    let (token, repeated) = if is_due(&token) {
+        match cli.token(true).await {
+            Ok(fresh) if fresh.expires_at >= token.expires_at => {
+                let repeated = is_due(&fresh);
+                (fresh, repeated)
+            }
+            Ok(_) => (token, true),
+            Err(failure) => {
+                tracing::debug!("`databricks auth token --force-refresh` did not help: {failure}");
+                (token, true)
+            }
+        }
+    } else {
+        (token, false)
+    };
+    if token.expires_at <= needs.now {
+        return Err(Failure::transient(
+            Code::Unavailable,
+            "the Databricks CLI handed out a token that has already expired",
+        )
+        .hint(format!("run `{}`; if that does not help, check this machine's clock", cli.login_command())));
+    }
+    Ok(SignedIn { token, anchor: None, warnings: Vec::new(), by_fallback: false, repeated })
+}
+
+// ---- which program ----
+
+/// The CLI's absolute path: as configured, else the first on PATH and in the places where installers put it that is not the
+/// legacy Python CLI of the same name.
+fn find(workspace: &Workspace, environment: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(path) = &workspace.cli_path {
+        return if !path.is_absolute() {
+            Err(Failure::permanent(Code::Configuration, format!("cli_path {} is not an absolute path", path.display()))
+                .hint(INSTALL_HINT))
+        } else if is_legacy(path) {
+            Err(legacy(path))
+        } else if !is_executable(path) {
+            Err(Failure::permanent(Code::Configuration, format!("{} is not a program", path.display()))
+                .hint(INSTALL_HINT))
+        } else {
+            Ok(path.clone())
+        };
+    }
+    let mut skipped = None;
+    for candidate in candidates(environment) {
+        if !is_executable(&candidate) {
+            continue;
+        }
+        if is_legacy(&candidate) {
+            skipped.get_or_insert(candidate);
+            continue;
+        }
+        return Ok(candidate);
+    }
+    Err(skipped.map_or_else(
+        || {
+            Failure::permanent(Code::Configuration, "the Databricks CLI is not installed, or not on PATH")
+                .hint(INSTALL_HINT)
+        },
+        |path| legacy(&path),
+    ))
+}
+
+fn candidates(environment: &Environment) -> Vec<PathBuf> {
+    let path: OsString = environment.get_os("PATH").cloned().unwrap_or_default();
+    // systemd and launchd do not give their children the shell's PATH.
+    let usual = ["/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin", "/usr/bin"];
+    let own = environment.home().into_iter().flat_map(|home| [home.join(".local/bin"), home.join("bin")]);
+    std::env::split_paths(&path)
+        .chain(own)
+        .chain(usual.map(PathBuf::from))
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join("databricks"))
+        .collect()
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// pip's databricks-cli (0.18 and older) installs a small Python script of this name, which has no `auth token`.
+fn is_legacy(path: &Path) -> bool {
+    const LARGEST_SCRIPT: u64 = 64 * 1024;
+    let small = std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() <= LARGEST_SCRIPT);
+    small && std::fs::read(path).is_ok_and(|text| text.windows(14).any(|window| window == b"databricks_cli"))
+}
+
+fn legacy(path: &Path) -> Failure {
+    Failure::permanent(
+        Code::Configuration,
+        format!("{} is the legacy CLI (pip's databricks-cli), which cannot hand out tokens", path.display()),
+    )
+    .hint(format!("{INSTALL_HINT}; `pip uninstall databricks-cli` removes the old one"))
+}
+
+// ---- one run of it ----
+
+struct Cli<'a> {
+    program: PathBuf,
+    workspace: &'a Workspace,
+    environment: &'a Environment,
+    limit: Duration,
+    now: Timestamp,
+}
+
+struct Ran {
+    status: ExitStatus,
+    stdout: Zeroizing<Vec<u8>>,
+    stderr: Zeroizing<Vec<u8>>,
+}
+
+impl Cli<'_> {
+    async fn token(&self, force: bool) -> Result<AccessToken, Failure> {
+        let ran = self.run(force).await?;
+        if !ran.status.success() {
+            return Err(self.failed(&ran));
+        }
+        self.read(&ran.stdout)
+    }
+
+    async fn run(&self, force: bool) -> Result<Ran, Failure> {
+        let mut command = Command::new(&self.program);
+        command.args(["auth", "token"]);
+        match &self.workspace.profile {
+            Some(profile) => command.args(["--profile", profile]),
+            None => command.args(["--host", self.workspace.host.origin()]),
+        };
+        if force {
+            command.arg("--force-refresh");
+        }
+        command.args(["--output", "json"]).env_clear().envs(self.child_environment());
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let io = |error: std::io::Error| {
+            Failure::transient(Code::Unavailable, format!("cannot run {}: {error}", self.program.display()))
+                .hint(INSTALL_HINT)
+        };
+        let mut child = command.spawn().map_err(io)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let finished = async {
+            let (stdout, stderr, status) = tokio::join!(bounded(stdout), bounded(stderr), child.wait());
+            Ok::<_, std::io::Error>(Ran { status: status?, stdout: stdout?, stderr: stderr? })
+        };
+        match tokio::time::timeout(self.limit, finished).await {
+            Ok(ran) => ran.map_err(io),
+            Err(_) => Err(Failure::transient(
+                Code::Unavailable,
+                format!(
+                    "{} did not finish within {} s and was ended",
+                    self.program.display(),
+                    self.limit.as_secs_f32().ceil()
+                ),
+            )
+            .hint("run `databricks auth token` by hand: a keyring may be locked, or the network out of reach")),
+        }
+    }
+
+    /// What the child needs and nothing that could divert it to another workspace or identity, or that is not its business.
+    fn child_environment(&self) -> Vec<(OsString, OsString)> {
+        const KEPT: [&str; 3] = ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_CACHE_DIR"];
+        const FOREIGN: [&str; 9] = [
+            "DATABRICKS_",
+            "ARM_",
+            "GOOGLE_CREDENTIALS",
+            "ACTIONS_ID_TOKEN_",
+            "SYSTEM_ACCESSTOKEN",
+            "PGPASSWORD",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_",
+            "CREDENTIALS_DIRECTORY",
+        ];
+        let all = self.environment.iter().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            KEPT.contains(&name.as_ref()) || !FOREIGN.iter().any(|prefix| name.starts_with(prefix))
+        });
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn login_command(&self) -> String {
+        match &self.workspace.profile {
+            Some(profile) => format!("databricks auth login --profile {profile}"),
+            None => format!("databricks auth login --host {}", self.workspace.host.origin()),
+        }
+    }
+
+    // ---- what it said ----
+
+    fn read(&self, stdout: &[u8]) -> Result<AccessToken, Failure> {
+        let nonsense = |what: &str| {
+            Failure::transient(Code::Unavailable, format!("{} {what}", self.program.display()))
+                .hint("run `databricks auth token` by hand")
+        };
+        let text =
+            std::str::from_utf8(stdout).map(str::trim).map_err(|_| nonsense("printed something that is no token"))?;
+        let (secret, told) = if text.starts_with("eyJ") {
+            (SecretString::from(text), None)
+        } else {
+            let answer: Answer =
+                serde_json::from_str(text).map_err(|_| nonsense("printed something that is no token"))?;
+            (answer.access_token, answer.expiry.as_deref().and_then(parse_expiry))
+        };
+        if !is_publishable(secret.expose_secret()) {
+            return Err(nonsense("printed a token that cannot stand in a password file"));
+        }
+        let token = AccessToken::new(secret, told, self.now, Method::DatabricksCli)
+            .ok_or_else(|| nonsense("printed a token that does not say when it expires"))?;
+        self.refuse_other_workspace(&token)?;
+        Ok(token)
+    }
+
+    /// A CLI before 0.207.1 takes `--profile` and ignores it (facts on databricks.com, 3.1).
+    fn refuse_other_workspace(&self, token: &AccessToken) -> Result<(), Failure> {
+        let issuer = token.claims.as_ref().and_then(|claims| url::Url::parse(claims.issuer.as_deref()?).ok());
+        match issuer.as_ref().and_then(url::Url::host_str) {
+            Some(host) if host != self.workspace.host.name() && self.workspace.profile.is_some() => {
+                Err(Failure::permanent(
+                    Code::Configuration,
+                    format!("the Databricks CLI handed out a token of {host} for {}", self.workspace.host.name()),
+                )
+                .hint("check the profile; a CLI older than 0.207.1 ignores --profile and must be upgraded"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The texts of facts on databricks.com, 3.2. What is unknown may be the network and is tried again.
+    fn failed(&self, ran: &Ran) -> Failure {
+        let json = serde_json::from_slice::<JsonFailure>(&ran.stdout).ok();
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        let said = json.as_ref().map_or(stderr.as_ref(), |json| json.message.as_str());
+        let has = |text: &str| said.contains(text) || stderr.contains(text);
+        let code = json.as_ref().map_or("", |json| json.error_code.as_str());
+        let quote = quoted(said.trim().trim_start_matches("Error: "));
+        let quote = if quote.is_empty() { format!("it ended with {}", ran.status) } else { quote };
+        let login_needed = has("OAuth is not configured for this host")
+            || has("older CLI versions are no longer used")
+            || has("refresh token is invalid")
+            || matches!(code, "UNAUTHENTICATED" | "INVALID_REFRESH_TOKEN");
+        let configuration = has("no profile specified")
+            || has("no profiles configured")
+            || has("Use --profile")
+            || has("uses M2M authentication");
+        if has("No such command") {
+            legacy(&self.program)
+        } else if login_needed {
+            Failure::permanent(Code::LoginNeeded, format!("the Databricks CLI has no live login: {quote}"))
+                .hint(format!("run `{}`", self.login_command()))
+        } else if configuration {
+            Failure::permanent(
+                Code::Configuration,
+                format!("the Databricks CLI cannot tell which login is meant: {quote}"),
+            )
+            .hint("name the profile: --profile NAME, or profile = \"NAME\" in [[workspace]]")
+        } else if has("keyring") {
+            Failure::transient(Code::Unavailable, format!("the Databricks CLI cannot reach the keyring: {quote}"))
+                .hint("unlock it, or log in again with DATABRICKS_AUTH_STORAGE=plaintext")
+        } else {
+            Failure::transient(Code::Unavailable, format!("the Databricks CLI failed: {quote}"))
+                .hint(format!("if it stays so, run `{}`", self.login_command()))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: SecretString,
+    expiry: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct JsonFailure {
+    error_code: String,
+    message: String,
+}
+
+/// RFC 3339 with any offset, or the older forms with a blank and no zone, which are local time; year 1 means "never told".
+fn parse_expiry(text: &str) -> Option<Timestamp> {
+    let instant = text.parse::<Timestamp>().ok().or_else(|| {
+        let local: jiff::civil::DateTime = text.parse().ok()?;
+        Some(local.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp())
+    })?;
+    (instant > Timestamp::UNIX_EPOCH).then_some(instant)
+}
+
+async fn bounded(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(Vec::new());
+    if let Some(pipe) = pipe {
+        pipe.take(LONGEST_OUTPUT).read_to_end(&mut text).await?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiries_of_every_cli_are_read() {
+        let second = |text: &str| parse_expiry(text).map(Timestamp::as_second);
+        assert_eq!(second("2026-01-01T02:00:00.123456789+02:00"), Some(1_767_225_600));
+        assert_eq!(second("2026-01-01T00:00:00Z"), Some(1_767_225_600));
+        assert!(second("2026-01-01 00:00:00").is_some());
+        assert_eq!(second("0001-01-01T00:00:00Z"), None);
+        assert_eq!(second("soon"), None);
+    }
+}

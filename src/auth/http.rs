@@ -1,0 +1,203 @@
+//! One HTTP exchange with a workspace: bounded in time and size, never redirected, every way to fail told apart in words.
+
+use std::error::Error as _;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode};
+use zeroize::Zeroizing;
+
+use crate::failure::{Code, Failure, quoted};
+use crate::os::clock::{Anchor, Reading};
+
+/// What golang/oauth2 allows a token endpoint to answer (internal/token.go).
+const LARGEST_BODY: usize = 1024 * 1024;
+
+/// A host that does not take a connection within this is treated as out of reach.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// An answer, whole.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    headers: HeaderMap,
+    received: Reading,
+}
+
+impl Answer {
+    /// The workspace's clock, where the answer tells it (RFC 9110, section 6.6.1).
+    pub(crate) fn anchor(&self) -> Option<Anchor> {
+        let date = httpdate::parse_http_date(self.header(&DATE)?).ok()?;
+        Some(Anchor::new(Timestamp::try_from(date).ok()?, &self.received))
+    }
+
+    /// The workspace's time when the answer came; this machine's where the answer does not tell.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.anchor().map_or(self.received.wall, |anchor| anchor.server)
+    }
+
+    /// How long the other side asked to be left alone: seconds or a date (RFC 9110, section 10.2.3).
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let text = self.header(&RETRY_AFTER)?.trim();
+        if let Ok(seconds) = text.parse::<u64>() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let until = Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()?;
+        Some(Duration::try_from(until.duration_since(self.time())).unwrap_or_default())
+    }
+
+    /// Where a redirect would lead, without its query: that may carry anything.
+    pub(crate) fn location(&self) -> Option<String> {
+        let location = self.header(&LOCATION)?;
+        Some(quoted(location.split(['?', '#']).next().unwrap_or_default()))
+    }
+
+    /// Whether a page for people came where an API should have answered.
+    pub(crate) fn is_html(&self) -> bool {
+        let declared =
+            self.header(&CONTENT_TYPE).is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("text/html"));
+        declared || self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    fn header(&self, name: &reqwest::header::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A client that trusts the platform's store (or `SSL_CERT_FILE`, `SSL_CERT_DIR`) and, where given, one more file of
+/// authorities.
+///
+/// # Errors
+/// Permanent: the file cannot be used, or there is no trust store.
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, Failure> {
+    // An application that uses the library may have chosen a provider before; then that one serves.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("dbx-rotator/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .http1_only()
+        .connect_timeout(CONNECT_LIMIT);
+    if let Some(path) = ca_file {
+        builder = builder.tls_certs_merge(authorities(path)?);
+    }
+    builder.build().map_err(|error| {
+        Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", innermost(&error)))
+            .hint("install ca-certificates, or check SSL_CERT_FILE and SSL_CERT_DIR")
+    })
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
+    let fail = |why: String| {
+        Failure::permanent(Code::Configuration, format!("cannot use ca_file {}: {why}", path.display()))
+            .hint("it must hold one or more certificates in PEM form")
+    };
+    let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| fail(innermost(&error)))?;
+    if certificates.is_empty() {
+        return Err(fail("it holds no certificate".to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// Sends a request and collects the answer within `limit`.
+///
+/// # Errors
+/// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
+pub(crate) async fn exchange(request: RequestBuilder, to: &str, limit: Duration) -> Result<Answer, Failure> {
+    tokio::time::timeout(limit, collect(request, to)).await.unwrap_or_else(|_| {
+        let message = format!("{to} did not answer within {} s", limit.as_secs_f32().ceil());
+        Err(Failure::transient(Code::Unavailable, message)
+            .hint("it is tried again; if it stays so, check network, VPN and proxy"))
+    })
+}
+
+async fn collect(request: RequestBuilder, to: &str) -> Result<Answer, Failure> {
+    let mut response = request.send().await.map_err(|error| unreachable(&error, to))?;
+    let received = Reading::now();
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, to))? {
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Err(Failure::transient(
+                Code::Unavailable,
+                format!("{to} answered with more than 1 MiB: this is no token"),
+            )
+            .hint("check that the host is a workspace"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status: response.status(), headers: response.headers().clone(), body, received })
+}
+
+fn broken(error: &reqwest::Error, to: &str) -> Failure {
+    Failure::transient(Code::Unavailable, format!("the answer of {to} broke off: {}", innermost(error)))
+}
+
+fn unreachable(error: &reqwest::Error, to: &str) -> Failure {
+    if let Some(tls) = tls_fault(error) {
+        return untrusted(tls, to);
+    }
+    let why = innermost(error);
+    let unavailable = |text: String| Failure::transient(Code::Unavailable, text);
+    if error.is_timeout() {
+        return unavailable(format!("{to} did not take a connection within {} s", CONNECT_LIMIT.as_secs()))
+            .hint("check network, VPN and proxy");
+    }
+    let chain = describe(error);
+    if chain.contains("dns error") {
+        return unavailable(format!("cannot find the address of {to}: {why}"))
+            .hint("check the host's spelling, the network and the VPN");
+    }
+    if chain.contains("proxy") || chain.contains("tunnel") {
+        return unavailable(format!("cannot reach {to} through the proxy: {why}"))
+            .hint("check HTTPS_PROXY and NO_PROXY, and whether the proxy allows this host");
+    }
+    unavailable(format!("cannot reach {to}: {why}")).hint("check network, VPN and proxy")
+}
+
+fn untrusted(error: &rustls::Error, to: &str) -> Failure {
+    match error {
+        rustls::Error::InvalidCertificate(why) => {
+            Failure::permanent(Code::Unavailable, format!("the certificate of {to} is not trusted: {why}")).hint(
+                "if a company proxy stands between, give its authority with ca_file or SSL_CERT_FILE; \
+                 if the certificate is not yet or no longer valid, check this machine's clock",
+            )
+        }
+        other => Failure::transient(Code::Unavailable, format!("TLS with {to} failed: {other}"))
+            .hint("check that the port speaks TLS, and the proxy"),
+    }
+}
+
+/// rustls' own error, which hides inside one or more I/O errors: their `source` skips what they wrap.
+fn tls_fault(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut next = error.source();
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        let wrapped = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = wrapped.map(|inner| -> &(dyn std::error::Error + 'static) { inner }).or_else(|| current.source());
+    }
+    None
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut current: &dyn std::error::Error = error;
+    while let Some(next) = current.source() {
+        current = next;
+    }
+    quoted(&current.to_string())
+}
+
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(current) = next {
+        text.push_str(&current.to_string());
+        text.push('\n');
+        next = current.source();
+    }
+    text.to_ascii_lowercase()
+}

@@ -1,0 +1,220 @@
+//! Sign-in as a service principal: OAuth 2.0 client credentials (RFC 6749, section 4.4) as Databricks takes them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+use url::form_urlencoded::byte_serialize;
+use zeroize::Zeroizing;
+
+use super::http::{self, Answer};
+use super::token::{AccessToken, is_publishable};
+use super::{Method, SignedIn};
+use crate::config::{Client, Workspace, is_loopback};
+use crate::failure::{Code, Failure, quoted};
+
+/// The scope that covers the database as well (facts on databricks.com, 1.2).
+const FORM: &str = "grant_type=client_credentials&scope=all-apis";
+
+/// Signs in and returns a token that is live in the workspace's own time.
+///
+/// # Errors
+/// Permanent where the client, its secret or a setting must be changed, else transient.
+pub(crate) async fn sign_in(workspace: &Workspace, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
+    let (secret, warning) = client.secret.read()?;
+    let http = http::client(workspace.ca_file.as_deref())?;
+    let endpoint = token_endpoint(&http, workspace, limit).await?;
+    let request = http
+        .post(endpoint.as_str())
+        .header(AUTHORIZATION, basic(&client.id, &secret))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(FORM);
+    let to = workspace.host.origin();
+    let answer = http::exchange(request, to, limit).await?;
+    let token = read_token(&answer, to)?;
+    Ok(SignedIn {
+        token,
+        anchor: answer.anchor(),
+        warnings: warning.into_iter().collect(),
+        by_fallback: false,
+        repeated: false,
+    })
+}
+
+/// RFC 6749, section 2.3.1: both parts form-encoded, then joined and encoded as RFC 7617 says.
+fn basic(id: &str, secret: &SecretString) -> HeaderValue {
+    let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = Zeroizing::new(format!("{}:{}", encode(id), encode(secret.expose_secret())));
+    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+    value.set_sensitive(true);
+    value
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    token_endpoint: String,
+}
+
+/// Where tokens are to be had: what discovery (RFC 8414) says, else the place where every workspace has it.
+async fn token_endpoint(http: &reqwest::Client, workspace: &Workspace, limit: Duration) -> Result<Url, Failure> {
+    let origin = workspace.host.origin();
+    let usual = format!("{origin}/oidc/v1/token");
+    let request = http.get(format!("{origin}/oidc/.well-known/oauth-authorization-server"));
+    let answer = http::exchange(request, origin, limit).await?;
+    let found = (answer.status == StatusCode::OK)
+        .then(|| serde_json::from_slice::<Metadata>(&answer.body).ok())
+        .flatten()
+        .map_or(usual, |metadata| metadata.token_endpoint);
+    let secure = |url: &Url| {
+        url.scheme() == "https" || url.host().is_some_and(|host| url.scheme() == "http" && is_loopback(&host))
+    };
+    Url::parse(&found).ok().filter(secure).ok_or_else(|| {
+        Failure::permanent(
+            Code::Configuration,
+            format!("{origin} names a token endpoint that is not https: {}", quoted(&found)),
+        )
+        .hint("check that the host is a workspace")
+    })
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: Option<SecretString>,
+    expires_in: Option<Seconds>,
+    error: Option<String>,
+    error_description: Option<String>,
+    // Some identity providers' proxies answer in their own words (databricks-sdk-py, oauth.py).
+    #[serde(rename = "errorCode")]
+    error_code: Option<String>,
+    #[serde(rename = "errorSummary")]
+    error_summary: Option<String>,
+    // The workspace's REST API, where a gateway answers for the token endpoint.
+    message: Option<String>,
+}
+
+impl TokenAnswer {
+    fn complaint(&self) -> Option<(String, String)> {
+        let code = self.error.as_ref().or(self.error_code.as_ref());
+        let text = self.error_description.as_ref().or(self.error_summary.as_ref()).or(self.message.as_ref());
+        (code.is_some() || text.is_some())
+            .then(|| (quoted(code.map_or("", String::as_str)), quoted(text.map_or("", String::as_str))))
+    }
+}
+
+/// `expires_in` comes as a number or as a string of one (golang/oauth2, internal/token.go).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(f64),
+    Text(String),
+}
+
+impl Seconds {
+    fn after(&self, now: Timestamp) -> Option<Timestamp> {
+        let seconds = match self {
+            Seconds::Number(number) => *number,
+            Seconds::Text(text) => text.trim().parse().ok()?,
+        };
+        now.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+    }
+}
+
+/// What a token endpoint's answer means.
+fn read_token(answer: &Answer, to: &str) -> Result<AccessToken, Failure> {
+    if answer.status.is_redirection() {
+        return Err(redirected(answer, to));
+    }
+    let parsed = serde_json::from_slice::<TokenAnswer>(&answer.body);
+    if !answer.status.is_success() {
+        return Err(refused(answer, to, parsed.ok().and_then(|parsed| parsed.complaint())));
+    }
+    let nonsense = |what: &str| Failure::transient(Code::Unavailable, format!("{to} answered the sign-in {what}"));
+    let parsed = match parsed {
+        Ok(parsed) => parsed,
+        Err(_) if answer.is_html() => {
+            return Err(nonsense("with a page for people (HTML) instead of a token")
+                .hint("check that the host is a workspace, and the proxy"));
+        }
+        Err(fault) if fault.is_eof() => return Err(nonsense("with JSON that is cut off")),
+        Err(_) => return Err(nonsense("with something that is no token answer")),
+    };
+    if let (Some((code, text)), None) = (parsed.complaint(), &parsed.access_token) {
+        return Err(rejected(to, &code, &text, answer.status));
+    }
+    let Some(secret) = parsed.access_token else {
+        return Err(nonsense("without an access_token"));
+    };
+    if let Some(error) = &parsed.error {
+        return Err(rejected(to, &quoted(error), "", answer.status));
+    }
+    if !is_publishable(secret.expose_secret()) {
+        return Err(nonsense("with a token that cannot stand in a password file"));
+    }
+    let now = answer.time();
+    let told = parsed.expires_in.as_ref().and_then(|seconds| seconds.after(now));
+    let token = AccessToken::new(secret, told, now, Method::OauthM2m)
+        .ok_or_else(|| nonsense("with a token that does not say when it expires"))?;
+    if token.expires_at <= now {
+        return Err(
+            nonsense("with a token that has already expired").hint("if it stays so, the workspace's clock is wrong")
+        );
+    }
+    Ok(token)
+}
+
+fn redirected(answer: &Answer, to: &str) -> Failure {
+    let place = answer.location().unwrap_or_else(|| "elsewhere".to_owned());
+    Failure::permanent(Code::Configuration, format!("{to} sends the sign-in on to {place}"))
+        .hint("check that the host is the workspace's own address, and that private link or an IP access list does not block this machine")
+}
+
+fn refused(answer: &Answer, to: &str, complaint: Option<(String, String)>) -> Failure {
+    let status = answer.status;
+    let wait = answer.retry_after();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Failure::transient(Code::TryAgain, format!("{to} asks for fewer requests (429)")).retry_after(wait);
+    }
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        return Failure::transient(Code::Unavailable, format!("{to} is in trouble ({})", status.as_u16()))
+            .retry_after(wait);
+    }
+    match complaint {
+        Some((code, text)) => rejected(to, &code, &text, status),
+        None if status == StatusCode::NOT_FOUND => {
+            Failure::permanent(Code::Configuration, format!("{to} has no sign-in for service principals (404)"))
+                .hint("check that the host is a workspace's address")
+        }
+        None => Failure::permanent(Code::SignInRefused, format!("{to} refused the sign-in ({})", status.as_u16()))
+            .hint("check the service principal's access to this workspace and the workspace's IP access list"),
+    }
+}
+
+/// RFC 6749, section 5.2, and what Databricks says beside it.
+fn rejected(to: &str, code: &str, text: &str, status: StatusCode) -> Failure {
+    let said = match (code.is_empty(), text.is_empty()) {
+        (false, false) => format!("{code}: {text}"),
+        (false, true) => code.to_owned(),
+        _ => text.to_owned(),
+    };
+    let message = format!("{to} refused the sign-in: {said}");
+    match code {
+        "temporarily_unavailable" | "server_error" => Failure::transient(Code::Unavailable, message),
+        "invalid_client" | "unauthorized_client" | "invalid_grant" => Failure::permanent(Code::SignInRefused, message).hint(
+            "check the client id, and whether its secret is right and not expired: make a new one under the service principal's Secrets",
+        ),
+        "invalid_scope" | "unsupported_grant_type" | "invalid_request" => Failure::permanent(Code::Configuration, message)
+            .hint("check that the host is a workspace's address and that OAuth is enabled for it"),
+        _ if status == StatusCode::NOT_FOUND => {
+            Failure::permanent(Code::Configuration, message).hint("check that the host is a workspace's address")
+        }
+        _ => Failure::permanent(Code::SignInRefused, message)
+            .hint("check the service principal's access to this workspace and the workspace's IP access list"),
+    }
+}

@@ -1,0 +1,98 @@
+//! Sign-in to a workspace: one file a method, and the chain that users of the Python original expect.
+//!
+//! Invariants: nothing here is interactive (no browser, no prompt, stdin closed), and every outcome is typed.
+
+mod databricks_cli;
+mod http;
+mod m2m;
+pub(crate) mod token;
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use token::AccessToken;
+
+use crate::config::{Auth, Workspace};
+use crate::failure::{Code, Failure};
+use crate::os::clock::Anchor;
+use crate::os::dirs::Environment;
+
+/// How a token was got, in the words of Databricks' unified authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// A service principal's client credentials.
+    OauthM2m,
+    /// The vendor's command line tool.
+    DatabricksCli,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::OauthM2m => "OAuth M2M",
+            Method::DatabricksCli => "Databricks CLI",
+        })
+    }
+}
+
+/// A successful sign-in.
+pub(crate) struct SignedIn {
+    pub(crate) token: AccessToken,
+    /// The workspace's clock, where the method tells it.
+    pub(crate) anchor: Option<Anchor>,
+    pub(crate) warnings: Vec<String>,
+    /// The method configured first had failed.
+    pub(crate) by_fallback: bool,
+    /// The method keeps handing out a token that is already past its refresh point.
+    pub(crate) repeated: bool,
+}
+
+/// What a sign-in must know of its caller's needs.
+pub(crate) struct Needs<'a> {
+    /// How long one request or child may take.
+    pub(crate) limit: Duration,
+    /// Whether a token issued and expiring at these times would be replaced at once.
+    pub(crate) is_due: &'a (dyn Fn(Timestamp, Timestamp) -> bool + Sync),
+    /// Whether a token of the vendor's CLI, which is a person's, could serve any of the connections.
+    pub(crate) person_can_serve: bool,
+    /// The workspace's time, as far as it is known.
+    pub(crate) now: Timestamp,
+}
+
+/// Signs in once: by the method configured; by the chain, as a service principal where one is configured, else or after its
+/// failure with the vendor's CLI.
+///
+/// # Errors
+/// The failure of the method configured first. It is transient where trying either method again can help.
+pub(crate) async fn sign_in(
+    workspace: &Workspace,
+    environment: &Environment,
+    needs: &Needs<'_>,
+) -> Result<SignedIn, Failure> {
+    let first = match (&workspace.client, workspace.auth) {
+        (Some(client), Auth::Chain | Auth::OauthM2m) => m2m::sign_in(workspace, client, needs.limit).await,
+        _ => return databricks_cli::sign_in(workspace, environment, needs).await,
+    };
+    let failure = match first {
+        Err(failure) if workspace.auth == Auth::Chain && needs.person_can_serve => failure,
+        decided => return decided,
+    };
+    tracing::warn!("{failure}; trying the Databricks CLI instead");
+    match databricks_cli::sign_in(workspace, environment, needs).await {
+        Ok(signed_in) => Ok(SignedIn { by_fallback: true, ..signed_in }),
+        Err(second) => Err(both_failed(failure, &second)),
+    }
+}
+
+fn both_failed(mut first: Failure, second: &Failure) -> Failure {
+    first.message = format!("{}; and with the Databricks CLI: {second}", first.message);
+    // A CLI that is not installed or not logged in changes nothing about what the first method can still do.
+    if second.is_transient() && matches!(second.code, Code::Unavailable | Code::TryAgain) {
+        first.kind = second.kind;
+    }
+    first
+}

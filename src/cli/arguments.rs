@@ -1,0 +1,127 @@
+//! The command line: the one definition that parsing and `--help` are made from.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use tracing::Level;
+
+use crate::config::{Overrides, parse_duration};
+
+/// Keeps a Databricks Lakebase password alive in ~/.pgpass.
+///
+/// Without a command it stays and rotates, as `run` does.
+#[derive(Debug, Parser)]
+#[command(name = "dbx-rotator", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+#[command(
+    after_help = "Exit codes: 0 done or nothing due, 64 usage, 69 unavailable, 73 cannot write, 75 try again later, \
+    77 sign-in refused or login needed, 78 configuration."
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+    /// Rotate now and stop: the same as `rotate`
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::SetTrue)]
+    pub(super) verbose: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub(super) quiet: bool,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Rotate now
+    Rotate(RotateOptions),
+    /// Stay and rotate before anything expires
+    Run,
+    /// Show what is live, until when, and what happens next
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a live credential
+    Token(TokenOptions),
+    /// Show or check the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct RotateOptions {
+    /// Only what is due; ends in milliseconds, without network, when nothing is
+    #[arg(long)]
+    pub(super) if_due: bool,
+    /// Only these connections
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub(super) connection: Vec<String>,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenOptions {
+    /// Which connection's; may be left out when there is one
+    pub(super) connection: Option<String>,
+    /// Rotate first unless it lives at least so long, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
+    pub(super) min_valid: Duration,
+    /// Print JSON, with the expiry
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Show every effective setting and where it came from
+    Show,
+    /// Print where the configuration file is read from
+    Path,
+    /// Find faults in the configuration
+    Check,
+}
+
+impl Arguments {
+    /// What no command means.
+    pub(super) fn implied_command(&self) -> Command {
+        if self.once { Command::Rotate(RotateOptions::default()) } else { Command::Run }
+    }
+
+    /// How much is said on stderr: what only prints says no more than warnings.
+    pub(super) fn level(&self, command: &Command) -> Level {
+        match (self.verbose, self.quiet, command) {
+            (true, ..) => Level::DEBUG,
+            (_, true, _) => Level::ERROR,
+            (_, _, Command::Rotate(_) | Command::Run) => Level::INFO,
+            _ => Level::WARN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_originals_options_work_at_the_top_level() {
+        let arguments = Arguments::try_parse_from(["x", "--once", "--interval", "45", "--pg-host", "h"]).unwrap();
+        assert!(matches!(arguments.implied_command(), Command::Rotate(_)));
+        assert_eq!(arguments.overrides.interval, Some(45));
+    }
+}

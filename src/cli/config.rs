@@ -1,0 +1,47 @@
+//! `dbx-rotator config`.
+
+use std::fmt::Write as _;
+
+use super::arguments::ConfigCommand;
+use super::{Fault, print};
+use crate::config::{Config, Overrides};
+
+pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, Fault> {
+    match command {
+        ConfigCommand::Path => print::out(&format!("{}\n", Config::path(overrides)?.display())),
+        ConfigCommand::Show => print::out(&show(&Config::load(overrides)?)),
+        ConfigCommand::Check => print::out(&check(&Config::load(overrides)?)),
+    }
+    Ok(0)
+}
+
+fn show(config: &Config) -> String {
+    let mut text = String::new();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut section = "";
+    for setting in config.settings() {
+        if setting.section != section {
+            text.push_str(&print::table(&rows));
+            rows.clear();
+            section = &setting.section;
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "\n{section}");
+        }
+        rows.push(vec![setting.key.to_owned(), setting.value.clone(), format!("({})", setting.origin)]);
+    }
+    text.push_str(&print::table(&rows));
+    with_warnings(text, config)
+}
+
+fn check(config: &Config) -> String {
+    let file = config.file().map_or_else(|| "no configuration file".to_owned(), |path| path.display().to_string());
+    let (workspaces, connections) = (config.workspaces().len(), config.connections().len());
+    with_warnings(format!("{file}: no fault found; workspaces: {workspaces}, connections: {connections}\n"), config)
+}
+
+fn with_warnings(mut text: String, config: &Config) -> String {
+    for warning in config.warnings() {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}

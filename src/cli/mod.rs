@@ -1,0 +1,128 @@
+//! What a person types and what is printed for them. One file a subcommand.
+//!
+//! stdout carries what was asked for and nothing else; messages go to stderr. Errors are printed here and only here.
+
+mod arguments;
+mod config;
+mod names;
+mod print;
+mod rotate;
+mod run;
+mod status;
+mod token;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::config::{Config, ConfigError};
+use crate::failure::{Code, Failure};
+use crate::logging;
+use crate::os::core_dumps;
+use crate::rotation::Rotator;
+use arguments::{Arguments, Command};
+use names::Name;
+
+/// EX_USAGE of sysexits.h.
+const USAGE: u8 = 64;
+
+/// EX_OSERR of sysexits.h is not in the contract; a machine that cannot give a runtime is unavailable.
+const NO_RUNTIME: Code = Code::Unavailable;
+
+/// What a command ends with when it does not end with an exit code.
+enum Fault {
+    Config(ConfigError),
+    Failure(Failure),
+}
+
+impl From<ConfigError> for Fault {
+    fn from(error: ConfigError) -> Self {
+        Fault::Config(error)
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Fault::Failure(failure)
+    }
+}
+
+/// The program, from the command line to the exit code.
+pub fn main() -> ExitCode {
+    core_dumps::forbid();
+    let mut words = std::env::args_os();
+    let name = Name::of(words.next());
+    let code = name.exit_code(run_as(name, words));
+    ExitCode::from(code)
+}
+
+fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
+    let words = match name.words(words) {
+        Ok(words) => words,
+        Err(sentence) => {
+            print::error(&sentence, None);
+            return USAGE;
+        }
+    };
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is no reason to fail.
+            let _ = error.print();
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked_for { 0 } else { USAGE };
+        }
+    };
+    match dispatch(arguments, name) {
+        Ok(code) => code,
+        Err(Fault::Config(error)) => {
+            print::error(&error.to_string(), None);
+            error.exit_code()
+        }
+        Err(Fault::Failure(failure)) => {
+            print::error(&failure.message, failure.hint.as_deref());
+            failure.code.exit_code()
+        }
+    }
+}
+
+fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
+    let command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
+    if let Command::Config { command } = &command {
+        return config::run(command, &arguments.overrides);
+    }
+    arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
+    let config = Config::load(&arguments.overrides)?;
+    let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
+    logging::start(arguments.level(&command), log_file)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let rotator = Rotator::new(config);
+    match &command {
+        Command::Rotate(options) => rotate::run(options, &rotator),
+        Command::Run => run::run(&rotator),
+        Command::Status { json } => status::run(&rotator, *json),
+        Command::Token(options) => token::run(options, &rotator),
+        Command::Config { .. } => Ok(0),
+    }
+}
+
+/// Runs a future on a runtime of one thread, and leaves behind what does not end by itself.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // For looking up host names, one at a time; then the thread goes.
+        .max_blocking_threads(4)
+        .thread_keep_alive(std::time::Duration::from_millis(100))
+        .build()
+        .map_err(|error| {
+            Failure::transient(NO_RUNTIME, format!("cannot start: {error}")).hint("see `ulimit -n` and free memory")
+        })?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(result)
+}

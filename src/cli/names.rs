@@ -1,0 +1,76 @@
+//! The names of the Python original, as names of this program: each takes the options that it always took.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::os::dirs::Environment;
+
+/// Under which name the program was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Own,
+    Rotator,
+    Status,
+    /// A name that manages the service, which this version does not do.
+    Service(&'static str),
+}
+
+impl Name {
+    pub(super) fn of(program: Option<OsString>) -> Self {
+        let program = program.unwrap_or_default();
+        match Path::new(&program).file_name().and_then(|name| name.to_str()) {
+            Some("databricks-oauth-rotator") => Name::Rotator,
+            Some("databricks-oauth-status") => Name::Status,
+            Some("databricks-oauth-install") => Name::Service("databricks-oauth-install"),
+            Some("databricks-oauth-restart") => Name::Service("databricks-oauth-restart"),
+            Some("databricks-oauth-uninstall") => Name::Service("databricks-oauth-uninstall"),
+            _ => Name::Own,
+        }
+    }
+
+    /// The words of the command line as this program understands them.
+    pub(super) fn words(self, words: impl Iterator<Item = OsString>) -> Result<Vec<OsString>, String> {
+        let first: &[&str] = match self {
+            Name::Own => &["dbx-rotator"],
+            Name::Rotator => &["databricks-oauth-rotator"],
+            Name::Status => &["databricks-oauth-status", "status"],
+            Name::Service(name) => {
+                return Err(format!(
+                    "{name} is not in this version: run `dbx-rotator run` from the service manager of your choice"
+                ));
+            }
+        };
+        Ok(first.iter().map(OsString::from).chain(words).collect())
+    }
+
+    /// The original logged to this file unless told otherwise.
+    pub(super) fn log_file(self) -> Option<PathBuf> {
+        (self == Name::Rotator)
+            .then(|| Environment::of_this_process().home())
+            .flatten()
+            .map(|home| home.join(".databricks_oauth_rotator.log"))
+    }
+
+    /// The original knew 0, 1 for every failure and 2 for usage.
+    pub(super) fn exit_code(self, code: u8) -> u8 {
+        match (self, code) {
+            (Name::Own, code) | (_, code @ 0) => code,
+            (_, super::USAGE) => 2,
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_keeps_its_exit_codes() {
+        let name = |path: &str| Name::of(Some(path.into()));
+        assert_eq!(name("/usr/bin/databricks-oauth-rotator").exit_code(77), 1);
+        assert_eq!(name("databricks-oauth-rotator").exit_code(64), 2);
+        assert_eq!(name("/usr/bin/dbx-rotator").exit_code(77), 77);
+        assert_eq!(name("databricks-oauth-status").exit_code(0), 0);
+    }
+}

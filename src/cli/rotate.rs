@@ -1,0 +1,114 @@
+//! `dbx-rotator rotate`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::arguments::RotateOptions;
+use super::{Fault, block_on, print};
+use crate::failure::{Code, Failure, Kind};
+use crate::rotation::{Outcome, Report, Rotator, Wish};
+
+pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Fault> {
+    let only = selection(options, rotator)?;
+    if options.dry_run {
+        return dry_run(options, rotator, only.as_deref());
+    }
+    let wish = if options.if_due { Wish::Due } else { Wish::All { since: Timestamp::now() } };
+    // Decided without a runtime: a timer that finds nothing due is to cost nothing.
+    let report = match rotator.nothing_to_do(&wish, only.as_deref()) {
+        Some(report) => report,
+        None => block_on(rotator.rotate(&wish, only.as_deref()))?,
+    };
+    if options.json {
+        print::json(&Answer::from(&report));
+    }
+    Ok(report.exit_code())
+}
+
+fn selection(options: &RotateOptions, rotator: &Rotator) -> Result<Option<Vec<usize>>, Failure> {
+    if options.connection.is_empty() {
+        return Ok(None);
+    }
+    let mut indices = options.connection.iter().map(|name| rotator.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    indices.sort_unstable();
+    indices.dedup();
+    Ok(Some(indices))
+}
+
+fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -> Result<u8, Fault> {
+    let standings = rotator.standings(&rotator.record())?;
+    let config = rotator.config();
+    let mut text = String::new();
+    for (index, (connection, standing)) in config.connections().iter().zip(&standings).enumerate() {
+        if only.is_some_and(|only| !only.contains(&index)) {
+            continue;
+        }
+        let host = config.workspace_of(connection).host();
+        let entry = format!("{} in {}", connection.key(), config.password_file().display());
+        let line = match (&standing.reason, options.if_due) {
+            (Some(reason), _) => {
+                format!("{}: would rotate, for {reason}: a token of {host} into {entry}", connection.name())
+            }
+            (None, false) => {
+                format!("{}: would rotate, though it is not due: a token of {host} into {entry}", connection.name())
+            }
+            (None, true) => format!("{}: not due", connection.name()),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    print::out(&text);
+    Ok(0)
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u32,
+    connections: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    outcome: &'static str,
+    expires_at: Option<Timestamp>,
+    error: Option<Error<'a>>,
+}
+
+/// A failure as the contract's JSON has it.
+#[derive(Serialize)]
+pub(super) struct Error<'a> {
+    kind: Kind,
+    code: Code,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+impl Error<'_> {
+    /// What went wrong and what to do next.
+    pub(super) fn sentence(&self) -> String {
+        match self.hint {
+            Some(hint) => format!("{} - {hint}", self.message),
+            None => self.message.to_owned(),
+        }
+    }
+}
+
+impl<'a> From<&'a Failure> for Error<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Error { kind: failure.kind, code: failure.code, message: &failure.message, hint: failure.hint.as_deref() }
+    }
+}
+
+impl<'a> From<&'a Report> for Answer<'a> {
+    fn from(report: &'a Report) -> Self {
+        let row = |(name, outcome): (&'a str, &'a Outcome)| match outcome {
+            Outcome::Rotated { expires_at } => {
+                Row { name, outcome: "rotated", expires_at: Some(*expires_at), error: None }
+            }
+            Outcome::NotDue { expires_at } => Row { name, outcome: "not-due", expires_at: *expires_at, error: None },
+            Outcome::Failed(failure) => Row { name, outcome: "failed", expires_at: None, error: Some(failure.into()) },
+        };
+        Answer { version: 1, connections: report.outcomes().map(row).collect() }
+    }
+}

@@ -1,0 +1,41 @@
+//! `dbx-rotator token`.
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::arguments::TokenOptions;
+use super::{Fault, block_on, print};
+use crate::config::ConfigError;
+use crate::rotation::Rotator;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u32,
+    connection: &'a str,
+    token: &'a str,
+    expires_at: Timestamp,
+    expires_in_seconds: i64,
+}
+
+pub(super) fn run(options: &TokenOptions, rotator: &Rotator) -> Result<u8, Fault> {
+    let name = match (&options.connection, rotator.config().connections()) {
+        (Some(name), _) => name.as_str(),
+        (None, [only]) => only.name(),
+        (None, all) => {
+            let names: Vec<&str> = all.iter().map(|connection| connection.name()).take(20).collect();
+            let error = ConfigError::usage(format!("which of the {} connections?", all.len()));
+            return Err(error.hint(format!("name one: {}", names.join(", "))).into());
+        }
+    };
+    let credential = block_on(rotator.credential_valid_for(name, options.min_valid))??;
+    let token = credential.password().expose_secret();
+    if options.json {
+        let (expires_at, expires_in_seconds) = (credential.expires_at, credential.left.as_secs());
+        print::json(&Answer { version: 1, connection: name, token, expires_at, expires_in_seconds });
+    } else {
+        print::out(&Zeroizing::new(format!("{token}\n")));
+    }
+    Ok(0)
+}

@@ -1,0 +1,151 @@
+//! How a fault in the configuration is shown: file, line, the line itself and a caret, and what to do next.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Code;
+
+/// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(Box<Fault>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
+    message: String,
+    place: Option<Place>,
+    hint: Option<String>,
+    usage: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    file: PathBuf,
+    line: usize,
+    /// In characters, from 1.
+    column: usize,
+    text: String,
+    /// In characters, at least 1.
+    width: usize,
+}
+
+impl ConfigError {
+    /// A fault that has no place in a file.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        ConfigError(Box::new(Fault { message: message.into(), place: None, hint: None, usage: false }))
+    }
+
+    /// A command line that cannot mean anything (exit code 64 instead of 78).
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        let mut error = Self::new(message);
+        error.0.usage = true;
+        error
+    }
+
+    /// The same fault at a byte range of a file's text.
+    #[must_use]
+    pub(crate) fn at(mut self, file: &Path, text: &str, span: Range<usize>) -> Self {
+        self.0.place = Some(Place::new(file, text, span));
+        self
+    }
+
+    /// The same fault with what to do next.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code, as sysexits.h numbers them: 64 for usage, else 78.
+    pub fn exit_code(&self) -> u8 {
+        if self.0.usage { 64 } else { Code::Configuration.exit_code() }
+    }
+}
+
+impl Place {
+    fn new(file: &Path, text: &str, span: Range<usize>) -> Self {
+        let start = floor_boundary(text, span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+        let end = floor_boundary(text, span.end).clamp(start, line_end);
+        let shown = without_secret(text[line_start..line_end].trim_end_matches('\r'));
+        let length = shown.chars().count();
+        let column = text[line_start..start].chars().count().min(length) + 1;
+        Place {
+            file: file.to_owned(),
+            line: text[..start].matches('\n').count() + 1,
+            column,
+            width: text[start..end].chars().count().min((length + 1).saturating_sub(column)).max(1),
+            text: shown,
+        }
+    }
+}
+
+/// The line with its value masked where its key says that it holds a secret.
+fn without_secret(line: &str) -> String {
+    let secret = |key: &str| matches!(key.trim(), "client_secret" | "token" | "password");
+    match line.split_once('=') {
+        Some((key, _)) if secret(key) => format!("{key}= ********"),
+        _ => line.to_owned(),
+    }
+}
+
+fn floor_boundary(text: &str, mut index: usize) -> usize {
+    index = index.min(text.len());
+    while !text.is_char_boundary(index) {
+        index -= 1;
+    }
+    index
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(place) = &self.0.place {
+            let number = place.line.to_string();
+            let margin = " ".repeat(number.len());
+            write!(f, "\n{margin}--> {}:{number}:{}", place.file.display(), place.column)?;
+            write!(f, "\n{margin} |\n{number} | {}", place.text)?;
+            // Tabs are kept, so that the caret stands under its character whatever a tab's width is.
+            let indent: String =
+                place.text.chars().take(place.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            write!(f, "\n{margin} | {indent}{}", "^".repeat(place.width))?;
+        }
+        if let Some(hint) = &self.0.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_shows_file_line_the_line_and_a_caret() {
+        let text = "interval = \"50m\"\n\thöst = 1\n";
+        let start = text.find("höst").unwrap();
+        let fault =
+            ConfigError::new("unknown key `höst`").at(Path::new("c.toml"), text, start..start + 5).hint("host?");
+        assert_eq!(
+            fault.to_string(),
+            "unknown key `höst`\n --> c.toml:2:2\n  |\n2 | \thöst = 1\n  | \t^^^^\nhint: host?"
+        );
+    }
+
+    #[test]
+    fn a_secret_in_a_faulty_line_is_not_shown() {
+        let text = "client_secret = \"dose0000\n";
+        let fault = ConfigError::new("x").at(Path::new("c.toml"), text, 16..25).to_string();
+        assert!(fault.contains("1 | client_secret = ********") && !fault.contains("dose"), "{fault}");
+    }
+
+    #[test]
+    fn a_fault_at_the_end_of_the_file_has_a_place_too() {
+        let fault = ConfigError::new("x").at(Path::new("c.toml"), "a = ", 4..99);
+        assert!(fault.to_string().ends_with("1 | a = \n  |     ^"), "{fault}");
+    }
+}

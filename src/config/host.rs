@@ -1,0 +1,118 @@
+//! A workspace's host, normalised as the vendor's SDKs do (fixHostIfNeeded in databricks-sdk-go's config.go).
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+/// Scheme, host and port of a workspace, and the workspace id that its address named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceHost {
+    origin: String,
+    name: String,
+    workspace_id: Option<String>,
+}
+
+impl WorkspaceHost {
+    /// Reads what a person wrote: the scheme may be missing; path, query and fragment are dropped, after the workspace id has
+    /// been read from `?o=`, `?workspace_id=` or `?w=`.
+    ///
+    /// # Errors
+    /// A sentence that says why this cannot be a workspace.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("the host is empty".to_owned());
+        }
+        let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let url = Url::parse(&full).map_err(|fault| format!("`{text}` is not a workspace address: {fault}"))?;
+        let Some(host) = url.host() else {
+            return Err(format!("`{text}` is not a workspace address: it names no host"));
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a workspace address holds no user name or password".to_owned());
+        }
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&host) => {}
+            "http" => return Err(format!("`{text}` would send secrets unencrypted: use https://{host}")),
+            other => return Err(format!("`{text}` has the scheme {other}: a workspace is reached by https")),
+        }
+        let name = host.to_string();
+        let origin = url.origin().ascii_serialization();
+        Ok(WorkspaceHost { origin, name, workspace_id: workspace_id_of(&url) })
+    }
+
+    /// `https://host[:port]`, without a slash at the end.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The bare host name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The workspace id that the address named in its query.
+    pub fn workspace_id(&self) -> Option<&str> {
+        self.workspace_id.as_deref()
+    }
+}
+
+impl fmt::Display for WorkspaceHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin)
+    }
+}
+
+/// Whether an address may be spoken to without TLS: only this machine itself.
+pub(crate) fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
+        Host::Ipv6(address) => IpAddr::V6(*address).is_loopback(),
+    }
+}
+
+fn workspace_id_of(url: &Url) -> Option<String> {
+    ["o", "workspace_id", "w"].into_iter().find_map(|wanted| {
+        let (_, value) = url.query_pairs().find(|(name, _)| name == wanted)?;
+        (!value.is_empty() && value.bytes().all(|b| b.is_ascii_digit())).then(|| value.into_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_normalised_as_the_sdks_do() {
+        for (written, origin) in [
+            ("dbc-1.cloud.databricks.com", "https://dbc-1.cloud.databricks.com"),
+            ("https://dbc-1.cloud.databricks.com/", "https://dbc-1.cloud.databricks.com"),
+            ("https://dbc-1.cloud.databricks.com:443/login.html#x", "https://dbc-1.cloud.databricks.com"),
+            ("https://adb-1.2.azuredatabricks.net/?o=42#job", "https://adb-1.2.azuredatabricks.net"),
+            ("https://Host.Example:8443/a/b", "https://host.example:8443"),
+            ("http://localhost:8080", "http://localhost:8080"),
+            ("http://[::1]:8080/x", "http://[::1]:8080"),
+            (" https://h.example ", "https://h.example"),
+        ] {
+            assert_eq!(WorkspaceHost::parse(written).unwrap().origin(), origin, "{written}");
+        }
+    }
+
+    #[test]
+    fn the_workspace_id_is_read_before_the_query_is_dropped() {
+        let id = |text: &str| WorkspaceHost::parse(text).unwrap().workspace_id().map(str::to_owned);
+        assert_eq!(id("https://spog.databricks.com/?o=123"), Some("123".to_owned()));
+        assert_eq!(id("https://spog.databricks.com/?w=7&o=8"), Some("8".to_owned()));
+        assert_eq!(id("https://spog.databricks.com/?o=abc"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_a_workspace_is_refused() {
+        for written in ["", "http://dbc-1.cloud.databricks.com", "ftp://x", "https://u:p@x", "https://", "a b"] {
+            assert!(WorkspaceHost::parse(written).is_err(), "{written}");
+        }
+    }
+}

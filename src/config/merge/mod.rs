@@ -1,0 +1,258 @@
+//! Puts the sources together, best first, and remembers where each value came from.
+//!
+//! What is missing is gathered and said at once; any other fault ends the merge.
+
+mod connection;
+mod workspace;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::Config;
+use super::fault::ConfigError;
+use super::file::{ConfigFile, Source};
+use super::origin::{Origin, Setting, Sourced};
+use super::overrides::Overrides;
+use crate::os::dirs::Environment;
+
+/// What the one workspace or connection is called that nobody named.
+const DEFAULT_NAME: &str = "default";
+
+/// Reads and merges everything.
+pub(in crate::config) fn load(overrides: &Overrides, environment: Environment) -> Result<Config, ConfigError> {
+    let named = config_path(overrides, &environment);
+    let source = match &named {
+        Some((path, is_named)) => Source::read(path, *is_named)?,
+        None => None,
+    };
+    let merge = Merge {
+        overrides,
+        environment: &environment,
+        path: source.as_ref().map(|source| Arc::from(source.path.as_path())),
+        source: source.as_ref(),
+        expected_file: named.map(|(path, _)| path),
+        settings: Vec::new(),
+        warnings: Vec::new(),
+        missing: Vec::new(),
+    };
+    merge.config()
+}
+
+/// Which configuration file is read, and whether somebody named it (so that it must exist).
+pub(in crate::config) fn config_path(overrides: &Overrides, environment: &Environment) -> Option<(PathBuf, bool)> {
+    let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
+    if let Some(path) = named {
+        return Some((path, true));
+    }
+    let candidates = environment.config_files();
+    candidates.iter().find(|path| path.exists()).or(candidates.last()).map(|path| (path.clone(), false))
+}
+
+struct Merge<'a> {
+    overrides: &'a Overrides,
+    environment: &'a Environment,
+    source: Option<&'a Source>,
+    path: Option<Arc<Path>>,
+    expected_file: Option<PathBuf>,
+    settings: Vec<Setting>,
+    warnings: Vec<String>,
+    missing: Vec<String>,
+}
+
+impl Merge<'_> {
+    fn config(mut self) -> Result<Config, ConfigError> {
+        let password_file = self.password_file()?;
+        let log_file = self.log_file();
+        let interval = self.interval();
+        let workspaces = self.workspaces()?;
+        let connections = self.connections(&workspaces)?;
+        self.report_missing()?;
+        let mut complete = Vec::with_capacity(workspaces.len());
+        complete.extend(workspaces.into_iter().flatten());
+        Ok(Config {
+            workspaces: complete,
+            connections: connections.into_iter().flatten().collect(),
+            password_file,
+            log_file,
+            interval,
+            state_dir: self.environment.state_dir(),
+            environment: self.environment.clone(),
+            file: self.source.map(|source| source.path.clone()),
+            settings: self.settings,
+            warnings: self.warnings,
+        })
+    }
+
+    // ---- what is global ----
+
+    fn password_file(&mut self) -> Result<PathBuf, ConfigError> {
+        let flag = self.overrides.pgpass_file.clone().map(|path| Sourced::new(path, Origin::Flag("--pgpass-file")));
+        let variable =
+            || self.environment.path("PGPASSFILE").map(|p| Sourced::new(p, Origin::Environment("PGPASSFILE")));
+        let written = || self.global_path("password_file", |file| file.password_file.as_ref());
+        let home = || Some(Sourced::new(self.environment.home()?.join(".pgpass"), Origin::Default));
+        let path = flag.or_else(variable).or_else(written).or_else(home).ok_or_else(|| {
+            ConfigError::new("no home directory is known, so there is no ~/.pgpass")
+                .hint("set HOME, or use --pgpass-file PATH")
+        })?;
+        Ok(self.note("", "password_file", path, |path| path.display().to_string()))
+    }
+
+    fn log_file(&mut self) -> Option<PathBuf> {
+        let flag = self.overrides.log_file.clone().map(|path| Sourced::new(path, Origin::Flag("--log-file")));
+        let path = flag.or_else(|| self.global_path("log_file", |file| file.log_file.as_ref()))?;
+        Some(self.note("", "log_file", path, |path| path.display().to_string()))
+    }
+
+    fn interval(&mut self) -> Option<std::time::Duration> {
+        let flag = self
+            .overrides
+            .interval
+            .map(|minutes| Sourced::new(std::time::Duration::from_secs(minutes * 60), Origin::Flag("--interval")));
+        let written = || {
+            let interval = self.source?.file.interval?;
+            Some(Sourced::new(interval.0, self.global_origin("interval")?))
+        };
+        let interval = flag.or_else(written);
+        match interval {
+            Some(interval) => {
+                Some(self.note("", "interval", interval, |value| format!("{} min", value.as_secs() / 60)))
+            }
+            None => {
+                let text = "20 min before the expiry".to_owned();
+                self.settings.push(Setting {
+                    section: String::new(),
+                    key: "interval",
+                    value: text,
+                    origin: Origin::Default,
+                });
+                None
+            }
+        }
+    }
+
+    fn global_path(&self, key: &str, get: impl FnOnce(&ConfigFile) -> Option<&String>) -> Option<Sourced<PathBuf>> {
+        let source = self.source?;
+        let text = get(&source.file)?;
+        Some(Sourced::new(self.path_in_file(text), self.global_origin(key)?))
+    }
+
+    /// The place of a global key: these stand before the first table, one a line.
+    fn global_origin(&self, key: &str) -> Option<Origin> {
+        let source = self.source?;
+        let mut offset = 0;
+        for (index, line) in source.text.split_inclusive('\n').enumerate() {
+            if line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')) {
+                return Some(Origin::File(self.path.clone()?, index + 1, offset..offset + line.trim_end().len()));
+            }
+            offset += line.len();
+        }
+        Some(Origin::File(self.path.clone()?, 1, 0..0))
+    }
+
+    // ---- helpers ----
+
+    fn name(
+        &self,
+        table: &Spanned<impl Sized>,
+        written: Option<&Spanned<String>>,
+        alone: bool,
+        known: &[String],
+        kind: &str,
+    ) -> Result<String, ConfigError> {
+        let Some(source) = self.source else { return Ok(DEFAULT_NAME.to_owned()) };
+        match written {
+            Some(name) if name.get_ref().is_empty() || name.get_ref().chars().any(char::is_control) => {
+                Err(source.fault(name, format!("a {kind}'s name cannot be empty or hold control characters")))
+            }
+            Some(name) if known.contains(name.get_ref()) => {
+                Err(source.fault(name, format!("there are two {kind}s named `{}`", name.get_ref())))
+            }
+            Some(name) => Ok(name.get_ref().clone()),
+            None if alone => Ok(DEFAULT_NAME.to_owned()),
+            None => {
+                Err(source.fault(table, format!("of several {kind}s each needs a name")).hint("add name = \"...\""))
+            }
+        }
+    }
+
+    fn variable(&self, name: &'static str) -> Option<Sourced<String>> {
+        self.environment.get(name).map(|value| Sourced::new(value.to_owned(), Origin::Environment(name)))
+    }
+
+    fn written<T: Clone>(&self, value: &Spanned<T>) -> Option<Sourced<T>> {
+        let source = self.source?;
+        let origin = Origin::File(self.path.clone()?, source.line(value), value.span());
+        Some(Sourced::new(value.get_ref().clone(), origin))
+    }
+
+    /// A path in the file: `~` is the home directory, a relative one starts at the file's own directory.
+    fn path_in_file(&self, text: &str) -> PathBuf {
+        let path = self.environment.expand_home(text);
+        match self.source.and_then(|source| source.path.parent()) {
+            Some(directory) if path.is_relative() => directory.join(path),
+            _ => path,
+        }
+    }
+
+    fn note<T>(&mut self, section: &str, key: &'static str, value: Sourced<T>, show: impl FnOnce(&T) -> String) -> T {
+        let shown = show(&value.value);
+        self.settings.push(Setting { section: section.to_owned(), key, value: shown, origin: value.origin });
+        value.value
+    }
+
+    fn fault(&self, origin: &Origin, why: impl Into<String>) -> ConfigError {
+        let why = why.into();
+        match (origin, self.source) {
+            (Origin::File(_, _, span), Some(source)) => {
+                ConfigError::new(why).at(&source.path, &source.text, span.clone())
+            }
+            (Origin::Default, _) => ConfigError::new(why),
+            (other, _) => ConfigError::new(format!("{other}: {why}")),
+        }
+    }
+
+    fn lacks(
+        &mut self,
+        what: &str,
+        flag: &str,
+        variable: Option<&str>,
+        key: &str,
+        table: &str,
+        profile_key: Option<&str>,
+    ) {
+        let file =
+            self.expected_file.as_ref().map_or_else(|| "config.toml".to_owned(), |path| path.display().to_string());
+        let mut places = vec![flag.to_owned()];
+        places.extend(variable.map(|name| format!("${name}")));
+        places.push(format!("`{key}` in [[{table}]] of {file}"));
+        places.extend(profile_key.map(|key| format!("`{key}` in a profile of ~/.databrickscfg")));
+        self.missing.push(format!("{what} is not set: give it by one of\n    {}", places.join("\n    ")));
+    }
+
+    fn report_missing(&mut self) -> Result<(), ConfigError> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let hint = "`dbx-rotator config show` shows what is set and where it came from once nothing is missing";
+        Err(ConfigError::new(self.missing.join("\n")).hint(hint))
+    }
+
+    fn only_for_one(&self, count: usize, what: &str, flag: Option<&'static str>) -> Result<(), ConfigError> {
+        match flag {
+            None => Ok(()),
+            Some(flag) => Err(ConfigError::usage(format!("{flag} cannot say which of the {count} {what} it is for"))
+                .hint("change the configuration file, or name another with --config PATH")),
+        }
+    }
+
+    fn note_unused(&mut self, variables: &[&'static str], count: usize, what: &str) {
+        for name in variables {
+            if self.environment.get(name).is_some() {
+                self.warnings.push(format!("${name} is left aside: the configuration file has {count} {what}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The workspaces: host, sign-in method, client and profile.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use toml::Spanned;
+
+use super::{DEFAULT_NAME, Merge};
+use crate::config::fault::ConfigError;
+use crate::config::file::WorkspaceTable;
+use crate::config::origin::{Origin, Sourced};
+use crate::config::profile::Profile;
+use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
+
+/// What the sources say of one workspace, before any of it is judged.
+#[derive(Default)]
+struct Draft {
+    host: Option<Sourced<String>>,
+    client_id: Option<Sourced<String>>,
+    secret: Option<Sourced<SecretSource>>,
+    auth: Option<Sourced<String>>,
+    cli_path: Option<Sourced<String>>,
+    ca_file: Option<Sourced<String>>,
+    workspace_id: Option<Sourced<String>>,
+    /// The profile that somebody named.
+    profile: Option<Sourced<String>>,
+}
+
+impl Draft {
+    /// Unified authentication: the profile file is skipped when no profile is named and anything is set already.
+    fn wants_profile(&self) -> bool {
+        let nothing_set =
+            self.host.is_none() && self.client_id.is_none() && self.secret.is_none() && self.auth.is_none();
+        self.profile.is_some() || nothing_set
+    }
+
+    /// Takes what is not set from a profile.
+    fn fill_from(&mut self, profile: &Profile) {
+        let file: Arc<Path> = Arc::from(profile.file.as_path());
+        let take = |key: &str| {
+            let (value, line) = profile.get(key)?;
+            Some(Sourced::new(value.to_owned(), Origin::Profile(profile.name.clone(), Arc::clone(&file), line)))
+        };
+        let secret = || Some(take("client_secret")?.map(|value| SecretSource::Given(SecretString::from(value))));
+        self.host = self.host.take().or_else(|| take("host"));
+        self.client_id = self.client_id.take().or_else(|| take("client_id"));
+        self.secret = self.secret.take().or_else(secret);
+        self.auth = self.auth.take().or_else(|| take("auth_type"));
+        self.cli_path = self.cli_path.take().or_else(|| take("databricks_cli_path"));
+        self.workspace_id = self.workspace_id.take().or_else(|| take("workspace_id"));
+    }
+}
+
+impl Merge<'_> {
+    pub(super) fn workspaces(&mut self) -> Result<Vec<Option<Workspace>>, ConfigError> {
+        let tables: &[Spanned<WorkspaceTable>] = self.source.map_or(&[], |source| &source.file.workspace);
+        let ambient = tables.len() <= 1;
+        if !ambient {
+            self.only_for_one(tables.len(), "workspaces", self.overrides.workspace_flag())?;
+            self.note_unused(
+                &["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"],
+                tables.len(),
+                "workspaces",
+            );
+        }
+        let mut all = Vec::new();
+        if tables.is_empty() {
+            all.push(self.workspace(DEFAULT_NAME.to_owned(), None, true)?);
+        }
+        let mut names: Vec<String> = Vec::new();
+        for table in tables {
+            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &names, "workspace")?;
+            names.push(name.clone());
+            all.push(self.workspace(name, Some(table), ambient)?);
+        }
+        Ok(all)
+    }
+
+    fn workspace(
+        &mut self,
+        name: String,
+        table: Option<&Spanned<WorkspaceTable>>,
+        ambient: bool,
+    ) -> Result<Option<Workspace>, ConfigError> {
+        let empty = WorkspaceTable::default();
+        let table = table.map_or(&empty, Spanned::get_ref);
+        if let (Some(secret), Some(source)) = (&table.client_secret, self.source) {
+            return Err(source
+                .fault(secret, "a client secret does not belong in config.toml")
+                .hint("put it alone into a file of mode 0600 and write client_secret_file = \"PATH\""));
+        }
+        let mut draft = self.draft(&name, table, ambient);
+        let profile = if draft.wants_profile() { self.profile(draft.profile.as_ref())? } else { None };
+        if let Some(profile) = &profile {
+            draft.fill_from(profile);
+        }
+        self.settle(name, draft, profile.as_ref())
+    }
+
+    /// What flags, environment and file say; of the first two only what is `ambient`, meant for the one workspace there is.
+    fn draft(&self, name: &str, table: &WorkspaceTable, ambient: bool) -> Draft {
+        let given = |value: &Option<String>, flag| {
+            value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
+        };
+        let variable = |name: &'static str| ambient.then(|| self.variable(name)).flatten();
+        let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
+        Draft {
+            host: given(&self.overrides.workspace_url, "--workspace-url")
+                .or_else(|| variable("DATABRICKS_HOST"))
+                .or_else(|| written(&table.host)),
+            client_id: given(&self.overrides.client_id, "--client-id")
+                .or_else(|| variable("DATABRICKS_CLIENT_ID"))
+                .or_else(|| written(&table.client_id)),
+            secret: self.secret(name, table, ambient),
+            auth: variable("DATABRICKS_AUTH_TYPE").or_else(|| written(&table.auth)),
+            cli_path: variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)),
+            ca_file: written(&table.ca_file),
+            workspace_id: variable("DATABRICKS_WORKSPACE_ID"),
+            profile: given(&self.overrides.profile, "--profile")
+                .or_else(|| variable("DATABRICKS_CONFIG_PROFILE"))
+                .or_else(|| written(&table.profile)),
+        }
+    }
+
+    /// Judges a draft; none where something is missing.
+    fn settle(
+        &mut self,
+        name: String,
+        draft: Draft,
+        profile: Option<&Profile>,
+    ) -> Result<Option<Workspace>, ConfigError> {
+        let section = format!("workspace \"{name}\"");
+        let Some(host) = draft.host else {
+            let places = ("--workspace-url URL", Some("DATABRICKS_HOST"));
+            self.lacks("the workspace's address", places.0, places.1, "host", "workspace", Some("host"));
+            return Ok(None);
+        };
+        let parsed = WorkspaceHost::parse(&host.value).map_err(|why| self.fault(&host.origin, why))?;
+        self.note(&section, "host", host, |_| parsed.origin().to_owned());
+        let auth = self.auth(&section, draft.auth)?;
+        let client = self.client(&section, auth, draft.client_id, draft.secret)?;
+        if let Some(named) = draft.profile {
+            self.note(&section, "profile", named, String::clone);
+        }
+        let cli_path = draft.cli_path.map(|path| {
+            let path = path.map(|text| self.environment.expand_home(&text));
+            self.note(&section, "cli_path", path, |path| path.display().to_string())
+        });
+        let ca_file = draft.ca_file.map(|path| {
+            let path = path.map(|text| self.path_in_file(&text));
+            self.note(&section, "ca_file", path, |path| path.display().to_string())
+        });
+        // The CLI refuses a profile together with another profile's host.
+        let is_of_host = |profile: &&Profile| {
+            let host = profile.get("host").and_then(|(text, _)| WorkspaceHost::parse(text).ok());
+            host.is_some_and(|host| host.origin() == parsed.origin())
+        };
+        let profile = profile.filter(is_of_host).map(|profile| profile.name.clone());
+        let workspace_id = parsed.workspace_id().map(str::to_owned).or(draft.workspace_id.map(|id| id.value));
+        Ok(Some(Workspace { name, host: parsed, workspace_id, auth, client, profile, cli_path, ca_file }))
+    }
+
+    fn secret(&self, name: &str, table: &WorkspaceTable, ambient: bool) -> Option<Sourced<SecretSource>> {
+        let flag = || {
+            let given = self.overrides.client_secret.clone().map(SecretSource::Given).map(|s| (s, "--client-secret"));
+            let file = || {
+                self.overrides.client_secret_file.clone().map(SecretSource::File).map(|s| (s, "--client-secret-file"))
+            };
+            given.or_else(file).map(|(secret, flag)| Sourced::new(secret, Origin::Flag(flag)))
+        };
+        let variable = || {
+            let secret = self.variable("DATABRICKS_CLIENT_SECRET")?;
+            Some(secret.map(|value| SecretSource::Given(SecretString::from(value))))
+        };
+        let written = || {
+            let path = self.written(table.client_secret_file.as_ref()?)?;
+            Some(path.map(|text| SecretSource::File(self.path_in_file(&text))))
+        };
+        let credential = || {
+            let directory = self.environment.path("CREDENTIALS_DIRECTORY")?;
+            [format!("client-secret.{name}"), "client-secret".to_owned()]
+                .into_iter()
+                .map(|file| directory.join(file))
+                .find(|path| path.exists())
+                .map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
+        };
+        let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
+        ambiently.or_else(written).or_else(credential)
+    }
+
+    fn client(
+        &mut self,
+        section: &str,
+        auth: Auth,
+        id: Option<Sourced<String>>,
+        secret: Option<Sourced<SecretSource>>,
+    ) -> Result<Option<Client>, ConfigError> {
+        if auth == Auth::DatabricksCli {
+            return Ok(None);
+        }
+        match (id, secret) {
+            (Some(id), Some(secret)) => {
+                if secret.origin == Origin::Flag("--client-secret") {
+                    self.warnings.push(
+                        "--client-secret can be read by everyone on this machine while the program runs: \
+                         use --client-secret-file or DATABRICKS_CLIENT_SECRET"
+                            .to_owned(),
+                    );
+                }
+                let id = self.note(section, "client_id", id, String::clone);
+                let key =
+                    if matches!(secret.value, SecretSource::File(_)) { "client_secret_file" } else { "client_secret" };
+                let secret = self.note(section, key, secret, |secret| match secret {
+                    SecretSource::Given(_) => "(set)".to_owned(),
+                    SecretSource::File(path) => path.display().to_string(),
+                });
+                Ok(Some(Client { id, secret }))
+            }
+            (None, None) if auth == Auth::Chain => Ok(None),
+            (id, secret) => {
+                if id.is_none() {
+                    let names = ("the client id", "--client-id ID", Some("DATABRICKS_CLIENT_ID"));
+                    self.lacks(names.0, names.1, names.2, "client_id", "workspace", Some("client_id"));
+                }
+                if secret.is_none() {
+                    let flag = "--client-secret-file PATH";
+                    let variable = Some("DATABRICKS_CLIENT_SECRET");
+                    self.lacks(
+                        "the client secret",
+                        flag,
+                        variable,
+                        "client_secret_file",
+                        "workspace",
+                        Some("client_secret"),
+                    );
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn auth(&mut self, section: &str, auth: Option<Sourced<String>>) -> Result<Auth, ConfigError> {
+        let Some(auth) = auth else { return Ok(Auth::Chain) };
+        let method = match auth.value.as_str() {
+            "oauth-m2m" => Auth::OauthM2m,
+            "databricks-cli" => Auth::DatabricksCli,
+            "pat" => {
+                let why = "a personal access token (auth pat) is not accepted by PostgreSQL as a password";
+                return Err(self.fault(&auth.origin, why).hint("use oauth-m2m or databricks-cli"));
+            }
+            other => {
+                let why = format!("`{other}` is not a sign-in method known here");
+                return Err(self
+                    .fault(&auth.origin, why)
+                    .hint("use oauth-m2m or databricks-cli, or leave it out for both in turn"));
+            }
+        };
+        self.note(section, "auth", auth, String::clone);
+        Ok(method)
+    }
+
+    fn profile(&mut self, named: Option<&Sourced<String>>) -> Result<Option<Profile>, ConfigError> {
+        let Some(home) = self.environment.home() else { return Ok(None) };
+        let configured = self.environment.get("DATABRICKS_CONFIG_FILE").map(|path| self.environment.expand_home(path));
+        let path = configured.unwrap_or_else(|| home.join(".databrickscfg"));
+        Profile::read(&path, named.map(|name| name.value.as_str()))
+    }
+}

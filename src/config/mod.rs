@@ -1,0 +1,189 @@
+//! The settings: flags > environment > config.toml > a profile of `~/.databrickscfg` > defaults.
+//!
+//! One file a source, [`merge`] puts them together and remembers where each value came from. Nothing is written here, and
+//! a secret file is only named: it is read when a rotation needs it, so that a new secret needs no restart.
+
+mod fault;
+mod file;
+mod host;
+mod merge;
+mod origin;
+mod overrides;
+mod profile;
+mod secret;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use fault::ConfigError;
+pub use file::parse_duration;
+pub use host::WorkspaceHost;
+pub(crate) use host::is_loopback;
+pub use origin::{Origin, Setting};
+pub use overrides::Overrides;
+pub(crate) use secret::SecretSource;
+
+use crate::os::dirs::Environment;
+use crate::pgpass;
+
+/// How a workspace is signed in to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// `oauth-m2m` where a client is configured; else, or after its failure, `databricks-cli`.
+    Chain,
+    /// A service principal's client credentials (RFC 6749, section 4.4).
+    OauthM2m,
+    /// The vendor's command line tool, where a person has logged in.
+    DatabricksCli,
+}
+
+/// A service principal: its client id, and where its secret is to be had.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) secret: SecretSource,
+}
+
+/// A Databricks host and the identity that signs in to it.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    pub(crate) name: String,
+    pub(crate) host: WorkspaceHost,
+    pub(crate) workspace_id: Option<String>,
+    pub(crate) auth: Auth,
+    pub(crate) client: Option<Client>,
+    /// The profile that the vendor's CLI is asked for, where the host came from it.
+    pub(crate) profile: Option<String>,
+    pub(crate) cli_path: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Workspace {
+    /// The name that connections refer to it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address.
+    pub fn host(&self) -> &WorkspaceHost {
+        &self.host
+    }
+
+    /// Whether both sign in as the same identity in the same way, so that one token serves both.
+    pub(crate) fn shares_identity_with(&self, other: &Workspace) -> bool {
+        self.host.origin() == other.host.origin()
+            && self.auth == other.auth
+            && self.profile == other.profile
+            && self.cli_path == other.cli_path
+            && self.ca_file == other.ca_file
+            && self.client.as_ref().map(|client| &client.id) == other.client.as_ref().map(|client| &client.id)
+    }
+}
+
+/// One PostgreSQL target: host, port, database, user, and the workspace that its credential comes from.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub(crate) name: String,
+    pub(crate) workspace: usize,
+    pub(crate) key: pgpass::Key,
+    pub(crate) last_copy: bool,
+    pub(crate) any_identity: bool,
+}
+
+impl Connection {
+    /// The name that people, commands and the record call it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The four key fields of its entry.
+    pub fn key(&self) -> &pgpass::Key {
+        &self.key
+    }
+}
+
+/// Everything that is set, with where each value came from.
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) workspaces: Vec<Workspace>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) password_file: PathBuf,
+    pub(crate) log_file: Option<PathBuf>,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) environment: Environment,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) settings: Vec<Setting>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads all sources; `overrides` wins over the environment, that over the files.
+    ///
+    /// # Errors
+    /// The first fault found, with its place; or all settings that are missing, with the places that could give them.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        merge::load(overrides, Environment::of_this_process())
+    }
+
+    /// The same with nothing taken from the environment but where the home directory is and where to find programs.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_without_environment(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let process = Environment::of_this_process();
+        let kept = ["HOME", "PATH", "XDG_STATE_HOME", "STATE_DIRECTORY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+        let few = kept.into_iter().filter_map(|name| Some((name, process.get_os(name)?.clone()))).collect();
+        merge::load(overrides, few)
+    }
+
+    /// The connections, in the order of the file.
+    pub fn connections(&self) -> &[Connection] {
+        &self.connections
+    }
+
+    /// The workspaces, in the order of the file.
+    pub fn workspaces(&self) -> &[Workspace] {
+        &self.workspaces
+    }
+
+    /// The workspace that a connection's credential comes from.
+    pub fn workspace_of(&self, connection: &Connection) -> &Workspace {
+        &self.workspaces[connection.workspace]
+    }
+
+    /// The password file that is kept fresh.
+    pub fn password_file(&self) -> &Path {
+        &self.password_file
+    }
+
+    /// The log file, where one is wanted.
+    pub fn log_file(&self) -> Option<&Path> {
+        self.log_file.as_deref()
+    }
+
+    /// The configuration file that was read.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Every effective setting with where it came from, secrets as `(set)`.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// What works but is unwise or was left aside, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Where a configuration file is read from, or would be.
+    ///
+    /// # Errors
+    /// None is known when there is no home directory.
+    pub fn path(overrides: &Overrides) -> Result<PathBuf, ConfigError> {
+        merge::config_path(overrides, &Environment::of_this_process())
+            .map(|(path, _)| path)
+            .ok_or_else(|| ConfigError::new("no home directory is known").hint("set HOME, or use --config PATH"))
+    }
+}

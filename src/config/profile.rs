@@ -1,0 +1,156 @@
+//! `~/.databrickscfg`, read as the vendor's SDKs read it (config_file.go of databricks-sdk-go): sections stand alone, there is
+//! no inheritance from DEFAULT, `[__settings__] default_profile` names the one to use when nobody does.
+
+use std::path::{Path, PathBuf};
+
+use super::fault::ConfigError;
+
+const SETTINGS: &str = "__settings__";
+
+/// One profile: its name, where it stands, and its keys.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    keys: Vec<(String, String, usize)>,
+}
+
+impl Profile {
+    /// A key's value and the line it stands in; an empty value counts as unset.
+    pub(crate) fn get(&self, key: &str) -> Option<(&str, usize)> {
+        self.keys.iter().rfind(|(name, ..)| name == key).map(|(_, value, line)| (value.as_str(), *line))
+    }
+
+    /// Reads the profile that is named, or else the default one. A missing file or a missing DEFAULT is no fault unless a
+    /// profile was asked for by name.
+    pub(crate) fn read(path: &Path, named: Option<&str>) -> Result<Option<Self>, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(None),
+            Err(error) => {
+                return Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))
+                    .hint("check DATABRICKS_CONFIG_FILE, or run `databricks auth login` to make a profile"));
+            }
+        };
+        let sections = parse(path, &text)?;
+        let default = sections
+            .iter()
+            .find(|section| section.name == SETTINGS)
+            .and_then(|section| section.get("default_profile"))
+            .map(|(name, _)| name);
+        let (wanted, must_exist) = match (named, default) {
+            (Some(name), _) | (None, Some(name)) => (name.to_owned(), true),
+            (None, None) => ("DEFAULT".to_owned(), false),
+        };
+        if wanted == SETTINGS {
+            return Err(ConfigError::new(format!("`{SETTINGS}` is not a profile")));
+        }
+        let names: Vec<&str> = sections.iter().map(|s| s.name.as_str()).filter(|name| *name != SETTINGS).collect();
+        let known = format!("the profiles there are: {}", names.join(", "));
+        match sections.into_iter().find(|section| section.name == wanted) {
+            Some(profile) => Ok(Some(profile)),
+            None if !must_exist => Ok(None),
+            None => Err(ConfigError::new(format!("{} has no {wanted} profile configured", path.display())).hint(known)),
+        }
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Vec<Profile>, ConfigError> {
+    let mut sections = vec![Profile { name: "DEFAULT".to_owned(), file: path.to_owned(), keys: Vec::new() }];
+    let mut current = 0;
+    let mut offset = 0;
+    for (index, whole) in text.split_inclusive('\n').enumerate() {
+        let span = offset..offset + whole.trim_end().len();
+        offset += whole.len();
+        let line = whole.trim().trim_start_matches('\u{feff}');
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name.trim()) {
+            current = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
+                sections.push(Profile { name: name.to_owned(), file: path.to_owned(), keys: Vec::new() });
+                sections.len() - 1
+            });
+        } else if let Some((key, value)) = line.split_once(['=', ':']) {
+            let value = unquote(without_comment(value.trim()));
+            if !value.is_empty() {
+                sections[current].keys.push((key.trim().to_owned(), value.to_owned(), index + 1));
+            }
+        } else {
+            return Err(ConfigError::new("neither `[profile]` nor `key = value`").at(
+                path,
+                mask(text, &span).as_str(),
+                span,
+            ));
+        }
+    }
+    // The unnamed start of the file is DEFAULT only where it holds something.
+    sections.retain(|section| section.name != "DEFAULT" || !section.keys.is_empty());
+    Ok(sections)
+}
+
+/// The text up to a faulty line, that line masked: it may be a secret that lost its key.
+fn mask(text: &str, span: &std::ops::Range<usize>) -> String {
+    format!("{}{}", &text[..span.start], "*".repeat(text[span.clone()].chars().count().min(8)))
+}
+
+/// An inline comment starts at a `#` or `;` after a blank; without the blank it is part of the value.
+fn without_comment(value: &str) -> &str {
+    let end = value
+        .char_indices()
+        .find(|(at, c)| matches!(c, '#' | ';') && value[..*at].ends_with([' ', '\t']))
+        .map_or(value.len(), |(at, _)| at);
+    value[..end].trim_end()
+}
+
+fn unquote(value: &str) -> &str {
+    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, named: Option<&str>) -> Result<Option<Profile>, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".databrickscfg");
+        std::fs::write(&path, text).unwrap();
+        Profile::read(&path, named)
+    }
+
+    #[test]
+    fn sections_stand_alone() {
+        let text = "[DEFAULT]\nhost = https://default\nclient_id = d\n[PROD]\nhost = https://prod # not the host\n";
+        let prod = read(text, Some("PROD")).unwrap().unwrap();
+        assert_eq!(prod.get("host"), Some(("https://prod", 5)));
+        assert_eq!(prod.get("client_id"), None);
+    }
+
+    #[test]
+    fn the_default_profile_is_the_one_that_settings_names() {
+        let text = "[__settings__]\ndefault_profile = PROD\n[DEFAULT]\nhost=a\n[PROD]\nhost=b\n";
+        assert_eq!(read(text, None).unwrap().unwrap().name, "PROD");
+        assert_eq!(read("[DEFAULT]\nhost=a\n", None).unwrap().unwrap().name, "DEFAULT");
+    }
+
+    #[test]
+    fn a_missing_default_is_silent_and_a_missing_named_profile_is_not() {
+        assert!(read("[PROD]\nhost=b\n", None).unwrap().is_none());
+        let fault = read("[PROD]\nhost=b\n", Some("TEST")).unwrap_err().to_string();
+        assert!(fault.contains("has no TEST profile configured") && fault.contains("PROD"), "{fault}");
+        assert!(read("[__settings__]\ndefault_profile=GONE\n", None).is_err());
+    }
+
+    #[test]
+    fn a_hash_without_a_blank_belongs_to_the_value() {
+        let profile = read("[DEFAULT]\nclient_secret = a#b;c\nhost=\"https://x\" ; note\n", None).unwrap().unwrap();
+        assert_eq!(profile.get("client_secret"), Some(("a#b;c", 2)));
+        assert_eq!(profile.get("host"), Some(("https://x", 3)));
+    }
+
+    #[test]
+    fn a_faulty_line_is_pointed_at_but_not_shown() {
+        let fault = read("[DEFAULT]\ndose0000secret\n", None).unwrap_err().to_string();
+        assert!(fault.contains(".databrickscfg:2:1") && !fault.contains("dose"), "{fault}");
+    }
+}

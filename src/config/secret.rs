@@ -1,0 +1,59 @@
+//! A client secret: where it is to be had, and how it is read when it is needed.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::failure::{Code, Failure};
+
+/// Where a client secret is.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretSource {
+    /// Given in full, by flag, environment or profile.
+    Given(SecretString),
+    /// In a file: one line, or a systemd credential.
+    File(PathBuf),
+}
+
+/// No secret is longer; a larger file is the wrong file.
+const LARGEST_SECRET: usize = 16 * 1024;
+
+impl SecretSource {
+    /// The secret, read now; with a warning where its file can be read by others.
+    ///
+    /// # Errors
+    /// Permanent: the file cannot be read, is empty, or is no secret.
+    pub(crate) fn read(&self) -> Result<(SecretString, Option<String>), Failure> {
+        match self {
+            SecretSource::Given(secret) => Ok((secret.clone(), None)),
+            SecretSource::File(path) => {
+                let fail = |why: String| {
+                    Failure::permanent(
+                        Code::Configuration,
+                        format!("cannot use the client secret in {}: {why}", path.display()),
+                    )
+                    .hint("put the secret alone into that file, owned by you, with mode 0600")
+                };
+                let text =
+                    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| fail(error.to_string()))?;
+                let secret = text.trim();
+                if secret.is_empty() {
+                    return Err(fail("the file is empty".to_owned()));
+                }
+                if secret.len() > LARGEST_SECRET || secret.lines().nth(1).is_some() {
+                    return Err(fail("it holds more than one line".to_owned()));
+                }
+                Ok((SecretString::from(secret), self.loose_mode()))
+            }
+        }
+    }
+
+    fn loose_mode(&self) -> Option<String> {
+        let SecretSource::File(path) = self else { return None };
+        let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0)
+            .then(|| format!("{} has mode {mode:04o}: others can read the client secret; chmod 600 it", path.display()))
+    }
+}

@@ -1,0 +1,52 @@
+//! The loop that stays and rotates.
+//!
+//! It never sleeps longer than [`TICK`] and then looks at the wall clock and at the password file again: a machine that wakes
+//! with a stale credential, and an entry that somebody deleted, are noticed within that time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::rotation::{Retries, Rotator, Wish};
+
+/// The longest sleep. Tokio's clock stands still while the machine sleeps, so this bounds how late a wake-up is noticed.
+const TICK: Duration = Duration::from_secs(60);
+
+/// The shortest: whatever the schedule says, the loop does not spin.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long another instance's rotation is waited for before looking again.
+const LOCK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Rotates until `stop` is ready; ends at the next await even inside a request, with nothing half-written.
+pub(crate) async fn run(rotator: &Rotator, stop: impl Future) {
+    let rotating = async {
+        let mut retries = Retries::default();
+        loop {
+            rotator.round(&Wish::Due, None, &mut retries, LOCK_LIMIT).await;
+            tokio::time::sleep(until_next(rotator, &retries)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stop => {}
+        () = rotating => {}
+    }
+}
+
+/// How long there is nothing to do: until the first refresh point or retry.
+fn until_next(rotator: &Rotator, retries: &Retries) -> Duration {
+    let now = Timestamp::now();
+    let until = |at: Timestamp, from: Timestamp| Duration::try_from(at.duration_since(from)).unwrap_or_default();
+    let Ok(standings) = rotator.standings(&rotator.record()) else { return TICK };
+    let waits =
+        standings.iter().enumerate().map(|(index, standing)| match retries.next_try(rotator.leader_of(index)) {
+            Some(next) => until(next, now),
+            None => standing
+                .token
+                .as_ref()
+                .filter(|_| !standing.is_due())
+                .map_or(PAUSE, |token| until(token.refresh_at, standing.now)),
+        });
+    waits.min().unwrap_or(TICK).clamp(PAUSE, TICK)
+}

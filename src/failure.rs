@@ -1,0 +1,177 @@
+//! What went wrong, in the terms that code decides on and the sentence that a person reads.
+//!
+//! Every failure of a rotation is a [`Failure`]: its [`Kind`] says whether trying again can help, its [`Code`] which exit
+//! code and which word in JSON it gets. Invariant: no text in it ever holds a secret.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether trying again, with nothing changed by a person, can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A lost network, a 429, a 5xx: retried with backoff.
+    Transient,
+    /// A refused secret, a dead login, a wrong setting: a person is needed.
+    Permanent,
+}
+
+/// What class of thing failed; decides the exit code (sysexits.h, DESIGN decision 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The configuration cannot work as it stands (EX_CONFIG, 78).
+    Configuration,
+    /// The workspace refused the identity or its secret (EX_NOPERM, 77).
+    SignInRefused,
+    /// The vendor's CLI has no live login (EX_NOPERM, 77).
+    LoginNeeded,
+    /// The token is another identity's than the connection's user (EX_NOPERM, 77).
+    IdentityMismatch,
+    /// The password file could not be read or replaced (EX_CANTCREAT, 73).
+    CannotWrite,
+    /// Network, TLS, or a server that fails or answers nonsense (EX_UNAVAILABLE, 69).
+    Unavailable,
+    /// Asked to wait longer than this run may take (EX_TEMPFAIL, 75).
+    TryAgain,
+}
+
+impl Code {
+    /// All codes, in the order in which the exit code of several failures is chosen (DESIGN, exit codes).
+    const BY_PRECEDENCE: [Code; 7] = [
+        Code::Configuration,
+        Code::SignInRefused,
+        Code::LoginNeeded,
+        Code::IdentityMismatch,
+        Code::CannotWrite,
+        Code::Unavailable,
+        Code::TryAgain,
+    ];
+
+    /// The process exit code, as sysexits.h numbers them.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Code::Configuration => 78,
+            Code::SignInRefused | Code::LoginNeeded | Code::IdentityMismatch => 77,
+            Code::CannotWrite => 73,
+            Code::Unavailable => 69,
+            Code::TryAgain => 75,
+        }
+    }
+
+    /// The exit code for several failures: the first of 78, 77, 73, 69, 75 that occurred; 0 for none.
+    pub fn exit_code_of(codes: impl IntoIterator<Item = Code> + Clone) -> u8 {
+        Self::BY_PRECEDENCE
+            .into_iter()
+            .find(|code| codes.clone().into_iter().any(|other| other == *code))
+            .map_or(0, Code::exit_code)
+    }
+}
+
+/// One failure: what failed, on what, why, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Whether trying again can help.
+    pub kind: Kind,
+    /// What class of thing failed.
+    pub code: Code,
+    /// One sentence: what failed, on what, why.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// How long the other side asked to be left alone (RFC 9110, section 10.2.3).
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that may pass by itself.
+    pub fn transient(code: Code, message: impl Into<String>) -> Self {
+        Self::new(Kind::Transient, code, message.into())
+    }
+
+    /// A failure that needs a person.
+    pub fn permanent(code: Code, message: impl Into<String>) -> Self {
+        Self::new(Kind::Permanent, code, message.into())
+    }
+
+    fn new(kind: Kind, code: Code, message: String) -> Self {
+        Failure { kind, code, message, hint: None, retry_after: None }
+    }
+
+    /// The same failure with what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure with the wait that the other side asked for.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// Whether trying again can help.
+    pub fn is_transient(&self) -> bool {
+        self.kind == Kind::Transient
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Someone else's words, fit to stand in a message: one line, at most 300 characters, and nothing that could be a token.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        words.push(if could_be_secret(word) { "...".to_owned() } else { word.to_owned() });
+    }
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}
+
+/// A JWT, an OAuth secret (`dose...`), a personal access token (`dapi...`), or any unbroken run as long as one.
+fn could_be_secret(word: &str) -> bool {
+    const SHORTEST_JWT: usize = 60;
+    let token_like = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+    word.split(|c| !token_like(c)).any(|run| {
+        run.len() >= SHORTEST_JWT
+            || run.starts_with("eyJ")
+            || (run.len() >= 20 && (run.starts_with("dose") || run.starts_with("dapi")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_said_is_quoted_on_one_line_and_without_tokens() {
+        assert_eq!(quoted("Error:\n  no such\thost\u{7}"), "Error: no such host");
+        assert_eq!(quoted("token \"eyJhbGciOi.J9.x\" is bad"), "token ... is bad");
+        assert_eq!(quoted("secret=dose0123456789abcdef0123"), "...");
+        assert_eq!(quoted(&format!("x {}", "A".repeat(64))), "x ...");
+        assert_eq!(quoted(&"word ".repeat(200)).chars().count(), 303);
+    }
+
+    #[test]
+    fn the_exit_code_of_several_failures_is_the_first_of_78_77_73_69_75() {
+        assert_eq!(Code::exit_code_of([]), 0);
+        assert_eq!(Code::exit_code_of([Code::TryAgain, Code::Unavailable]), 69);
+        assert_eq!(Code::exit_code_of([Code::Unavailable, Code::CannotWrite, Code::LoginNeeded]), 77);
+        assert_eq!(Code::exit_code_of([Code::LoginNeeded, Code::Configuration]), 78);
+    }
+}

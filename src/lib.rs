@@ -1,0 +1,32 @@
+//! Keeps a Databricks Lakebase password alive.
+//!
+//! Lakebase (managed PostgreSQL) takes an OAuth token of about an hour as its password. `dbx-rotator` writes a fresh one into
+//! the password file (`~/.pgpass`) before the old one dies. The program is a thin layer over this library: [`Rotator`] does
+//! the same inside an application, and hands out live passwords to its connection pools.
+//!
+//! | you want | call |
+//! |---|---|
+//! | all passwords fresh now | [`Rotator::run_once`] |
+//! | what is due fresh now | [`Rotator::run_if_due`] |
+//! | them kept fresh for ever | [`Rotator::run`] |
+//! | a live password for a new connection | [`Rotator::credential`] |
+//!
+//! It needs a tokio runtime with time and I/O enabled; either flavour will do. Messages are [`tracing`] events.
+
+mod auth;
+mod cli;
+mod config;
+mod daemon;
+mod failure;
+mod logging;
+mod os;
+pub mod pgpass;
+mod rotation;
+
+pub use auth::Method;
+pub use cli::main;
+pub use config::{
+    Auth, Config, ConfigError, Connection, Origin, Overrides, Setting, Workspace, WorkspaceHost, parse_duration,
+};
+pub use failure::{Code, Failure, Kind};
+pub use rotation::{Builder, Credential, Outcome, Report, Rotator};

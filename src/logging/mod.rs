@@ -1,0 +1,100 @@
+//! Where messages go: stderr, and a log file where one is wanted, in the form that users of the Python original know:
+//! `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
+
+pub(crate) mod announce;
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+use file_rotate::compression::Compression;
+use file_rotate::suffix::AppendCount;
+use file_rotate::{ContentLimit, FileRotate};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::failure::{Code, Failure};
+
+/// The size at which a log file is put aside, in bytes (as in the Python original).
+const LARGEST_FILE: usize = 10 * 1024 * 1024;
+
+/// How many old log files are kept (as in the Python original).
+const OLD_FILES: usize = 5;
+
+/// Starts logging for the whole process: messages up to `level` go to stderr and to the file.
+///
+/// # Errors
+/// The log file cannot be written (exit code 73).
+pub(crate) fn start(level: Level, file: Option<&Path>) -> Result<(), Failure> {
+    let file = file.map(open).transpose()?;
+    let subscriber = tracing_subscriber::registry().with(Lines { level, file });
+    // A second start, as in tests of one process, leaves the first in place.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
+
+struct Lines {
+    level: Level,
+    file: Option<Mutex<FileRotate<AppendCount>>>,
+}
+
+fn open(path: &Path) -> Result<Mutex<FileRotate<AppendCount>>, Failure> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true).mode(0o600);
+    // Tried first, since the crate panics where the directory cannot be made.
+    options.open(path).map_err(|error| {
+        Failure::permanent(Code::CannotWrite, format!("cannot write the log file {}: {error}", path.display()))
+            .hint("choose another with --log-file PATH, or leave it out")
+    })?;
+    let limit = ContentLimit::BytesSurpassed(LARGEST_FILE);
+    Ok(Mutex::new(FileRotate::new(path, AppendCount::new(OLD_FILES), limit, Compression::None, Some(options))))
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        let ours = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
+        *metadata.level() <= if ours { self.level } else { Level::WARN }
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
+        let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
+        // Nobody is left to tell when a log cannot be written.
+        let _ = io::stderr().write_all(line.as_bytes());
+        if let Some(mut file) = self.file.as_ref().and_then(|file| file.lock().ok()) {
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+}
+
+/// The names that the original used.
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        _ => "DEBUG",
+    }
+}
+
+#[derive(Default)]
+struct Message {
+    text: String,
+    fields: String,
+}
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.text, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}

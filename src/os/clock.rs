@@ -1,0 +1,144 @@
+//! What time it is, for this machine and for the workspace.
+//!
+//! Token expiries are in the workspace's time. A machine whose clock is wrong would rotate all the time, or too late. What
+//! the `Date` header of the last answer told is therefore kept as an [`Anchor`], together with a clock that counts sleep and
+//! that nobody sets (CLOCK_BOOTTIME). Of the estimates that these allow, the later one is taken: an estimate that is too late
+//! costs one rotation too early, an estimate that is too early costs a dead password.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Beyond this the machine's clock is called wrong, in a warning.
+pub(crate) const NOTABLE_SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// One look at the machine's clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The wall clock (CLOCK_REALTIME).
+    pub(crate) wall: Timestamp,
+    /// Time since boot, sleep included (CLOCK_BOOTTIME on Linux).
+    pub(crate) since_boot: Duration,
+    /// Tells one boot from another; none where the system does not tell.
+    pub(crate) boot_id: Option<String>,
+}
+
+impl Reading {
+    /// Looks at the clocks now.
+    pub(crate) fn now() -> Self {
+        Reading { wall: Timestamp::now(), since_boot: since_boot(), boot_id: boot_id() }
+    }
+}
+
+/// The workspace's time as last told, and the machine's clocks at that moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Anchor {
+    /// The workspace's time at that moment.
+    pub(crate) server: Timestamp,
+    /// The machine's wall clock at that moment.
+    pub(crate) wall: Timestamp,
+    /// The machine's time since boot at that moment.
+    pub(crate) since_boot_seconds: u64,
+    /// Which boot that was.
+    pub(crate) boot_id: Option<String>,
+}
+
+impl Anchor {
+    /// An anchor from the time that an answer's `Date` header gives and the clocks when it came.
+    pub(crate) fn new(server: Timestamp, at: &Reading) -> Self {
+        Anchor { server, wall: at.wall, since_boot_seconds: at.since_boot.as_secs(), boot_id: at.boot_id.clone() }
+    }
+
+    /// How far the workspace's clock is ahead of this machine's; negative when it is behind.
+    pub(crate) fn skew(&self) -> SignedDuration {
+        self.server.duration_since(self.wall)
+    }
+}
+
+/// The workspace's time now, never earlier than the evidence allows.
+///
+/// In the same boot: the later of "anchor plus time since" (right when the wall clock was set meanwhile) and "wall clock plus
+/// skew" (right when the machine was paused without its clocks counting, as virtual machines are). After a reboot the wall
+/// clock may have been corrected: the later of it as it is and with the old skew.
+pub(crate) fn workspace_time(now: &Reading, anchor: Option<&Anchor>) -> Timestamp {
+    let Some(anchor) = anchor else { return now.wall };
+    let skewed = now.wall.saturating_add(anchor.skew()).unwrap_or(now.wall);
+    let same_boot = anchor.boot_id.is_some() && anchor.boot_id == now.boot_id;
+    if same_boot {
+        let since = now.since_boot.saturating_sub(Duration::from_secs(anchor.since_boot_seconds));
+        let counted = anchor.server.saturating_add(since).unwrap_or(skewed);
+        counted.max(skewed)
+    } else {
+        now.wall.max(skewed)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    // CLOCK_MONOTONIC counts sleep on macOS (clock_gettime(3)).
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(target_os = "linux")]
+fn boot_id() -> Option<String> {
+    // random(4): generated once at boot.
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn boot_id() -> Option<String> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(wall: i64, since_boot: u64, boot: &str) -> Reading {
+        Reading {
+            wall: Timestamp::from_second(wall).unwrap(),
+            since_boot: Duration::from_secs(since_boot),
+            boot_id: Some(boot.to_owned()),
+        }
+    }
+
+    fn time(now: &Reading, anchor: &Anchor) -> i64 {
+        workspace_time(now, Some(anchor)).as_second()
+    }
+
+    fn anchor(server: i64, wall: i64, since_boot: u64) -> Anchor {
+        Anchor::new(Timestamp::from_second(server).unwrap(), &at(wall, since_boot, "a"))
+    }
+
+    #[test]
+    fn a_wrong_wall_clock_is_corrected_for() {
+        assert_eq!(time(&at(9_010, 110, "a"), &anchor(5_000, 9_000, 100)), 5_010);
+        assert_eq!(time(&at(1_010, 110, "a"), &anchor(5_000, 1_000, 100)), 5_010);
+    }
+
+    #[test]
+    fn a_wall_clock_set_back_does_not_make_a_token_younger() {
+        assert_eq!(time(&at(2_000, 160, "a"), &anchor(5_000, 5_000, 100)), 5_060);
+    }
+
+    #[test]
+    fn a_pause_that_only_the_wall_clock_saw_is_counted() {
+        assert_eq!(time(&at(9_000, 101, "a"), &anchor(5_000, 5_000, 100)), 9_000);
+    }
+
+    #[test]
+    fn after_a_reboot_the_later_reading_counts() {
+        // The clock was an hour ahead and has been mended at boot: the old correction must not be applied to it.
+        assert_eq!(time(&at(5_600, 5, "b"), &anchor(5_000, 8_600, 100)), 5_600);
+        // The clock was an hour behind, and still is.
+        assert_eq!(time(&at(1_500, 5, "b"), &anchor(5_000, 1_400, 100)), 5_100);
+    }
+}

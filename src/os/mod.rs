@@ -1,0 +1,5 @@
+//! What the operating system tells and is told: where things are kept, what time it is, what must not be dumped.
+
+pub(crate) mod clock;
+pub(crate) mod core_dumps;
+pub(crate) mod dirs;

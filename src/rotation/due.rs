@@ -1,0 +1,135 @@
+//! Which connections are due: read from what clients would read, with nothing asked of the network.
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::record::Record;
+use super::schedule::refresh_at;
+use super::verify::could_be;
+use crate::auth::token::{Claims, fingerprint};
+use crate::config::{Config, Connection};
+use crate::os::clock::{Reading, workspace_time};
+use crate::pgpass::{Contents, Current, Reading as FileReading};
+
+/// How a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// A live credential is published, and it is not yet to be replaced.
+    Live,
+    /// A live credential is published, and it is past the refresh point.
+    Due,
+    /// What is published has expired.
+    Expired,
+    /// Clients read no credential for this connection.
+    Missing,
+}
+
+/// A published token, as far as it is known when it lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) password: SecretString,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) refresh_at: Timestamp,
+    pub(crate) subject: Option<String>,
+}
+
+/// One connection as it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) state: State,
+    /// Why it is due, where it is.
+    pub(crate) reason: Option<String>,
+    /// What is published, where that is a token with a known expiry.
+    pub(crate) token: Option<Live>,
+    /// The workspace's time at which this was found.
+    pub(crate) now: Timestamp,
+}
+
+impl Standing {
+    /// What is left of the published credential; none where there is no live one.
+    pub(crate) fn left(&self) -> Option<SignedDuration> {
+        let token = self.token.as_ref()?;
+        Some(token.expires_at.duration_since(self.now)).filter(|left| left.is_positive())
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.state != State::Live
+    }
+}
+
+/// All connections as they stand, in the order of the configuration.
+pub(crate) fn survey(config: &Config, record: &Record, file: &Contents, clock: &Reading) -> Vec<Standing> {
+    let reading = FileReading::new(&file.bytes);
+    let times: Vec<Timestamp> = config
+        .workspaces
+        .iter()
+        .map(|workspace| workspace_time(clock, record.clock(workspace.host.origin())))
+        .collect();
+    let stand = |connection: &Connection| {
+        let now = times.get(connection.workspace).copied().unwrap_or(clock.wall);
+        let missing = |reason: String| Standing { state: State::Missing, reason: Some(reason), token: None, now };
+        match reading.current(&connection.key) {
+            _ if !file.exists => missing("there is no password file".to_owned()),
+            Current::Missing => missing("it has no entry".to_owned()),
+            Current::Shadowed { line, fields } => missing(format!("line {line} ({fields}) wins over its entry")),
+            Current::Ours { password, .. } => {
+                let mut standing = judge(config, record, connection, password, now);
+                if file.is_ignored_by_libpq() {
+                    standing.state = State::Missing;
+                    standing.reason = Some(format!("clients ignore the file for its mode {:04o}", file.mode));
+                }
+                standing
+            }
+        }
+    };
+    config.connections.iter().map(stand).collect()
+}
+
+fn judge(
+    config: &Config,
+    record: &Record,
+    connection: &Connection,
+    password: Option<SecretString>,
+    now: Timestamp,
+) -> Standing {
+    let stands = |state, reason: &str, token| Standing { state, reason: Some(reason.to_owned()), token, now };
+    let Some(token) = password.and_then(|password| known(config, record, connection, password)) else {
+        return stands(State::Due, "its entry holds no token whose expiry is known", None);
+    };
+    if !could_be(connection, token.subject.as_deref()) {
+        return stands(State::Due, "its entry holds another identity's token", Some(token));
+    }
+    if token.expires_at <= now {
+        return stands(State::Expired, "its credential has expired", Some(token));
+    }
+    if token.refresh_at <= now {
+        return stands(State::Due, "its credential is past the refresh point", Some(token));
+    }
+    Standing { state: State::Live, reason: None, token: Some(token), now }
+}
+
+/// A token's times: from its own claims, else from the record of that very token.
+fn known(config: &Config, record: &Record, connection: &Connection, password: SecretString) -> Option<Live> {
+    let claims = Claims::of(password.expose_secret()).unwrap_or_default();
+    let told = match (claims.issued_at, claims.expires_at) {
+        (Some(_), Some(_)) => None,
+        _ => {
+            let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
+            published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()))
+        }
+    };
+    let expires_at = claims.expires_at.or(told.map(|told| told.expires_at))?;
+    // A token that nobody knows the issue of is taken for one of the usual hour.
+    let usual = || expires_at.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(expires_at);
+    let issued_at = claims.issued_at.or(told.map(|told| told.issued_at)).unwrap_or_else(usual);
+    Some(Live {
+        password,
+        issued_at,
+        expires_at,
+        refresh_at: refresh_at(issued_at, expires_at, config.interval),
+        subject: claims.subject.or_else(|| told.and_then(|told| told.subject.clone())),
+    })
+}

@@ -1,0 +1,210 @@
+//! What the last rotations did, on disk, without secrets; and the lock that serialises our own instances.
+//!
+//! The record is no authority: the password file is. It tells what a token cannot tell of itself (the expiry of an opaque
+//! one), what `status` shows, and the workspace's clock. A record that is lost or unreadable costs a rotation, no more; so it
+//! is replaced atomically but not synced to disk.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Method;
+use crate::config::{Config, Connection};
+use crate::failure::{Code, Failure};
+use crate::os::clock::Anchor;
+
+/// The form of record.json; another one is treated as none.
+const VERSION: u32 = 1;
+
+/// How often a waiting instance looks whether the lock is free.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The whole record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    connections: BTreeMap<String, ConnectionRecord>,
+    /// By the workspace's address.
+    clocks: BTreeMap<String, Anchor>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Record { version: VERSION, connections: BTreeMap::new(), clocks: BTreeMap::new() }
+    }
+}
+
+/// What happened last for one entry of one password file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ConnectionRecord {
+    pub(crate) published: Option<PublishedRecord>,
+    pub(crate) last_rotation_at: Option<Timestamp>,
+    pub(crate) last_attempt_at: Option<Timestamp>,
+    pub(crate) last_error: Option<Failure>,
+    pub(crate) next_attempt_at: Option<Timestamp>,
+}
+
+/// The credential that was published last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PublishedRecord {
+    /// See [`crate::auth::token::fingerprint`].
+    pub(crate) fingerprint: String,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) subject: Option<String>,
+    pub(crate) auth: Method,
+}
+
+impl Record {
+    /// What is known of a connection.
+    pub(crate) fn connection(&self, config: &Config, connection: &Connection) -> Option<&ConnectionRecord> {
+        self.connections.get(&key(config, connection))
+    }
+
+    /// The same, to be changed; made where there is none.
+    pub(crate) fn connection_mut(&mut self, config: &Config, connection: &Connection) -> &mut ConnectionRecord {
+        self.connections.entry(key(config, connection)).or_default()
+    }
+
+    /// The workspace's clock as last told.
+    pub(crate) fn clock(&self, origin: &str) -> Option<&Anchor> {
+        self.clocks.get(origin)
+    }
+
+    /// Remembers a workspace's clock.
+    pub(crate) fn set_clock(&mut self, origin: &str, anchor: Anchor) {
+        self.clocks.insert(origin.to_owned(), anchor);
+    }
+}
+
+/// By the entry and its file, not by the name: another configuration may use the same name for something else.
+fn key(config: &Config, connection: &Connection) -> String {
+    format!("{} in {}", connection.key, config.password_file.display())
+}
+
+/// The directory that holds record and lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    directory: PathBuf,
+}
+
+/// Held while a rotation runs; released on drop.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+
+impl Store {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Store { directory: directory.to_owned() }
+    }
+
+    /// The record; an empty one where there is none that can be used.
+    pub(crate) fn read(&self) -> Record {
+        let path = self.directory.join("record.json");
+        let Ok(text) = std::fs::read(&path) else { return Record::default() };
+        match serde_json::from_slice::<Record>(&text) {
+            Ok(record) if record.version == VERSION => record,
+            Ok(_) => Record::default(),
+            Err(fault) => {
+                tracing::debug!("{} is left aside: {fault}", path.display());
+                Record::default()
+            }
+        }
+    }
+
+    /// Replaces the record.
+    pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+        self.make_directory()?;
+        let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
+        file.write_all(&serde_json::to_vec(record)?)?;
+        file.persist(self.directory.join("record.json"))?;
+        Ok(())
+    }
+
+    /// Waits for the lock. None where there can be no lock file: then the comparison before each replacement of the password
+    /// file is what is left against a second instance.
+    ///
+    /// # Errors
+    /// Transient: another instance held it for all of `limit`.
+    pub(crate) async fn lock(&self, limit: Duration) -> Result<Option<Lock>, Failure> {
+        let file = match self.open_lock() {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!("cannot keep a record in {}: {error}", self.directory.display());
+                return Ok(None);
+            }
+        };
+        let waiting = async {
+            loop {
+                match file.try_lock() {
+                    Ok(()) => return Some(Lock(file)),
+                    Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
+                    Err(TryLockError::Error(error)) => {
+                        tracing::warn!("cannot lock {}: {error}", self.directory.display());
+                        return None;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(limit, waiting).await.map_err(|_| {
+            Failure::transient(
+                Code::TryAgain,
+                format!(
+                    "another dbx-rotator has held {} for {} s",
+                    self.directory.join("lock").display(),
+                    limit.as_secs()
+                ),
+            )
+            .hint("see which with `pgrep -a dbx-rotator`")
+        })
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        let open = || {
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.directory.join("lock"))
+        };
+        open().or_else(|_| {
+            self.make_directory()?;
+            open()
+        })
+    }
+
+    fn make_directory(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(&directory.path().join("a/b"));
+        assert_eq!(store.read(), Record::default());
+        store.write(&Record::default()).unwrap();
+        assert_eq!(store.read(), Record::default());
+        for text in ["", "{", r#"{"version":2,"connections":{},"clocks":{}}"#] {
+            std::fs::write(directory.path().join("a/b/record.json"), text).unwrap();
+            assert_eq!(store.read(), Record::default(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_lock_keeps_a_second_instance_out_until_it_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let first = store.lock(Duration::from_secs(5)).await.unwrap().unwrap();
+        let refused = store.lock(Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(refused.code, Code::TryAgain);
+        drop(first);
+        assert!(store.lock(Duration::from_secs(5)).await.unwrap().is_some());
+    }
+}

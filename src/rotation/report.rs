@@ -1,0 +1,103 @@
+//! What became of each connection.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::retry::Retries;
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+
+/// What became of one connection.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A new credential is published.
+    Rotated {
+        /// When it expires.
+        expires_at: Timestamp,
+    },
+    /// What is published lives, and there was no need of, or nothing, newer.
+    NotDue {
+        /// When it expires, where that is known.
+        expires_at: Option<Timestamp>,
+    },
+    /// Nothing was changed.
+    Failed(Failure),
+}
+
+/// What became of all connections.
+#[derive(Clone, Debug)]
+pub struct Report {
+    outcomes: Vec<(usize, String, Outcome)>,
+}
+
+impl Report {
+    pub(super) fn new(config: &Config) -> Self {
+        Report { outcomes: Vec::with_capacity(config.connections.len()) }
+    }
+
+    /// Takes a round's outcomes over those of the rounds before. A connection that was rotated stays so: that nothing was due
+    /// any more a round later is no news.
+    pub(super) fn add(&mut self, round: Vec<(usize, String, Outcome)>) {
+        if self.outcomes.is_empty() {
+            self.outcomes = round;
+            return;
+        }
+        for (index, name, outcome) in round {
+            match self.outcomes.iter_mut().find(|(known, ..)| *known == index) {
+                Some((.., Outcome::Rotated { .. })) if matches!(outcome, Outcome::NotDue { .. }) => {}
+                Some(known) => known.2 = outcome,
+                None => self.outcomes.push((index, name, outcome)),
+            }
+        }
+    }
+
+    /// The earliest next try among what failed for a passing reason; none where trying again cannot help.
+    pub(super) fn next_try(&self, config: &Config, retries: &Retries) -> Option<Timestamp> {
+        let failed =
+            self.outcomes.iter().filter(|(.., outcome)| matches!(outcome, Outcome::Failed(f) if f.is_transient()));
+        failed.filter_map(|(index, ..)| retries.next_try(super::round::leader_of(config, *index))).min()
+    }
+
+    /// What is left failed because the other side asked for a longer wait than there is time for.
+    pub(super) fn give_up(&mut self, wait: Duration) {
+        for (.., outcome) in &mut self.outcomes {
+            if let Outcome::Failed(failure) = outcome
+                && failure.retry_after.is_some()
+            {
+                failure.code = Code::TryAgain;
+                failure.hint = Some(format!("try again in {} s, as it asks", wait.as_secs()));
+            }
+        }
+    }
+
+    /// Each connection's name with what became of it, in the order of the configuration.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&str, &Outcome)> {
+        self.outcomes.iter().map(|(_, name, outcome)| (name.as_str(), outcome))
+    }
+
+    /// Whether every connection is live now.
+    pub fn succeeded(&self) -> bool {
+        self.exit_code() == 0
+    }
+
+    /// 0, or the first of 78, 77, 73, 69, 75 that occurred (sysexits.h).
+    pub fn exit_code(&self) -> u8 {
+        let codes: Vec<Code> = self.failures().map(|failure| failure.code).collect();
+        Code::exit_code_of(codes)
+    }
+
+    pub(crate) fn failure_of(&self, index: usize) -> Option<&Failure> {
+        self.outcomes.iter().find_map(|(known, _, outcome)| match outcome {
+            Outcome::Failed(failure) if *known == index => Some(failure),
+            _ => None,
+        })
+    }
+
+    fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.outcomes.iter().filter_map(|(.., outcome)| match outcome {
+            Outcome::Failed(failure) => Some(failure),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! Whether a token may become a connection's password: its identity and its workspace must be the right ones.
+
+use crate::auth::{Method, SignedIn};
+use crate::config::{Connection, Workspace};
+use crate::failure::{Code, Failure};
+
+/// Checks one token for one connection.
+///
+/// # Errors
+/// Permanent: it belongs to another identity or another workspace.
+pub(crate) fn verify(connection: &Connection, workspace: &Workspace, signed_in: &SignedIn) -> Result<(), Failure> {
+    same_workspace(workspace, signed_in)?;
+    let user = connection.key.user();
+    let subject = signed_in.token.subject();
+    if connection.any_identity || subject.is_some_and(|subject| same_identity(subject, user)) {
+        return Ok(());
+    }
+    let unproven = if signed_in.by_fallback { true } else { subject.is_some() && names_an_identity(user) };
+    if !unproven {
+        return Ok(());
+    }
+    let whose = subject.unwrap_or("an unknown identity");
+    let message = format!("the token of {whose} cannot log in as {user} (connection {})", connection.name);
+    Err(Failure::permanent(Code::IdentityMismatch, message).hint(hint(signed_in.token.method)))
+}
+
+fn hint(method: Method) -> &'static str {
+    match method {
+        Method::OauthM2m => {
+            "the user of a service principal is its client id; if this user is a role that it may use, set any_identity = true"
+        }
+        Method::DatabricksCli => {
+            "log in with the CLI as that user, or set the user to your own e-mail; if it is a role that you may use, set any_identity = true"
+        }
+    }
+}
+
+/// Whether a token found in the password file can be the connection's own.
+pub(crate) fn could_be(connection: &Connection, subject: Option<&str>) -> bool {
+    let user = connection.key.user();
+    connection.any_identity || !names_an_identity(user) || subject.is_none_or(|subject| same_identity(subject, user))
+}
+
+/// Whether a token of the vendor's CLI, which is a person's, could serve: never where the user is the client id itself.
+pub(crate) fn a_person_can_serve(connection: &Connection, workspace: &Workspace) -> bool {
+    let is_client = workspace.client.as_ref().is_some_and(|client| same_identity(&client.id, connection.key.user()));
+    connection.any_identity || !is_client
+}
+
+/// E-mail addresses and application ids differ in case between tokens and roles without naming different identities.
+fn same_identity(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+/// An e-mail address or an application id names one identity; anything else is a group, whose members log in with their own
+/// tokens.
+fn names_an_identity(user: &str) -> bool {
+    let groups = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = user.split('-').collect();
+    let is_uuid = parts.len() == groups.len()
+        && parts
+            .iter()
+            .zip(groups)
+            .all(|(part, length)| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit()));
+    is_uuid || user.contains('@')
+}
+
+/// The audience of a workspace token is the workspace's id.
+fn same_workspace(workspace: &Workspace, signed_in: &SignedIn) -> Result<(), Failure> {
+    let Some(claims) = &signed_in.token.claims else { return Ok(()) };
+    let is_id = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match &workspace.workspace_id {
+        Some(wanted) if claims.audience.iter().any(is_id) && !claims.audience.contains(wanted) => {
+            let message = format!("the token is for workspace {}, not for {wanted}", claims.audience.join(", "));
+            Err(Failure::permanent(Code::Configuration, message)
+                .hint("check the host, its ?o= and the profile's workspace_id"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mails_and_application_ids_name_an_identity_and_groups_do_not() {
+        assert!(names_an_identity("ada@example.com"));
+        assert!(names_an_identity("0b1c2d3e-0000-4000-8000-00000000cafe"));
+        for group in ["data readers", "0b1c2d3e", "0b1c2d3e-0000-4000-8000-00000000caf", "team-a-b-c-d"] {
+            assert!(!names_an_identity(group), "{group}");
+        }
+    }
+}
