@@ -1,0 +1,211 @@
+//! The settings: which source wins, what is said about faults, and that secrets are only `(set)`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+mod support;
+
+use support::{Home, Outcome, Session, dbx_rotator};
+
+const SECRET: &str = "dose-stand-in-secret-0000000000";
+const FILE: &str = ".config/dbx-rotator/config.toml";
+
+/// A complete configuration file.
+const COMPLETE: &str = "\
+interval = \"45m\"
+password_file = \"~/other.pgpass\"
+
+[[workspace]]
+name = \"prod\"
+host = \"https://dbc-1.cloud.databricks.com\"
+client_id = \"0b1c2d3e-0000-4000-8000-00000000cafe\"
+client_secret_file = \"secret\"
+
+[[connection]]
+name = \"orders\"
+workspace = \"prod\"
+host = \"ep-one.database.eu-west-1.cloud.databricks.com\"
+";
+
+fn config<'a>(home: &'a Home, arguments: &[&str]) -> Session<'a> {
+    home.keep_secret(SECRET);
+    dbx_rotator!(home).args(["config"]).args(arguments)
+}
+
+fn faulty(home: &Home, text: &str) -> Outcome {
+    home.write(FILE, text, 0o600);
+    let outcome = config(home, &["check"]).run();
+    outcome.exits(78).prints_nothing();
+    outcome
+}
+
+#[test]
+fn flags_win_over_the_environment_that_over_the_file_that_over_the_profile() {
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    home.write(
+        ".databrickscfg",
+        "[P]\nhost = https://from-profile\nclient_id = from-profile\nworkspace_id = 7\n",
+        0o600,
+    );
+    let shown = |session: Session<'_>| session.run().exits(0).stdout.clone();
+    let line = |text: &str, key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+
+    let file = shown(config(&home, &["show"]));
+    assert!(line(&file, "host").contains("config.toml:6"), "{file}");
+    assert!(line(&file, "interval").contains("45 min"), "{file}");
+    let variable = shown(config(&home, &["show"]).env("DATABRICKS_HOST", "from-env.example"));
+    let line_has = |text: &str, value: &str, origin: &str| {
+        let host = line(text, "host");
+        assert!(host.contains(value) && host.contains(origin), "{text}");
+    };
+    line_has(&variable, "https://from-env.example", "($DATABRICKS_HOST)");
+    let flag = shown(
+        config(&home, &["show", "--workspace-url", "from-flag.example"]).env("DATABRICKS_HOST", "from-env.example"),
+    );
+    line_has(&flag, "https://from-flag.example", "(--workspace-url)");
+    home.write(
+        FILE,
+        "[[workspace]]\nprofile = 'P'\nclient_secret_file = 's'\n[[connection]]\nhost = 'h'\nuser = 'u'\n",
+        0o600,
+    );
+    let profile = shown(config(&home, &["show"]));
+    line_has(&profile, "https://from-profile", "(profile P)");
+}
+
+#[test]
+fn secrets_are_shown_as_set() {
+    let home = Home::new();
+    config(&home, &["show", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"])
+        .env("DATABRICKS_CLIENT_SECRET", SECRET)
+        .run()
+        .exits(0)
+        .stdout_has("client_secret  (set)");
+}
+
+#[test]
+fn a_secret_on_the_command_line_works_and_is_warned_of() {
+    let home = Home::new();
+    let words =
+        ["show", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h", "--client-secret", SECRET];
+    config(&home, &words).run().exits(0).stdout_has("--client-secret can be read by everyone");
+}
+
+#[test]
+fn what_is_missing_is_said_with_all_the_places_that_could_give_it() {
+    let home = Home::new();
+    let outcome = dbx_rotator!(home).args(["rotate"]).run();
+    outcome
+        .exits(78)
+        .stderr_has("the workspace's address is not set")
+        .stderr_has("--workspace-url URL")
+        .stderr_has("$DATABRICKS_HOST")
+        .stderr_has("config.toml")
+        .stderr_has("~/.databrickscfg")
+        .stderr_has("--pg-host HOST")
+        .stderr_has("$DATABRICKS_PG_USERNAME");
+    assert!(outcome.stderr.lines().count() <= 24, "one screen\n{outcome}");
+    assert!(home.files().is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn faults_in_the_file_are_pointed_at() {
+    let home = Home::new();
+    for (wrong, right, words, caret) in [
+        ("host = \"https://dbc", "hosst = \"https://dbc", "unknown field `hosst`", "6 | hosst"),
+        ("\"45m\"", "\"soon\"", "`soon` is not a duration", "1 | interval"),
+        ("\"45m\"", "\"10s\"", "between 1 minute and 24 hours", "1 | interval"),
+        ("https://dbc-1.cloud", "http://dbc-1.cloud", "unencrypted", "6 | host"),
+        ("workspace = \"prod\"", "workspace = \"test\"", "there is no workspace named `test`", "12 | workspace"),
+        ("ep-one.", "ep-one-pooler.", "pooler does not take OAuth tokens", "13 | host"),
+        ("client_secret_file = \"secret\"", "auth = \"pat\"", "not accepted by PostgreSQL", "8 | auth"),
+        (
+            "client_secret_file = \"secret\"",
+            "client_secret = \"dose-stand-in-secret-0000000000\"",
+            "does not belong",
+            "8 | client_secret",
+        ),
+        ("[[connection]]", "[[connection]", "", "10 | [[connection]"),
+        ("name = \"orders\"", "port = 99999", "", "11 | port"),
+        ("name = \"orders\"", "verify = \"maybe\"", "`maybe` is not a way to verify", "11 | verify"),
+    ] {
+        let text = COMPLETE.replace(wrong, right);
+        assert_ne!(text, COMPLETE);
+        let outcome = faulty(&home, &text);
+        outcome.stderr_has(words).stderr_has(caret).stderr_has("config.toml:").stderr_has("^");
+    }
+}
+
+#[test]
+fn duplicates_are_refused() {
+    let home = Home::new();
+    let second = |name: &str, host: &str| format!("{COMPLETE}\n[[connection]]\nname = '{name}'\nhost = '{host}'\n");
+    faulty(&home, &second("orders", "other")).stderr_has("two connections named `orders`");
+    faulty(&home, &second("more", "ep-one.database.eu-west-1.cloud.databricks.com"))
+        .stderr_has("same host, port, database and user");
+    faulty(&home, &second("", "other")).stderr_has("name cannot be empty");
+}
+
+#[test]
+fn a_flag_that_cannot_say_which_connection_is_a_usage_error() {
+    let home = Home::new();
+    home.write(FILE, format!("{COMPLETE}\n[[connection]]\nname = 'two'\nhost = 'h2'\n"), 0o600);
+    config(&home, &["check", "--pg-host", "x"]).run().exits(64).stderr_has("which of the 2 connections");
+    config(&home, &["check"])
+        .env("DATABRICKS_PG_HOST", "x")
+        .run()
+        .exits(0)
+        .stdout_has("$DATABRICKS_PG_HOST is left aside");
+}
+
+#[test]
+fn a_file_that_is_named_must_exist() {
+    let home = Home::new();
+    config(&home, &["check", "--config", "/nowhere/config.toml"])
+        .run()
+        .exits(78)
+        .stderr_has("cannot read /nowhere/config.toml");
+    config(&home, &["path"]).run().exits(0).stdout_has(FILE);
+    config(&home, &["path"]).env("DBX_ROTATOR_CONFIG", "/x.toml").run().exits(0).stdout_has("/x.toml");
+}
+
+#[test]
+fn relative_paths_in_the_file_start_at_the_file() {
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    let outcome = config(&home, &["show"]).run();
+    outcome.exits(0).stdout_has(home.path(".config/dbx-rotator/secret").to_str().unwrap());
+    outcome.stdout_has(home.path("other.pgpass").to_str().unwrap());
+}
+
+#[test]
+fn a_systemd_credential_gives_the_secret() {
+    let home = Home::new();
+    home.write("credentials/client-secret", SECRET, 0o400);
+    let words = ["show", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"];
+    config(&home, &words)
+        .env("CREDENTIALS_DIRECTORY", home.path("credentials"))
+        .run()
+        .exits(0)
+        .stdout_has("systemd credential");
+}
+
+#[test]
+fn half_a_client_says_which_half_is_missing() {
+    let home = Home::new();
+    let words = ["check", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"];
+    config(&home, &words)
+        .run()
+        .exits(78)
+        .stderr_has("the client secret is not set")
+        .stderr_has("--client-secret-file PATH");
+}
+
+#[test]
+fn usage_errors_are_64_and_help_is_0() {
+    let home = Home::new();
+    dbx_rotator!(home).args(["--no-such"]).run().exits(64).stderr_has("--no-such");
+    dbx_rotator!(home).args(["--help"]).run().exits(0).stdout_has("--workspace-url");
+    dbx_rotator!(home).args(["--version"]).run().exits(0).stdout_has("dbx-rotator");
+    for command in ["rotate", "run", "status", "token", "config"] {
+        dbx_rotator!(home).args([command, "--help"]).run().exits(0).stdout_has("Usage: dbx-rotator");
+    }
+}
