@@ -53,41 +53,30 @@ fn main() {
 
     let rotator = rotator(scratch.path(), &file, &workspace, server.as_ref().map_or(5432, Postgres::port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let first = runtime.block_on(rotate_and_watch(&rotator, &file));
-    let without = scratch.path().join("pgpass-of-the-first-rotation");
-    fs::write(&without, &first.entry).expect("keep the first entry");
-    fs::set_permissions(&without, fs::Permissions::from_mode(0o600)).expect("set its mode");
-
-    let mut logins = 0;
-    for (number, entry) in first.all.iter().enumerate() {
-        println!("after rotation {}: {}", number + 1, short(entry));
-    }
+    let entries = runtime.block_on(rotate_and_watch(&rotator, &file));
     println!("\nThe password file now:\n{}", shown(&file));
+
+    let mut login = "";
     if let Ok(server) = &server {
         log_in(server, &file, &user).expect("the fresh password logs in");
-        logins += 1;
-        let refused = log_in(server, &without, &user).expect_err("the first password is dead by now");
-        println!("Without dbx-rotator psql would hear: {refused}");
+        login = ", and psql logged in to a real PostgreSQL with the last";
+        let stale = scratch.path().join("pgpass-of-the-first-rotation");
+        fs::write(&stale, entries.first().expect("a first entry")).expect("keep the first entry");
+        fs::set_permissions(&stale, fs::Permissions::from_mode(0o600)).expect("set its mode");
+        let refused = log_in(server, &stale, &user).expect_err("the first password is dead by now");
+        println!("Without dbx-rotator psql would hear by now: {refused}");
     } else {
-        println!("Without dbx-rotator the first token would be dead now: it lived {} s.", LIFE.as_secs());
+        println!("Without dbx-rotator the password would be dead by now: it lived {} s.", LIFE.as_secs());
     }
 
     let text = fs::read_to_string(&file).expect("read the password file");
     assert!(text.ends_with(FOREIGN), "foreign lines are as they were");
-    let login = if logins > 0 { ", and psql logged in to a real PostgreSQL with the last" } else { "" };
-    println!(
-        "\nProven: {ROTATIONS} rotations in a row, each before the last token died{login}; no other line changed."
-    );
+    println!("\nProven: {ROTATIONS} passwords in a row, each before the last one died{login}; no other line changed.");
 }
 
-/// What three rotations left in the password file, one after the other.
-struct Watched {
-    entry: String,
-    all: Vec<String>,
-}
-
-/// Runs the rotator as the service does and looks at the file until it has changed three times.
-async fn rotate_and_watch(rotator: &Rotator, file: &Path) -> Watched {
+/// Runs the rotator as a service does, and looks at the file until it has changed three times and the first token has died;
+/// returns the entries that it saw.
+async fn rotate_and_watch(rotator: &Rotator, file: &Path) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let started = Instant::now();
     let watching = async {
@@ -95,16 +84,16 @@ async fn rotate_and_watch(rotator: &Rotator, file: &Path) -> Watched {
             assert!(started.elapsed() < LIFE * 5, "the rotations did not come");
             let entry = ours(file);
             if entry.is_some() && entry.as_ref() != all.last() {
-                println!("{:4.1} s  a fresh password is published", started.elapsed().as_secs_f32());
+                let shown = entry.as_deref().map(short).unwrap_or_default();
+                println!("{:4.1} s  published  {shown}", started.elapsed().as_secs_f32());
                 all.extend(entry);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // Until the first one has died, so that the difference shows.
         tokio::time::sleep((LIFE + Duration::from_secs(1)).saturating_sub(started.elapsed())).await;
     };
     rotator.run(watching).await;
-    Watched { entry: all.first().cloned().unwrap_or_default(), all }
+    all
 }
 
 fn rotator(scratch: &Path, file: &Path, workspace: &Workspace, port: u16) -> Rotator {

@@ -207,7 +207,7 @@ impl Cli<'_> {
 
     /// What the child needs and nothing that could divert it to another workspace or identity, or that is not its business.
     fn child_environment(&self) -> Vec<(OsString, OsString)> {
-        const KEPT: [&str; 3] = ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_CACHE_DIR"];
+        const KEPT: [&str; 2] = ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
         const FOREIGN: [&str; 9] = [
             "DATABRICKS_",
             "ARM_",
@@ -223,7 +223,9 @@ impl Cli<'_> {
             let name = name.to_string_lossy();
             KEPT.contains(&name.as_ref()) || !FOREIGN.iter().any(|prefix| name.starts_with(prefix))
         });
-        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+        // Its token cache is below the home directory, which a service manager may not have told.
+        let home = self.environment.home().map(|home| ("HOME".into(), home.into()));
+        home.into_iter().chain(all.map(|(name, value)| (name.clone(), value.clone()))).collect()
     }
 
     fn login_command(&self) -> String {

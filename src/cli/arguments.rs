@@ -11,14 +11,12 @@ use crate::config::{Overrides, parse_duration};
 ///
 /// Without a command it stays and rotates, as `run` does.
 #[derive(Debug, Parser)]
-#[command(name = "dbx-rotator", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+#[command(name = "dbx-rotator", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done or nothing due, 64 usage, 69 unavailable, 73 cannot write, 75 try again later, \
     77 sign-in refused or login needed, 78 configuration."
 )]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    pub(super) overrides: Overrides,
     /// Rotate now and stop: the same as `rotate`
     #[arg(long)]
     pub(super) once: bool,
@@ -28,6 +26,9 @@ pub(super) struct Arguments {
     /// Say only what went wrong
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub(super) quiet: bool,
+    // Last, since its heading goes on for what follows.
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }

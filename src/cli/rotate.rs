@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::arguments::RotateOptions;
+use super::print::Answer;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure, Kind};
-use crate::rotation::{Outcome, Report, Rotator, Wish};
+use crate::rotation::{Outcome, Rotator, Wish};
 
 pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Fault> {
     let only = selection(options, rotator)?;
@@ -15,12 +16,12 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
     }
     let wish = if options.if_due { Wish::Due } else { Wish::All { since: Timestamp::now() } };
     // Decided without a runtime: a timer that finds nothing due is to cost nothing.
-    let report = match rotator.nothing_to_do(&wish, only.as_deref()) {
+    let report = match options.if_due.then(|| rotator.nothing_to_do(&wish, only.as_deref())).flatten() {
         Some(report) => report,
         None => block_on(rotator.rotate(&wish, only.as_deref()))?,
     };
     if options.json {
-        print::json(&Answer::from(&report));
+        print::json(&report.outcomes().map(row).collect::<Answer<Row<'_>>>());
     }
     Ok(report.exit_code())
 }
@@ -62,12 +63,6 @@ fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
-    version: u32,
-    connections: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
     outcome: &'static str,
@@ -100,15 +95,10 @@ impl<'a> From<&'a Failure> for Error<'a> {
     }
 }
 
-impl<'a> From<&'a Report> for Answer<'a> {
-    fn from(report: &'a Report) -> Self {
-        let row = |(name, outcome): (&'a str, &'a Outcome)| match outcome {
-            Outcome::Rotated { expires_at } => {
-                Row { name, outcome: "rotated", expires_at: Some(*expires_at), error: None }
-            }
-            Outcome::NotDue { expires_at } => Row { name, outcome: "not-due", expires_at: *expires_at, error: None },
-            Outcome::Failed(failure) => Row { name, outcome: "failed", expires_at: None, error: Some(failure.into()) },
-        };
-        Answer { version: 1, connections: report.outcomes().map(row).collect() }
+fn row<'a>((name, outcome): (&'a str, &'a Outcome)) -> Row<'a> {
+    match outcome {
+        Outcome::Rotated { expires_at } => Row { name, outcome: "rotated", expires_at: Some(*expires_at), error: None },
+        Outcome::NotDue { expires_at } => Row { name, outcome: "not-due", expires_at: *expires_at, error: None },
+        Outcome::Failed(failure) => Row { name, outcome: "failed", expires_at: None, error: Some(failure.into()) },
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::print::Answer;
 use super::rotate::Error;
 use super::{Fault, print};
 use crate::auth::Method;
@@ -11,12 +12,6 @@ use crate::rotation::{ConnectionRecord, Rotator, Standing, State};
 
 /// Not every connection is live.
 const NOT_ALL_LIVE: u8 = 1;
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    version: u32,
-    connections: Vec<Row<'a>>,
-}
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -43,10 +38,10 @@ pub(super) fn run(rotator: &Rotator, json: bool) -> Result<u8, Fault> {
     let standings = rotator.standings(&record)?;
     let config = rotator.config();
     let unknown = ConnectionRecord::default();
-    let rows = config.connections().iter().zip(&standings).map(|(connection, standing)| {
+    let row = |(connection, standing)| {
         row(config, connection, standing, record.connection(config, connection).unwrap_or(&unknown))
-    });
-    let answer = Answer { version: 1, connections: rows.collect() };
+    };
+    let answer: Answer<Row<'_>> = config.connections().iter().zip(&standings).map(row).collect();
     if json {
         print::json(&answer);
     } else {
@@ -77,11 +72,15 @@ fn row<'a>(config: &Config, connection: &'a Connection, standing: &Standing, kno
         last_rotation_at: known.last_rotation_at,
         last_attempt_at: known.last_attempt_at,
         last_error: known.last_error.as_ref().map(Error::from),
-        next_rotation_at: known.next_attempt_at.or(token.map(|token| token.refresh_at)),
+        // A retry that was planned by a run that has ended is no plan.
+        next_rotation_at: known
+            .next_attempt_at
+            .filter(|at| *at > Timestamp::now())
+            .or(token.map(|token| token.refresh_at)),
     }
 }
 
-fn text(answer: &Answer<'_>, standings: &[Standing]) -> String {
+fn text(answer: &Answer<Row<'_>>, standings: &[Standing]) -> String {
     let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut remarks = String::new();

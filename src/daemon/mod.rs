@@ -23,7 +23,9 @@ pub(crate) async fn run(rotator: &Rotator, stop: impl Future) {
     let rotating = async {
         let mut retries = Retries::default();
         loop {
-            rotator.round(&Wish::Due, None, &mut retries, LOCK_LIMIT).await;
+            if rotator.nothing_to_do(&Wish::Due, None).is_none() {
+                rotator.round(&Wish::Due, None, &mut retries, LOCK_LIMIT).await;
+            }
             tokio::time::sleep(until_next(rotator, &retries)).await;
         }
     };

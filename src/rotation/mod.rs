@@ -131,7 +131,10 @@ impl Rotator {
 
     /// Rotates what is due; does nothing, and asks nobody, where nothing is.
     pub async fn run_if_due(&self) -> Report {
-        self.rotate(&Wish::Due, None).await
+        match self.nothing_to_do(&Wish::Due, None) {
+            Some(report) => report,
+            None => self.rotate(&Wish::Due, None).await,
+        }
     }
 
     /// Stays and keeps every connection alive until `stop` is ready. Dropping it is as good: nothing is left half-written.

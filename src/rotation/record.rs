@@ -95,6 +95,18 @@ pub(crate) struct Store {
     directory: PathBuf,
 }
 
+/// What came of waiting for the lock.
+#[derive(Debug)]
+pub(crate) enum Locked<T> {
+    /// Ours, until it is dropped.
+    By(#[expect(dead_code, reason = "held for its drop")] Lock),
+    /// There can be no lock file: then the comparison before each replacement of the password file is what is left against a
+    /// second instance.
+    Without,
+    /// It was held by another instance, and there was no need of it.
+    Needless(T),
+}
+
 /// Held while a rotation runs; released on drop.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
@@ -127,33 +139,40 @@ impl Store {
         Ok(())
     }
 
-    /// Waits for the lock. None where there can be no lock file: then the comparison before each replacement of the password
-    /// file is what is left against a second instance.
+    /// Waits for the lock; `while_busy` is asked once before, where another instance holds it, and may end the wait with its
+    /// answer.
     ///
     /// # Errors
     /// Transient: another instance held it for all of `limit`.
-    pub(crate) async fn lock(&self, limit: Duration) -> Result<Option<Lock>, Failure> {
+    pub(crate) async fn lock<T>(
+        &self,
+        limit: Duration,
+        while_busy: impl FnOnce() -> Option<T>,
+    ) -> Result<Locked<T>, Failure> {
+        let unlocked = |error: io::Error| {
+            tracing::warn!("cannot keep a record in {}: {error}", self.directory.display());
+            Ok(Locked::Without)
+        };
         let file = match self.open_lock() {
             Ok(file) => file,
-            Err(error) => {
-                tracing::warn!("cannot keep a record in {}: {error}", self.directory.display());
-                return Ok(None);
-            }
+            Err(error) => return unlocked(error),
         };
+        match file.try_lock() {
+            Ok(()) => return Ok(Locked::By(Lock(file))),
+            Err(TryLockError::Error(error)) => return unlocked(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if let Some(answer) = while_busy() {
+            return Ok(Locked::Needless(answer));
+        }
         let waiting = async {
-            loop {
-                match file.try_lock() {
-                    Ok(()) => return Some(Lock(file)),
-                    Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
-                    Err(TryLockError::Error(error)) => {
-                        tracing::warn!("cannot lock {}: {error}", self.directory.display());
-                        return None;
-                    }
-                }
+            while file.try_lock().is_err() {
+                tokio::time::sleep(LOCK_POLL).await;
             }
         };
-        tokio::time::timeout(limit, waiting).await.map_err(|_| {
-            Failure::transient(
+        match tokio::time::timeout(limit, waiting).await {
+            Ok(()) => Ok(Locked::By(Lock(file))),
+            Err(_) => Err(Failure::transient(
                 Code::TryAgain,
                 format!(
                     "another dbx-rotator has held {} for {} s",
@@ -161,8 +180,8 @@ impl Store {
                     limit.as_secs()
                 ),
             )
-            .hint("see which with `pgrep -a dbx-rotator`")
-        })
+            .hint("see which with `pgrep -a dbx-rotator`")),
+        }
     }
 
     fn open_lock(&self) -> io::Result<File> {
@@ -201,10 +220,11 @@ mod tests {
     async fn the_lock_keeps_a_second_instance_out_until_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
-        let first = store.lock(Duration::from_secs(5)).await.unwrap().unwrap();
-        let refused = store.lock(Duration::from_millis(50)).await.unwrap_err();
-        assert_eq!(refused.code, Code::TryAgain);
+        let lock = |limit| store.lock(Duration::from_millis(limit), || None::<()>);
+        let first = lock(5_000).await.unwrap();
+        assert_eq!(lock(50).await.unwrap_err().code, Code::TryAgain);
+        assert!(matches!(store.lock(Duration::ZERO, || Some(7)).await.unwrap(), Locked::Needless(7)));
         drop(first);
-        assert!(store.lock(Duration::from_secs(5)).await.unwrap().is_some());
+        assert!(matches!(lock(5_000).await.unwrap(), Locked::By(_)));
     }
 }

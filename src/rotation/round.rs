@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
 use super::due::{Live, Standing};
-use super::record::{ConnectionRecord, PublishedRecord, Record};
+use super::record::{ConnectionRecord, Locked, PublishedRecord, Record};
 use super::report::Outcome;
 use super::retry::Retries;
 use super::schedule::{ask_cli_again, attempt_limit, refresh_at};
@@ -80,11 +80,9 @@ impl Rotator {
         limit: Duration,
     ) -> Outcomes {
         let selected = self.selected(only);
-        // Without the lock first: a timer that finds nothing due must not wait for anybody.
-        if let Some(outcomes) = self.outcomes_if_none_covered(wish, &selected) {
-            return outcomes;
-        }
-        let _lock = match self.store.lock(limit).await {
+        // A timer that finds nothing due must not wait for anybody.
+        let _lock = match self.store.lock(limit, || self.outcomes_if_none_covered(wish, &selected)).await {
+            Ok(Locked::Needless(outcomes)) => return outcomes,
             Ok(lock) => lock,
             Err(failure) => return self.all_failed(&selected, &failure, retries),
         };
