@@ -40,7 +40,7 @@ fn the_child_has_no_terminal_no_secret_and_nothing_that_could_divert_it() {
         .env("DATABRICKS_AUTH_STORAGE", "plaintext")
         .env("ARM_CLIENT_SECRET", "x")
         .env("NOTIFY_SOCKET", "/nowhere")
-        .env("HTTPS_PROXY", "")
+        .stdin("whatever is typed here is not for the child\n")
         .run()
         .exits(0);
     let call = &cli.invocations()[0];
@@ -64,6 +64,14 @@ fn a_profile_is_asked_for_by_its_name() {
     assert!(cli.invocations()[0].argv.windows(2).any(|pair| pair == ["--profile", "WORK"]));
 }
 
+/// Waits until what is published is past its refresh point, which the program itself reports.
+fn until_due(home: &Home, workspace: &Workspace) {
+    let due = || person(home, workspace).args(["--if-due", "--dry-run"]).run().stdout.contains("refresh point");
+    while !due() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn a_token_that_is_repeated_past_its_refresh_point_is_refreshed_by_force() {
     let (workspace, home) = (Workspace::start(), Home::new());
@@ -73,15 +81,28 @@ fn a_token_that_is_repeated_past_its_refresh_point_is_refreshed_by_force() {
     person(&home, &workspace).run().exits(0);
     assert_eq!(cli.invocations().len(), 1, "a fresh token needs no force");
     let first = home.pgpass();
-    // Every token of 8 s is past its refresh point from the start with an interval that short only for the clock's sake;
-    // so the test waits for the point itself, which the program reports.
-    let due = || person(&home, &workspace).args(["--if-due", "--dry-run"]).run().stdout.contains("refresh point");
-    while !due() {
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    until_due(&home, &workspace);
     person(&home, &workspace).args(["--if-due"]).run().exits(0);
     assert_ne!(home.pgpass(), first);
     assert!(cli.invocations().iter().any(|call| call.argv.iter().any(|word| word == "--force-refresh")));
+}
+
+#[test]
+fn a_live_password_is_not_replaced_by_a_token_that_dies_sooner() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let cli = home.install_cli(&workspace);
+    cli.set_knows_force_refresh(false);
+    cli.set_refresh_window(Duration::from_secs(1));
+    workspace.set_token_life(Duration::from_secs(20));
+    person(&home, &workspace).run().exits(0);
+    until_due(&home, &workspace);
+    // Meanwhile somebody else has published a better one; the CLI still repeats its own.
+    let better = workspace.issue(workspace.user(), Duration::from_secs(3_600));
+    let text = format!("db.example:5432:databricks_postgres:{}:{better}\n", workspace.user());
+    home.write(".pgpass", &text, 0o600);
+    let outcome = person(&home, &workspace).args(["--json"]).run();
+    assert_eq!(outcome.exits(0).json()["connections"][0]["outcome"], "not-due", "{outcome}");
+    assert_eq!(home.pgpass(), text);
 }
 
 #[test]
