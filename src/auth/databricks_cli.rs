@@ -49,21 +49,21 @@ pub(crate) async fn sign_in(
     };
     let token = cli.token(false).await?;
     let is_due = |token: &AccessToken| (needs.is_due)(token.issued_at, token.expires_at);
-    let (token, repeated) = if is_due(&token) {
+    let mut trouble = None;
+    let mut newest = token;
+    if is_due(&newest) {
         match cli.token(true).await {
-            Ok(fresh) if fresh.expires_at >= token.expires_at => {
-                let repeated = is_due(&fresh);
-                (fresh, repeated)
-            }
-            Ok(_) => (token, true),
-            Err(failure) => {
+            Ok(fresh) if fresh.expires_at >= newest.expires_at => newest = fresh,
+            Ok(_) => {}
+            // An old CLI does not know the option; but a login that is dead will be missed when the token is.
+            Err(failure) if failure.is_transient() => {
                 tracing::debug!("`databricks auth token --force-refresh` did not help: {failure}");
-                (token, true)
             }
+            Err(failure) => trouble = Some(failure),
         }
-    } else {
-        (token, false)
-    };
+    }
+    let repeated = is_due(&newest);
+    let token = newest;
     if token.expires_at <= needs.now {
         return Err(Failure::transient(
             Code::Unavailable,
@@ -71,7 +71,7 @@ pub(crate) async fn sign_in(
         )
         .hint(format!("run `{}`; if that does not help, check this machine's clock", cli.login_command())));
     }
-    Ok(SignedIn { token, anchor: None, warnings: Vec::new(), by_fallback: false, repeated })
+    Ok(SignedIn { token, anchor: None, warnings: Vec::new(), instead_of: None, trouble, repeated })
 }
 
 // ---- which program ----

@@ -42,7 +42,8 @@ pub(crate) async fn sign_in(workspace: &Workspace, client: &Client, limit: Durat
         token,
         anchor: answer.anchor(),
         warnings: warning.into_iter().collect(),
-        by_fallback: false,
+        instead_of: None,
+        trouble: None,
         repeated: false,
     })
 }

@@ -45,8 +45,10 @@ pub(crate) struct SignedIn {
     /// The workspace's clock, where the method tells it.
     pub(crate) anchor: Option<Anchor>,
     pub(crate) warnings: Vec<String>,
-    /// The method configured first had failed.
-    pub(crate) by_fallback: bool,
+    /// Why the method configured first had failed, where this is the second.
+    pub(crate) instead_of: Option<Failure>,
+    /// What a person should mend before the present token dies.
+    pub(crate) trouble: Option<Failure>,
     /// The method keeps handing out a token that is already past its refresh point.
     pub(crate) repeated: bool,
 }
@@ -83,7 +85,7 @@ pub(crate) async fn sign_in(
     };
     tracing::warn!("{failure}; trying the Databricks CLI instead");
     match databricks_cli::sign_in(workspace, environment, needs).await {
-        Ok(signed_in) => Ok(SignedIn { by_fallback: true, ..signed_in }),
+        Ok(signed_in) => Ok(SignedIn { instead_of: Some(failure), ..signed_in }),
         Err(second) => Err(both_failed(failure, &second)),
     }
 }

@@ -92,6 +92,7 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
     pub(crate) file: ConfigFile,
+    line_starts: Vec<usize>,
 }
 
 impl Source {
@@ -113,7 +114,8 @@ impl Source {
                 None => error.hint(format!("in {}", path.display())),
             }
         })?;
-        Ok(Some(Source { path: path.to_owned(), text, file }))
+        let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Ok(Some(Source { path: path.to_owned(), text, file, line_starts }))
     }
 
     /// A fault at a value of this file.
@@ -123,6 +125,6 @@ impl Source {
 
     /// The line, from 1, that a value stands in.
     pub(crate) fn line<T>(&self, at: &Spanned<T>) -> usize {
-        self.text[..at.span().start.min(self.text.len())].matches('\n').count() + 1
+        self.line_starts.partition_point(|start| *start <= at.span().start) + 1
     }
 }

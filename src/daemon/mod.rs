@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::os::timer;
 use crate::rotation::{Retries, Rotator, Wish};
 
-/// The longest sleep. Tokio's clock stands still while the machine sleeps, so this bounds how late a wake-up is noticed.
+/// The longest sleep: this bounds how late it is noticed that an entry was deleted, or that a clock was set.
 const TICK: Duration = Duration::from_secs(60);
 
 /// The shortest: whatever the schedule says, the loop does not spin.
@@ -23,10 +24,11 @@ pub(crate) async fn run(rotator: &Rotator, stop: impl Future) {
     let rotating = async {
         let mut retries = Retries::default();
         loop {
-            if rotator.nothing_to_do(&Wish::Due, None).is_none() {
-                rotator.round(&Wish::Due, None, &mut retries, LOCK_LIMIT).await;
+            match rotator.nothing_to_do(&Wish::Due, None) {
+                Some(_) => retries.forget_troubles(),
+                None => drop(rotator.round(&Wish::Due, None, &mut retries, LOCK_LIMIT).await),
             }
-            tokio::time::sleep(until_next(rotator, &retries)).await;
+            timer::sleep(until_next(rotator, &retries)).await;
         }
     };
     tokio::select! {
@@ -41,14 +43,11 @@ fn until_next(rotator: &Rotator, retries: &Retries) -> Duration {
     let now = Timestamp::now();
     let until = |at: Timestamp, from: Timestamp| Duration::try_from(at.duration_since(from)).unwrap_or_default();
     let Ok(standings) = rotator.standings(&rotator.record()) else { return TICK };
-    let waits =
-        standings.iter().enumerate().map(|(index, standing)| match retries.next_try(rotator.leader_of(index)) {
-            Some(next) => until(next, now),
-            None => standing
-                .token
-                .as_ref()
-                .filter(|_| !standing.is_due())
-                .map_or(PAUSE, |token| until(token.refresh_at, standing.now)),
-        });
+    let waits = standings.iter().enumerate().map(|(index, standing)| {
+        match standing.token.as_ref().filter(|_| !standing.is_due()) {
+            Some(token) => until(token.refresh_at, standing.now),
+            None => rotator.next_try(index, standing, retries, now).map_or(PAUSE, |next| until(next, now)),
+        }
+    });
     waits.min().unwrap_or(TICK).clamp(PAUSE, TICK)
 }

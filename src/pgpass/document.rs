@@ -273,7 +273,8 @@ impl<'a> Assembly<'a> {
         let written = changes.iter().filter(|change| change.write.is_some()).map(|change| change.entry);
         let room: usize = written.chain(appended.iter().copied()).map(|entry| entries[entry].longest_line()).sum();
         // Enough for all of it: a buffer that grows leaves copies of passwords behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(original.len() + room + 2));
+        let replaced: usize = changes.iter().map(|change| change.span.len()).sum();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(original.len().saturating_sub(replaced) + room + 2));
         let mut first_line = vec![usize::MAX; entries.len()];
         let mut shifts = Vec::new();
         let mut shift: isize = 0;

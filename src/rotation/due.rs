@@ -100,7 +100,7 @@ fn judge(
         return stands(State::Due, "its entry holds no token whose expiry is known", None);
     };
     if !could_be(connection, token.subject.as_deref()) {
-        return stands(State::Due, "its entry holds another identity's token", Some(token));
+        return stands(State::Missing, "its entry holds another identity's token", None);
     }
     if token.expires_at <= now {
         return stands(State::Expired, "its credential has expired", Some(token));

@@ -5,6 +5,7 @@
 //! what has been obtained is published in one write; a failure touches nothing but the record.
 
 mod due;
+mod publication;
 mod record;
 mod report;
 mod retry;
@@ -34,6 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A credential handed out with less than this left may be dead before it is used.
 const LEAST_VALID: Duration = Duration::from_secs(30);
+
+/// How long the renewal of a credential that still lives may keep somebody waiting who wants to connect.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// How long after a failure nobody who wants to connect tries to renew a credential that still lives.
+const QUIET: SignedDuration = SignedDuration::from_secs(15);
 
 /// Keeps passwords alive: the program's main job, as a library.
 ///
@@ -158,9 +165,8 @@ impl Rotator {
         let index = self.index_of(name)?;
         let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
         let published = self.published(index)?;
-        let is_fresh = |(standing, credential): &(Standing, Credential)| !standing.is_due() && credential.left >= least;
-        if let Some((_, credential)) = published.filter(is_fresh) {
-            return Ok(credential);
+        if let Some((standing, credential)) = published.filter(|(_, credential)| credential.left >= least) {
+            return if standing.is_due() { self.renewed_or(index, credential).await } else { Ok(credential) };
         }
         let report = self.rotate(&Wish::ValidFor(least), Some(&[index])).await;
         match (self.published(index)?, report.failure_of(index)) {
@@ -178,6 +184,24 @@ impl Rotator {
                 Err(Failure::transient(Code::Unavailable, format!("there is no live credential for {name}")))
             }
         }
+    }
+
+    /// A new credential if one can be had within a moment, else the present one, which lives: a pool must not wait for an outage
+    /// to end. After a failure nobody is asked again for a while.
+    async fn renewed_or(&self, index: usize, present: Credential) -> Result<Credential, Failure> {
+        let record = self.record();
+        let known = record.connection(&self.config, &self.config.connections[index]);
+        let failed_at = known.filter(|known| known.last_error.is_some()).and_then(|known| known.last_attempt_at);
+        if failed_at.is_some_and(|at| Timestamp::now().duration_since(at).abs() < QUIET) {
+            return Ok(present);
+        }
+        let mut retries = Retries::default();
+        let only = [index];
+        let round = self.round(&Wish::Due, Some(&only), &mut retries, Duration::ZERO);
+        if tokio::time::timeout(MOMENT, round).await.is_err() {
+            tracing::debug!("the credential is due, and could not be renewed in a moment");
+        }
+        Ok(self.published(index)?.map_or(present, |(_, credential)| credential))
     }
 
     /// Where a connection of that name stands in the configuration.
@@ -237,7 +261,7 @@ impl Rotator {
             let left = PATIENCE.saturating_sub(started.elapsed());
             let round = self.round(wish, only, &mut retries, left).await;
             report.add(round);
-            let Some(next) = report.next_try(&self.config, &retries) else { return report };
+            let Some(next) = report.next_try(&self.config, &retries, Timestamp::now()) else { return report };
             let wait = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
             if wait >= PATIENCE.saturating_sub(started.elapsed()) {
                 report.give_up(wait);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::retry::Retries;
+use super::round::heeds;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 
@@ -53,10 +54,10 @@ impl Report {
     }
 
     /// The earliest next try among what failed for a passing reason; none where trying again cannot help.
-    pub(super) fn next_try(&self, config: &Config, retries: &Retries) -> Option<Timestamp> {
+    pub(super) fn next_try(&self, config: &Config, retries: &Retries, now: Timestamp) -> Option<Timestamp> {
         let failed =
             self.outcomes.iter().filter(|(.., outcome)| matches!(outcome, Outcome::Failed(f) if f.is_transient()));
-        failed.filter_map(|(index, ..)| retries.next_try(super::round::leader_of(config, *index))).min()
+        failed.map(|(index, ..)| retries.next_try(&heeds(config, *index), true, now).unwrap_or(now)).min()
     }
 
     /// What is left failed because the other side asked for a longer wait than there is time for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 /// The first wait: a hiccup is over by then.
 const FIRST: Duration = Duration::from_millis(250);
@@ -15,6 +15,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The wait after a permanent one: a person is needed, and may have been quick.
 const PROBE: Duration = Duration::from_secs(5 * 60);
+
+/// The wait after a success, before the next one can be due.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// With a live credential the waits stay so short a part of what is left of it that there is time for several tries ...
 const PART_OF_LEFT: i32 = 8;
@@ -39,65 +42,113 @@ fn jittered(wait: Duration, jitter: f64, asked: Option<Duration>) -> Duration {
     wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
-/// Which workspaces are waiting for their next try. Invariant: a success forgets all about a workspace.
+/// What can be waiting for its next try. A wait is kept where the trouble is, so that one bad connection never delays its
+/// siblings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    /// The sign-in of a workspace.
+    Workspace(usize),
+    /// One connection: its token did not pass, is repeated, or was published just now.
+    Connection(usize),
+    /// The password file.
+    File,
+}
+
+/// Who is waiting for the next try. Invariant: whatever happens, nobody is asked again at once.
 #[derive(Default)]
-pub(crate) struct Retries(HashMap<usize, Waiting>);
+pub(crate) struct Retries(HashMap<Who, Waiting>);
 
 struct Waiting {
     /// Before jitter.
     wait: Duration,
     until: Timestamp,
-    /// What was said last, so that it is said once.
-    message: String,
+    last: Last,
+}
+
+/// What happened last.
+#[derive(PartialEq)]
+enum Last {
+    /// With the words that were said, so that they are said once.
+    Failed(String),
+    Repeated,
+    Succeeded,
 }
 
 impl Retries {
     /// Notes a failure, with `left` of a live credential; returns the next try and whether this very failure is news.
     pub(crate) fn failed(
         &mut self,
-        workspace: usize,
+        who: Who,
         failure: &Failure,
         left: Option<SignedDuration>,
         now: Timestamp,
     ) -> (Timestamp, bool) {
-        let before = self.0.get(&workspace);
-        let news = before.is_none_or(|waiting| waiting.message != failure.message);
-        let wait = if failure.is_transient() { backoff(before.map(|waiting| waiting.wait), left) } else { PROBE };
+        let last = Last::Failed(failure.message.clone());
+        let news = self.0.get(&who).is_none_or(|waiting| waiting.last != last);
+        let wait = match (failure.is_transient() || who == Who::File, failure.code) {
+            (true, _) => backoff(self.grown(who), left),
+            // A certificate that is not trusted may be a captive portal's.
+            (false, Code::Unavailable) => LONGEST,
+            (false, _) => PROBE,
+        };
         let until = after(now, jittered(wait, fastrand::f64(), failure.retry_after));
-        self.0.insert(workspace, Waiting { wait, until, message: failure.message.clone() });
+        self.0.insert(who, Waiting { wait, until, last });
         (until, news)
     }
 
-    /// Notes that a source still hands out a token with `left` of its life; `until` is when it will have a newer one, where
-    /// that is known. Returns whether that is news.
+    /// Notes that a source still hands out the token that is published, with `left` of its life; `until` is when it will have
+    /// a newer one, where that is known. Returns whether that is news.
     pub(crate) fn repeated(
         &mut self,
-        workspace: usize,
+        who: Who,
         until: Option<Timestamp>,
         left: SignedDuration,
         now: Timestamp,
     ) -> bool {
-        let before = self.0.get(&workspace);
-        let news = before.is_none_or(|waiting| !waiting.message.is_empty());
-        let wait = backoff(before.map(|waiting| waiting.wait), Some(left));
+        let news = self.0.get(&who).is_none_or(|waiting| waiting.last != Last::Repeated);
+        let wait = backoff(self.grown(who), Some(left));
         let until = until.unwrap_or_else(|| after(now, wait));
-        self.0.insert(workspace, Waiting { wait, until, message: String::new() });
+        self.0.insert(who, Waiting { wait, until, last: Last::Repeated });
         news
     }
 
-    /// Notes a success.
-    pub(crate) fn succeeded(&mut self, workspace: usize) {
-        self.0.remove(&workspace);
+    /// Notes a success. Where the next rotation is due as soon as it may be (somebody else keeps overwriting the entry, or the
+    /// tokens are due on arrival), the pause after it grows as after a failure.
+    pub(crate) fn succeeded(&mut self, who: Who, now: Timestamp) {
+        let at_once = |waiting: &&Waiting| {
+            waiting.last == Last::Succeeded && waiting.until <= now && now < after(waiting.until, waiting.wait / 2)
+        };
+        let wait =
+            self.0.get(&who).filter(at_once).map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(LONGEST));
+        self.0.insert(who, Waiting { wait, until: after(now, wait), last: Last::Succeeded });
     }
 
-    /// Whether a workspace may be asked now. A wait that lies further ahead than any wait can is a clock that was set back.
-    pub(crate) fn may_try(&self, workspace: usize, now: Timestamp) -> bool {
-        self.0.get(&workspace).is_none_or(|waiting| waiting.until <= now || waiting.until > after(now, LONGEST_ASKED))
+    /// Forgets the troubles of somebody who has none any more.
+    pub(crate) fn forget(&mut self, who: Who) {
+        self.0.remove(&who);
     }
 
-    /// When a workspace is asked next, if it is waiting.
-    pub(crate) fn next_try(&self, workspace: usize) -> Option<Timestamp> {
-        self.0.get(&workspace).map(|waiting| waiting.until)
+    /// Forgets all troubles: nothing is due, whoever mended it.
+    pub(crate) fn forget_troubles(&mut self) {
+        self.0.retain(|_, waiting| waiting.last == Last::Succeeded);
+    }
+
+    /// The wait to grow from: that after a success is none.
+    fn grown(&self, who: Who) -> Option<Duration> {
+        self.0.get(&who).filter(|waiting| waiting.last != Last::Succeeded).map(|waiting| waiting.wait)
+    }
+
+    /// Whether the last try brought nothing new.
+    pub(crate) fn is_in_trouble(&self, who: Who) -> bool {
+        self.0.get(&who).is_some_and(|waiting| waiting.last != Last::Succeeded)
+    }
+
+    /// When all of these may be tried, where that lies ahead. The wait for a newer token does not hold for a connection whose
+    /// password is not `live`. A wait that lies further ahead than any wait can is a clock that was set back.
+    pub(crate) fn next_try(&self, all: &[Who], live: bool, now: Timestamp) -> Option<Timestamp> {
+        let waits =
+            all.iter().filter_map(|who| self.0.get(who)).filter(|waiting| live || waiting.last != Last::Repeated);
+        waits.map(|waiting| waiting.until).filter(|until| *until > now && *until <= after(now, LONGEST_ASKED)).max()
     }
 }
 
@@ -143,23 +194,50 @@ mod tests {
     #[test]
     fn a_refusal_is_probed_slowly_and_said_once() {
         let refused = Failure::permanent(Code::SignInRefused, "no");
-        let now = Timestamp::UNIX_EPOCH;
+        let (now, who) = (Timestamp::UNIX_EPOCH, Who::Workspace(0));
         let mut retries = Retries::default();
-        let (next, is_news) = retries.failed(0, &refused, None, now);
+        let (next, is_news) = retries.failed(who, &refused, None, now);
         assert!(is_news && next.as_second() >= 150, "{next}");
-        assert!(!retries.failed(0, &refused, None, now).1);
-        assert!(retries.failed(0, &transient(), None, now).1);
-        assert!(!retries.may_try(0, now));
-        assert!(retries.may_try(1, now));
-        retries.succeeded(0);
-        assert!(retries.may_try(0, now));
+        assert!(!retries.failed(who, &refused, None, now).1);
+        assert!(retries.failed(who, &transient(), None, now).1);
+        assert!(retries.next_try(&[who, Who::File], true, now).is_some());
+        assert_eq!(retries.next_try(&[Who::Workspace(1)], true, now), None);
+        retries.succeeded(who, now);
+        assert!(retries.next_try(&[who], true, after(now, PAUSE)).is_none() && !retries.is_in_trouble(who));
+    }
+
+    #[test]
+    fn a_wait_for_a_newer_token_does_not_hold_for_a_password_that_is_gone() {
+        let (now, who) = (Timestamp::UNIX_EPOCH, Who::Connection(0));
+        let mut retries = Retries::default();
+        let later = after(now, Duration::from_secs(900));
+        assert!(retries.repeated(who, Some(later), SignedDuration::from_mins(20), now));
+        assert_eq!(retries.next_try(&[who], true, now), Some(later));
+        assert_eq!(retries.next_try(&[who], false, now), None);
+    }
+
+    #[test]
+    fn successes_that_are_undone_at_once_do_not_make_a_storm() {
+        let (mut now, who) = (Timestamp::UNIX_EPOCH, Who::Connection(0));
+        let mut retries = Retries::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            retries.succeeded(who, now);
+            let next = retries.next_try(&[who], true, now).unwrap();
+            pauses.push(next.duration_since(now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let later = after(now, Duration::from_secs(600));
+        retries.succeeded(who, later);
+        assert_eq!(retries.next_try(&[who], true, later), Some(after(later, PAUSE)));
     }
 
     #[test]
     fn a_clock_set_back_does_not_postpone_a_retry() {
         let late = Timestamp::from_second(1_000_000).unwrap();
         let mut retries = Retries::default();
-        retries.failed(0, &transient(), None, late);
-        assert!(retries.may_try(0, Timestamp::from_second(10).unwrap()));
+        retries.failed(Who::File, &transient(), None, late);
+        assert_eq!(retries.next_try(&[Who::File], true, Timestamp::from_second(10).unwrap()), None);
     }
 }

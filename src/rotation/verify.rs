@@ -15,7 +15,7 @@ pub(crate) fn verify(connection: &Connection, workspace: &Workspace, signed_in: 
     if connection.any_identity || subject.is_some_and(|subject| same_identity(subject, user)) {
         return Ok(());
     }
-    let unproven = if signed_in.by_fallback { true } else { subject.is_some() && names_an_identity(user) };
+    let unproven = if signed_in.instead_of.is_some() { true } else { subject.is_some() && names_an_identity(user) };
     if !unproven {
         return Ok(());
     }

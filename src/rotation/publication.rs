@@ -1,0 +1,234 @@
+//! The second half of a round: what was obtained is verified, published in one write, and recorded.
+//!
+//! Waits are noted where the trouble is: a refused sign-in with its workspace, a token that does not pass with its connection,
+//! a file that cannot be written with the file.
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
+
+use super::due::{Live, Standing};
+use super::record::{PublishedRecord, Record};
+use super::report::Outcome;
+use super::retry::{Retries, Who};
+use super::round::Outcomes;
+use super::schedule::ask_cli_again;
+use super::store_failure;
+use super::verify::{could_be, verify};
+use crate::auth::token::fingerprint;
+use crate::auth::{Method, SignedIn};
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+use crate::logging::announce;
+use crate::os::clock::NOTABLE_SKEW;
+use crate::pgpass::{Entry, PasswordFile};
+
+/// What one sign-in brought, for the connections that share it.
+pub(super) struct Obtained {
+    pub(super) leader: usize,
+    pub(super) connections: Vec<usize>,
+    pub(super) result: Result<SignedIn, Failure>,
+}
+
+/// One connection that has its entry.
+struct Ready {
+    index: usize,
+    expires_at: Timestamp,
+    /// None where the present credential is kept.
+    new: Option<PublishedRecord>,
+    /// What the sign-in said beside its success.
+    trouble: Option<Failure>,
+    method: Method,
+}
+
+/// A round's results in the making.
+pub(super) struct Publication<'a> {
+    config: &'a Config,
+    standings: &'a [Standing],
+    record: &'a mut Record,
+    retries: &'a mut Retries,
+    outcomes: Outcomes,
+}
+
+impl<'a> Publication<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        standings: &'a [Standing],
+        record: &'a mut Record,
+        retries: &'a mut Retries,
+    ) -> Self {
+        Publication { config, standings, record, retries, outcomes: Outcomes::new() }
+    }
+
+    pub(super) fn into_outcomes(self) -> Outcomes {
+        self.outcomes
+    }
+
+    /// Verifies, publishes in one write, and records.
+    pub(super) fn settle(&mut self, obtained: Vec<Obtained>) {
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        for Obtained { leader, connections, result } in obtained {
+            let signed_in = match result {
+                Ok(signed_in) => signed_in,
+                Err(failure) => {
+                    self.failed(Who::Workspace(leader), &connections, &failure);
+                    continue;
+                }
+            };
+            self.retries.forget(Who::Workspace(leader));
+            self.heed(leader, &connections, &signed_in);
+            for index in connections {
+                match self.prepare(index, &signed_in) {
+                    Ok((entry, one)) => {
+                        entries.push(entry);
+                        ready.push(one);
+                    }
+                    Err(failure) => self.failed(Who::Connection(index), &[index], &failure),
+                }
+            }
+        }
+        if !entries.is_empty() {
+            self.publish(&entries, ready);
+        }
+    }
+
+    fn publish(&mut self, entries: &[Entry], ready: Vec<Ready>) {
+        match PasswordFile::new(&self.config.password_file).publish(entries) {
+            Ok(published) => {
+                self.retries.forget(Who::File);
+                let is_news = published.changed || ready.iter().any(|one| one.new.is_some());
+                announce::published(&self.config.password_file, &published, is_news);
+                for one in ready {
+                    self.done(one);
+                }
+            }
+            Err(error) => {
+                let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
+                self.failed(Who::File, &connections, &store_failure(&error));
+            }
+        }
+    }
+
+    /// The entry to publish for one connection: the new token, or the present one where that lives longer.
+    fn prepare(&self, index: usize, signed_in: &SignedIn) -> Result<(Entry, Ready), Failure> {
+        let (connection, standing) = (&self.config.connections[index], &self.standings[index]);
+        verify(connection, self.config.workspace_of(connection), signed_in).map_err(|unfit| {
+            match &signed_in.instead_of {
+                // The fallback was of no use: what counts is why there had to be one.
+                Some(first) => Failure { message: format!("{first}; and {unfit}"), ..first.clone() },
+                None => unfit,
+            }
+        })?;
+        let token = &signed_in.token;
+        let stays = |present: &&Live| {
+            let lives = standing.left().is_some() && could_be(connection, present.subject.as_deref());
+            let same = present.password.expose_secret() == token.secret.expose_secret();
+            lives && (same || present.expires_at > token.expires_at)
+        };
+        let (password, expires_at, new) = match standing.token.as_ref().filter(stays) {
+            Some(present) => (present.password.clone(), present.expires_at, None),
+            None => {
+                let new = PublishedRecord {
+                    fingerprint: fingerprint(token.secret.expose_secret()),
+                    issued_at: token.issued_at,
+                    expires_at: token.expires_at,
+                    subject: token.subject().map(str::to_owned),
+                    auth: token.method,
+                };
+                (token.secret.clone(), token.expires_at, Some(new))
+            }
+        };
+        let entry = Entry::new(connection.key.clone(), password, connection.last_copy)
+            .map_err(|why| Failure::transient(Code::Unavailable, format!("the token cannot be published: {why}")))?;
+        let trouble = signed_in.trouble.clone();
+        Ok((entry, Ready { index, expires_at, new, trouble, method: token.method }))
+    }
+
+    // ---- what is said and remembered ----
+
+    /// The workspace's time now.
+    fn now(&self, connections: &[usize], signed_in: &SignedIn) -> Timestamp {
+        let known = connections.first().map_or_else(Timestamp::now, |index| self.standings[*index].now);
+        signed_in.anchor.as_ref().map_or(known, |anchor| anchor.server)
+    }
+
+    /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
+    fn heed(&mut self, leader: usize, connections: &[usize], signed_in: &SignedIn) {
+        let is_news = !connections.iter().all(|index| self.retries.is_in_trouble(Who::Connection(*index)));
+        if is_news || !signed_in.repeated {
+            for warning in &signed_in.warnings {
+                tracing::warn!("{warning}");
+            }
+            announce::obtained(&signed_in.token, self.now(connections, signed_in));
+        }
+        match (&signed_in.trouble, signed_in.repeated) {
+            (Some(trouble), _) if is_news => announce::failed(trouble, None),
+            (None, true) if is_news => {
+                tracing::info!("The Databricks CLI has no newer token yet and will be asked again")
+            }
+            _ => {}
+        }
+        self.heed_clock(leader, signed_in);
+    }
+
+    fn heed_clock(&mut self, leader: usize, signed_in: &SignedIn) {
+        let Some(anchor) = &signed_in.anchor else { return };
+        let origin = self.config.workspaces[leader].host.origin();
+        let skew = anchor.skew();
+        if skew.abs() > NOTABLE_SKEW {
+            let direction = if skew.is_positive() { "behind" } else { "ahead of" };
+            tracing::warn!(
+                "this machine's clock is {} s {direction} {origin}'s: corrected for, but set it right",
+                skew.abs().as_secs()
+            );
+        }
+        self.record.set_clock(origin, anchor.clone());
+    }
+
+    fn done(&mut self, one: Ready) {
+        let Ready { index, expires_at, new, trouble, method } = one;
+        let now = Timestamp::now();
+        let who = Who::Connection(index);
+        let known = self.record.connection_mut(self.config, &self.config.connections[index]);
+        known.last_attempt_at = Some(now);
+        known.last_error = trouble;
+        known.next_attempt_at = None;
+        let outcome = match new {
+            Some(published) => {
+                known.last_rotation_at = Some(now);
+                known.published = Some(published);
+                self.retries.succeeded(who, now);
+                Outcome::Rotated { expires_at }
+            }
+            None => {
+                let there = self.standings[index].now;
+                let left = expires_at.duration_since(there);
+                let renewed = (method == Method::DatabricksCli).then(|| ask_cli_again(there, expires_at)).flatten();
+                // By this machine's clock, as all waits are.
+                let until = renewed.and_then(|at| now.checked_add(at.duration_since(there)).ok());
+                self.retries.repeated(who, until, left, now);
+                Outcome::NotDue { expires_at: Some(expires_at) }
+            }
+        };
+        self.outcomes.push((index, self.config.connections[index].name.clone(), outcome));
+    }
+
+    fn failed(&mut self, who: Who, connections: &[usize], failure: &Failure) {
+        let now = Timestamp::now();
+        let left: Option<SignedDuration> = connections.iter().filter_map(|index| self.standings[*index].left()).min();
+        let (next, is_news) = self.retries.failed(who, failure, left, now);
+        if is_news {
+            announce::failed(failure, Some(next.duration_since(now)));
+        } else {
+            tracing::debug!("{failure} (still)");
+        }
+        for index in connections {
+            let known = self.record.connection_mut(self.config, &self.config.connections[*index]);
+            known.last_attempt_at = Some(now);
+            known.last_error = Some(failure.clone());
+            known.next_attempt_at = Some(next);
+            let name = self.config.connections[*index].name.clone();
+            self.outcomes.push((*index, name, Outcome::Failed(failure.clone())));
+        }
+    }
+}
