@@ -144,7 +144,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// A JWT, an OAuth secret (`dose...`), a personal access token (`dapi...`), or any unbroken run as long as one.
-fn could_be_secret(word: &str) -> bool {
+pub(crate) fn could_be_secret(word: &str) -> bool {
     const SHORTEST_JWT: usize = 60;
     let token_like = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
     word.split(|c| !token_like(c)).any(|run| {

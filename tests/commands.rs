@@ -6,6 +6,9 @@ mod support;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use support::{Fault, Home, Session, Workspace, dbx_rotator};
 
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Session<'a> {
@@ -98,15 +101,52 @@ fn token_renews_what_does_not_live_long_enough() {
         .stderr_has("were asked for");
 }
 
+/// An entry with a token that was issued so long ago and lives so much longer, in seconds.
+fn entry_of(user: &str, subject: &str, age: i64, left: i64) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let claims = format!(r#"{{"sub":"{subject}","iat":{},"exp":{}}}"#, now - age, now + left);
+    let token = format!("eyJhbGciOiJub25lIn0.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims));
+    format!("db.example:5432:databricks_postgres:{user}:{token}\n")
+}
+
 #[test]
-fn token_hands_out_a_due_one_that_lives_when_it_cannot_be_renewed() {
+fn token_hands_out_a_due_one_that_lives_when_it_cannot_be_renewed_and_does_not_wait_for_that() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    let due = workspace.issue(workspace.client_id(), Duration::from_secs(900));
-    home.write(".pgpass", format!("db.example:5432:databricks_postgres:{}:{due}\n", workspace.client_id()), 0o600);
-    workspace.fail_every(1, vec![Fault::RetryAfterSeconds(600)]);
-    let outcome =
-        rotator(&home, &workspace, &["token", "--interval", "1", "--min-valid", "1m"]).may_print_secrets().run();
-    assert_eq!(outcome.exits(0).stdout.trim_end(), due);
+    let entry = entry_of(workspace.client_id(), workspace.client_id(), 3_000, 600);
+    for fault in [Fault::Stall, Fault::Status(503), Fault::RetryAfterSeconds(600)] {
+        home.write(".pgpass", &entry, 0o600);
+        let _ = std::fs::remove_dir_all(home.path(".local/state"));
+        workspace.fail_next(fault);
+        let outcome = rotator(&home, &workspace, &["token"]).may_print_secrets().run();
+        assert!(entry.ends_with(&format!(":{}", outcome.exits(0).stdout)), "{outcome}");
+    }
+    rotator(&home, &workspace, &["token", "--min-valid", "5m"]).may_print_secrets().run().exits(0);
+    assert_eq!(workspace.token_requests(), 3, "after a failure nobody is asked again for a while");
+}
+
+#[test]
+fn another_identitys_token_is_no_credential_whoever_put_it_there() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(".pgpass", entry_of(workspace.client_id(), "eve@example.com", 60, 3_000), 0o600);
+    rotator(&home, &workspace, &["status"]).run().exits(1).stdout_has("missing").stdout_has("another identity's token");
+    let token = rotator(&home, &workspace, &["token"]).may_print_secrets().run();
+    assert!(home.pgpass().ends_with(&format!(":{}", token.exits(0).stdout)) && workspace.token_requests() == 1);
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let script = format!("{} token > /dev/full", env!("CARGO_BIN_EXE_dbx-rotator"));
+    let session = home.command("/bin/bash").signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
+    session.args(["-c", &script]).run().exits(73).stderr_has("cannot write to standard output");
+}
+
+#[test]
+fn words_that_contradict_each_other_are_usage_errors() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    rotator(&home, &workspace, &["--once", "status"]).run().exits(64).stderr_has("--once");
+    rotator(&home, &workspace, &["rotate", "--dry-run", "--json"]).run().exits(64).stderr_has("--dry-run");
+    rotator(&home, &workspace, &["--interval", "0"]).run().exits(64);
 }
 
 #[test]
@@ -174,6 +214,17 @@ fn a_log_file_that_cannot_be_written_is_said_before_anything_is_done() {
         .exits(73)
         .stderr_has("/nowhere/x.log");
     assert_eq!(workspace.connections(), 0);
+}
+
+#[test]
+fn a_log_that_is_no_file_is_written_to_and_never_put_aside() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    symlink("real.log", home.path("link.log")).unwrap();
+    home.write("real.log", "x".repeat(10 * 1024 * 1024 + 1), 0o644);
+    let log = home.path("link.log").display().to_string();
+    rotator(&home, &workspace, &["rotate", "--log-file", &log]).run().exits(0);
+    assert!(home.path("link.log").is_symlink() && home.path("real.log.1").exists() && home.mode("real.log") == 0o600);
+    rotator(&home, &workspace, &["rotate", "--log-file", "/dev/null"]).run().exits(0);
 }
 
 #[test]
@@ -252,6 +303,9 @@ fn a_secret_file_is_read_trimmed_and_its_mode_is_watched() {
     home.write("long", "a\nb\n", 0o600);
     with("long").exits(78).stderr_has("more than one line");
     with("missing").exits(78).stderr_has("missing: No such file");
+    let pipe = home.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    with("pipe").exits(78).stderr_has("not a regular file");
 }
 
 #[test]

@@ -189,6 +189,47 @@ fn a_systemd_credential_gives_the_secret() {
 }
 
 #[test]
+fn a_credential_without_a_name_is_not_given_to_several_workspaces() {
+    let home = Home::new();
+    home.write("credentials/client-secret", SECRET, 0o400);
+    let text = "[[workspace]]\nname = 'prod'\nhost = 'p.example'\nclient_id = 'c'\n\
+                [[workspace]]\nname = 'dev'\nhost = 'd.example'\n\
+                [[connection]]\nworkspace = 'dev'\nhost = 'h'\nuser = 'ada@example.com'\n";
+    home.write(FILE, text, 0o600);
+    let outcome = config(&home, &["show"]).env("CREDENTIALS_DIRECTORY", home.path("credentials")).run();
+    assert_eq!(outcome.exits(0).stdout.matches("systemd credential").count(), 1, "{outcome}");
+}
+
+#[test]
+fn what_is_wrong_is_blamed_on_where_it_came_from() {
+    let home = Home::new();
+    let with = |more: &[&str]| {
+        let words = ["check", "--workspace-url", "x.example", "--pg-username", "ada@example.com"];
+        config(&home, &[&words[..], more].concat()).env("DATABRICKS_PG_HOST", "h.example").run()
+    };
+    with(&["--pg-database", ""]).exits(78).stderr_has("--pg-database: the database is empty");
+    with(&["--pg-port", "0"]).exits(78).stderr_has("--pg-port: the port is 0");
+    with(&["--pg-host", "h.example:5433"]).exits(78).stderr_has("--pg-port 5433");
+    with(&["--pg-host", "postgres://h.example"]).exits(78).stderr_has("not a host name");
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_path_is_refused_and_not_shown() {
+    let home = Home::new();
+    home.keep_secret("dose00112233445566778899aabbccddeeff");
+    let text = COMPLETE.replace("\"secret\"", "\"dose00112233445566778899aabbccddeeff\"");
+    faulty(&home, &text).stderr_has("looks like a secret").stderr_has("client_secret_file = ********");
+}
+
+#[test]
+fn a_profile_without_a_workspace_says_so_in_the_clis_way() {
+    let home = Home::new();
+    home.write(".databrickscfg", "[P]\nhost = p.example\nworkspace_id = none\n", 0o600);
+    let words = ["show", "--profile", "P", "--pg-host", "h", "--pg-username", "u"];
+    config(&home, &words).run().exits(0).stdout_lacks("workspace_id");
+}
+
+#[test]
 fn half_a_client_says_which_half_is_missing() {
     let home = Home::new();
     let words = ["check", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"];

@@ -183,6 +183,27 @@ fn a_cli_that_hangs_is_ended() {
 }
 
 #[test]
+fn what_a_wrapper_leaves_in_the_background_is_not_waited_for() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let cli = support::Cli::install(&home.path("real"), &home.path(""), &workspace, workspace.user());
+    let wrapper = format!("#!/bin/sh\nsleep 45 &\n{} \"$@\"\n", cli.program().display());
+    home.write("bin/databricks", wrapper, 0o755);
+    person(&home, &workspace).run().exits(0).took_at_most(Duration::from_secs(20));
+}
+
+#[test]
+fn a_dead_login_is_told_while_the_token_still_lives() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let cli = home.install_cli(&workspace);
+    cli.set_refresh_window(Duration::from_secs(1));
+    workspace.set_token_life(Duration::from_secs(20));
+    person(&home, &workspace).run().exits(0);
+    until_due(&home, &workspace);
+    workspace.sign_out(workspace.user());
+    person(&home, &workspace).args(["--if-due"]).run().exits(0).stderr_has("databricks auth login");
+}
+
+#[test]
 fn pips_old_cli_is_recognised_and_passed_over() {
     let (workspace, home) = (Workspace::start(), Home::new());
     legacy_cli(&home.path("bin"));
@@ -220,6 +241,16 @@ fn after_a_failure_as_a_service_principal_the_cli_serves_the_persons_connection(
         .stderr_has("trying the Databricks CLI instead")
         .stderr_has("via Databricks CLI");
     assert!(home.pgpass().contains(&format!(":{}:eyJ", workspace.user())));
+}
+
+#[test]
+fn a_fallback_of_no_use_leaves_the_first_failure_what_it_is() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.install_cli(&workspace);
+    workspace.fail_next(Fault::Status(503));
+    let outcome = chain(&home, &workspace).env("DATABRICKS_PG_USERNAME", "data readers").run();
+    outcome.exits(0).stderr_has("in trouble (503); and the token of").stderr_has("next try in");
+    assert!(home.pgpass().contains(":data readers:eyJ"));
 }
 
 #[test]

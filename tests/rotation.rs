@@ -304,6 +304,36 @@ fn what_can_be_had_is_published_though_another_workspace_is_down() {
 }
 
 #[test]
+fn a_bad_connection_does_not_let_its_sibling_die() {
+    let (workspace, home) = (Workspace::builder().token_life(Duration::from_secs(4)).start(), Home::new());
+    let table =
+        |name: &str, user: &str| format!("[[connection]]\nname = '{name}'\nhost = 'db.example'\nuser = '{user}'\n");
+    let text = table("bad", "eve@example.com") + &table("good", workspace.client_id());
+    home.write(".config/dbx-rotator/config.toml", text, 0o600);
+    let session =
+        rotator(&home, &workspace, &["run"]).without_env("DATABRICKS_PG_HOST").without_env("DATABRICKS_PG_USERNAME");
+    let running = session.spawn();
+    running.says_times(3, "Token rotation completed successfully", Duration::from_secs(30));
+    let outcome = running.terminate();
+    outcome.exits(0);
+    assert_eq!(outcome.stderr.matches("cannot log in as eve@example.com").count(), 1, "said once\n{outcome}");
+    assert_eq!(home.pgpass().lines().count(), 1);
+}
+
+#[test]
+fn run_notices_what_another_instance_has_mended() {
+    let (workspace, home) = (Workspace::builder().token_life(Duration::from_secs(8)).start(), Home::new());
+    workspace.set_client(workspace.client_id(), "not-yet-known-0000000000");
+    let running = rotator(&home, &workspace, &["run"]).spawn();
+    running.says("invalid_client", Duration::from_secs(20));
+    workspace.set_client(workspace.client_id(), workspace.client_secret());
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    // It would probe in minutes, and the new credential is due in seconds; at its next tick it finds all well.
+    running.terminate().exits(0);
+    assert!(password(&home).starts_with("eyJ"));
+}
+
+#[test]
 fn a_hundred_at_once_on_a_missing_entry_make_one_request() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let all: Vec<_> = (0..100).map(|_| rotator(&home, &workspace, &["rotate", "--if-due"]).spawn()).collect();

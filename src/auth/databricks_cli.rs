@@ -9,10 +9,11 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
 use super::token::{AccessToken, is_publishable};
@@ -27,7 +28,9 @@ const LONGEST_RUN: Duration = Duration::from_secs(30);
 /// No more of the child's output is read.
 const LONGEST_OUTPUT: u64 = 1024 * 1024;
 
-/// A JSON answer or a bare token is far shorter.
+/// How long a child's output is waited for after its end: something in the background may hold its pipes.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 const INSTALL_HINT: &str =
     "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
 
@@ -79,21 +82,20 @@ pub(crate) async fn sign_in(
 /// The CLI's absolute path: as configured, else the first on PATH and in the places where installers put it that is not the
 /// legacy Python CLI of the same name.
 fn find(workspace: &Workspace, environment: &Environment) -> Result<PathBuf, Failure> {
-    if let Some(path) = &workspace.cli_path {
-        return if !path.is_absolute() {
-            Err(Failure::permanent(Code::Configuration, format!("cli_path {} is not an absolute path", path.display()))
-                .hint(INSTALL_HINT))
-        } else if is_legacy(path) {
+    let bare = |path: &&PathBuf| path.components().count() == 1 && path.is_relative();
+    let name = workspace.cli_path.as_ref().filter(bare).map_or(Path::new("databricks"), PathBuf::as_path);
+    if let Some(path) = workspace.cli_path.as_ref().filter(|path| !bare(path)) {
+        return if is_legacy(path) {
             Err(legacy(path))
-        } else if !is_executable(path) {
-            Err(Failure::permanent(Code::Configuration, format!("{} is not a program", path.display()))
-                .hint(INSTALL_HINT))
+        } else if !path.is_absolute() || !is_executable(path) {
+            Err(Failure::permanent(Code::Configuration, format!("cli_path {} is not a program", path.display()))
+                .hint("give the absolute path of the Databricks CLI, or leave it out"))
         } else {
             Ok(path.clone())
         };
     }
     let mut skipped = None;
-    for candidate in candidates(environment) {
+    for candidate in candidates(environment, name) {
         if !is_executable(&candidate) {
             continue;
         }
@@ -112,7 +114,7 @@ fn find(workspace: &Workspace, environment: &Environment) -> Result<PathBuf, Fai
     ))
 }
 
-fn candidates(environment: &Environment) -> Vec<PathBuf> {
+fn candidates(environment: &Environment, name: &Path) -> Vec<PathBuf> {
     let path: OsString = environment.get_os("PATH").cloned().unwrap_or_default();
     // systemd and launchd do not give their children the shell's PATH.
     let usual = ["/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin", "/usr/bin"];
@@ -121,7 +123,7 @@ fn candidates(environment: &Environment) -> Vec<PathBuf> {
         .chain(own)
         .chain(usual.map(PathBuf::from))
         .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join("databricks"))
+        .map(|directory| directory.join(name))
         .collect()
 }
 
@@ -180,18 +182,15 @@ impl Cli<'_> {
             command.arg("--force-refresh");
         }
         command.args(["--output", "json"]).env_clear().envs(self.child_environment());
-        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A group of its own, so that a wrapper's children end with it.
+        command.current_dir("/").process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let io = |error: std::io::Error| {
             Failure::transient(Code::Unavailable, format!("cannot run {}: {error}", self.program.display()))
                 .hint(INSTALL_HINT)
         };
-        let mut child = command.spawn().map_err(io)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let finished = async {
-            let (stdout, stderr, status) = tokio::join!(bounded(stdout), bounded(stderr), child.wait());
-            Ok::<_, std::io::Error>(Ran { status: status?, stdout: stdout?, stderr: stderr? })
-        };
-        match tokio::time::timeout(self.limit, finished).await {
+        let child = command.spawn().map_err(io)?;
+        match tokio::time::timeout(self.limit, finish(child)).await {
             Ok(ran) => ran.map_err(io),
             Err(_) => Err(Failure::transient(
                 Code::Unavailable,
@@ -223,9 +222,14 @@ impl Cli<'_> {
             let name = name.to_string_lossy();
             KEPT.contains(&name.as_ref()) || !FOREIGN.iter().any(|prefix| name.starts_with(prefix))
         });
+        let absolute = |name: &OsString, value: &OsString| match std::path::absolute(value) {
+            // The child runs elsewhere than we do.
+            Ok(path) if name == "DATABRICKS_CONFIG_FILE" && !value.is_empty() => path.into_os_string(),
+            _ => value.clone(),
+        };
         // Its token cache is below the home directory, which a service manager may not have told.
         let home = self.environment.home().map(|home| ("HOME".into(), home.into()));
-        home.into_iter().chain(all.map(|(name, value)| (name.clone(), value.clone()))).collect()
+        home.into_iter().chain(all.map(|(name, value)| (name.clone(), absolute(name, value)))).collect()
     }
 
     fn login_command(&self) -> String {
@@ -334,12 +338,45 @@ fn parse_expiry(text: &str) -> Option<Timestamp> {
     (instant > Timestamp::UNIX_EPOCH).then_some(instant)
 }
 
-async fn bounded(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::new());
-    if let Some(pipe) = pipe {
-        pipe.take(LONGEST_OUTPUT).read_to_end(&mut text).await?;
+/// Waits for a child's end and what it printed. What it leaves running in the background is let be, and its pipes are not
+/// waited for; if this is dropped before the end, all of its group is killed.
+async fn finish(mut child: Child) -> std::io::Result<Ran> {
+    let mut group = Group(child.id());
+    let (mut stdout, mut stderr) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
+    let status = {
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let printing = async { tokio::join!(bounded(out, &mut stdout), bounded(err, &mut stderr)) };
+        tokio::pin!(printing);
+        tokio::select! {
+            _ = &mut printing => child.wait().await?,
+            status = child.wait() => {
+                let _ = tokio::time::timeout(LAST_WORDS, &mut printing).await;
+                status?
+            }
+        }
+    };
+    group.0 = None;
+    Ok(Ran { status, stdout, stderr })
+}
+
+/// The process group of a child that has not ended.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(leader) = leader {
+            // It may have ended just now: then there is nothing to kill.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
-    Ok(text)
+}
+
+async fn bounded(pipe: Option<impl AsyncRead + Unpin>, text: &mut Vec<u8>) {
+    if let Some(pipe) = pipe {
+        // What could be read before an error is judged as it is.
+        let _ = pipe.take(LONGEST_OUTPUT).read_to_end(text).await;
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure, quoted};
 use crate::os::clock::{Anchor, Reading};
+use crate::os::files::read_text;
 
 /// What golang/oauth2 allows a token endpoint to answer (internal/token.go).
 const LARGEST_BODY: usize = 1024 * 1024;
@@ -71,7 +72,7 @@ impl Answer {
 ///
 /// # Errors
 /// Permanent: the file cannot be used, or there is no trust store.
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, Failure> {
+pub(crate) fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
     // An application that uses the library may have chosen a provider before; then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -80,6 +81,10 @@ pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, Failure> {
         .referer(false)
         .http1_only()
         .connect_timeout(CONNECT_LIMIT);
+    if origin.starts_with("http:") {
+        // Unencrypted, and so for this machine alone: no proxy is to see it.
+        builder = builder.no_proxy();
+    }
     if let Some(path) = ca_file {
         builder = builder.tls_certs_merge(authorities(path)?);
     }
@@ -94,8 +99,8 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
         Failure::permanent(Code::Configuration, format!("cannot use ca_file {}: {why}", path.display()))
             .hint("it must hold one or more certificates in PEM form")
     };
-    let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| fail(innermost(&error)))?;
+    let pem = read_text(path).map_err(|error| fail(error.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| fail(innermost(&error)))?;
     if certificates.is_empty() {
         return Err(fail("it holds no certificate".to_owned()));
     }

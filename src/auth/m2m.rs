@@ -28,7 +28,7 @@ const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 /// Permanent where the client, its secret or a setting must be changed, else transient.
 pub(crate) async fn sign_in(workspace: &Workspace, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
     let (secret, warning) = client.secret.read()?;
-    let http = http::client(workspace.ca_file.as_deref())?;
+    let http = http::client(workspace.host.origin(), workspace.ca_file.as_deref())?;
     let endpoint = token_endpoint(&http, workspace, limit).await?;
     let request = http
         .post(endpoint.as_str())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::config::{Overrides, parse_duration};
 
@@ -66,7 +66,7 @@ pub(super) struct RotateOptions {
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub(super) json: bool,
 }
 
@@ -99,12 +99,14 @@ impl Arguments {
     }
 
     /// How much is said on stderr: what only prints says no more than warnings.
-    pub(super) fn level(&self, command: &Command) -> Level {
+    pub(super) fn level(&self, command: &Command) -> LevelFilter {
         match (self.verbose, self.quiet, command) {
-            (true, ..) => Level::DEBUG,
-            (_, true, _) => Level::ERROR,
-            (_, _, Command::Rotate(_) | Command::Run) => Level::INFO,
-            _ => Level::WARN,
+            (true, ..) => LevelFilter::DEBUG,
+            // What went wrong is its error, and is not to be said twice.
+            (.., Command::Token(_)) => LevelFilter::OFF,
+            (_, true, _) => LevelFilter::ERROR,
+            (_, _, Command::Rotate(_) | Command::Run) => LevelFilter::INFO,
+            _ => LevelFilter::WARN,
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::config::{Config, Overrides};
 
 pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, Fault> {
     match command {
-        ConfigCommand::Path => print::out(&format!("{}\n", Config::path(overrides)?.display())),
-        ConfigCommand::Show => print::out(&show(&Config::load(overrides)?)),
-        ConfigCommand::Check => print::out(&check(&Config::load(overrides)?)),
+        ConfigCommand::Path => print::out(&format!("{}\n", Config::path(overrides)?.display()))?,
+        ConfigCommand::Show => print::out(&show(&Config::load(overrides)?))?,
+        ConfigCommand::Check => print::out(&check(&Config::load(overrides)?))?,
     }
     Ok(0)
 }

@@ -90,6 +90,10 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
+    if arguments.once && arguments.command.is_some() {
+        let error = ConfigError::usage("--once is a command of its own: the same as `rotate`");
+        return Err(error.hint("leave out one of the two").into());
+    }
     let command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
     if let Command::Config { command } = &command {
         return config::run(command, &arguments.overrides);
@@ -99,7 +103,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
     logging::start(arguments.level(&command), log_file)?;
     for warning in config.warnings() {
-        tracing::warn!("{warning}");
+        match command {
+            Command::Token(_) => print::warning(warning),
+            _ => tracing::warn!("{warning}"),
+        }
     }
     let rotator = Rotator::new(config);
     match &command {

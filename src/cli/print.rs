@@ -4,16 +4,29 @@ use std::io::{self, Write};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::failure::{Code, Failure};
+
 /// Prints to stdout. A reader that has gone away (`| head`) has had enough.
-pub(super) fn out(text: &str) {
+///
+/// # Errors
+/// Anything else that keeps the text from being written, such as a full disk.
+pub(super) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::permanent(Code::CannotWrite, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints JSON to stdout.
-pub(super) fn json(value: &impl serde::Serialize) {
+///
+/// # Errors
+/// As [`out`].
+pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     // Plain structs with string keys cannot fail to serialize.
-    out(&format!("{}\n", serde_json::to_string(value).unwrap_or_default()));
+    out(&format!("{}\n", serde_json::to_string(value).unwrap_or_default()))
 }
 
 /// The outer form of the contract's JSON: a row for each connection.
@@ -33,6 +46,11 @@ impl<R> FromIterator<R> for Answer<R> {
 pub(super) fn error(message: &str, hint: Option<&str>) {
     let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
     let _ = io::stderr().write_all(format!("error: {message}\n{hint}").as_bytes());
+}
+
+/// Prints what works but is unwise to stderr.
+pub(super) fn warning(message: &str) {
+    let _ = io::stderr().write_all(format!("warning: {message}\n").as_bytes());
 }
 
 /// `in 40 min`, `2 h 5 min ago`.

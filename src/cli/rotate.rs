@@ -21,7 +21,7 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
         None => block_on(rotator.rotate(&wish, only.as_deref()))?,
     };
     if options.json {
-        print::json(&report.outcomes().map(row).collect::<Answer<Row<'_>>>());
+        print::json(&report.outcomes().map(row).collect::<Answer<Row<'_>>>())?;
     }
     Ok(report.exit_code())
 }
@@ -58,7 +58,7 @@ fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -
         text.push_str(&line);
         text.push('\n');
     }
-    print::out(&text);
+    print::out(&text)?;
     Ok(0)
 }
 

@@ -43,9 +43,9 @@ pub(super) fn run(rotator: &Rotator, json: bool) -> Result<u8, Fault> {
     };
     let answer: Answer<Row<'_>> = config.connections().iter().zip(&standings).map(row).collect();
     if json {
-        print::json(&answer);
+        print::json(&answer)?;
     } else {
-        print::out(&text(&answer, &standings));
+        print::out(&text(&answer, &standings))?;
     }
     let all_live = standings
         .iter()

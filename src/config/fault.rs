@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Code;
+use crate::failure::{Code, could_be_secret};
 
 /// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +81,14 @@ impl Place {
     }
 }
 
-/// The line with its value masked where its key says that it holds a secret.
+/// The line with its value masked where it could be a secret: by what it is called, or by what it looks like.
 fn without_secret(line: &str) -> String {
-    let secret = |key: &str| matches!(key.trim(), "client_secret" | "token" | "password");
+    let names = line.to_ascii_lowercase().replace("client_secret_file", "").replace("password_file", "");
+    let by_name = ["secret", "token", "password"].iter().any(|name| names.contains(name));
+    let by_look = line.split(['"', '\'', ' ']).any(could_be_secret);
     match line.split_once('=') {
-        Some((key, _)) if secret(key) => format!("{key}= ********"),
+        Some((key, _)) if by_name || by_look => format!("{key}= ********"),
+        None if by_look => "********".to_owned(),
         _ => line.to_owned(),
     }
 }
@@ -141,6 +144,16 @@ mod tests {
         let text = "client_secret = \"dose0000\n";
         let fault = ConfigError::new("x").at(Path::new("c.toml"), text, 16..25).to_string();
         assert!(fault.contains("1 | client_secret = ********") && !fault.contains("dose"), "{fault}");
+    }
+
+    #[test]
+    fn a_secret_under_a_mistyped_key_is_not_shown_either() {
+        for line in
+            ["secret = 'x'", "[[workspace]] = { host = 'h', client_secret = 'x' }", "host = 'dose0123456789abcdef0123'"]
+        {
+            assert!(without_secret(line).ends_with("= ********"), "{line}");
+        }
+        assert_eq!(without_secret("client_secret_file = 'x'"), "client_secret_file = 'x'");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::fault::ConfigError;
+use crate::os::files::read_text;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +57,12 @@ pub(crate) struct ConnectionTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval(pub(crate) Duration);
 
+impl Interval {
+    /// What makes sense: shorter is a storm, longer than a day no token lives.
+    pub(crate) const RANGE: std::ops::RangeInclusive<Duration> =
+        Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
+}
+
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -68,7 +75,7 @@ impl<'de> Deserialize<'de> for Interval {
             Written::Minutes(minutes) => Duration::from_secs(minutes.saturating_mul(60)),
             Written::Text(text) => parse_duration(&text).map_err(de::Error::custom)?,
         };
-        if (Duration::from_secs(60)..=Duration::from_secs(24 * 3600)).contains(&interval) {
+        if Self::RANGE.contains(&interval) {
             Ok(Interval(interval))
         } else {
             Err(de::Error::custom("the interval must lie between 1 minute and 24 hours"))
@@ -98,12 +105,13 @@ pub(crate) struct Source {
 impl Source {
     /// Reads and parses a file; none if it does not exist and nobody named it.
     pub(crate) fn read(path: &Path, named: bool) -> Result<Option<Self>, ConfigError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let text = match read_text(path) {
+            Ok(text) => text.to_string(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(None),
             Err(error) => {
+                let absent = error.kind() == std::io::ErrorKind::NotFound;
                 let hint =
-                    if named { "check --config and DBX_ROTATOR_CONFIG" } else { "check who owns it and its mode" };
+                    if absent { "check --config and DBX_ROTATOR_CONFIG" } else { "check who owns it, and its mode" };
                 return Err(ConfigError::new(format!("cannot read {}: {error}", path.display())).hint(hint));
             }
         };

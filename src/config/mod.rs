@@ -76,6 +76,7 @@ impl Workspace {
             && self.profile == other.profile
             && self.cli_path == other.cli_path
             && self.ca_file == other.ca_file
+            && self.workspace_id == other.workspace_id
             && self.client.as_ref().map(|client| &client.id) == other.client.as_ref().map(|client| &client.id)
     }
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::fault::ConfigError;
+use crate::os::files::read_text;
 
 const SETTINGS: &str = "__settings__";
 
@@ -24,7 +25,7 @@ impl Profile {
     /// Reads the profile that is named, or else the default one. A missing file or a missing DEFAULT is no fault unless a
     /// profile was asked for by name.
     pub(crate) fn read(path: &Path, named: Option<&str>) -> Result<Option<Self>, ConfigError> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(None),
             Err(error) => {

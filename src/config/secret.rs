@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
+use crate::os::files::read_text;
 
 /// Where a client secret is.
 #[derive(Clone, Debug)]
@@ -36,8 +36,7 @@ impl SecretSource {
                     )
                     .hint("put the secret alone into that file, owned by you, with mode 0600")
                 };
-                let text =
-                    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| fail(error.to_string()))?;
+                let text = read_text(path).map_err(|error| fail(error.to_string()))?;
                 let secret = text.trim();
                 if secret.is_empty() {
                     return Err(fail("the file is empty".to_owned()));

@@ -6,7 +6,7 @@ pub(crate) mod announce;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -14,6 +14,7 @@ use file_rotate::compression::Compression;
 use file_rotate::suffix::AppendCount;
 use file_rotate::{ContentLimit, FileRotate};
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -29,7 +30,7 @@ const OLD_FILES: usize = 5;
 ///
 /// # Errors
 /// The log file cannot be written (exit code 73).
-pub(crate) fn start(level: Level, file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), Failure> {
     let file = file.map(open).transpose()?;
     let subscriber = tracing_subscriber::registry().with(Lines { level, file });
     // A second start, as in tests of one process, leaves the first in place.
@@ -38,26 +39,37 @@ pub(crate) fn start(level: Level, file: Option<&Path>) -> Result<(), Failure> {
 }
 
 struct Lines {
-    level: Level,
-    file: Option<Mutex<FileRotate<AppendCount>>>,
+    level: LevelFilter,
+    file: Option<Mutex<Box<dyn Write + Send>>>,
 }
 
-fn open(path: &Path) -> Result<Mutex<FileRotate<AppendCount>>, Failure> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).read(true).mode(0o600);
-    // Tried first, since the crate panics where the directory cannot be made.
-    options.open(path).map_err(|error| {
+fn open(path: &Path) -> Result<Mutex<Box<dyn Write + Send>>, Failure> {
+    let fail = |error: io::Error| {
         Failure::permanent(Code::CannotWrite, format!("cannot write the log file {}: {error}", path.display()))
             .hint("choose another with --log-file PATH, or leave it out")
-    })?;
+    };
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true).mode(0o600);
+    // Tried first: the crate panics where it cannot, and would put a device or a link aside as if it were a log.
+    let file = options.open(path).map_err(fail)?;
+    let target = std::fs::canonicalize(path).map_err(fail)?;
+    let data = file.metadata().map_err(fail)?;
+    if !data.is_file() {
+        return Ok(Mutex::new(Box::new(file)));
+    }
+    if data.permissions().mode() & 0o077 != 0 {
+        // Best effort: it may be somebody else's.
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
+    }
     let limit = ContentLimit::BytesSurpassed(LARGEST_FILE);
-    Ok(Mutex::new(FileRotate::new(path, AppendCount::new(OLD_FILES), limit, Compression::None, Some(options))))
+    let rotating = FileRotate::new(target, AppendCount::new(OLD_FILES), limit, Compression::None, Some(options));
+    Ok(Mutex::new(Box::new(rotating)))
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
         let ours = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
-        *metadata.level() <= if ours { self.level } else { Level::WARN }
+        *metadata.level() <= if ours { self.level } else { self.level.min(LevelFilter::WARN) }
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

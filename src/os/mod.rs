@@ -4,4 +4,5 @@
 pub(crate) mod clock;
 pub(crate) mod core_dumps;
 pub(crate) mod dirs;
+pub(crate) mod files;
 pub(crate) mod timer;

@@ -85,6 +85,22 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// Which field is at fault: `host`, `port`, `database` or `user`.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::PortZero => "port",
+            Self::Comment => "host",
+            Self::Empty { field }
+            | Self::Wildcard { field }
+            | Self::Blank { field, .. }
+            | Self::Character { field, .. }
+            | Self::TooLong { field, .. } => field,
+        }
+    }
+}
+
 impl Key {
     /// Longest host, database or user, in bytes. A host name has 253, a PostgreSQL name 63; the rest is courtesy.
     pub const FIELD_LIMIT: usize = 1024;

@@ -144,7 +144,7 @@ impl StoreError {
             }
             Self::Read { path, .. } | Self::Write { path, .. } => format!("Look at it with `ls -l {}`.", path.display()),
             Self::NotAFile { path, .. } | Self::TooLarge { path } => {
-                format!("Move {} away, or let PGPASSFILE or --pgpass-file name a regular file.", path.display())
+                format!("Let PGPASSFILE or --pgpass-file name a regular file instead of {}.", path.display())
             }
             Self::LinkLoop { path } => format!("Remove the link with `rm {}`.", path.display()),
             Self::ForeignLink { target, .. } => {

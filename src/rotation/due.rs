@@ -111,17 +111,13 @@ fn judge(
     Standing { state: State::Live, reason: None, token: Some(token), now }
 }
 
-/// A token's times: from its own claims, else from the record of that very token.
+/// A token's times: from its own claims and from the record of that very token.
 fn known(config: &Config, record: &Record, connection: &Connection, password: SecretString) -> Option<Live> {
     let claims = Claims::of(password.expose_secret()).unwrap_or_default();
-    let told = match (claims.issued_at, claims.expires_at) {
-        (Some(_), Some(_)) => None,
-        _ => {
-            let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
-            published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()))
-        }
-    };
-    let expires_at = claims.expires_at.or(told.map(|told| told.expires_at))?;
+    let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
+    let told = published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()));
+    // The workspace may have told an earlier expiry than the token does.
+    let expires_at = claims.expires_at.into_iter().chain(told.map(|told| told.expires_at)).min()?;
     // A token that nobody knows the issue of is taken for one of the usual hour.
     let usual = || expires_at.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(expires_at);
     let issued_at = claims.issued_at.or(told.map(|told| told.issued_at)).unwrap_or_else(usual);

@@ -9,6 +9,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -93,6 +94,8 @@ fn key(config: &Config, connection: &Connection) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
+    /// The record where it cannot be kept on disk.
+    memory: Arc<Mutex<Option<Record>>>,
 }
 
 /// What came of waiting for the lock.
@@ -113,11 +116,14 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
 
 impl Store {
     pub(crate) fn new(directory: &Path) -> Self {
-        Store { directory: directory.to_owned() }
+        Store { directory: directory.to_owned(), memory: Arc::default() }
     }
 
     /// The record; an empty one where there is none that can be used.
     pub(crate) fn read(&self) -> Record {
+        if let Some(record) = self.memory.lock().ok().and_then(|memory| memory.clone()) {
+            return record;
+        }
         let path = self.directory.join("record.json");
         let Ok(text) = std::fs::read(&path) else { return Record::default() };
         match serde_json::from_slice::<Record>(&text) {
@@ -130,8 +136,16 @@ impl Store {
         }
     }
 
-    /// Replaces the record.
+    /// Replaces the record; where that fails it is remembered for as long as the program runs.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+        let written = self.write_to_disk(record);
+        if let Ok(mut memory) = self.memory.lock() {
+            *memory = written.is_err().then(|| record.clone());
+        }
+        written
+    }
+
+    fn write_to_disk(&self, record: &Record) -> io::Result<()> {
         self.make_directory()?;
         let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
         file.write_all(&serde_json::to_vec(record)?)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use toml::Spanned;
 
-use super::{DEFAULT_NAME, Merge};
+use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
@@ -88,17 +88,25 @@ impl Merge<'_> {
             .or_else(|| Some(Sourced::new(client_id?, Origin::Default)));
 
         if host.is_none() {
-            self.lacks("the PostgreSQL host", "--pg-host HOST", Some("DATABRICKS_PG_HOST"), "host", "connection", None);
+            let flag = ("--pg-host HOST", "DATABRICKS_PG_HOST");
+            self.lacks(("the PostgreSQL host", &name), Places::of_connection(flag, "host", ambient));
         }
         if user.is_none() {
-            let flag = "--pg-username USER";
-            self.lacks("the PostgreSQL user", flag, Some("DATABRICKS_PG_USERNAME"), "user", "connection", None);
+            let flag = ("--pg-username USER", "DATABRICKS_PG_USERNAME");
+            self.lacks(("the PostgreSQL user", &name), Places::of_connection(flag, "user", ambient));
         }
         let (Some(host), Some(user)) = (host, user) else { return Ok(None) };
         self.refuse_unusable_host(&host)?;
         self.verify(table)?;
-        let key = pgpass::Key::new(&host.value, port.value, &database.value, &user.value)
-            .map_err(|why| self.fault(&host.origin, why.to_string()))?;
+        let key = pgpass::Key::new(&host.value, port.value, &database.value, &user.value).map_err(|why| {
+            let origin = match why.field() {
+                "port" => &port.origin,
+                "database" => &database.origin,
+                "user" => &user.origin,
+                _ => &host.origin,
+            };
+            self.fault(origin, why.to_string())
+        })?;
         for sentence in key.portability() {
             self.warnings.push(format!("connection {name}: {sentence}"));
         }
@@ -151,6 +159,15 @@ impl Merge<'_> {
         if host.value.contains("://") {
             let why = format!("`{}` is an address, not a host name", host.value);
             return Err(self.fault(&host.origin, why).hint("leave out the scheme, the port and the path"));
+        }
+        let port = host.value.rsplit_once(':').filter(|(name, port)| {
+            !name.contains(':') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if let Some((name, port)) = port {
+            let why = format!("`{}` is a host with a port", host.value);
+            return Err(self
+                .fault(&host.origin, why)
+                .hint(format!("give the host as {name} and the port as --pg-port {port}, or port = {port}")));
         }
         let first_label = host.value.split('.').next().unwrap_or_default();
         if first_label.ends_with("-pooler") {

@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::Config;
 use super::fault::ConfigError;
-use super::file::{ConfigFile, Source};
+use super::file::{ConfigFile, Interval, Source};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use crate::os::dirs::Environment;
@@ -50,6 +50,32 @@ pub(in crate::config) fn config_path(overrides: &Overrides, environment: &Enviro
     candidates.iter().find(|path| path.exists()).or(candidates.last()).map(|path| (path.clone(), false))
 }
 
+/// Where a setting could have come from.
+struct Places {
+    flag: &'static str,
+    variable: &'static str,
+    key: &'static str,
+    table: &'static str,
+    /// Whether flags and variables count: they are meant for the only one there is.
+    ambient: bool,
+    profile_key: Option<&'static str>,
+}
+
+impl Places {
+    fn of_workspace(
+        (flag, variable): (&'static str, &'static str),
+        key: &'static str,
+        profile_key: &'static str,
+        ambient: bool,
+    ) -> Self {
+        Places { flag, variable, key, table: "workspace", ambient, profile_key: Some(profile_key) }
+    }
+
+    fn of_connection((flag, variable): (&'static str, &'static str), key: &'static str, ambient: bool) -> Self {
+        Places { flag, variable, key, table: "connection", ambient, profile_key: None }
+    }
+}
+
 struct Merge<'a> {
     overrides: &'a Overrides,
     environment: &'a Environment,
@@ -65,7 +91,9 @@ impl Merge<'_> {
     fn config(mut self) -> Result<Config, ConfigError> {
         let password_file = self.password_file()?;
         let log_file = self.log_file();
-        let interval = self.interval();
+        let interval = self.interval()?;
+        let state = Sourced::new(self.environment.state_dir(), Origin::Default);
+        let state_dir = self.note("", "state_directory", state, |path| path.display().to_string());
         let workspaces = self.workspaces()?;
         let connections = self.connections(&workspaces)?;
         self.report_missing()?;
@@ -77,7 +105,7 @@ impl Merge<'_> {
             password_file,
             log_file,
             interval,
-            state_dir: self.environment.state_dir(),
+            state_dir,
             environment: self.environment.clone(),
             file: self.source.map(|source| source.path.clone()),
             settings: self.settings,
@@ -106,7 +134,7 @@ impl Merge<'_> {
         Some(self.note("", "log_file", path, |path| path.display().to_string()))
     }
 
-    fn interval(&mut self) -> Option<std::time::Duration> {
+    fn interval(&mut self) -> Result<Option<std::time::Duration>, ConfigError> {
         let flag = self
             .overrides
             .interval
@@ -115,22 +143,15 @@ impl Merge<'_> {
             let interval = self.source?.file.interval?;
             Some(Sourced::new(interval.0, self.global_origin("interval")?))
         };
-        let interval = flag.or_else(written);
-        match interval {
-            Some(interval) => {
-                Some(self.note("", "interval", interval, |value| format!("{} min", value.as_secs() / 60)))
-            }
-            None => {
-                let text = "20 min before the expiry".to_owned();
-                self.settings.push(Setting {
-                    section: String::new(),
-                    key: "interval",
-                    value: text,
-                    origin: Origin::Default,
-                });
-                None
-            }
+        let Some(interval) = flag.or_else(written) else {
+            let (key, value) = ("interval", "20 min before the expiry".to_owned());
+            self.settings.push(Setting { section: String::new(), key, value, origin: Origin::Default });
+            return Ok(None);
+        };
+        if !Interval::RANGE.contains(&interval.value) {
+            return Err(self.fault(&interval.origin, "the interval must lie between 1 minute and 24 hours"));
         }
+        Ok(Some(self.note("", "interval", interval, |value| format!("{} min", value.as_secs() / 60))))
     }
 
     fn global_path(&self, key: &str, get: impl FnOnce(&ConfigFile) -> Option<&String>) -> Option<Sourced<PathBuf>> {
@@ -214,22 +235,18 @@ impl Merge<'_> {
         }
     }
 
-    fn lacks(
-        &mut self,
-        what: &str,
-        flag: &str,
-        variable: Option<&str>,
-        key: &str,
-        table: &str,
-        profile_key: Option<&str>,
-    ) {
+    /// Notes that a setting is missing, with the places that could give it to `name`.
+    fn lacks(&mut self, (what, name): (&str, &str), from: Places) {
         let file =
             self.expected_file.as_ref().map_or_else(|| "config.toml".to_owned(), |path| path.display().to_string());
-        let mut places = vec![flag.to_owned()];
-        places.extend(variable.map(|name| format!("${name}")));
-        places.push(format!("`{key}` in [[{table}]] of {file}"));
-        places.extend(profile_key.map(|key| format!("`{key}` in a profile of ~/.databrickscfg")));
-        self.missing.push(format!("{what} is not set: give it by one of\n    {}", places.join("\n    ")));
+        let mut places = Vec::new();
+        if from.ambient {
+            places.extend([from.flag.to_owned(), format!("${}", from.variable)]);
+        }
+        places.push(format!("`{}` in [[{}]] of {file}", from.key, from.table));
+        places.extend(from.profile_key.map(|key| format!("`{key}` in a profile of ~/.databrickscfg")));
+        let whose = if from.ambient { String::new() } else { format!(" of {} {name}", from.table) };
+        self.missing.push(format!("{what}{whose} is not set: give it by one of\n    {}", places.join("\n    ")));
     }
 
     fn report_missing(&mut self) -> Result<(), ConfigError> {

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use toml::Spanned;
 
-use super::{DEFAULT_NAME, Merge};
+use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::profile::Profile;
 use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
+use crate::failure::could_be_secret;
+
+const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
+    use --client-secret-file or DATABRICKS_CLIENT_SECRET";
 
 /// What the sources say of one workspace, before any of it is judged.
 #[derive(Default)]
@@ -90,12 +94,19 @@ impl Merge<'_> {
                 .fault(secret, "a client secret does not belong in config.toml")
                 .hint("put it alone into a file of mode 0600 and write client_secret_file = \"PATH\""));
         }
+        if let (Some(file), Some(source)) = (&table.client_secret_file, self.source)
+            && could_be_secret(file.get_ref())
+        {
+            return Err(source
+                .fault(file, "client_secret_file holds what looks like a secret")
+                .hint("put the secret alone into a file of mode 0600 and write the path of that file here"));
+        }
         let mut draft = self.draft(&name, table, ambient);
         let profile = if draft.wants_profile() { self.profile(draft.profile.as_ref())? } else { None };
         if let Some(profile) = &profile {
             draft.fill_from(profile);
         }
-        self.settle(name, draft, profile.as_ref())
+        self.settle(name, draft, profile.as_ref(), ambient)
     }
 
     /// What flags, environment and file say; of the first two only what is `ambient`, meant for the one workspace there is.
@@ -114,7 +125,8 @@ impl Merge<'_> {
                 .or_else(|| written(&table.client_id)),
             secret: self.secret(name, table, ambient),
             auth: variable("DATABRICKS_AUTH_TYPE").or_else(|| written(&table.auth)),
-            cli_path: variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)),
+            // Where the program is does not depend on the workspace.
+            cli_path: self.variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)),
             ca_file: written(&table.ca_file),
             workspace_id: variable("DATABRICKS_WORKSPACE_ID"),
             profile: given(&self.overrides.profile, "--profile")
@@ -129,17 +141,18 @@ impl Merge<'_> {
         name: String,
         draft: Draft,
         profile: Option<&Profile>,
+        ambient: bool,
     ) -> Result<Option<Workspace>, ConfigError> {
         let section = format!("workspace \"{name}\"");
         let Some(host) = draft.host else {
-            let places = ("--workspace-url URL", Some("DATABRICKS_HOST"));
-            self.lacks("the workspace's address", places.0, places.1, "host", "workspace", Some("host"));
+            let places = Places::of_workspace(("--workspace-url URL", "DATABRICKS_HOST"), "host", "host", ambient);
+            self.lacks(("the workspace's address", &name), places);
             return Ok(None);
         };
         let parsed = WorkspaceHost::parse(&host.value).map_err(|why| self.fault(&host.origin, why))?;
         self.note(&section, "host", host, |_| parsed.origin().to_owned());
         let auth = self.auth(&section, draft.auth)?;
-        let client = self.client(&section, auth, draft.client_id, draft.secret)?;
+        let client = self.client((&section, &name), auth, (draft.client_id, draft.secret), ambient);
         if let Some(named) = draft.profile {
             self.note(&section, "profile", named, String::clone);
         }
@@ -157,7 +170,10 @@ impl Merge<'_> {
             host.is_some_and(|host| host.origin() == parsed.origin())
         };
         let profile = profile.filter(is_of_host).map(|profile| profile.name.clone());
-        let workspace_id = parsed.workspace_id().map(str::to_owned).or(draft.workspace_id.map(|id| id.value));
+        // The CLI writes `none` into profiles that have no workspace.
+        let is_id = |id: &Sourced<String>| id.value.bytes().all(|byte| byte.is_ascii_digit());
+        let told = draft.workspace_id.filter(is_id).map(|id| self.note(&section, "workspace_id", id, String::clone));
+        let workspace_id = parsed.workspace_id().map(str::to_owned).or(told);
         Ok(Some(Workspace { name, host: parsed, workspace_id, auth, client, profile, cli_path, ca_file }))
     }
 
@@ -179,8 +195,11 @@ impl Merge<'_> {
         };
         let credential = || {
             let directory = self.environment.path("CREDENTIALS_DIRECTORY")?;
-            [format!("client-secret.{name}"), "client-secret".to_owned()]
+            // The one without a name is nobody else's than the only workspace's, or that of a client named here.
+            let unnamed = (ambient || table.client_id.is_some()).then(|| "client-secret".to_owned());
+            [format!("client-secret.{name}")]
                 .into_iter()
+                .chain(unnamed)
                 .map(|file| directory.join(file))
                 .find(|path| path.exists())
                 .map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
@@ -191,22 +210,17 @@ impl Merge<'_> {
 
     fn client(
         &mut self,
-        section: &str,
+        (section, name): (&str, &str),
         auth: Auth,
-        id: Option<Sourced<String>>,
-        secret: Option<Sourced<SecretSource>>,
-    ) -> Result<Option<Client>, ConfigError> {
-        if auth == Auth::DatabricksCli {
-            return Ok(None);
-        }
+        (id, secret): (Option<Sourced<String>>, Option<Sourced<SecretSource>>),
+        ambient: bool,
+    ) -> Option<Client> {
         match (id, secret) {
+            _ if auth == Auth::DatabricksCli => None,
+            (None, None) if auth == Auth::Chain => None,
             (Some(id), Some(secret)) => {
                 if secret.origin == Origin::Flag("--client-secret") {
-                    self.warnings.push(
-                        "--client-secret can be read by everyone on this machine while the program runs: \
-                         use --client-secret-file or DATABRICKS_CLIENT_SECRET"
-                            .to_owned(),
-                    );
+                    self.warnings.push(ARGV_IS_PUBLIC.to_owned());
                 }
                 let id = self.note(section, "client_id", id, String::clone);
                 let key =
@@ -215,33 +229,29 @@ impl Merge<'_> {
                     SecretSource::Given(_) => "(set)".to_owned(),
                     SecretSource::File(path) => path.display().to_string(),
                 });
-                Ok(Some(Client { id, secret }))
+                Some(Client { id, secret })
             }
-            (None, None) if auth == Auth::Chain => Ok(None),
             (id, secret) => {
                 if id.is_none() {
-                    let names = ("the client id", "--client-id ID", Some("DATABRICKS_CLIENT_ID"));
-                    self.lacks(names.0, names.1, names.2, "client_id", "workspace", Some("client_id"));
+                    let flag = ("--client-id ID", "DATABRICKS_CLIENT_ID");
+                    self.lacks(("the client id", name), Places::of_workspace(flag, "client_id", "client_id", ambient));
                 }
                 if secret.is_none() {
-                    let flag = "--client-secret-file PATH";
-                    let variable = Some("DATABRICKS_CLIENT_SECRET");
-                    self.lacks(
-                        "the client secret",
-                        flag,
-                        variable,
-                        "client_secret_file",
-                        "workspace",
-                        Some("client_secret"),
-                    );
+                    let flag = ("--client-secret-file PATH", "DATABRICKS_CLIENT_SECRET");
+                    let places = Places::of_workspace(flag, "client_secret_file", "client_secret", ambient);
+                    self.lacks(("the client secret", name), places);
                 }
-                Ok(None)
+                None
             }
         }
     }
 
     fn auth(&mut self, section: &str, auth: Option<Sourced<String>>) -> Result<Auth, ConfigError> {
-        let Some(auth) = auth else { return Ok(Auth::Chain) };
+        let Some(auth) = auth else {
+            let chain = "oauth-m2m where a client is set, then databricks-cli".to_owned();
+            self.note(section, "auth", Sourced::new(chain, Origin::Default), String::clone);
+            return Ok(Auth::Chain);
+        };
         let method = match auth.value.as_str() {
             "oauth-m2m" => Auth::OauthM2m,
             "databricks-cli" => Auth::DatabricksCli,
