@@ -8,7 +8,7 @@ use secrecy::SecretString;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Overrides {
-    /// Workspace address, such as https://dbc-1234.cloud.databricks.com [env: DATABRICKS_HOST]
+    /// Workspace address, such as dbc-1234.cloud.databricks.com [env: DATABRICKS_HOST]
     #[arg(long, global = true, value_name = "URL")]
     pub workspace_url: Option<String>,
     /// Client id of a service principal [env: DATABRICKS_CLIENT_ID]

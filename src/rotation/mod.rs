@@ -57,7 +57,7 @@ const QUIET: SignedDuration = SignedDuration::from_secs(15);
 ///
 /// // Keep ~/.pgpass fresh beside the application ...
 /// let keeper = rotator.clone();
-/// tokio::spawn(async move { keeper.run(std::future::pending()).await });
+/// tokio::spawn(async move { keeper.run(std::future::pending::<()>()).await });
 ///
 /// // ... and ask for a live password wherever a pool opens a connection.
 /// let credential = rotator.credential("default").await?;
