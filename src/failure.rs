@@ -18,7 +18,7 @@ pub enum Kind {
     Permanent,
 }
 
-/// What class of thing failed; decides the exit code (sysexits.h, DESIGN decision 10).
+/// What class of thing failed; decides the exit code (sysexits.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
@@ -39,7 +39,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// All codes, in the order in which the exit code of several failures is chosen (DESIGN, exit codes).
+    /// All codes, in the order in which the exit code of several failures is chosen: what a person must do comes before what may pass.
     const BY_PRECEDENCE: [Code; 7] = [
         Code::Configuration,
         Code::SignInRefused,

@@ -1,6 +1,6 @@
 //! Sign-in through the vendor's CLI, where a person has logged in: `databricks auth token`.
 //!
-//! It hands back the same token until less than 5 minutes are left (facts on databricks.com, 1.6), so what counts is the
+//! It hands back the same token until less than 5 minutes are left (databricks-sdk-go, u2m/persistent_auth.go), so what counts is the
 //! expiry that came back. The child gets no terminal, no secret, a time limit, and an environment that cannot divert it.
 
 use std::ffi::OsString;
@@ -264,7 +264,7 @@ impl Cli<'_> {
         Ok(token)
     }
 
-    /// A CLI before 0.207.1 takes `--profile` and ignores it (facts on databricks.com, 3.1).
+    /// A CLI before 0.207.1 takes `--profile` and ignores it (databricks/cli, cmd/auth/token.go).
     fn refuse_other_workspace(&self, token: &AccessToken) -> Result<(), Failure> {
         let issuer = token.claims.as_ref().and_then(|claims| url::Url::parse(claims.issuer.as_deref()?).ok());
         match issuer.as_ref().and_then(url::Url::host_str) {
@@ -279,7 +279,7 @@ impl Cli<'_> {
         }
     }
 
-    /// The texts of facts on databricks.com, 3.2. What is unknown may be the network and is tried again.
+    /// By the texts of databricks/cli, cmd/auth and libs/auth. What is unknown may be the network and is tried again.
     fn failed(&self, ran: &Ran) -> Failure {
         let json = serde_json::from_slice::<JsonFailure>(&ran.stdout).ok();
         let stderr = String::from_utf8_lossy(&ran.stderr);

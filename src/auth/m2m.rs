@@ -19,7 +19,7 @@ use super::{Method, SignedIn};
 use crate::config::{Client, Workspace, is_loopback};
 use crate::failure::{Code, Failure, quoted};
 
-/// The scope that covers the database as well (facts on databricks.com, 1.2).
+/// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
 const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 
 /// Signs in and returns a token that is live in the workspace's own time.

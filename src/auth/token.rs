@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Method;
 
-/// Longer than any token seen (2 to 4 KiB), shorter than any client's line limit (facts: accept up to 16 KiB).
+/// Longer than any token seen (2 to 4 KiB), shorter than any client's line limit (64 KiB in pgx).
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 
 /// What a JWT says of itself (RFC 7519, section 4.1), as far as anything here is decided by it.
@@ -100,7 +100,7 @@ impl AccessToken {
     }
 }
 
-/// Whether a text can stand in a password file as a password for every client (facts on password files, section 3).
+/// Whether a text can stand in a password file as a password for every client (see [`crate::pgpass::Entry::new`]).
 pub(crate) fn is_publishable(token: &str) -> bool {
     !token.is_empty()
         && token != "*"

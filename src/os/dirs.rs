@@ -18,7 +18,7 @@ impl Environment {
         self.0.iter()
     }
 
-    /// A variable's value; an empty one counts as unset (facts of the unified authentication: empty means unset).
+    /// A variable's value; an empty one counts as unset (as in Databricks' unified authentication).
     pub(crate) fn get_os(&self, name: &str) -> Option<&OsString> {
         self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
     }

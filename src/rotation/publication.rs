@@ -155,7 +155,9 @@ impl<'a> Publication<'a> {
     /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
     fn heed(&mut self, leader: usize, connections: &[usize], signed_in: &SignedIn) {
         let is_news = !connections.iter().all(|index| self.retries.is_in_trouble(Who::Connection(*index)));
-        if is_news || !signed_in.repeated {
+        // A token that did not pass before will not pass now.
+        let in_vain = connections.iter().all(|index| self.retries.has_failed(Who::Connection(*index)));
+        if is_news || !(signed_in.repeated || in_vain) {
             for warning in &signed_in.warnings {
                 tracing::warn!("{warning}");
             }

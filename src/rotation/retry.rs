@@ -10,7 +10,7 @@ use crate::failure::{Code, Failure};
 /// The first wait: a hiccup is over by then.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// The longest wait after a transient failure (DESIGN decision 1: backing off to one minute).
+/// The longest wait after a transient failure: whoever mends it is not kept waiting longer.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The wait after a permanent one: a person is needed, and may have been quick.
@@ -141,6 +141,11 @@ impl Retries {
     /// Whether the last try brought nothing new.
     pub(crate) fn is_in_trouble(&self, who: Who) -> bool {
         self.0.get(&who).is_some_and(|waiting| waiting.last != Last::Succeeded)
+    }
+
+    /// Whether the last try failed.
+    pub(crate) fn has_failed(&self, who: Who) -> bool {
+        self.0.get(&who).is_some_and(|waiting| matches!(waiting.last, Last::Failed(_)))
     }
 
     /// When all of these may be tried, where that lies ahead. The wait for a newer token does not hold for a connection whose

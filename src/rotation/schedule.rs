@@ -13,7 +13,7 @@ const OLDEST: SignedDuration = SignedDuration::from_mins(50);
 /// However late the user wants it: less than this must not be left, so that a failure can be got over.
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(60);
 
-/// The vendor's CLI hands out the same token until less than this is left (facts on databricks.com, 1.6).
+/// The vendor's CLI hands out the same token until less than this is left (databricks-sdk-go, u2m/persistent_auth.go).
 const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 
 /// The longest that one request or child may take.

@@ -35,7 +35,7 @@ pub struct Cli {
     settings: Mutex<Settings>,
 }
 
-/// How a call ends, if not with a token; the texts are those of facts/databricks.md section 3.2.
+/// How a call ends, if not with a token; the texts are those of databricks/cli.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {

@@ -53,7 +53,7 @@ pub const DEFAULT_CLIENT_ID: &str = "6b1f0c52-8c3e-4a57-9d0e-2f4a7c91d3e8";
 pub const DEFAULT_CLIENT_SECRET: &str = "stand-in-d053c0ffee5eed1f2e3d4c5b6a7988";
 pub const DEFAULT_USER: &str = "ada@example.com";
 
-/// As long as a real RS256 token with one scope set (facts/databricks.md section 6).
+/// As long as a real RS256 token with one scope set.
 const TOKEN_LENGTH: usize = 850;
 /// How many issued tokens are remembered for leak checks; a benchmark issues more than anyone will look for.
 const TOKENS_REMEMBERED: usize = 4096;

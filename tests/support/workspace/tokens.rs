@@ -1,4 +1,4 @@
-//! Tokens as a workspace makes them: `at+jwt`, signed, with the claims of facts/databricks.md section 6.
+//! Tokens as a workspace makes them: `at+jwt`, signed, with the claims of a real one.
 //!
 //! ES256 where the real one has RS256, since ring makes no RSA keys; a claim of padding makes up for the shorter
 //! signature, so that lengths are right.
