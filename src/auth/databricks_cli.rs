@@ -1,7 +1,8 @@
 //! Sign-in through the vendor's CLI, where a person has logged in: `databricks auth token`.
 //!
-//! It hands back the same token until less than 5 minutes are left (databricks-sdk-go, u2m/persistent_auth.go), so what counts is the
-//! expiry that came back. The child gets no terminal, no secret, a time limit, and an environment that cannot divert it.
+//! It hands back the same token until less than 5 minutes are left (databricks-sdk-go, u2m/persistent_auth.go), so what
+//! counts is the expiry that came back. The child gets no terminal, no secret, a time limit, and an environment that cannot
+//! divert it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -50,13 +51,12 @@ pub(crate) async fn sign_in(
         limit: needs.limit.min(LONGEST_RUN),
         now: needs.now,
     };
-    let token = cli.token(false).await?;
     let is_due = |token: &AccessToken| (needs.is_due)(token.issued_at, token.expires_at);
+    let mut token = cli.token(false).await?;
     let mut trouble = None;
-    let mut newest = token;
-    if is_due(&newest) {
+    if is_due(&token) {
         match cli.token(true).await {
-            Ok(fresh) if fresh.expires_at >= newest.expires_at => newest = fresh,
+            Ok(fresh) if fresh.expires_at >= token.expires_at => token = fresh,
             Ok(_) => {}
             // An old CLI does not know the option; but a login that is dead will be missed when the token is.
             Err(failure) if failure.is_transient() => {
@@ -65,8 +65,7 @@ pub(crate) async fn sign_in(
             Err(failure) => trouble = Some(failure),
         }
     }
-    let repeated = is_due(&newest);
-    let token = newest;
+    let repeated = is_due(&token);
     if token.expires_at <= needs.now {
         return Err(Failure::transient(
             Code::Unavailable,

@@ -13,9 +13,9 @@ use crate::os::files::read_text;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigFile {
-    pub(crate) interval: Option<Interval>,
-    pub(crate) password_file: Option<String>,
-    pub(crate) log_file: Option<String>,
+    pub(crate) interval: Option<Spanned<Interval>>,
+    pub(crate) password_file: Option<Spanned<String>>,
+    pub(crate) log_file: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) workspace: Vec<Spanned<WorkspaceTable>>,
     #[serde(default)]

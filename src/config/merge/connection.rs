@@ -29,25 +29,19 @@ impl Merge<'_> {
         if tables.is_empty() {
             all.push(self.connection(DEFAULT_NAME.to_owned(), None, true, workspaces)?);
         }
-        let mut names = HashSet::new();
+        let mut taken = HashSet::new();
         let mut keys = HashSet::new();
         for table in tables {
-            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &[], "connection")?;
-            let connection = self.connection(name.clone(), Some(table), ambient, workspaces)?;
-            let source_fault = |message: String| match self.source {
-                Some(source) => source.fault(table, message),
-                None => ConfigError::new(message),
-            };
-            if !names.insert(name.clone()) {
-                return Err(source_fault(format!("there are two connections named `{name}`")));
-            }
+            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &mut taken, "connection")?;
+            let connection = self.connection(name, Some(table), ambient, workspaces)?;
             if let Some(connection) = &connection
                 && !keys.insert(connection.key.clone())
             {
-                return Err(source_fault(format!(
-                    "two connections have the same host, port, database and user: {}",
-                    connection.key
-                )));
+                let why = format!("two connections have the same host, port, database and user: {}", connection.key);
+                return Err(match self.source {
+                    Some(source) => source.fault(table, why),
+                    None => ConfigError::new(why),
+                });
             }
             all.push(connection);
         }

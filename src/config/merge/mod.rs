@@ -5,6 +5,7 @@
 mod connection;
 mod workspace;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,10 +98,8 @@ impl Merge<'_> {
         let workspaces = self.workspaces()?;
         let connections = self.connections(&workspaces)?;
         self.report_missing()?;
-        let mut complete = Vec::with_capacity(workspaces.len());
-        complete.extend(workspaces.into_iter().flatten());
         Ok(Config {
-            workspaces: complete,
+            workspaces: workspaces.into_iter().flatten().collect(),
             connections: connections.into_iter().flatten().collect(),
             password_file,
             log_file,
@@ -119,7 +118,7 @@ impl Merge<'_> {
         let flag = self.overrides.pgpass_file.clone().map(|path| Sourced::new(path, Origin::Flag("--pgpass-file")));
         let variable =
             || self.environment.path("PGPASSFILE").map(|p| Sourced::new(p, Origin::Environment("PGPASSFILE")));
-        let written = || self.global_path("password_file", |file| file.password_file.as_ref());
+        let written = || self.global_path(|file| file.password_file.as_ref());
         let home = || Some(Sourced::new(self.environment.home()?.join(".pgpass"), Origin::Default));
         let path = flag.or_else(variable).or_else(written).or_else(home).ok_or_else(|| {
             ConfigError::new("no home directory is known, so there is no ~/.pgpass")
@@ -130,7 +129,7 @@ impl Merge<'_> {
 
     fn log_file(&mut self) -> Option<PathBuf> {
         let flag = self.overrides.log_file.clone().map(|path| Sourced::new(path, Origin::Flag("--log-file")));
-        let path = flag.or_else(|| self.global_path("log_file", |file| file.log_file.as_ref()))?;
+        let path = flag.or_else(|| self.global_path(|file| file.log_file.as_ref()))?;
         Some(self.note("", "log_file", path, |path| path.display().to_string()))
     }
 
@@ -139,10 +138,7 @@ impl Merge<'_> {
             .overrides
             .interval
             .map(|minutes| Sourced::new(std::time::Duration::from_secs(minutes * 60), Origin::Flag("--interval")));
-        let written = || {
-            let interval = self.source?.file.interval?;
-            Some(Sourced::new(interval.0, self.global_origin("interval")?))
-        };
+        let written = || Some(self.written(self.source?.file.interval.as_ref()?)?.map(|interval| interval.0));
         let Some(interval) = flag.or_else(written) else {
             let (key, value) = ("interval", "20 min before the expiry".to_owned());
             self.settings.push(Setting { section: String::new(), key, value, origin: Origin::Default });
@@ -154,33 +150,20 @@ impl Merge<'_> {
         Ok(Some(self.note("", "interval", interval, |value| format!("{} min", value.as_secs() / 60))))
     }
 
-    fn global_path(&self, key: &str, get: impl FnOnce(&ConfigFile) -> Option<&String>) -> Option<Sourced<PathBuf>> {
-        let source = self.source?;
-        let text = get(&source.file)?;
-        Some(Sourced::new(self.path_in_file(text), self.global_origin(key)?))
-    }
-
-    /// The place of a global key: these stand before the first table, one a line.
-    fn global_origin(&self, key: &str) -> Option<Origin> {
-        let source = self.source?;
-        let mut offset = 0;
-        for (index, line) in source.text.split_inclusive('\n').enumerate() {
-            if line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')) {
-                return Some(Origin::File(self.path.clone()?, index + 1, offset..offset + line.trim_end().len()));
-            }
-            offset += line.len();
-        }
-        Some(Origin::File(self.path.clone()?, 1, 0..0))
+    fn global_path(&self, get: impl FnOnce(&ConfigFile) -> Option<&Spanned<String>>) -> Option<Sourced<PathBuf>> {
+        let text = self.written(get(&self.source?.file)?)?;
+        Some(text.map(|text| self.path_in_file(&text)))
     }
 
     // ---- helpers ----
 
+    /// What a table is called; refused where a table before it is called so, as `taken` remembers.
     fn name(
         &self,
         table: &Spanned<impl Sized>,
         written: Option<&Spanned<String>>,
         alone: bool,
-        known: &[String],
+        taken: &mut HashSet<String>,
         kind: &str,
     ) -> Result<String, ConfigError> {
         let Some(source) = self.source else { return Ok(DEFAULT_NAME.to_owned()) };
@@ -188,7 +171,7 @@ impl Merge<'_> {
             Some(name) if name.get_ref().is_empty() || name.get_ref().chars().any(char::is_control) => {
                 Err(source.fault(name, format!("a {kind}'s name cannot be empty or hold control characters")))
             }
-            Some(name) if known.contains(name.get_ref()) => {
+            Some(name) if !taken.insert(name.get_ref().clone()) => {
                 Err(source.fault(name, format!("there are two {kind}s named `{}`", name.get_ref())))
             }
             Some(name) => Ok(name.get_ref().clone()),

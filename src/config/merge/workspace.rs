@@ -1,5 +1,6 @@
 //! The workspaces: host, sign-in method, client and profile.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,10 +73,9 @@ impl Merge<'_> {
         if tables.is_empty() {
             all.push(self.workspace(DEFAULT_NAME.to_owned(), None, true)?);
         }
-        let mut names: Vec<String> = Vec::new();
+        let mut taken = HashSet::new();
         for table in tables {
-            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &names, "workspace")?;
-            names.push(name.clone());
+            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &mut taken, "workspace")?;
             all.push(self.workspace(name, Some(table), ambient)?);
         }
         Ok(all)
