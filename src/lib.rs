@@ -22,6 +22,7 @@ mod logging;
 mod os;
 pub mod pgpass;
 mod rotation;
+mod service;
 
 pub use auth::Method;
 pub use cli::main;

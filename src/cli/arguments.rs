@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{Overrides, parse_duration};
+use crate::rotation::PATIENCE;
 
 /// Keeps a Databricks Lakebase password alive in ~/.pgpass.
 ///
@@ -54,7 +55,7 @@ pub(super) enum Command {
     },
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(super) struct RotateOptions {
     /// Only what is due; ends in milliseconds, without network, when nothing is
     #[arg(long)]
@@ -65,9 +66,18 @@ pub(super) struct RotateOptions {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Go on trying for so long while it fails for a reason that may pass, such as 5m
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1m")]
+    pub(super) retry_for: Duration,
     /// Print JSON
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) json: bool,
+}
+
+impl Default for RotateOptions {
+    fn default() -> Self {
+        RotateOptions { if_due: false, connection: Vec::new(), dry_run: false, retry_for: PATIENCE, json: false }
+    }
 }
 
 #[derive(Debug, Args)]

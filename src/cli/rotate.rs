@@ -18,7 +18,7 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
     // Decided without a runtime: a timer that finds nothing due is to cost nothing.
     let report = match options.if_due.then(|| rotator.nothing_to_do(&wish, only.as_deref())).flatten() {
         Some(report) => report,
-        None => block_on(rotator.rotate(&wish, only.as_deref()))?,
+        None => block_on(rotator.rotate(&wish, only.as_deref(), options.retry_for))?,
     };
     if options.json {
         print::json(&report.outcomes().map(row).collect::<Answer<Row<'_>>>())?;

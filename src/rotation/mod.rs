@@ -30,8 +30,8 @@ use crate::failure::{Code, Failure};
 use crate::os::clock;
 use crate::pgpass::{Contents, PasswordFile, StoreError};
 
-/// As long as the vendor's SDKs try to get a token (databricks-sdk-go, retry.go).
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a rotation goes on trying unless told otherwise: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A credential handed out with less than this left may be dead before it is used.
 const LEAST_VALID: Duration = Duration::from_secs(30);
@@ -133,14 +133,14 @@ impl Rotator {
 
     /// Rotates every connection now; tries again for up to a minute where that can help.
     pub async fn run_once(&self) -> Report {
-        self.rotate(&Wish::All { since: Timestamp::now() }, None).await
+        self.rotate(&Wish::All { since: Timestamp::now() }, None, PATIENCE).await
     }
 
     /// Rotates what is due; does nothing, and asks nobody, where nothing is.
     pub async fn run_if_due(&self) -> Report {
         match self.nothing_to_do(&Wish::Due, None) {
             Some(report) => report,
-            None => self.rotate(&Wish::Due, None).await,
+            None => self.rotate(&Wish::Due, None, PATIENCE).await,
         }
     }
 
@@ -168,7 +168,7 @@ impl Rotator {
         if let Some((standing, credential)) = published.filter(|(_, credential)| credential.left >= least) {
             return if standing.is_due() { self.renewed_or(index, credential).await } else { Ok(credential) };
         }
-        let report = self.rotate(&Wish::ValidFor(least), Some(&[index])).await;
+        let report = self.rotate(&Wish::ValidFor(least), Some(&[index]), PATIENCE).await;
         match (self.published(index)?, report.failure_of(index)) {
             (Some((_, credential)), _) if credential.left >= least => Ok(credential),
             (_, Some(failure)) => Err(failure.clone()),
@@ -252,18 +252,18 @@ impl Rotator {
         Ok(credential.map(|credential| (standing, credential)))
     }
 
-    /// Rounds until everything wished for is done, cannot be done, or a minute has passed.
-    pub(crate) async fn rotate(&self, wish: &Wish, only: Option<&[usize]>) -> Report {
+    /// Rounds until everything wished for is done, cannot be done, or `patience` has run out.
+    pub(crate) async fn rotate(&self, wish: &Wish, only: Option<&[usize]>, patience: Duration) -> Report {
         let mut retries = Retries::default();
         let mut report = Report::new(&self.config);
         let started = tokio::time::Instant::now();
         loop {
-            let left = PATIENCE.saturating_sub(started.elapsed());
+            let left = patience.saturating_sub(started.elapsed());
             let round = self.round(wish, only, &mut retries, left).await;
             report.add(round);
             let Some(next) = report.next_try(&self.config, &retries, Timestamp::now()) else { return report };
             let wait = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
-            if wait >= PATIENCE.saturating_sub(started.elapsed()) {
+            if wait >= patience.saturating_sub(started.elapsed()) {
                 report.give_up(wait);
                 return report;
             }
