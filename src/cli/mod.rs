@@ -111,7 +111,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     let rotator = Rotator::new(config);
     match &command {
         Command::Rotate(options) => rotate::run(options, &rotator),
-        Command::Run => run::run(&rotator),
+        Command::Run => run::run(rotator, &arguments.overrides),
         Command::Status { json } => status::run(&rotator, *json),
         Command::Token(options) => token::run(options, &rotator),
         Command::Config { .. } => Ok(0),

@@ -1,30 +1,40 @@
 //! `dbx-rotator run`.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::io::IsTerminal;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Fault, block_on};
+use crate::config::{Config, Overrides};
+use crate::daemon;
 use crate::failure::{Code, Failure};
 use crate::rotation::Rotator;
 
-pub(super) fn run(rotator: &Rotator) -> Result<u8, Fault> {
+pub(super) fn run(rotator: Rotator, overrides: &Overrides) -> Result<u8, Fault> {
     block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
-        let count = rotator.config().connections().len();
-        let what = if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") };
-        tracing::info!("Keeping {what} alive in {}", rotator.config().password_file().display());
+        let mut hangup = listen(SignalKind::hangup())?;
+        let mut closed = listen(SignalKind::hangup())?;
+        tracing::info!("{}", rotator.config().summary());
+        // To a service it means: read the configuration again. To a program in a terminal: that has been closed.
+        let in_terminal = std::io::stderr().is_terminal();
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = closed.recv(), if in_terminal => {}
             }
         };
-        rotator.run(stop).await;
+        let reload = async || {
+            hangup.recv().await;
+        };
+        daemon::serve(rotator, &|| Config::load(overrides), reload, stop).await;
         tracing::info!("Stopped");
         Ok(0)
     })?
 }
 
-fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::transient(Code::Unavailable, format!("cannot listen for signals: {error}")))
 }

@@ -56,6 +56,11 @@ impl ConfigError {
         self
     }
 
+    /// What is wrong, without its place and without what to do next.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The exit code, as sysexits.h numbers them: 64 for usage, else 78.
     pub fn exit_code(&self) -> u8 {
         if self.0.usage { 64 } else { Code::Configuration.exit_code() }

@@ -168,6 +168,41 @@ impl Config {
         self.file.as_deref()
     }
 
+    /// Whether every setting has the same value, wherever it comes from; of secrets only whether they are set.
+    pub(crate) fn says_the_same_as(&self, other: &Config) -> bool {
+        let values = |config: &Config| -> Vec<(String, &'static str, String)> {
+            config.settings.iter().map(|one| (one.section.clone(), one.key, one.value.clone())).collect()
+        };
+        values(self) == values(other)
+    }
+
+    /// What the daemon does with it: `Keeping 1 connection alive in /home/ada/.pgpass`.
+    pub(crate) fn summary(&self) -> String {
+        let what = match self.connections.len() {
+            1 => "1 connection".to_owned(),
+            count => format!("{count} connections"),
+        };
+        format!("Keeping {what} alive in {}", self.password_file.display())
+    }
+
+    /// The files in which a person gives or mends what signs in: settings, secrets, profiles.
+    pub(crate) fn files_of_people(&self) -> Vec<PathBuf> {
+        let secrets = self.workspaces.iter().filter_map(|workspace| match &workspace.client.as_ref()?.secret {
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Given(_) => None,
+        });
+        let profiles = self.environment.databricks_config_file();
+        let files = self.file.clone().into_iter().chain(secrets).chain(profiles);
+        files.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    }
+
+    /// The files that programs keep, a change of which can end a failure: the logins of the vendor's CLI, and the password
+    /// file.
+    pub(crate) fn files_of_programs(&self) -> Vec<PathBuf> {
+        let files = self.environment.databricks_token_cache().into_iter().chain([self.password_file.clone()]);
+        files.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    }
+
     /// Every effective setting with where it came from, secrets as `(set)`.
     pub fn settings(&self) -> &[Setting] {
         &self.settings

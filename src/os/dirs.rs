@@ -71,6 +71,17 @@ impl Environment {
             .collect()
     }
 
+    /// The vendor's profile file: `$DATABRICKS_CONFIG_FILE`, else `~/.databrickscfg` (databricks-sdk-go, config_file.go).
+    pub(crate) fn databricks_config_file(&self) -> Option<PathBuf> {
+        let named = self.get("DATABRICKS_CONFIG_FILE").map(|path| self.expand_home(path));
+        named.or_else(|| Some(self.home()?.join(".databrickscfg")))
+    }
+
+    /// Where the vendor's CLI keeps its logins (databricks-sdk-go, u2m/cache/file.go).
+    pub(crate) fn databricks_token_cache(&self) -> Option<PathBuf> {
+        Some(self.home()?.join(".databricks/token-cache.json"))
+    }
+
     /// systemd's directory variables hold a colon-separated list (systemd.exec(5)); the first is ours.
     fn first_of(&self, name: &str) -> Option<PathBuf> {
         std::env::split_paths(self.get_os(name)?).next().filter(|dir| dir.is_absolute())

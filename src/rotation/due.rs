@@ -55,6 +55,16 @@ impl Standing {
         Some(token.expires_at.duration_since(self.now)).filter(|left| left.is_positive())
     }
 
+    /// What is left of a credential that clients really read.
+    pub(crate) fn left_to_clients(&self) -> Option<SignedDuration> {
+        self.left().filter(|_| matches!(self.state, State::Live | State::Due))
+    }
+
+    /// How long until the refresh point of the published credential.
+    pub(crate) fn until_refresh(&self) -> Option<SignedDuration> {
+        Some(self.token.as_ref()?.refresh_at.duration_since(self.now))
+    }
+
     pub(crate) fn is_due(&self) -> bool {
         self.state != State::Live
     }

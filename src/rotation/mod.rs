@@ -27,7 +27,7 @@ pub(crate) use round::Wish;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
-use crate::os::clock;
+use crate::os::{clock, timer};
 use crate::pgpass::{Contents, PasswordFile, StoreError};
 
 /// How long a rotation goes on trying unless told otherwise: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
@@ -123,6 +123,13 @@ impl Rotator {
     /// A rotator for a configuration that is loaded already.
     pub fn new(config: Config) -> Self {
         let store = record::Store::new(&config.state_dir);
+        Rotator { config: Arc::new(config), store }
+    }
+
+    /// The same rotator with another configuration; what it remembers beside the disk stays.
+    pub(crate) fn with_config(&self, config: Config) -> Self {
+        let same_place = config.state_dir == self.config.state_dir;
+        let store = if same_place { self.store.clone() } else { record::Store::new(&config.state_dir) };
         Rotator { config: Arc::new(config), store }
     }
 
@@ -267,7 +274,7 @@ impl Rotator {
                 report.give_up(wait);
                 return report;
             }
-            tokio::time::sleep(wait).await;
+            timer::sleep(wait).await;
         }
     }
 }

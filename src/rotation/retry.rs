@@ -133,6 +133,13 @@ impl Retries {
         self.0.retain(|_, waiting| waiting.last == Last::Succeeded);
     }
 
+    /// Lets all that failed be tried at once: what was wrong may have been mended. What was said of it is remembered.
+    pub(crate) fn hurry(&mut self) {
+        for waiting in self.0.values_mut().filter(|waiting| waiting.last != Last::Succeeded) {
+            waiting.until = Timestamp::MIN;
+        }
+    }
+
     /// The wait to grow from: that after a success is none.
     fn grown(&self, who: Who) -> Option<Duration> {
         self.0.get(&who).filter(|waiting| waiting.last != Last::Succeeded).map(|waiting| waiting.wait)
@@ -236,6 +243,17 @@ mod tests {
         let later = after(now, Duration::from_secs(600));
         retries.succeeded(who, later);
         assert_eq!(retries.next_try(&[who], true, later), Some(after(later, PAUSE)));
+    }
+
+    #[test]
+    fn what_may_have_been_mended_is_tried_at_once_and_said_only_if_it_is_news() {
+        let refused = Failure::permanent(Code::SignInRefused, "no");
+        let (now, who) = (Timestamp::UNIX_EPOCH, Who::Workspace(0));
+        let mut retries = Retries::default();
+        retries.failed(who, &refused, None, now);
+        retries.hurry();
+        assert_eq!(retries.next_try(&[who], true, now), None);
+        assert!(!retries.failed(who, &refused, None, now).1);
     }
 
     #[test]

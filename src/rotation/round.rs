@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Rotator;
-use super::due::{Standing, State};
+use super::due::Standing;
 use super::publication::{Obtained, Publication};
 use super::record::{ConnectionRecord, Locked, Record};
 use super::report::Outcome;
@@ -60,15 +60,8 @@ pub(super) fn heeds(config: &Config, connection: usize) -> [Who; 3] {
 }
 
 impl Rotator {
-    /// When a connection that is due may be tried, where that lies ahead.
-    pub(crate) fn next_try(
-        &self,
-        index: usize,
-        standing: &Standing,
-        retries: &Retries,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let live = standing.state == State::Due && standing.left().is_some();
+    /// When a connection that is due may be tried, where that lies ahead; `live` is whether clients read a live credential.
+    pub(crate) fn next_try(&self, index: usize, live: bool, retries: &Retries, now: Timestamp) -> Option<Timestamp> {
         retries.next_try(&heeds(&self.config, index), live, now)
     }
 
@@ -95,8 +88,11 @@ impl Rotator {
         };
         let mut outcomes = self.outcomes_without_asking(&selected, &due, &standings, wish, &record);
         let now = Timestamp::now();
-        let asked: Vec<usize> =
-            due.into_iter().filter(|index| self.next_try(*index, &standings[*index], retries, now).is_none()).collect();
+        let may_be_tried = |index: &usize| {
+            let live = standings[*index].left_to_clients().is_some();
+            self.next_try(*index, live, retries, now).is_none()
+        };
+        let asked: Vec<usize> = due.into_iter().filter(may_be_tried).collect();
         if !asked.is_empty() {
             let in_trouble = |index: &usize| heeds(&self.config, *index).iter().any(|who| retries.is_in_trouble(*who));
             if !asked.iter().all(in_trouble) {
@@ -229,6 +225,7 @@ impl Rotator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rotation::State;
 
     fn standing(state: State) -> Standing {
         Standing { state, reason: None, token: None, now: Timestamp::UNIX_EPOCH }

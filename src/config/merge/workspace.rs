@@ -201,7 +201,8 @@ impl Merge<'_> {
                 .into_iter()
                 .chain(unnamed)
                 .map(|file| directory.join(file))
-                .find(|path| path.exists())
+                // A unit that offers a place for a secret passes an empty one where nobody has put any.
+                .find(|path| std::fs::metadata(path).is_ok_and(|data| data.len() > 0))
                 .map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
         };
         let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
@@ -271,9 +272,7 @@ impl Merge<'_> {
     }
 
     fn profile(&mut self, named: Option<&Sourced<String>>) -> Result<Option<Profile>, ConfigError> {
-        let Some(home) = self.environment.home() else { return Ok(None) };
-        let configured = self.environment.get("DATABRICKS_CONFIG_FILE").map(|path| self.environment.expand_home(path));
-        let path = configured.unwrap_or_else(|| home.join(".databrickscfg"));
+        let Some(path) = self.environment.databricks_config_file() else { return Ok(None) };
         Profile::read(&path, named.map(|name| name.value.as_str()))
     }
 }

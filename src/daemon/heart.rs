@@ -1,0 +1,72 @@
+//! The loop's sign of life, from the loop itself: to the service manager where that watches, else to a watchdog of our own.
+//!
+//! Invariant: it beats only when the loop comes round, or while a round takes no longer than a round can rightly take.
+
+use std::time::Duration;
+
+use crate::os::notify::Manager;
+use crate::os::timer;
+use crate::os::watchdog::{self, Watchdog};
+
+/// Longer than a round can rightly take: a minute for the lock, and half a minute for each request or child of two sign-ins.
+const LONGEST_ROUND: Duration = Duration::from_secs(4 * 60);
+
+/// Where the beats go.
+pub(super) struct Heart {
+    manager: Manager,
+    own: Option<Watchdog>,
+    /// The longest time between two beats.
+    pace: Duration,
+}
+
+impl Heart {
+    /// A heart that nobody hears: an application that embeds the loop watches itself.
+    pub(super) fn unheard(tick: Duration) -> Self {
+        Heart { manager: Manager::NONE, own: None, pace: tick }
+    }
+
+    /// A heart that the service manager hears, else a watchdog of our own.
+    pub(super) fn new(manager: Manager, tick: Duration) -> Self {
+        let heard_by = |patience: Duration| tick.min(patience / 2);
+        if let Some(patience) = manager.patience() {
+            return Heart { manager, own: None, pace: heard_by(patience) };
+        }
+        let patience = manager.unheard_patience().unwrap_or(watchdog::PATIENCE);
+        let own = Watchdog::start(patience)
+            .inspect_err(|error| tracing::warn!("nobody watches whether this program hangs: {error}"))
+            .ok();
+        Heart { manager, own, pace: heard_by(patience) }
+    }
+
+    /// The longest that the loop may sleep.
+    pub(super) fn pace(&self) -> Duration {
+        self.pace
+    }
+
+    /// The loop has come round.
+    pub(super) fn beat(&self) {
+        self.manager.ping();
+        if let Some(own) = &self.own {
+            own.beat();
+        }
+    }
+
+    /// Waits for `round`, beating with `each` meanwhile; goes on waiting in silence for one that takes too long.
+    pub(super) async fn beat_during<T>(&self, round: impl Future<Output = T>, each: impl Fn()) -> T {
+        let beating = async {
+            let mut left = LONGEST_ROUND;
+            while !left.is_zero() {
+                self.beat();
+                each();
+                timer::sleep(self.pace).await;
+                left = left.saturating_sub(self.pace);
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            result = round => result,
+            () = beating => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Waiting for a change of some files, however it is made: written, replaced, moved, removed, or its mode mended.
+//!
+//! What is watched are the directories that hold them, since most programs replace a file rather than write into it; for a
+//! directory that does not exist yet, the nearest one above that does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A file is mended in several steps (truncate, write, chmod): it is left in peace for so long before anybody looks at it.
+pub(crate) const SETTLE: Duration = Duration::from_millis(250);
+
+/// Names by the directory that they are in.
+type Places = BTreeMap<PathBuf, Vec<OsString>>;
+
+/// What to watch for these files: the directory entries on the way to each that can change what it holds. A link can be
+/// replaced, and so can its target.
+fn places(files: &[PathBuf]) -> Places {
+    let mut places = Places::new();
+    let mut add = |path: &Path| {
+        let mut path = path;
+        while let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+            if directory.is_dir() {
+                let names = places.entry(directory.to_owned()).or_default();
+                if !names.iter().any(|known| known == name) {
+                    names.push(name.to_owned());
+                }
+                return;
+            }
+            path = directory;
+        }
+    };
+    for file in files {
+        add(file);
+        if let Ok(target) = file.canonicalize() {
+            add(&target);
+        }
+    }
+    places
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stamps(Vec<Option<Stamp>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    mode: u32,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamps {
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
+        let stamp = |file: &PathBuf| {
+            let data = std::fs::metadata(file).ok()?;
+            Some(Stamp {
+                inode: data.ino(),
+                size: data.size(),
+                mode: data.mode(),
+                seconds: data.mtime(),
+                nanoseconds: data.mtime_nsec(),
+            })
+        };
+        Stamps(files.iter().map(stamp).collect())
+    }
+}
+
+/// Waits until one of these files has changed and been left in peace for a moment.
+///
+/// # Errors
+/// They cannot be watched.
+#[cfg(target_os = "linux")]
+pub(crate) async fn changed(files: &[PathBuf]) -> io::Result<()> {
+    let mut events = Events::of(files)?;
+    events.next().await?;
+    while let Ok(more) = tokio::time::timeout(SETTLE, events.next()).await {
+        more?;
+    }
+    Ok(())
+}
+
+/// There is no watching here yet.
+#[cfg(not(target_os = "linux"))]
+pub(crate) async fn changed(_: &[PathBuf]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_os = "linux")]
+struct Events {
+    stream: inotify::EventStream<Vec<u8>>,
+    names: std::collections::HashMap<inotify::WatchDescriptor, Vec<OsString>>,
+}
+
+#[cfg(target_os = "linux")]
+impl Events {
+    fn of(files: &[PathBuf]) -> io::Result<Self> {
+        use inotify::{Inotify, WatchMask};
+
+        let mask = WatchMask::ATTRIB
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MOVE
+            | WatchMask::ONLYDIR;
+        let inotify = Inotify::init()?;
+        let mut names = std::collections::HashMap::new();
+        for (directory, wanted) in places(files) {
+            names.insert(inotify.watches().add(&directory, mask)?, wanted);
+        }
+        // Room for one event with the longest name at least (inotify(7)).
+        Ok(Events { stream: inotify.into_event_stream(vec![0; 4_096])?, names })
+    }
+
+    /// The next event that concerns one of the files.
+    async fn next(&mut self) -> io::Result<()> {
+        loop {
+            let event = std::future::poll_fn(|context| {
+                futures_core::Stream::poll_next(std::pin::Pin::new(&mut self.stream), context)
+            })
+            .await
+            .ok_or(io::ErrorKind::UnexpectedEof)??;
+            let concerns = |name: &OsString| self.names.get(&event.wd).is_some_and(|wanted| wanted.contains(name));
+            // Without a name: the directory itself has changed, or events were lost.
+            if event.name.as_ref().is_none_or(concerns) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Whether `change` is noticed when `file` is watched.
+    #[allow(clippy::unwrap_used, reason = "a test's own helper")]
+    async fn is_noticed(file: &Path, change: impl FnOnce()) -> bool {
+        let files = [file.to_owned()];
+        let mut events = Events::of(&files).unwrap();
+        change();
+        // What is noticed is there at once; the marker comes after it.
+        let marker = file.with_file_name("marker");
+        let mut marked = Events::of(std::slice::from_ref(&marker)).unwrap();
+        fs::write(&marker, "").unwrap();
+        marked.next().await.unwrap();
+        tokio::time::timeout(Duration::ZERO, events.next()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn every_way_of_mending_a_file_is_noticed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("secret"), "old").unwrap();
+        let secret = at("secret");
+        assert!(is_noticed(&secret, || fs::write(&secret, "new").unwrap()).await, "written");
+        let mode = || fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(is_noticed(&secret, mode).await, "mode");
+        fs::write(at("other"), "newer").unwrap();
+        assert!(is_noticed(&secret, || fs::rename(at("other"), &secret).unwrap()).await, "replaced");
+        assert!(is_noticed(&secret, || fs::remove_file(&secret).unwrap()).await, "removed");
+        assert!(is_noticed(&secret, || fs::write(&secret, "again").unwrap()).await, "created");
+        assert!(!is_noticed(&secret, || fs::write(at("other"), "").unwrap()).await, "another file");
+    }
+
+    #[tokio::test]
+    async fn a_file_in_a_directory_to_be_and_the_target_of_a_link_are_watched() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        assert!(is_noticed(&at("a"), || fs::create_dir(at("a")).unwrap()).await);
+        let deep = [at("b/c/d")];
+        assert_eq!(places(&deep), Places::from([(directory.path().to_owned(), vec!["b".into()])]));
+        fs::write(at("target"), "old").unwrap();
+        std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
+        assert!(is_noticed(&at("link"), || fs::write(at("target"), "new").unwrap()).await);
+    }
+
+    #[test]
+    fn a_stamp_tells_a_replaced_file_from_an_untouched_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [directory.path().join("secret")];
+        let none = Stamps::of(&files);
+        fs::write(&files[0], "1").unwrap();
+        let one = Stamps::of(&files);
+        assert_ne!(none, one);
+        assert_eq!(one, Stamps::of(&files));
+    }
+}
