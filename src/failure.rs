@@ -50,6 +50,19 @@ impl Code {
         Code::TryAgain,
     ];
 
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Code::Configuration => "configuration",
+            Code::SignInRefused => "sign-in-refused",
+            Code::LoginNeeded => "login-needed",
+            Code::IdentityMismatch => "identity-mismatch",
+            Code::CannotWrite => "cannot-write",
+            Code::Unavailable => "unavailable",
+            Code::TryAgain => "try-again",
+        }
+    }
+
     /// The process exit code, as sysexits.h numbers them.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -165,6 +178,13 @@ mod tests {
         assert_eq!(quoted("secret=dose0123456789abcdef0123"), "...");
         assert_eq!(quoted(&format!("x {}", "A".repeat(64))), "x ...");
         assert_eq!(quoted(&"word ".repeat(200)).chars().count(), 303);
+    }
+
+    #[test]
+    fn a_code_has_one_word_everywhere() {
+        for code in Code::BY_PRECEDENCE {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.word());
+        }
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn a_rotation_says_what_users_of_the_original_know() {
     assert!(messages[4].starts_with("  - Expires at: 20"), "{}", messages[4]);
     assert_eq!(messages[5], "  - Valid for: 60 minutes");
     assert_eq!(messages[6], format!("Successfully updated {}", home.path(".pgpass").display()));
-    assert_eq!(messages[7], "Token rotation completed successfully");
+    assert!(messages[7].starts_with("default is valid until 20"), "{}", messages[7]);
+    assert_eq!(messages[8], "Token rotation completed successfully");
     let stamp = text.split(" - ").next().unwrap();
     assert!(jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", stamp).is_ok(), "{stamp}");
     assert_eq!(home.mode("rotator.log"), 0o600);

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure};
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let name = Name::of(words.next());
     let code = name.exit_code(run_as(name, words));
+    logging::journal::settle();
     ExitCode::from(code)
 }
 
@@ -79,13 +81,24 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     match dispatch(arguments, name) {
         Ok(code) => code,
         Err(Fault::Config(error)) => {
-            print::error(&error.to_string(), None);
+            complain(&error.to_string(), None, Code::Configuration);
             error.exit_code()
         }
         Err(Fault::Failure(failure)) => {
-            print::error(&failure.message, failure.hint.as_deref());
+            complain(&failure.message, failure.hint.as_deref(), failure.code);
             failure.code.exit_code()
         }
+    }
+}
+
+/// Says why a command ends: on stderr, or in the journal with what that wants to know.
+fn complain(message: &str, hint: Option<&str>, code: Code) {
+    if logging::journal::is_connected() {
+        // It may have ended before logging was started.
+        let _ = logging::start(LevelFilter::INFO, None);
+        logging::announce::refused(message, hint, code);
+    } else {
+        print::error(message, hint);
     }
 }
 

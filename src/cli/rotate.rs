@@ -14,7 +14,7 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
     if options.dry_run {
         return dry_run(options, rotator, only.as_deref());
     }
-    let wish = if options.if_due { Wish::Due } else { Wish::All { since: Timestamp::now() } };
+    let wish = if options.if_due { Wish::DueBeforeNextRun } else { Wish::All { since: Timestamp::now() } };
     // Decided without a runtime: a timer that finds nothing due is to cost nothing.
     let report = match options.if_due.then(|| rotator.nothing_to_do(&wish, only.as_deref())).flatten() {
         Some(report) => report,

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Config, ConfigError, Connection};
 use crate::failure::Failure;
+use crate::logging::announce;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
@@ -156,9 +157,14 @@ impl<'a> Daemon<'a> {
 
     /// Tells the manager how it goes; returns how long there is nothing to do.
     fn report(&mut self) -> Duration {
-        let rows = self.rows();
+        // Without the password file nothing is known of anybody.
+        let standings = self.rotator.standings(&self.rotator.record()).unwrap_or_default();
+        self.mourn(&standings);
+        let rows = self.rows(&standings);
         let settled = rows.iter().all(|row| row.left.is_some() || row.trouble.is_some_and(|why| !why.is_transient()));
-        let next = rows.iter().map(|row| row.next).min().and_then(|next| Duration::try_from(next).ok());
+        // The death of what cannot be renewed is to be said when it happens.
+        let deaths = rows.iter().filter(|row| row.trouble.is_some()).filter_map(|row| row.left);
+        let next = rows.iter().map(|row| row.next).chain(deaths).min().and_then(|next| Duration::try_from(next).ok());
         let pause = next.unwrap_or_default().clamp(PAUSE, self.heart.pace());
         let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
         match self.phase {
@@ -172,10 +178,19 @@ impl<'a> Daemon<'a> {
         pause
     }
 
-    fn rows<'r>(&'r self) -> Vec<Row<'r>> {
+    /// Says once of each connection that its credential died before there was a new one.
+    fn mourn(&mut self, standings: &[Standing]) {
+        for (index, trouble) in &self.troubles {
+            let Some(connection) = self.rotator.config().connections().get(*index) else { continue };
+            let expired = standings.get(*index).and_then(Standing::expired_at);
+            if let Some(at) = expired.filter(|at| self.retries.expired(*index, *at)) {
+                announce::expired(connection.name(), at, trouble);
+            }
+        }
+    }
+
+    fn rows<'r>(&'r self, standings: &[Standing]) -> Vec<Row<'r>> {
         let now = Timestamp::now();
-        // Without the password file nothing is known of anybody.
-        let standings = self.rotator.standings(&self.rotator.record()).unwrap_or_default();
         let row = |(index, connection): (usize, &'r Connection)| {
             let standing = standings.get(index);
             let left = standing.and_then(Standing::left_to_clients);
@@ -189,7 +204,7 @@ impl<'a> Daemon<'a> {
 
     /// Waits until what needs a person may have been mended: a file has changed. For ever where nothing needs a person.
     async fn mended(&self) {
-        if self.troubles.values().all(Failure::is_transient) {
+        if self.refused.is_none() && self.troubles.values().all(Failure::is_transient) {
             return std::future::pending().await;
         }
         let config = self.rotator.config();

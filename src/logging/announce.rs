@@ -1,14 +1,30 @@
 //! What a rotation says, in the words that the Python original documented and that people's scripts look for.
+//!
+//! To the journal the four events that matter go with a MESSAGE_ID, by which `journalctl -x` finds what to do about them in
+//! dist/systemd/dbx-rotator.catalog, and with fields that `journalctl` can select by (`DBX_CONNECTION=prod`).
 
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
+use tracing::span::EnteredSpan;
 
 use crate::auth::AccessToken;
 use crate::auth::token::fingerprint;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure, Kind};
 use crate::pgpass::{Published, Severity};
 use secrecy::ExposeSecret;
+
+/// A connection has a new credential.
+const ROTATED: &str = "ce79da91aa1b4021862743484309ecf3";
+/// A rotation failed and will be tried again.
+const FAILED: &str = "8b56375e0b7d46d391b8819f45eda73e";
+/// A rotation fails until a person does something.
+const NEEDS_PERSON: &str = "1c414086903a4e71a162c5d125523a12";
+/// A credential expired while no new one could be had.
+const EXPIRED: &str = "fb4837c583004d7a97433282fda35dac";
+
+/// Of a failure that more connections share, so many are named in the journal.
+const LONGEST_LIST: usize = 64;
 
 pub(crate) fn start() {
     tracing::info!("Starting OAuth token rotation cycle");
@@ -33,8 +49,7 @@ fn valid_for(left: SignedDuration) -> String {
     }
 }
 
-/// `is_news` is false where the present credential was only kept.
-pub(crate) fn published(path: &Path, published: &Published, is_news: bool) {
+pub(crate) fn published(path: &Path, published: &Published) {
     for warning in &published.warnings {
         match warning.severity() {
             Severity::Warning => tracing::warn!("{}: {warning}", path.display()),
@@ -49,20 +64,88 @@ pub(crate) fn published(path: &Path, published: &Published, is_news: bool) {
     } else {
         tracing::debug!("{} already holds it: nothing to write", path.display());
     }
-    if is_news {
-        tracing::info!("Token rotation completed successfully");
+}
+
+pub(crate) fn rotated(connection: &str, expires_at: Timestamp) {
+    tracing::info!(
+        message_id = ROTATED,
+        dbx_outcome = "rotated",
+        dbx_connection = connection,
+        dbx_expires_at = %expires_at,
+        "{connection} is valid until {}",
+        local(expires_at)
+    );
+}
+
+pub(crate) fn completed() {
+    tracing::info!("Token rotation completed successfully");
+}
+
+/// `next` is when it is tried again and how long that is, where this run will; `connections` are the names of those that it
+/// concerns.
+pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)>, connections: &[&str]) {
+    let _concerned = concerning(connections);
+    let hint = hint(failure);
+    let (code, next_try) = (failure.code.word(), next.map(|(at, _)| tracing::field::display(at)));
+    match next {
+        Some((_, wait)) if failure.is_transient() => tracing::warn!(
+            message_id = FAILED,
+            dbx_outcome = "failed",
+            dbx_error_kind = "transient",
+            dbx_error_code = code,
+            dbx_next_try_at = next_try,
+            "{failure}{hint} (next try in {:.1} s)",
+            wait.as_secs_f64()
+        ),
+        _ => tracing::error!(
+            message_id = if failure.kind == Kind::Permanent { NEEDS_PERSON } else { FAILED },
+            dbx_outcome = "failed",
+            dbx_error_kind = if failure.kind == Kind::Permanent { "permanent" } else { "transient" },
+            dbx_error_code = code,
+            dbx_next_try_at = next_try,
+            "{failure}{hint}"
+        ),
     }
 }
 
-/// `next` is how long until it is tried again, where this run will.
-pub(crate) fn failed(failure: &Failure, next: Option<SignedDuration>) {
-    let hint = failure.hint.as_deref().map(|hint| format!(" - {hint}")).unwrap_or_default();
-    match next {
-        Some(next) if failure.is_transient() => {
-            tracing::warn!("{failure}{hint} (next try in {:.1} s)", next.as_secs_f64());
-        }
-        _ => tracing::error!("{failure}{hint}"),
-    }
+/// A credential died while `failure` kept a new one from being had.
+pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
+    tracing::error!(
+        message_id = EXPIRED,
+        dbx_outcome = "expired",
+        dbx_connection = connection,
+        dbx_expires_at = %at,
+        dbx_error_code = failure.code.word(),
+        "{connection} expired at {}, and there is no new credential yet: {failure}{}",
+        local(at),
+        hint(failure)
+    );
+}
+
+/// A command ended with an error before there was a rotation.
+pub(crate) fn refused(message: &str, hint: Option<&str>, code: Code) {
+    let hint = hint.map(|hint| format!(" - {hint}")).unwrap_or_default();
+    tracing::error!(
+        message_id = NEEDS_PERSON,
+        dbx_outcome = "failed",
+        dbx_error_kind = "permanent",
+        dbx_error_code = code.word(),
+        "{message}{hint}"
+    );
+}
+
+/// A journal entry can hold a field several times, an event cannot: what is said inside these spans concerns all of them.
+fn concerning(connections: &[&str]) -> Vec<EnteredSpan> {
+    let span = |name: &&str| tracing::error_span!("concerning", dbx_connection = name).entered();
+    connections.iter().take(LONGEST_LIST).map(span).collect()
+}
+
+fn hint(failure: &Failure) -> String {
+    failure.hint.as_deref().map(|hint| format!(" - {hint}")).unwrap_or_default()
+}
+
+fn local(at: Timestamp) -> String {
+    at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 #[cfg(test)]
@@ -74,5 +157,14 @@ mod tests {
         assert_eq!(valid_for(SignedDuration::from_secs(3_599)), "60 minutes");
         assert_eq!(valid_for(SignedDuration::from_secs(20)), "20 seconds");
         assert_eq!(valid_for(SignedDuration::from_secs(-4)), "0 seconds");
+    }
+
+    #[test]
+    fn every_event_that_matters_is_explained_in_the_catalog() {
+        let catalog = include_str!("../../dist/systemd/dbx-rotator.catalog");
+        for id in [ROTATED, FAILED, NEEDS_PERSON, EXPIRED] {
+            assert!(catalog.contains(&format!("\n-- {id}\nSubject: ")), "{id}");
+        }
+        assert_eq!(catalog.matches("\n-- ").count(), 4);
     }
 }

@@ -1,7 +1,12 @@
-//! Where messages go: stderr, and a log file where one is wanted, in the form that users of the Python original know:
-//! `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
+//! Where messages go: to the systemd journal where stderr is connected to it, else to stderr, and to a log file where one is
+//! wanted, in the form that users of the Python original know: `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
 
 pub(crate) mod announce;
+#[cfg(target_os = "linux")]
+pub(crate) mod journal;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_journal.rs"]
+pub(crate) mod journal;
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -26,13 +31,15 @@ const LARGEST_FILE: usize = 10 * 1024 * 1024;
 /// How many old log files are kept (as in the Python original).
 const OLD_FILES: usize = 5;
 
-/// Starts logging for the whole process: messages up to `level` go to stderr and to the file.
+/// Starts logging for the whole process, with messages up to `level`.
 ///
 /// # Errors
 /// The log file cannot be written (exit code 73).
 pub(crate) fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), Failure> {
     let file = file.map(open).transpose()?;
-    let subscriber = tracing_subscriber::registry().with(Lines { level, file });
+    let journal = journal::connect();
+    let subscriber =
+        tracing_subscriber::registry().with(Lines { level, stderr: journal.is_none(), file }).with(journal);
     // A second start, as in tests of one process, leaves the first in place.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
@@ -40,6 +47,7 @@ pub(crate) fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), Failu
 
 struct Lines {
     level: LevelFilter,
+    stderr: bool,
     file: Option<Mutex<Box<dyn Write + Send>>>,
 }
 
@@ -73,12 +81,17 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if !self.stderr && self.file.is_none() {
+            return;
+        }
         let mut message = Message::default();
         event.record(&mut message);
         let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
         let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
         // Nobody is left to tell when a log cannot be written.
-        let _ = io::stderr().write_all(line.as_bytes());
+        if self.stderr {
+            let _ = io::stderr().write_all(line.as_bytes());
+        }
         if let Some(mut file) = self.file.as_ref().and_then(|file| file.lock().ok()) {
             let _ = file.write_all(line.as_bytes());
         }
@@ -106,6 +119,9 @@ impl Visit for Message {
         // Writing to a String cannot fail.
         let _ = match field.name() {
             "message" => write!(self.text, "{value:?}"),
+            // For the journal; the message says it too.
+            "message_id" => Ok(()),
+            name if name.starts_with("dbx_") => Ok(()),
             name => write!(self.fields, " {name}={value:?}"),
         };
     }

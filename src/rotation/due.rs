@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::record::Record;
-use super::schedule::refresh_at;
+use super::schedule::{dies_before_next_run, refresh_at};
 use super::verify::could_be;
 use crate::auth::token::{Claims, fingerprint};
 use crate::config::{Config, Connection};
@@ -67,6 +67,16 @@ impl Standing {
 
     pub(crate) fn is_due(&self) -> bool {
         self.state != State::Live
+    }
+
+    /// See [`dies_before_next_run`].
+    pub(crate) fn dies_before_next_run(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| dies_before_next_run(token.issued_at, token.expires_at, self.now))
+    }
+
+    /// When the published credential expired, where it has.
+    pub(crate) fn expired_at(&self) -> Option<Timestamp> {
+        self.token.as_ref().map(|token| token.expires_at).filter(|_| self.state == State::Expired)
     }
 }
 

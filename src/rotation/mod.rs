@@ -264,17 +264,48 @@ impl Rotator {
         let mut retries = Retries::default();
         let mut report = Report::new(&self.config);
         let started = tokio::time::Instant::now();
+        let by_timer = matches!(wish, Wish::DueBeforeNextRun);
         loop {
             let left = patience.saturating_sub(started.elapsed());
             let round = self.round(wish, only, &mut retries, left).await;
             report.add(round);
-            let Some(next) = report.next_try(&self.config, &retries, Timestamp::now()) else { return report };
-            let wait = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
-            if wait >= patience.saturating_sub(started.elapsed()) {
+            let now = Timestamp::now();
+            let left = patience.saturating_sub(started.elapsed());
+            let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            let next = report.next_try(&self.config, &retries, now).map(until);
+            // A source that only repeats what is due is no failure, but the next run may be too late for it.
+            let renewed = if by_timer { self.renewed_at(&report, &retries).map(until) } else { None };
+            let renewed = renewed.filter(|wait| *wait < left);
+            let Some(wait) = next.into_iter().chain(renewed).min() else { break };
+            if wait >= left {
                 report.give_up(wait);
-                return report;
+                break;
             }
             timer::sleep(wait).await;
+        }
+        if by_timer {
+            self.leave_to_next_run(&mut report);
+        }
+        report
+    }
+
+    /// When the first source that only repeated a due token will have a newer one, unless it is known to be in trouble.
+    fn renewed_at(&self, report: &Report, retries: &Retries) -> Option<Timestamp> {
+        let record = self.record();
+        let connections = self.config.connections.iter().enumerate();
+        let well = connections.filter(|(index, connection)| {
+            let known = record.connection(&self.config, connection);
+            report.failure_of(*index).is_none() && known.is_none_or(|known| known.last_error.is_none())
+        });
+        well.filter_map(|(index, _)| retries.renewed_at(index)).min()
+    }
+
+    /// A failure that may pass is none yet for what lives until the next run has had its time.
+    fn leave_to_next_run(&self, report: &mut Report) {
+        let standings = self.standings(&self.record()).unwrap_or_default();
+        let lives = |index: usize| standings.get(index).and_then(due::Standing::left_to_clients);
+        if report.leave_to_next_run(|index| lives(index).is_some_and(|left| left >= schedule::NEXT_RUN)) {
+            tracing::info!("What is published lives long enough: the next run will try again");
         }
     }
 }

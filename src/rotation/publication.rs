@@ -97,9 +97,12 @@ impl<'a> Publication<'a> {
             Ok(published) => {
                 self.retries.forget(Who::File);
                 let is_news = published.changed || ready.iter().any(|one| one.new.is_some());
-                announce::published(&self.config.password_file, &published, is_news);
+                announce::published(&self.config.password_file, &published);
                 for one in ready {
                     self.done(one);
+                }
+                if is_news {
+                    announce::completed();
                 }
             }
             Err(error) => {
@@ -164,7 +167,7 @@ impl<'a> Publication<'a> {
             announce::obtained(&signed_in.token, self.now(connections, signed_in));
         }
         match (&signed_in.trouble, signed_in.repeated) {
-            (Some(trouble), _) if is_news => announce::failed(trouble, None),
+            (Some(trouble), _) if is_news => announce::failed(trouble, None, &self.names(connections)),
             (None, true) if is_news => {
                 tracing::info!("The Databricks CLI has no newer token yet and will be asked again")
             }
@@ -200,6 +203,7 @@ impl<'a> Publication<'a> {
                 known.last_rotation_at = Some(now);
                 known.published = Some(published);
                 self.retries.succeeded(who, now);
+                announce::rotated(&self.config.connections[index].name, expires_at);
                 Outcome::Rotated { expires_at }
             }
             None => {
@@ -220,17 +224,24 @@ impl<'a> Publication<'a> {
         let left: Option<SignedDuration> = connections.iter().filter_map(|index| self.standings[*index].left()).min();
         let (next, is_news) = self.retries.failed(who, failure, left, now);
         if is_news {
-            announce::failed(failure, Some(next.duration_since(now)));
+            announce::failed(failure, Some((next, next.duration_since(now))), &self.names(connections));
         } else {
             tracing::debug!("{failure} (still)");
         }
         for index in connections {
+            let name = &self.config.connections[*index].name;
+            if let Some(at) = self.standings[*index].expired_at().filter(|at| self.retries.expired(*index, *at)) {
+                announce::expired(name, at, failure);
+            }
             let known = self.record.connection_mut(self.config, &self.config.connections[*index]);
             known.last_attempt_at = Some(now);
             known.last_error = Some(failure.clone());
             known.next_attempt_at = Some(next);
-            let name = self.config.connections[*index].name.clone();
-            self.outcomes.push((*index, name, Outcome::Failed(failure.clone())));
+            self.outcomes.push((*index, name.clone(), Outcome::Failed(failure.clone())));
         }
+    }
+
+    fn names(&self, connections: &[usize]) -> Vec<&'a str> {
+        connections.iter().map(|index| self.config.connections[*index].name.as_str()).collect()
     }
 }

@@ -60,6 +60,21 @@ impl Report {
         failed.map(|(index, ..)| retries.next_try(&heeds(config, *index), true, now).unwrap_or(now)).min()
     }
 
+    /// What failed for a passing reason is to be tried again later where that is soon enough; returns whether there is any.
+    pub(super) fn leave_to_next_run(&mut self, is_soon_enough: impl Fn(usize) -> bool) -> bool {
+        let mut any = false;
+        for (index, _, outcome) in &mut self.outcomes {
+            if let Outcome::Failed(failure) = outcome
+                && failure.is_transient()
+                && is_soon_enough(*index)
+            {
+                failure.code = Code::TryAgain;
+                any = true;
+            }
+        }
+        any
+    }
+
     /// What is left failed because the other side asked for a longer wait than there is time for.
     pub(super) fn give_up(&mut self, wait: Duration) {
         for (.., outcome) in &mut self.outcomes {

@@ -56,7 +56,11 @@ pub(crate) enum Who {
 
 /// Who is waiting for the next try. Invariant: whatever happens, nobody is asked again at once.
 #[derive(Default)]
-pub(crate) struct Retries(HashMap<Who, Waiting>);
+pub(crate) struct Retries {
+    waiting: HashMap<Who, Waiting>,
+    /// Connections whose credential was said to have expired, with that expiry.
+    expired: HashMap<usize, Timestamp>,
+}
 
 struct Waiting {
     /// Before jitter.
@@ -84,7 +88,7 @@ impl Retries {
         now: Timestamp,
     ) -> (Timestamp, bool) {
         let last = Last::Failed(failure.message.clone());
-        let news = self.0.get(&who).is_none_or(|waiting| waiting.last != last);
+        let news = self.waiting.get(&who).is_none_or(|waiting| waiting.last != last);
         let wait = match (failure.is_transient() || who == Who::File, failure.code) {
             (true, _) => backoff(self.grown(who), left),
             // A certificate that is not trusted may be a captive portal's.
@@ -92,7 +96,7 @@ impl Retries {
             (false, _) => PROBE,
         };
         let until = after(now, jittered(wait, fastrand::f64(), failure.retry_after));
-        self.0.insert(who, Waiting { wait, until, last });
+        self.waiting.insert(who, Waiting { wait, until, last });
         (until, news)
     }
 
@@ -105,10 +109,10 @@ impl Retries {
         left: SignedDuration,
         now: Timestamp,
     ) -> bool {
-        let news = self.0.get(&who).is_none_or(|waiting| waiting.last != Last::Repeated);
+        let news = self.waiting.get(&who).is_none_or(|waiting| waiting.last != Last::Repeated);
         let wait = backoff(self.grown(who), Some(left));
         let until = until.unwrap_or_else(|| after(now, wait));
-        self.0.insert(who, Waiting { wait, until, last: Last::Repeated });
+        self.waiting.insert(who, Waiting { wait, until, last: Last::Repeated });
         news
     }
 
@@ -119,47 +123,58 @@ impl Retries {
             waiting.last == Last::Succeeded && waiting.until <= now && now < after(waiting.until, waiting.wait / 2)
         };
         let wait =
-            self.0.get(&who).filter(at_once).map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(LONGEST));
-        self.0.insert(who, Waiting { wait, until: after(now, wait), last: Last::Succeeded });
+            self.waiting.get(&who).filter(at_once).map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(LONGEST));
+        self.waiting.insert(who, Waiting { wait, until: after(now, wait), last: Last::Succeeded });
     }
 
     /// Forgets the troubles of somebody who has none any more.
     pub(crate) fn forget(&mut self, who: Who) {
-        self.0.remove(&who);
+        self.waiting.remove(&who);
     }
 
     /// Forgets all troubles: nothing is due, whoever mended it.
     pub(crate) fn forget_troubles(&mut self) {
-        self.0.retain(|_, waiting| waiting.last == Last::Succeeded);
+        self.waiting.retain(|_, waiting| waiting.last == Last::Succeeded);
     }
 
     /// Lets all that failed be tried at once: what was wrong may have been mended. What was said of it is remembered.
     pub(crate) fn hurry(&mut self) {
-        for waiting in self.0.values_mut().filter(|waiting| waiting.last != Last::Succeeded) {
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.last != Last::Succeeded) {
             waiting.until = Timestamp::MIN;
         }
     }
 
+    /// Whether it is news that this connection's credential expired at this time.
+    pub(crate) fn expired(&mut self, connection: usize, at: Timestamp) -> bool {
+        self.expired.insert(connection, at) != Some(at)
+    }
+
+    /// When the source that repeated a connection's due token will have a newer one.
+    pub(crate) fn renewed_at(&self, connection: usize) -> Option<Timestamp> {
+        let waiting = self.waiting.get(&Who::Connection(connection))?;
+        (waiting.last == Last::Repeated).then_some(waiting.until)
+    }
+
     /// The wait to grow from: that after a success is none.
     fn grown(&self, who: Who) -> Option<Duration> {
-        self.0.get(&who).filter(|waiting| waiting.last != Last::Succeeded).map(|waiting| waiting.wait)
+        self.waiting.get(&who).filter(|waiting| waiting.last != Last::Succeeded).map(|waiting| waiting.wait)
     }
 
     /// Whether the last try brought nothing new.
     pub(crate) fn is_in_trouble(&self, who: Who) -> bool {
-        self.0.get(&who).is_some_and(|waiting| waiting.last != Last::Succeeded)
+        self.waiting.get(&who).is_some_and(|waiting| waiting.last != Last::Succeeded)
     }
 
     /// Whether the last try failed.
     pub(crate) fn has_failed(&self, who: Who) -> bool {
-        self.0.get(&who).is_some_and(|waiting| matches!(waiting.last, Last::Failed(_)))
+        self.waiting.get(&who).is_some_and(|waiting| matches!(waiting.last, Last::Failed(_)))
     }
 
     /// When all of these may be tried, where that lies ahead. The wait for a newer token does not hold for a connection whose
     /// password is not `live`. A wait that lies further ahead than any wait can is a clock that was set back.
     pub(crate) fn next_try(&self, all: &[Who], live: bool, now: Timestamp) -> Option<Timestamp> {
         let waits =
-            all.iter().filter_map(|who| self.0.get(who)).filter(|waiting| live || waiting.last != Last::Repeated);
+            all.iter().filter_map(|who| self.waiting.get(who)).filter(|waiting| live || waiting.last != Last::Repeated);
         waits.map(|waiting| waiting.until).filter(|until| *until > now && *until <= after(now, LONGEST_ASKED)).max()
     }
 }

@@ -12,7 +12,7 @@ use super::publication::{Obtained, Publication};
 use super::record::{ConnectionRecord, Locked, Record};
 use super::report::Outcome;
 use super::retry::{Retries, Who};
-use super::schedule::{attempt_limit, refresh_at};
+use super::schedule::{attempt_limit, dies_before_next_run, refresh_at};
 use super::verify::a_person_can_serve;
 use crate::auth::{self, Needs};
 use crate::config::Config;
@@ -24,6 +24,8 @@ use crate::logging::announce;
 pub(crate) enum Wish {
     /// Those that are due.
     Due,
+    /// Those that are due, or would be dead before a timer's next run has had time to mend that.
+    DueBeforeNextRun,
     /// All of them, but those that another instance has rotated since.
     All {
         /// By the wall clock.
@@ -37,6 +39,7 @@ impl Wish {
     pub(super) fn covers(&self, standing: &Standing, known: Option<&ConnectionRecord>) -> bool {
         match self {
             Wish::Due => standing.is_due(),
+            Wish::DueBeforeNextRun => standing.is_due() || standing.dies_before_next_run(),
             Wish::ValidFor(least) => standing.is_due() || standing.left().is_none_or(|left| left < *least),
             Wish::All { since } => {
                 standing.is_due() || known.and_then(|known| known.last_rotation_at).is_none_or(|last| last < *since)
@@ -144,7 +147,8 @@ impl Rotator {
     /// Without the password file, or the lock, nothing can be done for anybody.
     fn all_failed(&self, selected: &[usize], failure: &Failure, retries: &mut Retries) -> Outcomes {
         if retries.failed(Who::File, failure, None, Timestamp::now()).1 {
-            announce::failed(failure, None);
+            let names: Vec<&str> = selected.iter().map(|index| self.config.connections[*index].name.as_str()).collect();
+            announce::failed(failure, None, &names);
         }
         selected.iter().map(|index| self.outcome(*index, Outcome::Failed(failure.clone()))).collect()
     }
@@ -192,11 +196,14 @@ impl Rotator {
             let left = connections.iter().filter_map(|index| standings[*index].left()).min();
             let now = connections.first().map_or_else(Timestamp::now, |index| standings[*index].now);
             let person_can_serve = self.a_person_can_serve(&connections);
+            let by_timer = matches!(wish, Wish::DueBeforeNextRun);
             let least = if let Wish::ValidFor(least) = wish { *least } else { SignedDuration::ZERO };
             tasks.spawn(async move {
                 let workspace = &config.workspaces[leader];
                 let is_due = |issued, expires: Timestamp| {
-                    refresh_at(issued, expires, config.interval) <= now || expires.duration_since(now) < least
+                    refresh_at(issued, expires, config.interval) <= now
+                        || expires.duration_since(now) < least
+                        || (by_timer && dies_before_next_run(issued, expires, now))
                 };
                 let needs = Needs { limit: attempt_limit(left), is_due: &is_due, person_can_serve, now };
                 let result = auth::sign_in(workspace, &config.environment, &needs).await;

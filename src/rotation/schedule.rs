@@ -13,6 +13,9 @@ const OLDEST: SignedDuration = SignedDuration::from_mins(50);
 /// However late the user wants it: less than this must not be left, so that a failure can be got over.
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(60);
 
+/// The packaged timer runs every ten minutes, up to two minutes late; after that there must be time for one try.
+pub(crate) const NEXT_RUN: SignedDuration = SignedDuration::from_mins(13);
+
 /// The vendor's CLI hands out the same token until less than this is left (databricks-sdk-go, u2m/persistent_auth.go).
 const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -36,6 +39,12 @@ pub(crate) fn refresh_at(issued: Timestamp, expires: Timestamp, interval: Option
     let latest = expires.saturating_sub(lead).unwrap_or(issued);
     let wanted = issued.saturating_add(age).unwrap_or(latest);
     latest.min(wanted)
+}
+
+/// Whether a credential will be dead before the next run of a timer has had time to mend a failure: then this run is the one to
+/// replace it, however late the user wants that.
+pub(crate) fn dies_before_next_run(issued: Timestamp, expires: Timestamp, now: Timestamp) -> bool {
+    expires.duration_since(now) < NEXT_RUN.min(expires.duration_since(issued) / 2)
 }
 
 /// How long one request or child may take: a quarter of what is left of the live credential, so that there is time for

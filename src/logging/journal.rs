@@ -1,0 +1,94 @@
+//! The systemd journal, by its native protocol: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
+//!
+//! journald learns a message's unit from the cgroup of its sender, which it looks up when it reads the message: that of a process
+//! which has ended meanwhile belongs to no unit, and `journalctl -u` does not find it. So a process that said something waits at
+//! its end until journald has read all of it.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use tracing::{Event, Subscriber, span};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// journald reads faster than this even on a machine under load; where it hangs, an exit matters more than a log.
+const LONGEST_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Such a datagram fills the smallest send buffer there can be, so that the socket is writable again only once it has been read.
+const FENCE: [u8; 2_048] = [b'#'; 2_048];
+
+/// Whether something was said that may not have been read yet.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Whether stderr is connected to the journal (`JOURNAL_STREAM`, systemd.exec(5)).
+pub(crate) fn is_connected() -> bool {
+    libsystemd::logging::connected_to_journal()
+}
+
+/// The layer that writes there, where stderr is connected to it and it can be reached.
+pub(super) fn connect() -> Option<Journal> {
+    if !is_connected() {
+        return None;
+    }
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::Layer::new().ok()?;
+    Some(Journal(
+        layer
+            .with_field_prefix(None)
+            .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
+            .with_priority_mappings(priorities),
+    ))
+}
+
+/// `tracing_journald`'s layer, remembering that it was used.
+pub(super) struct Journal(tracing_journald::Layer);
+
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Journal {
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        self.0.on_event(event, context);
+        UNREAD.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until journald has read all that this process said; to be called last.
+pub(crate) fn settle() {
+    if UNREAD.swap(false, Ordering::Relaxed) {
+        // Best effort: nobody is left to tell.
+        let _ = fence();
+    }
+}
+
+/// journald reads one datagram after the other and is done with each before it reads the next. So when it has read one more, a
+/// comment that it throws away, it has looked up the sender of all that came before.
+fn fence() -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    set_socket_send_buffer_size(&socket, 0)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(SOCKET)?;
+    let writable = || poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&LONGEST_WAIT));
+    // Its queue may be full.
+    writable()?;
+    socket.send(&FENCE)?;
+    writable()?;
+    Ok(())
+}
