@@ -60,13 +60,17 @@ impl Environment {
         self.absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("dbx-rotator")
     }
 
+    /// Where programs keep their settings: `$XDG_CONFIG_HOME`, else `~/.config`.
+    pub(crate) fn config_home(&self) -> PathBuf {
+        let home = || self.home().unwrap_or_else(|| PathBuf::from("/"));
+        self.absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config"))
+    }
+
     /// Where config.toml is looked for when nobody says where it is, best first.
     pub(crate) fn config_files(&self) -> Vec<PathBuf> {
-        let home = self.home().unwrap_or_else(|| PathBuf::from("/"));
-        let user = self.absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
         self.first_of("CONFIGURATION_DIRECTORY")
             .into_iter()
-            .chain([user.join("dbx-rotator")])
+            .chain([self.config_home().join("dbx-rotator")])
             .map(|dir| dir.join("config.toml"))
             .collect()
     }

@@ -201,8 +201,8 @@ impl Merge<'_> {
                 .into_iter()
                 .chain(unnamed)
                 .map(|file| directory.join(file))
-                // A unit that offers a place for a secret passes an empty one where nobody has put any.
-                .find(|path| std::fs::metadata(path).is_ok_and(|data| data.len() > 0))
+                // A unit that offers a place for a secret passes an empty line where nobody has put any: less, systemd cannot set.
+                .find(|path| std::fs::metadata(path).is_ok_and(|data| data.len() > 1))
                 .map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
         };
         let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
