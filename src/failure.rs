@@ -74,6 +74,11 @@ impl Code {
         }
     }
 
+    /// The first code that a process ends with so; none for an exit code that is not ours.
+    pub(crate) fn of_exit_code(exit: i32) -> Option<Self> {
+        Self::BY_PRECEDENCE.into_iter().find(|code| i32::from(code.exit_code()) == exit)
+    }
+
     /// The exit code for several failures: the first of 78, 77, 73, 69, 75 that occurred; 0 for none.
     pub fn exit_code_of(codes: impl IntoIterator<Item = Code> + Clone) -> u8 {
         Self::BY_PRECEDENCE

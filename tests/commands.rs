@@ -178,12 +178,13 @@ fn the_originals_rotator_takes_its_options_logs_to_its_file_and_keeps_its_exit_c
 }
 
 #[test]
-fn the_originals_other_names_do_what_there_is_or_say_that_there_is_not() {
+fn the_originals_other_names_ask_for_a_service_manager_and_write_nothing_where_there_is_none() {
     let (workspace, home) = (Workspace::start(), Home::new());
     called(&home, &workspace, "databricks-oauth-status").run().exits(1).stdout_has("missing");
     for name in ["databricks-oauth-install", "databricks-oauth-restart", "databricks-oauth-uninstall"] {
-        called(&home, &workspace, name).run().exits(2).stderr_has(name).stderr_has("dbx-rotator run");
+        called(&home, &workspace, name).run().exits(1).stderr_has("no systemd manager of yours runs here");
     }
+    assert!(!home.path(".config").exists());
 }
 
 // ---- logging ----

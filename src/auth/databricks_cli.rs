@@ -113,6 +113,14 @@ fn find(workspace: &Workspace, environment: &Environment) -> Result<PathBuf, Fai
     ))
 }
 
+/// The CLI, where a service would not find it: it has another PATH than a shell.
+pub(crate) fn off_the_usual_path(workspace: &Workspace, environment: &Environment) -> Option<PathBuf> {
+    let found = find(workspace, environment).ok()?;
+    let few: Environment =
+        ["HOME"].iter().filter_map(|name| Some((*name, environment.get_os(name)?.clone()))).collect();
+    (find(workspace, &few).ok().as_ref() != Some(&found)).then_some(found)
+}
+
 fn candidates(environment: &Environment, name: &Path) -> Vec<PathBuf> {
     let path: OsString = environment.get_os("PATH").cloned().unwrap_or_default();
     // systemd and launchd do not give their children the shell's PATH.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use databricks_cli::off_the_usual_path as cli_off_the_usual_path;
 pub(crate) use token::AccessToken;
 
 use crate::config::{Auth, Workspace};

@@ -43,11 +43,19 @@ pub(super) enum Command {
     /// Show what is live, until when, and what happens next
     Status {
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, conflicts_with = "prometheus")]
         json: bool,
+        /// Print metrics, such as for node_exporter's textfile collector
+        #[arg(long)]
+        prometheus: bool,
     },
     /// Print a live credential
     Token(TokenOptions),
+    /// Let systemd do it: set up, start, stop and look at the service
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
     /// Show or check the configuration
     Config {
         #[command(subcommand)]
@@ -90,6 +98,72 @@ pub(super) struct TokenOptions {
     /// Print JSON, with the expiry
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Write the settings that are given, enable the service, and wait for the first rotation
+    Install(InstallOptions),
+    /// Stop it, and remove what install wrote
+    Uninstall {
+        #[command(flatten)]
+        which: WhichManager,
+        /// Also remove its configuration and the client secret's file
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Start it
+    Start {
+        #[command(flatten)]
+        which: WhichManager,
+    },
+    /// Stop it until the next boot or login
+    Stop {
+        #[command(flatten)]
+        which: WhichManager,
+    },
+    /// Start it anew
+    Restart {
+        #[command(flatten)]
+        which: WhichManager,
+    },
+    /// Show how the service manager sees it; exit code 0 when it runs and its last run went well, else 1
+    Status {
+        #[command(flatten)]
+        which: WhichManager,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstallOptions {
+    #[command(flatten)]
+    pub(super) which: WhichManager,
+    /// A daemon that stays, instead of a timer that runs every ten minutes
+    #[arg(long)]
+    pub(super) daemon: bool,
+    /// Let your service manager go on when you are logged out
+    #[arg(long, conflicts_with = "system")]
+    pub(super) linger: bool,
+    /// A sandbox without user namespaces, for machines that forbid them
+    #[arg(long, conflicts_with = "system")]
+    pub(super) relaxed: bool,
+    /// Change a configuration that exists without asking
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+/// Whose service manager.
+#[derive(Debug, Args)]
+pub(super) struct WhichManager {
+    /// The machine's service manager instead of your own; needs root
+    #[arg(long)]
+    pub(super) system: bool,
+    /// The user whose password file it keeps [default: who called sudo]
+    #[arg(long = "for", value_name = "USER", requires = "system")]
+    pub(super) user: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

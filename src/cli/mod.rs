@@ -6,8 +6,10 @@ mod arguments;
 mod config;
 mod names;
 mod print;
+mod prometheus;
 mod rotate;
 mod run;
+mod service;
 mod status;
 mod token;
 
@@ -62,14 +64,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
-    let words = match name.words(words) {
-        Ok(words) => words,
-        Err(sentence) => {
-            print::error(&sentence, None);
-            return USAGE;
-        }
-    };
-    let arguments = match Arguments::try_parse_from(words) {
+    let arguments = match Arguments::try_parse_from(name.words(words)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // A closed pipe is no reason to fail.
@@ -111,6 +106,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     if let Command::Config { command } = &command {
         return config::run(command, &arguments.overrides);
     }
+    if let Command::Service { command: service } = &command {
+        logging::start(arguments.level(&command), None)?;
+        return service::run(service, &arguments.overrides);
+    }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
     let config = Config::load(&arguments.overrides)?;
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
@@ -125,9 +124,9 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     match &command {
         Command::Rotate(options) => rotate::run(options, &rotator),
         Command::Run => run::run(rotator, &arguments.overrides),
-        Command::Status { json } => status::run(&rotator, *json),
+        Command::Status { json, prometheus } => status::run(&rotator, *json, *prometheus),
         Command::Token(options) => token::run(options, &rotator),
-        Command::Config { .. } => Ok(0),
+        Command::Config { .. } | Command::Service { .. } => Ok(0),
     }
 }
 

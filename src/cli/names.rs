@@ -11,8 +11,9 @@ pub(super) enum Name {
     Own,
     Rotator,
     Status,
-    /// A name that manages the service, which this version does not do.
-    Service(&'static str),
+    Install,
+    Restart,
+    Uninstall,
 }
 
 impl Name {
@@ -21,26 +22,24 @@ impl Name {
         match Path::new(&program).file_name().and_then(|name| name.to_str()) {
             Some("databricks-oauth-rotator") => Name::Rotator,
             Some("databricks-oauth-status") => Name::Status,
-            Some("databricks-oauth-install") => Name::Service("databricks-oauth-install"),
-            Some("databricks-oauth-restart") => Name::Service("databricks-oauth-restart"),
-            Some("databricks-oauth-uninstall") => Name::Service("databricks-oauth-uninstall"),
+            Some("databricks-oauth-install") => Name::Install,
+            Some("databricks-oauth-restart") => Name::Restart,
+            Some("databricks-oauth-uninstall") => Name::Uninstall,
             _ => Name::Own,
         }
     }
 
     /// The words of the command line as this program understands them.
-    pub(super) fn words(self, words: impl Iterator<Item = OsString>) -> Result<Vec<OsString>, String> {
+    pub(super) fn words(self, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
         let first: &[&str] = match self {
             Name::Own => &["dbx-rotator"],
             Name::Rotator => &["databricks-oauth-rotator"],
             Name::Status => &["databricks-oauth-status", "status"],
-            Name::Service(name) => {
-                return Err(format!(
-                    "{name} is not in this version: run `dbx-rotator run` from the service manager of your choice"
-                ));
-            }
+            Name::Install => &["databricks-oauth-install", "service", "install"],
+            Name::Restart => &["databricks-oauth-restart", "service", "restart"],
+            Name::Uninstall => &["databricks-oauth-uninstall", "service", "uninstall"],
         };
-        Ok(first.iter().map(OsString::from).chain(words).collect())
+        first.iter().map(OsString::from).chain(words).collect()
     }
 
     /// The original logged to this file unless told otherwise.

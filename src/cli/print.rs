@@ -29,19 +29,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     out(&format!("{}\n", serde_json::to_string(value).unwrap_or_default()))
 }
 
-/// The outer form of the contract's JSON: a row for each connection.
-#[derive(serde::Serialize)]
-pub(super) struct Answer<R> {
-    version: u32,
-    pub(super) connections: Vec<R>,
-}
-
-impl<R> FromIterator<R> for Answer<R> {
-    fn from_iter<I: IntoIterator<Item = R>>(rows: I) -> Self {
-        Answer { version: 1, connections: rows.into_iter().collect() }
-    }
-}
-
 /// Prints what went wrong and what to do next to stderr.
 pub(super) fn error(message: &str, hint: Option<&str>) {
     let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::arguments::RotateOptions;
-use super::print::Answer;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure, Kind};
 use crate::rotation::{Outcome, Rotator, Wish};
@@ -21,7 +20,7 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
         None => block_on(rotator.rotate(&wish, only.as_deref(), options.retry_for))?,
     };
     if options.json {
-        print::json(&report.outcomes().map(row).collect::<Answer<Row<'_>>>())?;
+        print::json(&Answer { version: 1, connections: report.outcomes().map(row).collect() })?;
     }
     Ok(report.exit_code())
 }
@@ -60,6 +59,13 @@ fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -
     }
     print::out(&text)?;
     Ok(0)
+}
+
+/// The whole answer as the contract's JSON has it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u32,
+    connections: Vec<Row<'a>>,
 }
 
 #[derive(Serialize)]

@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::print::Answer;
+use super::prometheus::{self, Sample};
 use super::rotate::Error;
 use super::{Fault, print};
 use crate::auth::Method;
 use crate::config::{Config, Connection};
-use crate::rotation::{ConnectionRecord, Rotator, Standing, State};
+use crate::failure::Failure;
+use crate::rotation::{ConnectionRecord, Record, Rotator, Standing, State as Stands};
+use crate::service::{Scope, State, Systemd, Way};
 
 /// Not every connection is live.
 const NOT_ALL_LIVE: u8 = 1;
@@ -21,7 +23,7 @@ struct Row<'a> {
     database: &'a str,
     user: &'a str,
     password_file: String,
-    state: State,
+    state: Stands,
     expires_at: Option<Timestamp>,
     expires_in_seconds: Option<i64>,
     issued_at: Option<Timestamp>,
@@ -33,24 +35,79 @@ struct Row<'a> {
     next_rotation_at: Option<Timestamp>,
 }
 
-pub(super) fn run(rotator: &Rotator, json: bool) -> Result<u8, Fault> {
-    let record = rotator.record();
-    let standings = rotator.standings(&record)?;
-    let config = rotator.config();
-    let unknown = ConnectionRecord::default();
-    let row = |(connection, standing)| {
-        row(config, connection, standing, record.connection(config, connection).unwrap_or(&unknown))
-    };
-    let answer: Answer<Row<'_>> = config.connections().iter().zip(&standings).map(row).collect();
-    if json {
-        print::json(&answer)?;
+/// The whole answer as the contract's JSON has it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u32,
+    connections: Vec<Row<'a>>,
+    service: Option<State>,
+}
+
+pub(super) fn run(rotator: &Rotator, json: bool, prometheus: bool) -> Result<u8, Fault> {
+    let service = Systemd::look(&rotator.config().environment);
+    let view = View::of(rotator)?;
+    let (rows, all_live) = (view.rows(), view.all_live());
+    if prometheus {
+        print::out(&prometheus::text(&view.samples(&rows), service.as_ref()))?;
+    } else if json {
+        print::json(&Answer { version: 1, connections: rows, service })?;
     } else {
-        print::out(&text(&answer, &standings))?;
+        print::out(&text(&rows, &view.standings, service.as_ref()))?;
     }
-    let all_live = standings
-        .iter()
-        .all(|standing| matches!(standing.state, State::Live | State::Due) && standing.left().is_some());
     Ok(if all_live { 0 } else { NOT_ALL_LIVE })
+}
+
+/// Prints the table as `status` does; returns whether all are live.
+pub(super) fn print_table(rotator: &Rotator, service: Option<&State>) -> Result<bool, Failure> {
+    let view = View::of(rotator)?;
+    print::out(&text(&view.rows(), &view.standings, service))?;
+    Ok(view.all_live())
+}
+
+/// All connections as they stand, with what is known of their past.
+struct View<'a> {
+    config: &'a Config,
+    record: Record,
+    unknown: ConnectionRecord,
+    standings: Vec<Standing>,
+}
+
+impl<'a> View<'a> {
+    fn of(rotator: &'a Rotator) -> Result<Self, Failure> {
+        let record = rotator.record();
+        let standings = rotator.standings(&record)?;
+        Ok(View { config: rotator.config(), record, unknown: ConnectionRecord::default(), standings })
+    }
+
+    fn known(&self, connection: &Connection) -> &ConnectionRecord {
+        self.record.connection(self.config, connection).unwrap_or(&self.unknown)
+    }
+
+    fn rows(&self) -> Vec<Row<'_>> {
+        let all = self.config.connections().iter().zip(&self.standings);
+        all.map(|(connection, standing)| row(self.config, connection, standing, self.known(connection))).collect()
+    }
+
+    fn all_live(&self) -> bool {
+        self.standings.iter().all(|standing| standing.left_to_clients().is_some())
+    }
+
+    fn samples(&self, rows: &[Row<'a>]) -> Vec<Sample<'a>> {
+        let all = self.config.connections().iter().zip(&self.standings).zip(rows);
+        let sample = |((connection, standing), row): ((&'a Connection, &Standing), &Row<'a>)| {
+            let known = self.known(connection);
+            Sample {
+                name: connection.name(),
+                live: standing.left_to_clients().is_some(),
+                expires_at: row.expires_at,
+                last_success_at: row.last_rotation_at,
+                next_attempt_at: row.next_rotation_at,
+                transient_failures: known.failures.transient,
+                permanent_failures: known.failures.permanent,
+            }
+        };
+        all.map(sample).collect()
+    }
 }
 
 fn row<'a>(config: &Config, connection: &'a Connection, standing: &Standing, known: &'a ConnectionRecord) -> Row<'a> {
@@ -80,16 +137,16 @@ fn row<'a>(config: &Config, connection: &'a Connection, standing: &Standing, kno
     }
 }
 
-fn text(answer: &Answer<Row<'_>>, standings: &[Standing]) -> String {
+fn text(connections: &[Row<'_>], standings: &[Standing], service: Option<&State>) -> String {
     let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut remarks = String::new();
-    for (row, standing) in answer.connections.iter().zip(standings) {
+    for (row, standing) in connections.iter().zip(standings) {
         let state = match row.state {
-            State::Live => "live",
-            State::Due => "due",
-            State::Expired => "expired",
-            State::Missing => "missing",
+            Stands::Live => "live",
+            Stands::Due => "due",
+            Stands::Expired => "expired",
+            Stands::Missing => "missing",
         };
         let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::relative(at, standing.now));
         let next =
@@ -103,7 +160,35 @@ fn text(answer: &Answer<Row<'_>>, standings: &[Standing]) -> String {
             remarks.push_str(&format!("{}: last try failed: {}\n", row.name, error.sentence()));
         }
     }
-    let file =
-        answer.connections.first().map(|row| format!("password file: {}\n", row.password_file)).unwrap_or_default();
-    format!("{}{file}{remarks}", print::table(&rows))
+    let file = connections.first().map(|row| format!("password file: {}\n", row.password_file)).unwrap_or_default();
+    let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
+    format!("{}{file}{service}{remarks}", print::table(&rows))
+}
+
+/// How the service manager sees it, for people.
+pub(super) fn service_lines(state: &State, now: Timestamp) -> String {
+    let manager = match state.scope {
+        Scope::User => format!("{}, yours", state.manager),
+        Scope::System => format!("{}, the machine's", state.manager),
+    };
+    let mut parts = vec![format!("{} ({})", state.active_state, state.sub_state)];
+    parts.extend((!state.enabled).then(|| "not enabled".to_owned()));
+    parts.extend(state.next_run_at.map(|at| format!("next run {}", print::relative(at, now))));
+    parts.extend(state.watchdog_seconds.map(|limit| format!("watchdog {limit:.0} s")));
+    parts.extend((state.restarts > 0).then(|| format!("restarted {} times", state.restarts)));
+    if let (Way::Timer, Some(at), Some(result)) = (state.kind, state.last_run_at, &state.last_result) {
+        parts.push(format!("last run {}: {result}", print::relative(at, now)));
+    } else if !state.is_up()
+        && let Some(result) = &state.last_result
+    {
+        parts.push(format!("ended: {result}"));
+    }
+    let mut text = format!("service: {} ({manager}): {}\n", state.unit, parts.join(", "));
+    if let Some(said) = &state.status_text {
+        text.push_str(&format!("service says: {said}\n"));
+    }
+    if state.lacks_namespaces() {
+        text.push_str("the unit's sandbox needs user namespaces, which this machine forbids: dbx-rotator service install --relaxed\n");
+    }
+    text
 }

@@ -138,6 +138,16 @@ impl Config {
         merge::load(overrides, few)
     }
 
+    /// As a service of somebody with this home directory reads it, which sees nothing of this environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_as_service(overrides: &Overrides, home: &Path) -> Result<Self, ConfigError> {
+        let path = "/usr/local/bin:/usr/bin:/bin";
+        let few: Environment = [("HOME", home.as_os_str()), ("PATH", path.as_ref())].into_iter().collect();
+        merge::load(overrides, few)
+    }
+
     /// The connections, in the order of the file.
     pub fn connections(&self) -> &[Connection] {
         &self.connections

@@ -234,9 +234,7 @@ impl<'a> Publication<'a> {
                 announce::expired(name, at, failure);
             }
             let known = self.record.connection_mut(self.config, &self.config.connections[*index]);
-            known.last_attempt_at = Some(now);
-            known.last_error = Some(failure.clone());
-            known.next_attempt_at = Some(next);
+            known.failed(failure, now, next);
             self.outcomes.push((*index, name.clone(), Outcome::Failed(failure.clone())));
         }
     }

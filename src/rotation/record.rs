@@ -50,6 +50,26 @@ pub(crate) struct ConnectionRecord {
     pub(crate) last_attempt_at: Option<Timestamp>,
     pub(crate) last_error: Option<Failure>,
     pub(crate) next_attempt_at: Option<Timestamp>,
+    pub(crate) failures: Failures,
+}
+
+/// How many tries failed since the record began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Failures {
+    pub(crate) transient: u64,
+    pub(crate) permanent: u64,
+}
+
+impl ConnectionRecord {
+    /// Notes a try that failed.
+    pub(crate) fn failed(&mut self, failure: &Failure, at: Timestamp, next: Timestamp) {
+        self.last_attempt_at = Some(at);
+        self.last_error = Some(failure.clone());
+        self.next_attempt_at = Some(next);
+        let count = if failure.is_transient() { &mut self.failures.transient } else { &mut self.failures.permanent };
+        *count = count.saturating_add(1);
+    }
 }
 
 /// The credential that was published last.

@@ -1,0 +1,293 @@
+//! `dbx-rotator service`: the conversation with a person around the units.
+
+use std::io::{self, BufRead, IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
+use super::{Fault, print, status};
+use crate::config::{Config, ConfigError, Overrides};
+use crate::failure::{Code, Failure};
+use crate::os::dirs::Environment;
+use crate::rotation::Rotator;
+use crate::service::{Account, Place, Plan, Scope, Started, State, Systemd, Way, WriteError, as_service};
+
+/// What the shell of a person often sets, and a manager does not hand to its services.
+const MISSED: [&str; 10] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "DATABRICKS_CONFIG_FILE",
+];
+
+impl From<WriteError> for Fault {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Config(error) => Fault::Config(*error),
+            WriteError::Failure(failure) => Fault::Failure(failure),
+        }
+    }
+}
+
+pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8, Fault> {
+    let which = match command {
+        ServiceCommand::Install(options) => &options.which,
+        ServiceCommand::Uninstall { which, .. }
+        | ServiceCommand::Start { which }
+        | ServiceCommand::Stop { which }
+        | ServiceCommand::Restart { which }
+        | ServiceCommand::Status { which, .. } => which,
+    };
+    let service = Service::of(which, overrides)?;
+    match command {
+        ServiceCommand::Install(options) => service.install(options, overrides),
+        ServiceCommand::Uninstall { purge, .. } => service.uninstall(*purge),
+        ServiceCommand::Start { .. } => service.start(),
+        ServiceCommand::Stop { .. } => {
+            service.installed()?;
+            service.manager.stop()?;
+            say("Stopped, until the next boot or login or `dbx-rotator service start`")
+        }
+        ServiceCommand::Restart { .. } => service.restart(),
+        ServiceCommand::Status { json, .. } => service.status(*json),
+    }
+}
+
+/// The service of one user, and the files it reads.
+struct Service {
+    manager: Systemd,
+    scope: Scope,
+    place: Place,
+    environment: Environment,
+}
+
+impl Service {
+    fn of(which: &WhichManager, overrides: &Overrides) -> Result<Self, Fault> {
+        let environment = Environment::of_this_process();
+        let scope = if which.system { Scope::System } else { Scope::User };
+        let account = match scope {
+            Scope::System => Account::wanted(which.user.as_deref(), &environment)?,
+            Scope::User => Account::own(&environment)
+                .ok_or_else(|| ConfigError::new("nobody knows what this user is called").hint("set USER and HOME"))?,
+        };
+        let place = place(scope, &account, &environment);
+        if let Some(other) = overrides.config.as_ref().filter(|path| **path != place.config) {
+            let message = format!("a service reads {}, not {}", place.config.display(), other.display());
+            return Err(ConfigError::usage(message).hint("leave out --config; a link at that place will do").into());
+        }
+        let manager = Systemd::new(scope, account, &environment)?;
+        Ok(Service { manager, scope, place, environment })
+    }
+
+    // ---- install ----
+
+    fn install(&self, options: &InstallOptions, overrides: &Overrides) -> Result<u8, Fault> {
+        let config = self.wanted_config(overrides)?;
+        for warning in config.warnings() {
+            print::warning(warning);
+        }
+        let plan = Plan::new(&config, self.place.clone())?;
+        if !plan.changes().is_empty() && !options.yes {
+            let changes = plan.changes().join("\n    ");
+            ask(&format!("{} would change:\n    {changes}\nChange it?", plan.file().display()), "--yes")?;
+        }
+        for file in plan.carry_out()? {
+            say(&format!("Wrote {}", file.display()))?;
+        }
+        if self.manager.retire_original()? {
+            say("Stopped and disabled com.databricks.oauth.rotator.service, the service of the Python original")?;
+        }
+        let way = if options.daemon { Way::Daemon } else { Way::Timer };
+        if options.linger {
+            self.manager.enable_lingering()?;
+        }
+        let started = self.set_up(way, options.relaxed)?;
+        let code = self.show(way, &started)?;
+        self.advise(options)?;
+        Ok(code)
+    }
+
+    /// What the service shall do: what is in its file, under what is given here and now.
+    fn wanted_config(&self, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let file = Some(self.place.config.clone()).filter(|file| file.exists());
+        let secret = self.place.credential.clone().filter(|path| path.exists());
+        let given = overrides.client_secret.is_some() || overrides.client_secret_file.is_some();
+        let mut overrides = overrides.clone();
+        overrides.config = file.or(overrides.config.take());
+        if !given && self.environment.get("DATABRICKS_CLIENT_SECRET").is_none() {
+            overrides.client_secret_file = secret;
+        }
+        Config::load(&overrides)
+    }
+
+    fn set_up(&self, way: Way, relaxed: bool) -> Result<Started, Fault> {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::permanent(Code::Unavailable, format!("where is this program? {error}")))?;
+        for file in self.manager.provide(&program, way, relaxed)? {
+            say(&format!("Wrote {}", file.display()))?;
+        }
+        let started = self.manager.enable(way)?;
+        say(&format!(
+            "Enabled {}",
+            self.manager.state()?.map_or_else(|| "the service".to_owned(), |state| state.unit)
+        ))?;
+        if relaxed || !self.lacks_namespaces(way, &started)? {
+            return Ok(started);
+        }
+        let why = "This machine does not let users make user namespaces, which the unit's sandbox needs.";
+        ask(&format!("{why}\nUse a sandbox without them?"), "--relaxed")?;
+        self.set_up(way, true)
+    }
+
+    fn lacks_namespaces(&self, way: Way, started: &Started) -> Result<bool, Failure> {
+        let Started::Failed(_) = started else { return Ok(false) };
+        Ok(self.manager.state()?.is_some_and(|state| state.kind == way && state.lacks_namespaces()))
+    }
+
+    /// Shows what came of a start; returns the exit code.
+    fn show(&self, way: Way, started: &Started) -> Result<u8, Fault> {
+        let rotator = Rotator::new(as_service(&self.place.config, &self.place, false)?);
+        let all_live = status::print_table(&rotator, self.manager.state()?.as_ref())?;
+        let journal = self.manager.journalctl(way);
+        match started {
+            Started::Well if all_live => Ok(0),
+            Started::Well | Started::Failed(None) => {
+                Err(Failure::transient(Code::Unavailable, "not every password is live yet").hint(journal).into())
+            }
+            Started::NotYet => {
+                let message = "the first rotation has not succeeded yet; it is tried again until it does";
+                Err(Failure::transient(Code::TryAgain, message).hint(journal).into())
+            }
+            Started::Failed(Some(exit)) => {
+                let code = Code::of_exit_code(*exit).unwrap_or(Code::Unavailable);
+                let message = format!("the first rotation failed (exit code {exit})");
+                Err(Failure::permanent(code, message).hint(journal).into())
+            }
+        }
+    }
+
+    /// What may keep it from working later.
+    fn advise(&self, options: &InstallOptions) -> Result<(), Failure> {
+        if self.scope == Scope::User && !options.linger && !self.manager.lingers() && self.manager.is_server() {
+            print::warning(
+                "your service manager ends when you log out, and passwords expire then; to keep it: \
+                 dbx-rotator service install --linger",
+            );
+        }
+        let unseen = self.manager.unseen(&MISSED, &self.environment);
+        if !unseen.is_empty() {
+            let names = unseen.join(", ");
+            print::warning(&format!(
+                "{names}: set in this shell and not for the service; put it into ~/.config/environment.d/proxy.conf \
+                 (environment.d(5)) and log in again"
+            ));
+        }
+        Ok(())
+    }
+
+    // ---- what is there ----
+
+    fn installed(&self) -> Result<State, Failure> {
+        let system = if self.scope == Scope::System { " --system" } else { "" };
+        self.manager.state()?.ok_or_else(|| {
+            Failure::permanent(Code::Configuration, "no service is set up here")
+                .hint(format!("dbx-rotator service install{system}"))
+        })
+    }
+
+    fn start(&self) -> Result<u8, Fault> {
+        let way = self.installed()?.kind;
+        let started = self.manager.start(way)?;
+        self.show(way, &started)
+    }
+
+    fn restart(&self) -> Result<u8, Fault> {
+        let way = self.installed()?.kind;
+        let started = self.manager.restart(way)?;
+        self.show(way, &started)
+    }
+
+    fn status(&self, json: bool) -> Result<u8, Fault> {
+        if json {
+            let state = self.manager.state()?;
+            print::json(&state)?;
+            return Ok(u8::from(!state.as_ref().is_some_and(is_well)));
+        }
+        let state = self.installed()?;
+        print::out(&status::service_lines(&state, Timestamp::now()))?;
+        Ok(u8::from(!is_well(&state)))
+    }
+
+    fn uninstall(&self, purge: bool) -> Result<u8, Fault> {
+        for file in self.manager.remove()? {
+            say(&format!("Removed {}", file.display()))?;
+        }
+        say("The service is stopped and disabled; what is published stays in the password file")?;
+        let own = self.place.credential.clone().unwrap_or_else(|| self.place.config.with_file_name("client-secret"));
+        for file in [&self.place.config, &own] {
+            if !file.exists() {
+                continue;
+            }
+            if purge {
+                remove(file)?;
+                say(&format!("Removed {}", file.display()))?;
+            } else {
+                say(&format!("Kept {} (--purge removes it)", file.display()))?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn is_well(state: &State) -> bool {
+    state.is_up() && state.last_run_was_well()
+}
+
+fn place(scope: Scope, account: &Account, environment: &Environment) -> Place {
+    match scope {
+        Scope::User => Place {
+            config: environment.config_home().join("dbx-rotator/config.toml"),
+            credential: None,
+            home: account.home.clone(),
+        },
+        Scope::System => {
+            let directory = PathBuf::from("/etc/dbx-rotator");
+            Place {
+                config: directory.join(format!("{}.toml", account.name)),
+                credential: Some(directory.join(format!("{}.client-secret", account.name))),
+                home: account.home.clone(),
+            }
+        }
+    }
+}
+
+fn remove(file: &Path) -> Result<(), Failure> {
+    std::fs::remove_file(file)
+        .map_err(|error| Failure::permanent(Code::CannotWrite, format!("cannot remove {}: {error}", file.display())))
+}
+
+fn say(sentence: &str) -> Result<u8, Fault> {
+    print::out(&format!("{sentence}\n"))?;
+    Ok(0)
+}
+
+/// Asks a person; without one `option` would have been the answer.
+fn ask(question: &str, option: &str) -> Result<(), Fault> {
+    let refused = |message: String, hint: String| Err(ConfigError::usage(message).hint(hint).into());
+    if !io::stdin().is_terminal() {
+        return refused(question.replace('\n', "\n  "), format!("nobody is there to be asked: {option} says yes"));
+    }
+    let mut answer = String::new();
+    let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stdin().lock().read_line(&mut answer));
+    match (asked, answer.trim()) {
+        (Ok(_), "y" | "Y" | "yes" | "Yes") => Ok(()),
+        _ => refused("nothing was changed".to_owned(), format!("{option} says yes beforehand")),
+    }
+}

@@ -1,0 +1,172 @@
+//! How the service stands, in the manager's own view: of several units the one that keeps the passwords alive.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Way;
+use super::systemctl::{Properties, Scope};
+
+/// Exit codes with which systemd says that it could not set up the process (systemd.exec(5), "Process Exit Codes"), where user
+/// namespaces are forbidden: CAPABILITIES, USER, NAMESPACE.
+const NO_NAMESPACES: [i32; 3] = [217, 218, 226];
+
+/// What is asked of each unit.
+pub(super) const PROPERTIES: [&str; 13] = [
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "Result",
+    "ExecMainStatus",
+    "ExecMainStartTimestamp",
+    "NextElapseUSecRealtime",
+    "LastTriggerUSec",
+    "StatusText",
+    "WatchdogUSec",
+    "NRestarts",
+];
+
+/// One unit that keeps passwords alive, or did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct State {
+    pub(crate) manager: &'static str,
+    pub(crate) scope: Scope,
+    pub(crate) kind: Way,
+    pub(crate) unit: String,
+    /// Whether it is started at boot or login.
+    pub(crate) enabled: bool,
+    /// `active`, `inactive`, `failed`, `activating` ...
+    pub(crate) active_state: String,
+    /// `waiting`, `running`, `auto-restart` ...
+    pub(crate) sub_state: String,
+    pub(crate) next_run_at: Option<Timestamp>,
+    pub(crate) last_run_at: Option<Timestamp>,
+    /// `success`, `exit-code`, `timeout`, `watchdog` ... of the last run.
+    pub(crate) last_result: Option<String>,
+    pub(crate) last_exit_code: Option<i32>,
+    pub(crate) watchdog_seconds: Option<f64>,
+    pub(crate) restarts: u64,
+    pub(crate) status_text: Option<String>,
+    /// Whether a user's manager runs while nobody is logged in.
+    pub(crate) lingering: Option<bool>,
+}
+
+impl State {
+    /// From the answers for the timer, its service and the daemon; none where neither way is set up.
+    pub(super) fn of(scope: Scope, units: &[Properties], lingering: Option<bool>) -> Option<Self> {
+        let [timer, service, daemon] = units else { return None };
+        let of_daemon = State::new(scope, Way::Daemon, daemon, daemon, lingering);
+        let of_timer = State::new(scope, Way::Timer, timer, service, lingering);
+        let (daemon_is_up, timer_is_up) = (of_daemon.is_up(), of_timer.is_up());
+        match (of_daemon, of_timer) {
+            (daemon, _) if daemon_is_up => Some(daemon),
+            (_, timer) if timer_is_up => Some(timer),
+            (daemon, _) if daemon.enabled || daemon.active_state == "failed" => Some(daemon),
+            (_, timer) if timer.enabled || timer.active_state == "failed" => Some(timer),
+            _ => None,
+        }
+    }
+
+    fn new(scope: Scope, kind: Way, unit: &Properties, runs: &Properties, lingering: Option<bool>) -> Self {
+        let get = |of: &Properties, name: &str| of.get(name).filter(|value| !value.is_empty()).cloned();
+        let last_run_at = get(runs, "ExecMainStartTimestamp").as_deref().and_then(time);
+        State {
+            manager: "systemd",
+            scope,
+            kind,
+            unit: get(unit, "Id").unwrap_or_default(),
+            enabled: get(unit, "UnitFileState").is_some_and(|state| state.starts_with("enabled")),
+            active_state: get(unit, "ActiveState").unwrap_or_else(|| "inactive".to_owned()),
+            sub_state: get(unit, "SubState").unwrap_or_else(|| "dead".to_owned()),
+            next_run_at: get(unit, "NextElapseUSecRealtime").as_deref().and_then(time),
+            last_run_at,
+            last_result: get(runs, "Result").filter(|_| last_run_at.is_some()),
+            last_exit_code: get(runs, "ExecMainStatus")
+                .and_then(|code| code.parse().ok())
+                .filter(|_| last_run_at.is_some()),
+            watchdog_seconds: get(runs, "WatchdogUSec").as_deref().and_then(span).map(|span| span.as_secs_f64()),
+            restarts: get(runs, "NRestarts").and_then(|number| number.parse().ok()).unwrap_or_default(),
+            status_text: get(runs, "StatusText"),
+            lingering,
+        }
+    }
+
+    /// Whether it keeps the passwords alive now.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.active_state.as_str(), "active" | "activating" | "reloading" | "refreshing")
+    }
+
+    /// Whether the last run did what it should: 0, and 75 where what is published lives until the next run.
+    pub(crate) fn last_run_was_well(&self) -> bool {
+        self.last_result.as_deref().is_none_or(|result| result == "success")
+    }
+
+    /// Whether the process could not even be set up for want of user namespaces: then the relaxed drop-in helps.
+    pub(crate) fn lacks_namespaces(&self) -> bool {
+        self.scope == Scope::User && self.last_exit_code.is_some_and(|code| NO_NAMESPACES.contains(&code))
+    }
+}
+
+/// `@SECONDS`, as `--timestamp=unix` gives times, or the older forms that some properties are still given in.
+fn time(text: &str) -> Option<Timestamp> {
+    let seconds: i64 = text.strip_prefix('@')?.split('.').next()?.parse().ok()?;
+    Timestamp::from_second(seconds).ok().filter(|at| at.as_second() > 0)
+}
+
+/// A length of time as `systemctl show` prints it: `2min`, `1min 30s`; `0` and `infinity` are none.
+fn span(text: &str) -> Option<Duration> {
+    let length: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(length).ok().filter(|length| !length.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_timer_tells_when_it_runs_next_and_its_service_how_it_went() {
+        let timer = properties(&[
+            ("Id", "dbx-rotator.timer"),
+            ("UnitFileState", "enabled"),
+            ("ActiveState", "active"),
+            ("SubState", "waiting"),
+            ("NextElapseUSecRealtime", "@1764057600"),
+        ]);
+        let service = properties(&[
+            ("ActiveState", "inactive"),
+            ("Result", "exit-code"),
+            ("ExecMainStatus", "226"),
+            ("ExecMainStartTimestamp", "@1764057000"),
+        ]);
+        let state = State::of(Scope::User, &[timer, service, properties(&[])], Some(true)).unwrap();
+        assert_eq!((state.unit.as_str(), state.kind, state.enabled), ("dbx-rotator.timer", Way::Timer, true));
+        assert_eq!(state.next_run_at.unwrap().as_second(), 1_764_057_600);
+        assert!(!state.last_run_was_well() && state.lacks_namespaces() && state.is_up());
+    }
+
+    #[test]
+    fn a_daemon_that_runs_comes_before_a_timer_that_is_only_enabled() {
+        let daemon = properties(&[
+            ("Id", "dbx-rotator-daemon.service"),
+            ("ActiveState", "active"),
+            ("WatchdogUSec", "2min"),
+            ("NRestarts", "3"),
+        ]);
+        let timer = properties(&[("UnitFileState", "enabled"), ("ActiveState", "inactive")]);
+        let state = State::of(Scope::User, &[timer, properties(&[]), daemon], None).unwrap();
+        assert_eq!((state.kind, state.watchdog_seconds, state.restarts), (Way::Daemon, Some(120.0), 3));
+    }
+
+    #[test]
+    fn what_nobody_set_up_is_no_service() {
+        let none = properties(&[("LoadState", "not-found"), ("ActiveState", "inactive")]);
+        assert_eq!(State::of(Scope::User, &[none.clone(), none.clone(), none], None), None);
+    }
+}

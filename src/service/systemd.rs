@@ -1,0 +1,297 @@
+//! The service on systemd: for one user in the user's own manager, or in the machine's as an instance of the templates.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::state::PROPERTIES;
+use super::systemctl::{Systemctl, run};
+use super::units::{self, Directory};
+use super::{Account, Scope, State, Way};
+use crate::failure::{Code, Failure};
+use crate::os::dirs::Environment;
+
+/// How long a start may take until a person is told that it still goes on: a rotation that works takes no longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `Type=notify-reload` is known since then.
+const KNOWS_NOTIFY_RELOAD: u32 = 253;
+
+/// The unit of the Python original, which would write its own tokens into the same file.
+const ORIGINAL: &str = "com.databricks.oauth.rotator.service";
+
+/// Where systemd notes who lingers (logind's user.c).
+const LINGER: &str = "/var/lib/systemd/linger";
+
+/// The units of one user, in the user's own manager or in the machine's.
+pub(crate) struct Systemd {
+    systemctl: Systemctl,
+    scope: Scope,
+    account: Account,
+    directory: Directory,
+}
+
+/// What came of a start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// Every password that can be live is.
+    Well,
+    /// It is still at it.
+    NotYet,
+    /// It ended with this exit code.
+    Failed(Option<i32>),
+}
+
+impl Systemd {
+    /// The manager of this scope for this user.
+    ///
+    /// # Errors
+    /// It does not run here.
+    pub(crate) fn new(scope: Scope, account: Account, environment: &Environment) -> Result<Self, Failure> {
+        let systemctl = Systemctl::new(scope);
+        if !systemctl.is_there() {
+            let (what, hint) = match scope {
+                Scope::System => ("systemd does not run here", "let another manager run `dbx-rotator run`"),
+                Scope::User => (
+                    "no systemd manager of yours runs here",
+                    "log in as yourself instead of by su or sudo; on a server let `sudo dbx-rotator service install --system` do it",
+                ),
+            };
+            return Err(Failure::permanent(Code::Unavailable, what).hint(hint));
+        }
+        Ok(Systemd { systemctl, scope, account, directory: Directory::of(scope, environment) })
+    }
+
+    /// How the service of this user stands: in the user's manager, else in the machine's; none where neither has one, or none is
+    /// here to be asked.
+    pub(crate) fn look(environment: &Environment) -> Option<State> {
+        let account = Account::own(environment)?;
+        let scopes = [Scope::User, Scope::System];
+        let states = scopes.into_iter().filter_map(|scope| {
+            if scope == Scope::System && !units::is_packaged_for_system() {
+                return None;
+            }
+            let manager = Systemd::new(scope, account.clone(), environment).ok()?;
+            manager.state().inspect_err(|error| tracing::debug!("{error}")).ok()?
+        });
+        let mut found: Vec<State> = states.collect();
+        let best = found.iter().position(State::is_up).unwrap_or(0);
+        (!found.is_empty()).then(|| found.swap_remove(best))
+    }
+
+    /// How it stands; none where it is not set up.
+    ///
+    /// # Errors
+    /// The manager does not answer.
+    pub(crate) fn state(&self) -> Result<Option<State>, Failure> {
+        let names = [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)];
+        let shown = self.systemctl.show(&names.each_ref().map(String::as_str), &PROPERTIES)?;
+        let lingering = (self.scope == Scope::User).then(|| self.lingers());
+        Ok(State::of(self.scope, &shown, lingering))
+    }
+
+    // ---- names ----
+
+    fn name(&self, stem: &str, kind: &str) -> String {
+        match self.scope {
+            Scope::User => format!("{stem}.{kind}"),
+            Scope::System => format!("{stem}@{}.{kind}", self.account.name),
+        }
+    }
+
+    fn unit(&self, way: Way) -> String {
+        match way {
+            Way::Timer => self.name("dbx-rotator", "timer"),
+            Way::Daemon => self.name("dbx-rotator-daemon", "service"),
+        }
+    }
+
+    /// The service that a timer starts.
+    fn one_run(&self) -> String {
+        self.name("dbx-rotator", "service")
+    }
+
+    /// The unit that rotates.
+    pub(crate) fn worker(&self, way: Way) -> String {
+        if way == Way::Timer { self.one_run() } else { self.unit(way) }
+    }
+
+    /// What shows its messages.
+    pub(crate) fn journalctl(&self, way: Way) -> String {
+        let user = if self.scope == Scope::User { "--user " } else { "" };
+        format!("journalctl {user}-xu {}", self.worker(way).trim_end_matches(".service"))
+    }
+
+    // ---- setting up ----
+
+    /// Sees to it that the units are there; returns the files that had to be written.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the manager does not take them.
+    pub(crate) fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
+        let mut written = Vec::new();
+        for unit in units::all(self.scope) {
+            written.extend(self.directory.provide(*unit, program)?);
+        }
+        let services = [self.one_run(), self.unit(Way::Daemon)];
+        if relaxed && self.scope == Scope::User {
+            for service in &services {
+                written.push(self.directory.add_drop_in(service, units::RELAXED)?);
+            }
+        }
+        if self.scope == Scope::System && self.account.home != Path::new("/home").join(&self.account.name) {
+            for service in &services {
+                written.push(self.directory.add_home(service, &self.account.home)?);
+            }
+        }
+        if way == Way::Daemon && self.systemctl.version()? >= KNOWS_NOTIFY_RELOAD {
+            written.push(self.directory.add_drop_in(&self.unit(Way::Daemon), units::NOTIFY_RELOAD)?);
+        }
+        self.systemctl.call(&["daemon-reload"])?;
+        Ok(written)
+    }
+
+    /// Puts the Python original out of service; returns whether it was in service.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    pub(crate) fn retire_original(&self) -> Result<bool, Failure> {
+        let shown = self.systemctl.show(&[ORIGINAL], &["LoadState", "ActiveState", "UnitFileState"])?;
+        let says = |name: &str, value: &str| shown.iter().any(|unit| unit.get(name).is_some_and(|v| v == value));
+        let in_service = says("ActiveState", "active") || says("UnitFileState", "enabled");
+        if in_service {
+            self.systemctl.call(&["disable", "--now", ORIGINAL])?;
+        }
+        Ok(in_service)
+    }
+
+    /// Enables this way and not the other, and starts it anew; comes back when it has rotated, or has not for a while.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    pub(crate) fn enable(&self, way: Way) -> Result<Started, Failure> {
+        let other = if way == Way::Timer { Way::Daemon } else { Way::Timer };
+        self.systemctl.call(&["disable", "--now", &self.unit(other)])?;
+        self.systemctl.call(&["enable", &self.unit(way)])?;
+        self.restart(way)
+    }
+
+    /// Starts it anew, as with another configuration.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    pub(crate) fn restart(&self, way: Way) -> Result<Started, Failure> {
+        if way == Way::Timer {
+            self.systemctl.call(&["restart", &self.unit(Way::Timer)])?;
+        }
+        // A run of the timer's that is under way reads the old settings.
+        self.begin("restart", way)
+    }
+
+    /// Starts it where it does not run.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    pub(crate) fn start(&self, way: Way) -> Result<Started, Failure> {
+        if way == Way::Timer {
+            self.systemctl.call(&["start", &self.unit(Way::Timer)])?;
+        }
+        self.begin("start", way)
+    }
+
+    fn begin(&self, verb: &str, way: Way) -> Result<Started, Failure> {
+        let worker = self.worker(way);
+        match self.systemctl.call_for(&[verb, &worker], PATIENCE) {
+            Ok(_) => Ok(Started::Well),
+            Err(failure) if failure.is_transient() => Ok(Started::NotYet),
+            Err(failure) => {
+                let shown = self.systemctl.show(&[&worker], &["LoadState", "ExecMainStatus"])?;
+                let get = |name: &str| shown.first().and_then(|unit| unit.get(name));
+                if get("LoadState").is_none_or(|state| state != "loaded") {
+                    return Err(failure);
+                }
+                Ok(Started::Failed(get("ExecMainStatus").and_then(|code| code.parse().ok())))
+            }
+        }
+    }
+
+    /// Stops both ways, until the next boot or login.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    pub(crate) fn stop(&self) -> Result<(), Failure> {
+        let units = [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)];
+        self.systemctl.call(&["stop", &units[0], &units[1], &units[2]]).map(drop)
+    }
+
+    /// Stops and disables both ways, and removes what [`Systemd::provide`] wrote; returns the files that went.
+    ///
+    /// # Errors
+    /// The manager refuses, or a file cannot be removed.
+    pub(crate) fn remove(&self) -> Result<Vec<PathBuf>, Failure> {
+        let units = [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)];
+        let shown = self.systemctl.show(&units.each_ref().map(String::as_str), &["LoadState"])?;
+        let there =
+            units.iter().zip(&shown).filter(|(_, unit)| unit.get("LoadState").is_some_and(|s| s != "not-found"));
+        for (unit, _) in there {
+            self.systemctl.call(&["disable", "--now", unit])?;
+        }
+        let mut gone = self.directory.clear(&units.each_ref().map(String::as_str))?;
+        // Templates serve the other users of the machine too.
+        if self.scope == Scope::System && !self.serves_others()? {
+            let templates: Vec<&str> = units::all(self.scope).iter().map(|unit| unit.name).collect();
+            gone.extend(self.directory.clear(&templates)?);
+        }
+        self.systemctl.call(&["daemon-reload"])?;
+        // A unit that failed and is gone would stay in the list of those that failed.
+        let _ = self.systemctl.call(&["reset-failed", &units[0], &units[1], &units[2]]);
+        Ok(gone)
+    }
+
+    fn serves_others(&self) -> Result<bool, Failure> {
+        let listed = ["list-unit-files", "list-units"].map(|verb| {
+            let arguments = [verb, "--all", "--plain", "--no-legend", "dbx-rotator@*", "dbx-rotator-daemon@*"];
+            self.systemctl.call(&arguments)
+        });
+        let mut others = false;
+        for list in listed {
+            let list = list?;
+            let instances = list.lines().filter_map(|line| line.split_whitespace().next());
+            others |= instances
+                .filter_map(|name| name.split_once('@')?.1.rsplit_once('.'))
+                .any(|(instance, _)| !instance.is_empty() && instance != self.account.name);
+        }
+        Ok(others)
+    }
+
+    // ---- circumstances ----
+
+    /// Whether this user's manager runs while the user is not logged in.
+    pub(crate) fn lingers(&self) -> bool {
+        Path::new(LINGER).join(&self.account.name).exists()
+    }
+
+    /// Lets it.
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub(crate) fn enable_lingering(&self) -> Result<(), Failure> {
+        let mut command = Command::new("loginctl");
+        command.args(["--no-ask-password", "enable-linger", &self.account.name]);
+        let done = run(command, "loginctl", &["enable-linger"], PATIENCE).map(drop);
+        done.map_err(|failure| failure.hint(format!("sudo loginctl enable-linger {}", self.account.name)))
+    }
+
+    /// Whether this is a machine where people are often logged out while their passwords are wanted: one without a desktop.
+    pub(crate) fn is_server(&self) -> bool {
+        let target = Systemctl::new(Scope::System).call(&["get-default"]).unwrap_or_default();
+        !target.trim().starts_with("graphical")
+    }
+
+    /// Of these variables, set here, those that the manager does not hand to its services.
+    pub(crate) fn unseen<'v>(&self, variables: &[&'v str], environment: &Environment) -> Vec<&'v str> {
+        let Ok(text) = self.systemctl.call(&["show-environment"]) else { return Vec::new() };
+        let known = |name: &str| text.lines().any(|line| line.split('=').next() == Some(name));
+        variables.iter().copied().filter(|name| environment.get_os(name).is_some() && !known(name)).collect()
+    }
+}
