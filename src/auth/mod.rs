@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use databricks_cli::off_the_usual_path as cli_off_the_usual_path;
 pub(crate) use token::AccessToken;
 
-use crate::config::{Auth, Workspace};
+use crate::config::{Auth, Client, SecretSource, Workspace};
 use crate::failure::{Code, Failure};
 use crate::os::clock::Anchor;
 use crate::os::dirs::Environment;
@@ -77,7 +77,9 @@ pub(crate) async fn sign_in(
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
     let first = match (&workspace.client, workspace.auth) {
-        (Some(client), Auth::Chain | Auth::OauthM2m) => m2m::sign_in(workspace, client, needs.limit).await,
+        (Some(client), Auth::Chain | Auth::OauthM2m) => m2m::sign_in(workspace, client, needs.limit)
+            .await
+            .map_err(|failure| explained(failure, client, environment)),
         _ => return databricks_cli::sign_in(workspace, environment, needs).await,
     };
     let failure = match first {
@@ -89,6 +91,18 @@ pub(crate) async fn sign_in(
         Ok(signed_in) => Ok(SignedIn { instead_of: Some(failure), ..signed_in }),
         Err(second) => Err(both_failed(failure, &second)),
     }
+}
+
+/// A secret that systemd handed over is a copy, made when the unit started: a new one in its place is not seen before the next
+/// start.
+fn explained(mut failure: Failure, client: &Client, environment: &Environment) -> Failure {
+    let is_copy = matches!((&client.secret, environment.path("CREDENTIALS_DIRECTORY")),
+        (SecretSource::File(path), Some(directory)) if path.starts_with(&directory));
+    if is_copy && failure.code == Code::SignInRefused {
+        let hint = failure.hint.unwrap_or_default();
+        failure.hint = Some(format!("{hint}; then restart the unit, which took a copy of the secret when it started"));
+    }
+    failure
 }
 
 fn both_failed(mut first: Failure, second: &Failure) -> Failure {

@@ -9,7 +9,7 @@ use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::{Fault, print, status};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
-use crate::os::dirs::Environment;
+use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::rotation::Rotator;
 use crate::service::{Account, Place, Plan, Scope, Started, State, Systemd, Way, WriteError, as_service};
 
@@ -258,7 +258,7 @@ fn place(scope: Scope, account: &Account, environment: &Environment) -> Place {
             home: account.home.clone(),
         },
         Scope::System => {
-            let directory = PathBuf::from("/etc/dbx-rotator");
+            let directory = PathBuf::from(SYSTEM_DIRECTORY);
             Place {
                 config: directory.join(format!("{}.toml", account.name)),
                 credential: Some(directory.join(format!("{}.client-secret", account.name))),

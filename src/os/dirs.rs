@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// Where the machine's service manager has the configurations of its instances, one for each user: `USER.toml`.
+pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/dbx-rotator";
+
 /// The environment as it was when the program started, so that what depends on it can be tested.
 #[derive(Clone, Default)]
 pub(crate) struct Environment(std::collections::BTreeMap<OsString, OsString>);
@@ -66,13 +69,14 @@ impl Environment {
         self.absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config"))
     }
 
-    /// Where config.toml is looked for when nobody says where it is, best first.
+    /// Where config.toml is looked for when nobody says where it is, best first; then what the machine's service manager runs with
+    /// for this user. The first is where it is missed when there is none.
     pub(crate) fn config_files(&self) -> Vec<PathBuf> {
-        self.first_of("CONFIGURATION_DIRECTORY")
-            .into_iter()
-            .chain([self.config_home().join("dbx-rotator")])
-            .map(|dir| dir.join("config.toml"))
-            .collect()
+        let directories =
+            self.first_of("CONFIGURATION_DIRECTORY").into_iter().chain([self.config_home().join("dbx-rotator")]);
+        let own = directories.map(|directory| directory.join("config.toml"));
+        let of_the_machine = self.get("USER").map(|user| Path::new(SYSTEM_DIRECTORY).join(format!("{user}.toml")));
+        own.chain(of_the_machine).collect()
     }
 
     /// The vendor's profile file: `$DATABRICKS_CONFIG_FILE`, else `~/.databrickscfg` (databricks-sdk-go, config_file.go).

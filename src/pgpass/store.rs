@@ -139,9 +139,11 @@ impl StoreError {
             Self::Write { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("Make {} or its directory writable for this user.", path.display())
             }
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                "Put the password file where it can be written, and let PGPASSFILE or --pgpass-file say so.".to_owned()
-            }
+            Self::Write { source, path, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => format!(
+                "Put the password file where it can be written, and let password_file or --pgpass-file say so; where it is a \
+                 systemd unit that may not, `systemctl edit` it and add ReadWritePaths={}.",
+                path.parent().unwrap_or(path).display()
+            ),
             Self::Read { path, .. } | Self::Write { path, .. } => format!("Look at it with `ls -l {}`.", path.display()),
             Self::NotAFile { path, .. } | Self::TooLarge { path } => {
                 format!("Let PGPASSFILE or --pgpass-file name a regular file instead of {}.", path.display())

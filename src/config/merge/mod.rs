@@ -48,7 +48,7 @@ pub(in crate::config) fn config_path(overrides: &Overrides, environment: &Enviro
         return Some((path, true));
     }
     let candidates = environment.config_files();
-    candidates.iter().find(|path| path.exists()).or(candidates.last()).map(|path| (path.clone(), false))
+    candidates.iter().find(|path| path.exists()).or(candidates.first()).map(|path| (path.clone(), false))
 }
 
 /// Where a setting could have come from.

@@ -14,6 +14,7 @@ use crate::config::origin::{Origin, Sourced};
 use crate::config::profile::Profile;
 use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
 use crate::failure::could_be_secret;
+use crate::os::dirs::SYSTEM_DIRECTORY;
 
 const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
     use --client-secret-file or DATABRICKS_CLIENT_SECRET";
@@ -206,7 +207,15 @@ impl Merge<'_> {
                 .map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
         };
         let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
-        ambiently.or_else(written).or_else(credential)
+        ambiently.or_else(written).or_else(credential).or_else(|| self.secret_of_the_system())
+    }
+
+    /// The file that the units of the machine's manager take the secret from, for who looks at their configuration from outside.
+    fn secret_of_the_system(&self) -> Option<Sourced<SecretSource>> {
+        let config = &self.source?.path;
+        let secret = config.with_extension("client-secret");
+        (config.parent() == Some(Path::new(SYSTEM_DIRECTORY)) && secret.exists())
+            .then(|| Sourced::new(SecretSource::File(secret), Origin::Default))
     }
 
     fn client(
