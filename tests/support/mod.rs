@@ -20,6 +20,7 @@
 )]
 
 pub mod cli;
+pub mod machine;
 pub mod outcome;
 pub mod postgres;
 pub mod session;
@@ -27,6 +28,7 @@ pub mod skips;
 pub mod workspace;
 
 pub use cli::{Cli, Failure, Invocation, legacy_cli};
+pub use machine::{Machine, Release};
 pub use outcome::{Outcome, assert_no_secret};
 pub use postgres::Postgres;
 pub use session::{Home, Running, Session};

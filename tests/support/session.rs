@@ -163,6 +163,8 @@ impl Home {
             stdin: None,
             patience: PATIENCE,
             may_print_secrets: false,
+            shown_as: None,
+            recorded: true,
         }
     }
 }
@@ -177,6 +179,8 @@ pub struct Session<'a> {
     stdin: Option<String>,
     patience: Duration,
     may_print_secrets: bool,
+    shown_as: Option<String>,
+    recorded: bool,
 }
 
 impl<'a> Session<'a> {
@@ -227,6 +231,30 @@ impl<'a> Session<'a> {
     pub fn may_print_secrets(mut self) -> Self {
         self.may_print_secrets = true;
         self
+    }
+
+    /// What people are shown instead of a command line that is mostly about how to get to the place where it runs.
+    pub(super) fn shown_as(mut self, line: impl Into<String>) -> Self {
+        self.shown_as = Some(line.into());
+        self
+    }
+
+    /// The history of the home is spared this one: nobody reads so much.
+    pub(super) fn unrecorded(mut self) -> Self {
+        self.recorded = false;
+        self
+    }
+
+    fn line(&self) -> String {
+        if let Some(line) = &self.shown_as {
+            return line.clone();
+        }
+        let mut line = Path::new(&self.program).file_name().unwrap_or_default().to_owned();
+        for argument in &self.arguments {
+            line.push(" ");
+            line.push(argument);
+        }
+        line.to_string_lossy().into_owned()
     }
 
     /// Runs it to its end.
@@ -372,8 +400,10 @@ impl Running<'_> {
         if !self.session.may_print_secrets {
             assert_no_secret("standard output", &outcome.stdout, &secrets);
         }
-        let mut history = self.session.home.history.lock().unwrap_or_else(PoisonError::into_inner);
-        *history += &outcome.transcript();
+        if self.session.recorded {
+            let mut history = self.session.home.history.lock().unwrap_or_else(PoisonError::into_inner);
+            *history += &outcome.transcript();
+        }
         outcome
     }
 
@@ -392,11 +422,6 @@ impl Running<'_> {
 
     fn outcome(&self) -> Outcome {
         let seen = lock(&self.seen);
-        let mut line = Path::new(&self.session.program).file_name().unwrap_or_default().to_owned();
-        for argument in &self.session.arguments {
-            line.push(" ");
-            line.push(argument);
-        }
         let status = seen.ended.map(|(status, _)| status);
         Outcome {
             code: status.and_then(|status| status.code()),
@@ -404,7 +429,7 @@ impl Running<'_> {
             stdout: String::from_utf8_lossy(&seen.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&seen.stderr).into_owned(),
             elapsed: seen.ended.map_or_else(|| self.began.elapsed(), |(_, at)| at - self.began),
-            line: line.to_string_lossy().into_owned(),
+            line: self.session.line(),
             history: Arc::clone(&self.session.home.history),
         }
     }

@@ -1,0 +1,49 @@
+//! Where the roots are that machines boot, each built when it is first wanted.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::geteuid;
+
+const BUILDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/machine/root");
+const NEEDED: [&str; 6] = ["bash", "mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "flock"];
+
+/// The root of a release, or why there is none.
+pub(super) fn root(release: &str) -> Result<PathBuf, String> {
+    // What has failed once would fail again, and maybe only after a long wait for the network.
+    static KNOWN: Mutex<Option<HashMap<String, Result<PathBuf, String>>>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.get_or_insert_default().entry(release.to_owned()).or_insert_with(|| build(release)).clone()
+}
+
+fn build(release: &str) -> Result<PathBuf, String> {
+    if !geteuid().is_root() {
+        return Err("only root can boot a machine".to_owned());
+    }
+    if let Some(missing) = NEEDED.iter().find(|program| !is_installed(program)) {
+        return Err(format!("{missing} is not installed"));
+    }
+    let root = cache().ok_or("no directory for the tests' cache")?.join("roots").join(release);
+    let built = Command::new(BUILDER)
+        .arg(release)
+        .arg(&root)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{BUILDER}: {error}"))?;
+    if built.status.success() { Ok(root) } else { Err(String::from_utf8_lossy(&built.stderr).trim().to_owned()) }
+}
+
+fn is_installed(program: &str) -> bool {
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|directory| Path::new(directory).join(program).exists())
+}
+
+/// `tests/run` says where.
+fn cache() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("DBX_ROTATOR_TEST_CACHE").or_else(|| {
+        let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        Some(caches.join("dbx-rotator-tests"))
+    })
+}
