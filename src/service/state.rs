@@ -110,10 +110,14 @@ impl State {
     }
 }
 
-/// `@SECONDS`, as `--timestamp=unix` gives times, or the older forms that some properties are still given in.
+/// `@SECONDS`, as `--timestamp=unix` gives times, or `Wed 2026-11-25 08:20:31 UTC`, as systemd 252 gives some all the same.
 fn time(text: &str) -> Option<Timestamp> {
-    let seconds: i64 = text.strip_prefix('@')?.split('.').next()?.parse().ok()?;
-    Timestamp::from_second(seconds).ok().filter(|at| at.as_second() > 0)
+    if let Some(seconds) = text.strip_prefix('@') {
+        let seconds: i64 = seconds.split('.').next()?.parse().ok()?;
+        return Timestamp::from_second(seconds).ok().filter(|at| at.as_second() > 0);
+    }
+    let civil = jiff::civil::DateTime::strptime("%a %Y-%m-%d %H:%M:%S UTC", text).ok()?;
+    jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
 }
 
 /// A length of time as `systemctl show` prints it: `2min`, `1min 30s`; `0` and `infinity` are none.
@@ -149,6 +153,15 @@ mod tests {
         assert_eq!((state.unit.as_str(), state.kind, state.enabled), ("dbx-rotator.timer", Way::Timer, true));
         assert_eq!(state.next_run_at.unwrap().as_second(), 1_764_057_600);
         assert!(!state.last_run_was_well() && state.lacks_namespaces() && state.is_up());
+    }
+
+    #[test]
+    fn times_are_read_as_each_systemd_prints_them() {
+        assert_eq!(time("@1764057631").unwrap(), time("Tue 2025-11-25 08:00:31 UTC").unwrap());
+        for nothing in ["", "n/a", "0", "@0", "infinity"] {
+            assert_eq!(time(nothing), None, "{nothing}");
+        }
+        assert_eq!((span("2min"), span("1min 30s").unwrap().as_secs(), span("0")), (span("120s"), 90, None));
     }
 
     #[test]

@@ -102,7 +102,9 @@ impl Systemctl {
 /// As [`Systemctl::call_for`].
 pub(crate) fn run(mut command: Command, program: &str, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
     let fail = |why: String| Failure::permanent(Code::Unavailable, why);
-    command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Some times are only given in the local zone.
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| fail(format!("cannot run {program}: {error}")))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let (sender, ended) = mpsc::channel();
