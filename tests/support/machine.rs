@@ -62,6 +62,23 @@ impl Release {
     }
 }
 
+/// A test on each release, `bookworm::NAME` and `forky::NAME`, of a function that takes the test's name and the release.
+macro_rules! on_each_release {
+    ($($test:ident),+ $(,)?) => {
+        mod bookworm {
+            $(#[test] fn $test() {
+                super::$test(concat!("bookworm::", stringify!($test)), super::Release::Bookworm);
+            })+
+        }
+        mod forky {
+            $(#[test] fn $test() {
+                super::$test(concat!("forky::", stringify!($test)), super::Release::Forky);
+            })+
+        }
+    };
+}
+pub(crate) use on_each_release;
+
 /// A booted machine, gone when dropped. It has the users `alice` and `bob`.
 pub struct Machine {
     release: Release,
@@ -116,6 +133,11 @@ impl Machine {
 
     pub fn release(&self) -> Release {
         self.release
+    }
+
+    /// The process id of its systemd on the host.
+    pub fn leader(&self) -> u32 {
+        self.container.leader()
     }
 
     // Its files.
@@ -240,6 +262,8 @@ impl Machine {
 
     /// Waits until the journal of this unit has this text, be it the unit's own or the manager's about it. The unit is
     /// one of the user's manager; for root, of the system.
+    ///
+    /// journald looks up a line's unit when it reads the line. One whose process has ended by then has none.
     #[track_caller]
     pub fn journal_says(&self, user: &str, unit: &str, text: &str, limit: Duration) {
         self.journal_says_times(1, user, unit, text, limit);
@@ -326,9 +350,11 @@ impl User {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !self.container.is_running() {
+            // Somebody has turned it off.
+        } else if !std::thread::panicking() {
             self.assert_no_secret_in_journal();
-        } else if self.container.is_running() {
+        } else {
             // On a thread of its own, since a second panic in this one would end all tests.
             let last = ["journalctl", "--no-pager", "--lines=60", "--output=short-monotonic"];
             let said = std::thread::scope(|scope| scope.spawn(|| self.command("root", &last).run().stdout).join());

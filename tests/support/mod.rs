@@ -28,6 +28,7 @@ pub mod skips;
 pub mod workspace;
 
 pub use cli::{Cli, Failure, Invocation, legacy_cli};
+pub(crate) use machine::on_each_release;
 pub use machine::{Machine, Release};
 pub use outcome::{Outcome, assert_no_secret};
 pub use postgres::Postgres;

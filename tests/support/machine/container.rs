@@ -53,7 +53,6 @@ impl Container {
         let pipe = supervisor.stdin.take();
         let mut container = Self { supervisor, pipe, cgroup, leader: AtomicU32::new(0), console };
         container.await_leader(START_LIMIT, |_| true)?;
-        fs::create_dir(container.cgroup.join("rig")).map_err(|error| error.to_string())?;
         Ok(container)
     }
 
@@ -71,7 +70,7 @@ impl Container {
             Some(leader @ 1..) => self.leader.store(leader, Ordering::Relaxed),
             _ => return Err(format!("the container does not start: {}", self.console())),
         }
-        Ok(())
+        fs::create_dir_all(self.cgroup.join("rig")).map_err(|error| error.to_string())
     }
 
     pub(super) fn leader(&self) -> u32 {
