@@ -45,6 +45,23 @@ fn every_line_of_200_short_runs_is_found_under_its_unit(release: Release, test: 
     assert_eq!(found.len(), RUNS * 9);
 }
 
+/// journald is held up while a run begins, speaks and would end. It says little, since a full queue would hold up the run as well.
+fn no_line_is_lost_to_a_slow_journal(release: Release, test: &str) {
+    let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
+    stage.adjust(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/bin/dbx-rotator -q rotate\n");
+    stage.write_secret("not-the-secret-of-anybody");
+    let journald = |signal| stage.machine.run(&["systemctl", "kill", "-s", signal, "systemd-journald.service"]);
+    journald("STOP").exits(0);
+    stage.systemctl(&["start", "--no-block", SERVICE]).exits(0);
+    assert!(stage.workspace.wait_for_token_requests(1, crate::SOON));
+    // Nothing tells of an end that does not come: time enough for one that would.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(stage.property(SERVICE, "ActiveState"), "activating", "it waits until it has been heard");
+    journald("CONT").exits(0);
+    stage.says(SERVICE, "check the client id");
+    assert_eq!(stage.entries(&["-u", "dbx-rotator", "SYSLOG_IDENTIFIER=dbx-rotator"]).len(), 1);
+}
+
 fn the_events_that_matter_have_fields_priorities_and_an_explanation(release: Release, test: &str) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.systemctl(&["start", SERVICE]).exits(0);
@@ -92,6 +109,7 @@ fn what_passes_is_a_warning_and_what_died_is_told_once(release: Release, test: &
 
 on_each_release!(
     every_line_of_200_short_runs_is_found_under_its_unit,
+    no_line_is_lost_to_a_slow_journal,
     the_events_that_matter_have_fields_priorities_and_an_explanation,
     what_passes_is_a_warning_and_what_died_is_told_once,
 );
