@@ -177,9 +177,9 @@ impl Machine {
     pub fn install(&self, program: &Path) {
         fs::copy(program, self.path("/usr/bin/dbx-rotator")).expect("copy the program");
         let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/systemd");
-        self.copy_files(&dist.join("system"), "/usr/lib/systemd/system");
-        self.copy_files(&dist.join("user"), "/usr/lib/systemd/user");
-        self.copy_files(&dist, "/usr/lib/systemd/catalog");
+        self.copy_files(&dist.join("system"), "", "/usr/lib/systemd/system");
+        self.copy_files(&dist.join("user"), "", "/usr/lib/systemd/user");
+        self.copy_files(&dist, ".catalog", "/usr/lib/systemd/catalog");
         self.run(&["journalctl", "--update-catalog"]).exits(0);
         self.run(&["systemctl", "daemon-reload"]).exits(0);
         for user in ["alice", "bob"] {
@@ -189,15 +189,16 @@ impl Machine {
         }
     }
 
-    /// The files of a directory of the repository, and of those `UNIT.d` in it that have drop-ins; none if it is not there.
-    fn copy_files(&self, from: &Path, to: &str) {
+    /// The files of a directory of the repository whose names end so, and those in `UNIT.d`, its drop-ins; none where the
+    /// directory is not there.
+    fn copy_files(&self, from: &Path, end: &str, to: &str) {
         for entry in fs::read_dir(from).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             let inside = format!("{to}/{}", name.to_str().expect("a plain name"));
-            if path.is_file() {
+            if path.is_file() && inside.ends_with(end) {
                 self.write(&inside, fs::read(&path).expect("read it"), 0o644, None);
             } else if inside.ends_with(".d") {
-                self.copy_files(&path, &inside);
+                self.copy_files(&path, ".conf", &inside);
             }
         }
     }
