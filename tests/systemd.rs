@@ -24,11 +24,11 @@ mod stage;
 #[path = "systemd/timer.rs"]
 mod timer;
 
-use stage::{SOON, Stage, on_each_release};
-use support::{Machine, Release, Workspace};
+use stage::{SOON, Stage};
+use support::{Release, Workspace, on_each_release};
 
 /// It boots, has nothing of ours that failed, and a user's manager that needs nobody to log in.
-fn a_machine_boots_and_has_a_users_manager_without_a_login(release: Release, test: &str) {
+fn a_machine_boots_and_has_a_users_manager_without_a_login(test: &str, release: Release) {
     let Some(machine) = stage::machine(test, release) else { return };
     machine.run(&["systemctl", "is-system-running", "--wait"]).stdout_has("running");
     machine.run(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).prints_nothing();
@@ -41,4 +41,4 @@ fn a_machine_boots_and_has_a_users_manager_without_a_login(release: Release, tes
         .stdout_has("/home/alice\nalice\n")
         .stdout_lacks("CARGO");
 }
-on_each_release!(a_machine_boots_and_has_a_users_manager_without_a_login);
+crate::on_each_release!(a_machine_boots_and_has_a_users_manager_without_a_login);

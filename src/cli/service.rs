@@ -109,9 +109,9 @@ impl Service {
             self.manager.enable_lingering()?;
         }
         let started = self.set_up(way, options.relaxed)?;
-        let code = self.show(way, &started)?;
+        let shown = self.show(way, &started);
         self.advise(options)?;
-        Ok(code)
+        shown
     }
 
     /// What the service shall do: what is in its file, under what is given here and now.

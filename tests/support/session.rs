@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
     }
 
     /// What people are shown instead of a command line that is mostly about how to get to the place where it runs.
-    pub(super) fn shown_as(mut self, line: impl Into<String>) -> Self {
+    pub fn shown_as(mut self, line: impl Into<String>) -> Self {
         self.shown_as = Some(line.into());
         self
     }

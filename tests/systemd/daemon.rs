@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Fault, Outcome};
-use crate::{Release, SOON, Stage, Workspace, on_each_release};
+use crate::{Release, SOON, Stage, Workspace};
 
 const DAEMON: &str = "dbx-rotator-daemon.service";
 
@@ -32,7 +32,7 @@ impl Stage {
     }
 }
 
-fn its_start_ends_when_you_can_log_in_and_its_status_says_until_when(release: Release, test: &str) {
+fn its_start_ends_when_you_can_log_in_and_its_status_says_until_when(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.systemctl(&["enable", "--now", DAEMON]).exits(0);
     stage.log_in();
@@ -55,7 +55,7 @@ fn its_start_ends_when_you_can_log_in_and_its_status_says_until_when(release: Re
     assert_eq!(stage.workspace.connections(), asked);
 }
 
-fn its_start_waits_for_the_workspace_and_asks_for_more_time(release: Release, test: &str) {
+fn its_start_waits_for_the_workspace_and_asks_for_more_time(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.adjust(DAEMON, "[Service]\nTimeoutStartSec=2s\n");
     stage.workspace.outage_begins();
@@ -71,7 +71,7 @@ fn its_start_waits_for_the_workspace_and_asks_for_more_time(release: Release, te
     assert_eq!(stage.property(DAEMON, "NRestarts"), "0");
 }
 
-fn a_reload_takes_the_new_settings_and_a_broken_file_keeps_the_old(release: Release, test: &str) {
+fn a_reload_takes_the_new_settings_and_a_broken_file_keeps_the_old(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.start_daemon().exits(0);
     let (before, pid) = (stage.pgpass(), stage.property(DAEMON, "MainPID"));
@@ -95,7 +95,7 @@ fn a_reload_takes_the_new_settings_and_a_broken_file_keeps_the_old(release: Rele
 }
 
 /// With `Type=notify-reload` a reload comes back when it is done, and not before.
-fn a_reload_can_wait_for_its_end(release: Release, test: &str) {
+fn a_reload_can_wait_for_its_end(test: &str, release: Release) {
     if release == Release::Bookworm {
         return;
     }
@@ -115,7 +115,7 @@ fn a_reload_can_wait_for_its_end(release: Release, test: &str) {
 }
 
 /// The lock it is about to open is a pipe that nobody reads: a loop that hangs in a system call.
-fn a_loop_that_hangs_is_started_again(release: Release, test: &str) {
+fn a_loop_that_hangs_is_started_again(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.adjust(DAEMON, "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100ms\n");
     stage.start_daemon().exits(0);
@@ -130,7 +130,7 @@ fn a_loop_that_hangs_is_started_again(release: Release, test: &str) {
     stage.log_in();
 }
 
-fn a_killed_one_comes_back(release: Release, test: &str) {
+fn a_killed_one_comes_back(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.adjust(DAEMON, "[Service]\nRestartSec=100ms\n");
     stage.start_daemon().exits(0);
@@ -141,7 +141,7 @@ fn a_killed_one_comes_back(release: Release, test: &str) {
     stage.log_in();
 }
 
-fn what_needs_a_person_is_a_state_and_is_left_when_a_file_changes(release: Release, test: &str) {
+fn what_needs_a_person_is_a_state_and_is_left_when_a_file_changes(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.write_secret("not-the-secret-of-anybody");
     stage.start_daemon().exits(0);
@@ -157,7 +157,7 @@ fn what_needs_a_person_is_a_state_and_is_left_when_a_file_changes(release: Relea
     assert_eq!(said.matches("refused the sign-in").count(), 1, "{said}");
 }
 
-fn a_faulty_configuration_ends_it_and_it_is_not_started_again(release: Release, test: &str) {
+fn a_faulty_configuration_ends_it_and_it_is_not_started_again(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.configure("[[workspace]]\nhots = 1\n");
     stage.start_daemon().exits(1);
@@ -169,7 +169,7 @@ fn a_faulty_configuration_ends_it_and_it_is_not_started_again(release: Release, 
     stage.says(DAEMON, "unknown field");
 }
 
-fn the_daemon_and_the_timer_take_turns(release: Release, test: &str) {
+fn the_daemon_and_the_timer_take_turns(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.systemctl(&["start", "dbx-rotator.timer"]).exits(0);
     stage.start_daemon().exits(0);
@@ -178,7 +178,7 @@ fn the_daemon_and_the_timer_take_turns(release: Release, test: &str) {
     assert_eq!(stage.property(DAEMON, "ActiveState"), "inactive");
 }
 
-fn a_workspace_that_is_gone_costs_no_login_while_the_password_lives(release: Release, test: &str) {
+fn a_workspace_that_is_gone_costs_no_login_while_the_password_lives(test: &str, release: Release) {
     let workspace = Workspace::builder().token_life(Duration::from_secs(40)).start();
     let Some(stage) = Stage::set(test, release, workspace) else { return };
     stage.start_daemon().exits(0);
@@ -193,7 +193,7 @@ fn a_workspace_that_is_gone_costs_no_login_while_the_password_lives(release: Rel
     stage.log_in();
 }
 
-on_each_release!(
+crate::on_each_release!(
     its_start_ends_when_you_can_log_in_and_its_status_says_until_when,
     its_start_waits_for_the_workspace_and_asks_for_more_time,
     a_reload_takes_the_new_settings_and_a_broken_file_keeps_the_old,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Release, Stage, Workspace, on_each_release};
+use crate::{Release, Stage, Workspace};
 
 const SERVICE: &str = "dbx-rotator.service";
 
@@ -18,7 +18,7 @@ impl Stage {
 }
 
 /// journald tells a message's unit from its sender's cgroup, which a process that has ended is in no longer.
-fn every_line_of_200_short_runs_is_found_under_its_unit(release: Release, test: &str) {
+fn every_line_of_200_short_runs_is_found_under_its_unit(test: &str, release: Release) {
     const RUNS: usize = 200;
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     // The timer's own run, but for that it always has something to say.
@@ -46,7 +46,7 @@ fn every_line_of_200_short_runs_is_found_under_its_unit(release: Release, test: 
 }
 
 /// journald is held up while a run begins, speaks and would end. It says little, since a full queue would hold up the run as well.
-fn no_line_is_lost_to_a_slow_journal(release: Release, test: &str) {
+fn no_line_is_lost_to_a_slow_journal(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.adjust(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/bin/dbx-rotator -q rotate\n");
     stage.write_secret("not-the-secret-of-anybody");
@@ -62,7 +62,7 @@ fn no_line_is_lost_to_a_slow_journal(release: Release, test: &str) {
     assert_eq!(stage.entries(&["-u", "dbx-rotator", "SYSLOG_IDENTIFIER=dbx-rotator"]).len(), 1);
 }
 
-fn the_events_that_matter_have_fields_priorities_and_an_explanation(release: Release, test: &str) {
+fn the_events_that_matter_have_fields_priorities_and_an_explanation(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.systemctl(&["start", SERVICE]).exits(0);
     let [rotated] = &stage.entries(&["DBX_OUTCOME=rotated"])[..] else { panic!("one entry, for one rotation") };
@@ -93,7 +93,7 @@ fn the_events_that_matter_have_fields_priorities_and_an_explanation(release: Rel
         .stdout_has("Subject: The PostgreSQL password of orders was renewed");
 }
 
-fn what_passes_is_a_warning_and_what_died_is_told_once(release: Release, test: &str) {
+fn what_passes_is_a_warning_and_what_died_is_told_once(test: &str, release: Release) {
     let workspace = Workspace::builder().token_life(std::time::Duration::from_secs(6)).start();
     let Some(stage) = Stage::set(test, release, workspace) else { return };
     stage.systemctl(&["start", "dbx-rotator-daemon.service"]).exits(0);
@@ -107,7 +107,7 @@ fn what_passes_is_a_warning_and_what_died_is_told_once(release: Release, test: &
     assert!(tries[0]["DBX_NEXT_TRY_AT"].is_string());
 }
 
-on_each_release!(
+crate::on_each_release!(
     every_line_of_200_short_runs_is_found_under_its_unit,
     no_line_is_lost_to_a_slow_journal,
     the_events_that_matter_have_fields_priorities_and_an_explanation,

@@ -14,24 +14,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// The settings of a user, in the machine.
 pub(crate) const SETTINGS: &str = "/home/alice/.config/dbx-rotator";
 
-/// The test on the oldest and on the newest systemd; it is told its name, to say so when it cannot run.
-macro_rules! on_each_release {
-    ($($test:ident),* $(,)?) => {
-        $(mod $test {
-            #[test]
-            fn on_bookworm() {
-                super::$test(crate::Release::Bookworm, concat!(stringify!($test), "_on_bookworm"));
-            }
-
-            #[test]
-            fn on_forky() {
-                super::$test(crate::Release::Forky, concat!(stringify!($test), "_on_forky"));
-            }
-        })*
-    };
-}
-pub(crate) use on_each_release;
-
 /// A machine with the program installed, or a skipped test.
 pub(crate) fn machine(test: &str, release: Release) -> Option<Machine> {
     let machine = Machine::boot(release).map_err(|reason| skip(test, &reason)).ok()?;

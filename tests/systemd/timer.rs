@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{Release, SOON, Stage, Workspace, on_each_release};
+use crate::{Release, SOON, Stage, Workspace};
 
 const TIMER: &str = "dbx-rotator.timer";
 const SERVICE: &str = "dbx-rotator.service";
 const DONE: &str = "Token rotation completed successfully";
 
-fn the_timer_rotates_when_it_is_enabled_and_plans_the_next_run(release: Release, test: &str) {
+fn the_timer_rotates_when_it_is_enabled_and_plans_the_next_run(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.systemctl(&["enable", "--now", TIMER]).exits(0);
     stage.says(SERVICE, DONE);
@@ -28,7 +28,7 @@ fn the_timer_rotates_when_it_is_enabled_and_plans_the_next_run(release: Release,
     assert_eq!(stage.workspace.tokens_issued(), 1);
 }
 
-fn it_rotates_again_at_its_time_and_only_what_is_due(release: Release, test: &str) {
+fn it_rotates_again_at_its_time_and_only_what_is_due(test: &str, release: Release) {
     let workspace = Workspace::builder().token_life(Duration::from_secs(20)).start();
     let Some(stage) = Stage::set(test, release, workspace) else { return };
     let often = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/1\nRandomizedDelaySec=0\nAccuracySec=10ms\n";
@@ -41,7 +41,7 @@ fn it_rotates_again_at_its_time_and_only_what_is_due(release: Release, test: &st
     assert_eq!(stage.property(SERVICE, "Result"), "success");
 }
 
-fn a_user_without_a_configuration_is_left_in_peace(release: Release, test: &str) {
+fn a_user_without_a_configuration_is_left_in_peace(test: &str, release: Release) {
     let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
     stage.systemctl(&["enable", "--now", TIMER]).exits(0);
     stage.systemctl(&["start", SERVICE]).exits(0);
@@ -52,7 +52,7 @@ fn a_user_without_a_configuration_is_left_in_peace(release: Release, test: &str)
     assert_eq!((stage.pgpass().as_str(), stage.workspace.connections()), ("", 0));
 }
 
-fn it_needs_no_login_and_comes_back_after_a_reboot(release: Release, test: &str) {
+fn it_needs_no_login_and_comes_back_after_a_reboot(test: &str, release: Release) {
     let Some(mut stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.systemctl(&["enable", TIMER]).exits(0);
     assert_eq!(stage.pgpass(), "", "enabled, and not yet started");
@@ -63,7 +63,7 @@ fn it_needs_no_login_and_comes_back_after_a_reboot(release: Release, test: &str)
     stage.log_in();
 }
 
-fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(release: Release, test: &str) {
+fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     let run = "[Service]\nExecStart=\nExecStart=/usr/bin/dbx-rotator rotate --if-due --retry-for 1s\n";
     stage.adjust(SERVICE, run);
@@ -95,7 +95,7 @@ fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(r
     stage.log_in();
 }
 
-on_each_release!(
+crate::on_each_release!(
     the_timer_rotates_when_it_is_enabled_and_plans_the_next_run,
     it_rotates_again_at_its_time_and_only_what_is_due,
     a_user_without_a_configuration_is_left_in_peace,
