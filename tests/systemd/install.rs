@@ -73,6 +73,26 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     stage.log_in();
 }
 
+/// On one release, for it has script(1).
+#[test]
+fn a_person_is_asked_before_a_file_is_changed() {
+    let test = "a_person_is_asked_before_a_file_is_changed";
+    let Some(stage) = Stage::set(test, Release::Bookworm, Workspace::start()) else { return };
+    let before = stage.machine.read(&format!("{}/config.toml", stage::SETTINGS));
+    // It is a terminal.
+    let line = ["script", "-qec", "dbx-rotator service install --interval 30", "/dev/null"];
+    let answer = |answer: &str| stage.machine.command("alice", &line).stdin(answer).run();
+    answer("\n")
+        .exits(64)
+        .stdout_has("interval = \"30m\"")
+        .stdout_has("Change it? [y/N]")
+        .stdout_has("nothing was changed");
+    assert_eq!(stage.machine.read(&format!("{}/config.toml", stage::SETTINGS)), before);
+    answer("y\n").exits(0).stdout_has("live");
+    let after = stage.machine.read(&format!("{}/config.toml", stage::SETTINGS));
+    assert_eq!(after, format!("interval = \"30m\"\n{before}"));
+}
+
 fn without_packaged_units_they_are_written_and_removed(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     let move_away =
