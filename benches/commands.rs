@@ -14,6 +14,8 @@
 
 #[path = "commands/measure.rs"]
 mod measure;
+#[path = "commands/service.rs"]
+mod service;
 #[path = "commands/table.rs"]
 mod table;
 #[path = "../tests/support/workspace.rs"]
@@ -26,9 +28,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use measure::{Home, Idle, Samples, Trial, in_turn, peaks};
-use rustix::process::{Pid, Signal, kill_process};
-use table::{Limit, MIB, Row, Verdict, machine, mib, milliseconds};
+use measure::{Home, Samples, Trial, in_turn, peaks};
+use table::{Limit, MIB, Row, Verdict, machine, milliseconds};
 use workspace::Workspace;
 
 /// More than the 20 of the issue, so that p95 is not the worst.
@@ -43,20 +44,11 @@ const ROTATE_TO_CURL: f64 = 1.2;
 const ROTATE_PEAK: u64 = 10 * MIB;
 const NOT_DUE_WALL: Duration = Duration::from_millis(3);
 const NOT_DUE_PEAK: u64 = 5 * MIB;
-const IDLE_RESIDENT: u64 = 6 * MIB;
-const IDLE_THREADS: usize = 1;
-const IDLE_WAKE_UPS: u64 = 1;
+const STATUS_WALL: Duration = Duration::from_millis(3);
 /// MB as on a download page.
 const BINARY_SIZE: u64 = 5_000_000;
 const MANY_WALL: Duration = Duration::from_secs(1);
 const MANY_PEAK: u64 = 15 * MIB;
-
-/// After its rotation `run` comes to rest within this.
-const SETTLING: Duration = Duration::from_secs(3);
-/// Longer than the minute between two scheduled wake-ups and shorter than two: one falls into it.
-const IDLE_WINDOW: Duration = Duration::from_secs(65);
-/// Context switches within one such interval are one wake-up: once awake, it may wait for the disk too.
-const LOOK: Duration = Duration::from_millis(250);
 
 const MANY_CONNECTIONS: usize = 1_000;
 const MANY_IDENTITIES: usize = 10;
@@ -69,9 +61,10 @@ const SYSTEM_BUNDLES: [&str; 3] =
 /// A group of rows by the name that a filter selects it with.
 type Section = (&'static str, fn() -> Vec<Row>);
 
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 6] = [
     ("rotate", rotate),
-    ("run", run_idle),
+    ("ready", service::ready),
+    ("run", service::idle),
     ("binary", binary_size),
     ("connections", many_connections),
     ("at-once", all_at_once),
@@ -167,6 +160,7 @@ fn rotate() -> Vec<Row> {
 
     let rotate = dbx_rotator(&home, &workspace, &["rotate"]);
     let not_due = dbx_rotator(&home, &workspace, &["rotate", "--if-due"]);
+    let status = dbx_rotator(&home, &workspace, &["status"]);
     let curl_one = curl(&others, &workspace, &authority);
     let nothing = measure::installed("true").map(|program| others.trial(program, &[]));
     let curl_many = bundle.as_ref().and_then(|(file, _)| curl(&others, &workspace, file));
@@ -175,8 +169,15 @@ fn rotate() -> Vec<Row> {
     let rotate_many =
         bundle.as_ref().map(|_| dbx_rotator(&platform, &workspace, &["rotate"]).without_env("SSL_CERT_FILE"));
 
-    let trials =
-        [nothing.as_ref(), curl_one.as_ref(), Some(&rotate), Some(&not_due), curl_many.as_ref(), rotate_many.as_ref()];
+    let trials = [
+        nothing.as_ref(),
+        curl_one.as_ref(),
+        Some(&rotate),
+        Some(&not_due),
+        Some(&status),
+        curl_many.as_ref(),
+        rotate_many.as_ref(),
+    ];
     let samples = in_turn(&trials, ROUNDS);
     let peaks = peaks(&trials, PEAK_ROUNDS);
     let proof = no_tls(&not_due, &workspace);
@@ -187,6 +188,7 @@ fn rotate() -> Vec<Row> {
         "`curl`: the POST alone".to_owned(),
         "`rotate`: discovery, the POST, the file synced to disk".to_owned(),
         format!("`rotate --if-due`, nothing due ({proof})"),
+        "`status`, where there is no service manager to be asked".to_owned(),
         format!("`curl`, trusting the system's {count} authorities"),
         format!("`rotate`, trusting the system's {count} authorities"),
     ];
@@ -196,8 +198,9 @@ fn rotate() -> Vec<Row> {
         None,
         Some(Limit { wall: to_curl(&samples[1]), peak: Some(ROTATE_PEAK) }),
         Some(Limit { wall: Some(NOT_DUE_WALL), peak: Some(NOT_DUE_PEAK) }),
+        Some(Limit { wall: Some(STATUS_WALL), peak: None }),
         None,
-        Some(Limit { wall: to_curl(&samples[4]), peak: Some(ROTATE_PEAK) }),
+        Some(Limit { wall: to_curl(&samples[5]), peak: Some(ROTATE_PEAK) }),
     ];
     let mut rows: Vec<Row> = names
         .into_iter()
@@ -227,59 +230,6 @@ fn no_tls(not_due: &Trial, workspace: &Workspace) -> &'static str {
         assert!(!calls.contains(sign), "nothing was due, and yet {what}:\n{calls}");
     }
     "no socket, no thread, no authorities read"
-}
-
-/// `run` after its rotation: what it holds and how often it wakes.
-fn run_idle() -> Vec<Row> {
-    let name = format!("`run`, idle for {} s after a rotation", IDLE_WINDOW.as_secs());
-    if !Path::new("/proc/self/task").exists() {
-        return vec![Row::remark(format!("{name}: not measured, for want of /proc"))];
-    }
-    eprintln!("watching run for {} s ...", (SETTLING + IDLE_WINDOW).as_secs());
-    let (workspace, home) = (Workspace::start(), Home::new());
-    // As most people run it, by a name that is looked up and with the platform's own store: both leave memory behind.
-    trust_beside_the_platforms_own(&home, &workspace);
-    let run = dbx_rotator(&home, &workspace, &["run"]).without_env("SSL_CERT_FILE");
-    let mut child = run.env("DATABRICKS_HOST", workspace.url_as("localhost")).spawn();
-    assert!(workspace.wait_for_tokens_issued(1, Duration::from_secs(10)), "run did not rotate");
-    std::thread::sleep(SETTLING);
-    assert!(home.path(".pgpass").exists(), "run published nothing");
-    let before = Idle::of(child.id());
-    let mut after = before.clone();
-    let mut wake_ups = 0;
-    let began = Instant::now();
-    while began.elapsed() < IDLE_WINDOW {
-        std::thread::sleep(LOOK);
-        let now = Idle::of(child.id());
-        wake_ups += u64::from(now.switches > after.switches);
-        after = now;
-    }
-
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    let told = Instant::now();
-    kill_process(pid, Signal::TERM).expect("tell it to end");
-    let status = child.wait().expect("wait for its end");
-    assert!(
-        status.success() && told.elapsed() < Duration::from_secs(1),
-        "run did not end cleanly within 1 s: {status}"
-    );
-    assert_eq!(workspace.tokens_issued(), 1, "run rotated while nothing was due");
-
-    let resident = before.resident.max(after.resident);
-    let threads = before.threads.max(after.threads);
-    let switches = after.switches - before.switches;
-    let met = resident <= IDLE_RESIDENT && threads <= IDLE_THREADS && wake_ups <= IDLE_WAKE_UPS;
-    vec![Row {
-        what: format!("{name}: threads {threads}, wake-ups {wake_ups}, context switches {switches}"),
-        wall: None,
-        spread: None,
-        memory: Some(format!("{} resident (peak {})", mib(resident), mib(after.peak))),
-        limit: Some(format!(
-            "{} resident, {IDLE_THREADS} thread, {IDLE_WAKE_UPS} wake-up a minute",
-            mib(IDLE_RESIDENT)
-        )),
-        met: Verdict::of(met),
-    }]
 }
 
 fn binary_size() -> Vec<Row> {
