@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod postgres;
 pub mod session;
 pub mod skips;
+pub mod vm;
 pub mod workspace;
 
 pub use cli::{Cli, Failure, Invocation, legacy_cli};
@@ -34,6 +35,7 @@ pub use outcome::{Outcome, assert_no_secret};
 pub use postgres::Postgres;
 pub use session::{Home, Running, Session};
 pub use skips::skip;
+pub use vm::Vm;
 pub use workspace::{Endpoint, Fault, Workspace};
 
 /// A session with the program under test, whose path only test targets and benches know.
