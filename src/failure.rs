@@ -18,6 +18,16 @@ pub enum Kind {
     Permanent,
 }
 
+impl Kind {
+    /// Its word in JSON and in the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Transient => "transient",
+            Kind::Permanent => "permanent",
+        }
+    }
+}
+
 /// What class of thing failed; decides the exit code (sysexits.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,6 +199,9 @@ mod tests {
     fn a_code_has_one_word_everywhere() {
         for code in Code::BY_PRECEDENCE {
             assert_eq!(serde_json::to_value(code).unwrap(), code.word());
+        }
+        for kind in [Kind::Transient, Kind::Permanent] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) enum Command {
         /// Print JSON
         #[arg(long, conflicts_with = "prometheus")]
         json: bool,
-        /// Print metrics, such as for node_exporter's textfile collector
+        /// Print metrics, such as for node_exporter's textfile collector; exit code 0 whatever they say
         #[arg(long)]
         prometheus: bool,
     },

@@ -22,7 +22,7 @@ use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Kind};
 use crate::logging;
 use crate::os::core_dumps;
 use crate::rotation::Rotator;
@@ -76,22 +76,22 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     match dispatch(arguments, name) {
         Ok(code) => code,
         Err(Fault::Config(error)) => {
-            complain(&error.to_string(), None, Code::Configuration);
+            complain(&error.to_string(), None, Code::Configuration, Kind::Permanent);
             error.exit_code()
         }
         Err(Fault::Failure(failure)) => {
-            complain(&failure.message, failure.hint.as_deref(), failure.code);
+            complain(&failure.message, failure.hint.as_deref(), failure.code, failure.kind);
             failure.code.exit_code()
         }
     }
 }
 
 /// Says why a command ends: on stderr, or in the journal with what that wants to know.
-fn complain(message: &str, hint: Option<&str>, code: Code) {
+fn complain(message: &str, hint: Option<&str>, code: Code, kind: Kind) {
     if logging::journal::is_connected() {
         // It may have ended before logging was started.
         let _ = logging::start(LevelFilter::INFO, None);
-        logging::announce::refused(message, hint, code);
+        logging::announce::refused(message, hint, code, kind);
     } else {
         print::error(message, hint);
     }

@@ -45,7 +45,9 @@ fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -
         }
         let host = config.workspace_of(connection).host();
         let entry = format!("{} in {}", connection.key(), config.password_file().display());
-        let line = match (&standing.reason, options.if_due) {
+        let soon_dead = Some("it would be dead before the next run".to_owned());
+        let reason = standing.reason.clone().or_else(|| soon_dead.filter(|_| standing.dies_before_next_run()));
+        let line = match (reason, options.if_due) {
             (Some(reason), _) => {
                 format!("{}: would rotate, for {reason}: a token of {host} into {entry}", connection.name())
             }

@@ -14,17 +14,19 @@ use crate::rotation::Rotator;
 use crate::service::{Account, Place, Plan, Scope, Started, State, Systemd, Way, WriteError, as_service};
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
-const MISSED: [&str; 10] = [
+const MISSED: [&str; 12] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",
     "http_proxy",
     "ALL_PROXY",
+    "all_proxy",
     "NO_PROXY",
     "no_proxy",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "DATABRICKS_CONFIG_FILE",
+    "DATABRICKS_AUTH_STORAGE",
 ];
 
 impl From<WriteError> for Fault {
@@ -64,6 +66,7 @@ pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8,
 struct Service {
     manager: Systemd,
     scope: Scope,
+    account: Account,
     place: Place,
     environment: Environment,
 }
@@ -77,13 +80,15 @@ impl Service {
             Scope::User => Account::own(&environment)
                 .ok_or_else(|| ConfigError::new("nobody knows what this user is called").hint("set USER and HOME"))?,
         };
-        let place = place(scope, &account, &environment);
-        if let Some(other) = overrides.config.as_ref().filter(|path| **path != place.config) {
+        let manager = Systemd::new(scope, account.clone())?;
+        let place = place(scope, &account, &manager);
+        let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
+        if let Some(other) = named.filter(|path| *path != place.config) {
             let message = format!("a service reads {}, not {}", place.config.display(), other.display());
-            return Err(ConfigError::usage(message).hint("leave out --config; a link at that place will do").into());
+            let hint = "leave out --config and DBX_ROTATOR_CONFIG; a link at that place will do";
+            return Err(ConfigError::usage(message).hint(hint).into());
         }
-        let manager = Systemd::new(scope, account, &environment)?;
-        Ok(Service { manager, scope, place, environment })
+        Ok(Service { manager, scope, account, place, environment })
     }
 
     // ---- install ----
@@ -93,44 +98,62 @@ impl Service {
         for warning in config.warnings() {
             print::warning(warning);
         }
+        let program = self.program()?;
         let plan = Plan::new(&config, self.place.clone())?;
         if !plan.changes().is_empty() && !options.yes {
             let changes = plan.changes().join("\n    ");
             ask(&format!("{} would change:\n    {changes}\nChange it?", plan.file().display()), "--yes")?;
         }
-        for file in plan.carry_out()? {
+        for file in plan.carry_out(&config)? {
             say(&format!("Wrote {}", file.display()))?;
-        }
-        if self.manager.retire_original()? {
-            say("Stopped and disabled com.databricks.oauth.rotator.service, the service of the Python original")?;
         }
         let way = if options.daemon { Way::Daemon } else { Way::Timer };
         if options.linger {
             self.manager.enable_lingering()?;
         }
-        let started = self.set_up(way, options.relaxed)?;
+        let started = self.set_up(&program, way, options.relaxed)?;
+        if self.scope == Scope::User && self.manager.retire_original()? {
+            say("Stopped and disabled com.databricks.oauth.rotator.service, the service of the Python original")?;
+        }
         let shown = self.show(way, &started);
-        self.advise(options)?;
+        self.advise(options, way);
         shown
     }
 
     /// What the service shall do: what is in its file, under what is given here and now.
     fn wanted_config(&self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let file = Some(self.place.config.clone()).filter(|file| file.exists());
-        let secret = self.place.credential.clone().filter(|path| path.exists());
-        let given = overrides.client_secret.is_some() || overrides.client_secret_file.is_some();
-        let mut overrides = overrides.clone();
-        overrides.config = file.or(overrides.config.take());
-        if !given && self.environment.get("DATABRICKS_CLIENT_SECRET").is_none() {
-            overrides.client_secret_file = secret;
-        }
-        Config::load(&overrides)
+        let config = Some(self.place.config.clone()).filter(|file| file.exists());
+        let overrides = Overrides { config, ..overrides.clone() };
+        // Of no other file than the service's own, and with the profiles of whom it runs as.
+        let environment = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
+        let environment = environment.into_iter().fold(self.environment.clone(), Environment::without);
+        let environment = environment.with("HOME", &self.account.home);
+        let handed_over = self.place.credential.clone().filter(|path| path.exists());
+        Config::load_in(environment.handing_over(handed_over), &overrides)
     }
 
-    fn set_up(&self, way: Way, relaxed: bool) -> Result<Started, Fault> {
+    /// Where this program is for a unit: by the name that people call it, which stays when a package manager replaces what it
+    /// stands for.
+    fn program(&self) -> Result<PathBuf, Fault> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::permanent(Code::Unavailable, format!("where is this program? {error}")))?;
-        for file in self.manager.provide(&program, way, relaxed)? {
+        let path = self.environment.get_os("PATH").cloned().unwrap_or_default();
+        let same =
+            |candidate: &PathBuf| candidate.is_absolute() && candidate.canonicalize().is_ok_and(|to| to == program);
+        let program = std::env::split_paths(&path)
+            .map(|directory| directory.join(env!("CARGO_PKG_NAME")))
+            .find(same)
+            .unwrap_or(program);
+        let hidden = ["/root", "/home", "/tmp", "/var/tmp", "/run/user"];
+        if self.scope == Scope::System && hidden.iter().any(|directory| program.starts_with(directory)) {
+            let message = format!("a system unit cannot see {}", program.display());
+            return Err(Failure::permanent(Code::Configuration, message).hint("install it into /usr/local/bin").into());
+        }
+        Ok(program)
+    }
+
+    fn set_up(&self, program: &Path, way: Way, relaxed: bool) -> Result<Started, Fault> {
+        for file in self.manager.provide(program, way, relaxed)? {
             say(&format!("Wrote {}", file.display()))?;
         }
         let started = self.manager.enable(way)?;
@@ -143,7 +166,7 @@ impl Service {
         }
         let why = "This machine does not let users make user namespaces, which the unit's sandbox needs.";
         ask(&format!("{why}\nUse a sandbox without them?"), "--relaxed")?;
-        self.set_up(way, true)
+        self.set_up(program, way, true)
     }
 
     fn lacks_namespaces(&self, way: Way, started: &Started) -> Result<bool, Failure> {
@@ -174,7 +197,7 @@ impl Service {
     }
 
     /// What may keep it from working later.
-    fn advise(&self, options: &InstallOptions) -> Result<(), Failure> {
+    fn advise(&self, options: &InstallOptions, way: Way) {
         if self.scope == Scope::User && !options.linger && !self.manager.lingers() && self.manager.is_server() {
             print::warning(
                 "your service manager ends when you log out, and passwords expire then; to keep it: \
@@ -184,12 +207,15 @@ impl Service {
         let unseen = self.manager.unseen(&MISSED, &self.environment);
         if !unseen.is_empty() {
             let names = unseen.join(", ");
-            print::warning(&format!(
-                "{names}: set in this shell and not for the service; put it into ~/.config/environment.d/proxy.conf \
-                 (environment.d(5)) and log in again"
-            ));
+            let remedy = match self.scope {
+                Scope::User => {
+                    "put it into ~/.config/environment.d/dbx-rotator.conf (environment.d(5)) and log in again"
+                        .to_owned()
+                }
+                Scope::System => format!("`systemctl edit {}` and add Environment=", self.manager.worker(way)),
+            };
+            print::warning(&format!("{names}: set in this shell and not for the service; {remedy}"));
         }
-        Ok(())
     }
 
     // ---- what is there ----
@@ -230,6 +256,9 @@ impl Service {
             say(&format!("Removed {}", file.display()))?;
         }
         say("The service is stopped and disabled; what is published stays in the password file")?;
+        if self.scope == Scope::User && self.manager.lingers() {
+            say("Your service manager still goes on when you are logged out: `loginctl disable-linger` ends that")?;
+        }
         let own = self.place.credential.clone().unwrap_or_else(|| self.place.config.with_file_name("client-secret"));
         for file in [&self.place.config, &own] {
             if !file.exists() {
@@ -250,22 +279,17 @@ fn is_well(state: &State) -> bool {
     state.is_up() && state.last_run_was_well()
 }
 
-fn place(scope: Scope, account: &Account, environment: &Environment) -> Place {
-    match scope {
-        Scope::User => Place {
-            config: environment.config_home().join("dbx-rotator/config.toml"),
-            credential: None,
-            home: account.home.clone(),
-        },
-        Scope::System => {
-            let directory = PathBuf::from(SYSTEM_DIRECTORY);
-            Place {
-                config: directory.join(format!("{}.toml", account.name)),
-                credential: Some(directory.join(format!("{}.client-secret", account.name))),
-                home: account.home.clone(),
-            }
-        }
-    }
+fn place(scope: Scope, account: &Account, manager: &Systemd) -> Place {
+    let environment = manager.environment().clone();
+    let directory = PathBuf::from(SYSTEM_DIRECTORY);
+    let (config, credential) = match scope {
+        Scope::User => (environment.config_home().join("dbx-rotator/config.toml"), None),
+        Scope::System => (
+            directory.join(format!("{}.toml", account.name)),
+            Some(directory.join(format!("{}.client-secret", account.name))),
+        ),
+    };
+    Place { config, credential, environment }
 }
 
 fn remove(file: &Path) -> Result<(), Failure> {

@@ -48,8 +48,11 @@ pub(super) fn run(rotator: &Rotator, json: bool, prometheus: bool) -> Result<u8,
     let view = View::of(rotator)?;
     let (rows, all_live) = (view.rows(), view.all_live());
     if prometheus {
+        // The metrics say what is not live; whoever collects them must not lose them for it.
         print::out(&prometheus::text(&view.samples(&rows), service.as_ref()))?;
-    } else if json {
+        return Ok(0);
+    }
+    if json {
         print::json(&Answer { version: 1, connections: rows, service })?;
     } else {
         print::out(&text(&rows, &view.standings, service.as_ref()))?;

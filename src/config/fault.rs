@@ -56,6 +56,15 @@ impl ConfigError {
         self
     }
 
+    /// The same fault of a file that will be called so.
+    #[must_use]
+    pub(crate) fn in_file(mut self, file: &Path) -> Self {
+        if let Some(place) = &mut self.0.place {
+            file.clone_into(&mut place.file);
+        }
+        self
+    }
+
     /// What is wrong, without its place and without what to do next.
     pub(crate) fn message(&self) -> &str {
         &self.0.message

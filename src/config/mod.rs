@@ -138,14 +138,12 @@ impl Config {
         merge::load(overrides, few)
     }
 
-    /// As a service of somebody with this home directory reads it, which sees nothing of this environment.
+    /// As somebody with this environment reads it, such as a service.
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub(crate) fn load_as_service(overrides: &Overrides, home: &Path) -> Result<Self, ConfigError> {
-        let path = "/usr/local/bin:/usr/bin:/bin";
-        let few: Environment = [("HOME", home.as_os_str()), ("PATH", path.as_ref())].into_iter().collect();
-        merge::load(overrides, few)
+    pub(crate) fn load_in(environment: Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
+        merge::load(overrides, environment)
     }
 
     /// The connections, in the order of the file.

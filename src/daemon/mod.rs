@@ -232,6 +232,9 @@ impl<'a> Daemon<'a> {
                     tracing::debug!("the configuration says the same as before");
                 } else {
                     tracing::info!("The configuration has changed. {}", config.summary());
+                    if config.log_file() != self.rotator.config().log_file() {
+                        tracing::warn!("another log file is used after a restart, not yet");
+                    }
                     self.retries = Retries::default();
                     self.troubles.clear();
                 }

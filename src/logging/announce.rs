@@ -91,7 +91,7 @@ pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)
         Some((_, wait)) if failure.is_transient() => tracing::warn!(
             message_id = FAILED,
             dbx_outcome = "failed",
-            dbx_error_kind = "transient",
+            dbx_error_kind = failure.kind.word(),
             dbx_error_code = code,
             dbx_next_try_at = next_try,
             "{failure}{hint} (next try in {:.1} s)",
@@ -100,7 +100,7 @@ pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)
         _ => tracing::error!(
             message_id = if failure.kind == Kind::Permanent { NEEDS_PERSON } else { FAILED },
             dbx_outcome = "failed",
-            dbx_error_kind = if failure.kind == Kind::Permanent { "permanent" } else { "transient" },
+            dbx_error_kind = failure.kind.word(),
             dbx_error_code = code,
             dbx_next_try_at = next_try,
             "{failure}{hint}"
@@ -123,12 +123,12 @@ pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
 }
 
 /// A command ended with an error before there was a rotation.
-pub(crate) fn refused(message: &str, hint: Option<&str>, code: Code) {
+pub(crate) fn refused(message: &str, hint: Option<&str>, code: Code, kind: Kind) {
     let hint = hint.map(|hint| format!(" - {hint}")).unwrap_or_default();
     tracing::error!(
-        message_id = NEEDS_PERSON,
+        message_id = if kind == Kind::Permanent { NEEDS_PERSON } else { FAILED },
         dbx_outcome = "failed",
-        dbx_error_kind = "permanent",
+        dbx_error_kind = kind.word(),
         dbx_error_code = code.word(),
         "{message}{hint}"
     );

@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// journald reads faster than this even on a machine under load; where it hangs, an exit matters more than a log.
-const LONGEST_WAIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const LONGEST_WAIT: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// Such a datagram fills the smallest send buffer there can be, so that the socket is writable again only once it has been read.
 const FENCE: [u8; 2_048] = [b'#'; 2_048];

@@ -8,22 +8,52 @@ pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/dbx-rotator";
 
 /// The environment as it was when the program started, so that what depends on it can be tested.
 #[derive(Clone, Default)]
-pub(crate) struct Environment(std::collections::BTreeMap<OsString, OsString>);
+pub(crate) struct Environment {
+    variables: std::collections::BTreeMap<OsString, OsString>,
+    /// See [`Environment::handed_over`].
+    credential: Option<PathBuf>,
+}
 
 impl Environment {
     /// This process's own.
     pub(crate) fn of_this_process() -> Self {
-        Environment(std::env::vars_os().collect())
+        std::env::vars_os().collect()
+    }
+
+    /// The same with a variable set to this.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same with a variable not set.
+    #[must_use]
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.variables.remove(std::ffi::OsStr::new(name));
+        self
+    }
+
+    /// The same seen from outside of a unit to which this file will be handed over as the credential `client-secret`.
+    #[must_use]
+    pub(crate) fn handing_over(mut self, credential: Option<PathBuf>) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// The file that a unit gets as the credential `client-secret`, for who looks from outside.
+    pub(crate) fn handed_over(&self) -> Option<&Path> {
+        self.credential.as_deref()
     }
 
     /// All variables, for the environment of a child.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
-        self.0.iter()
+        self.variables.iter()
     }
 
     /// A variable's value; an empty one counts as unset (as in Databricks' unified authentication).
     pub(crate) fn get_os(&self, name: &str) -> Option<&OsString> {
-        self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
+        self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
     }
 
     /// A variable's value as text; one that is not UTF-8 counts as unset.
@@ -103,7 +133,8 @@ impl Environment {
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Environment(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Environment { variables, credential: None }
     }
 }
 

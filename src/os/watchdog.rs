@@ -34,7 +34,12 @@ impl Watchdog {
             loop {
                 let since = watched.since_last_beat();
                 let Some(left) = patience.checked_sub(since).filter(|left| !left.is_zero()) else { break hung(since) };
+                let before = Instant::now();
                 std::thread::sleep(left);
+                // It was this thread as well that stood still (a stopped process, a frozen container): the loop gets its time anew.
+                if before.elapsed() > left + patience / 2 {
+                    watched.beat();
+                }
             }
         })?;
         Ok(watchdog)

@@ -300,7 +300,7 @@ impl Rotator {
         well.filter_map(|(index, _)| retries.renewed_at(index)).min()
     }
 
-    /// A failure that may pass is none yet for what lives until the next run has had its time.
+    /// A failure that may pass is none yet for what lives until the next run has had its time, and one for what does not.
     fn leave_to_next_run(&self, report: &mut Report) {
         let standings = self.standings(&self.record()).unwrap_or_default();
         let lives = |index: usize| standings.get(index).and_then(due::Standing::left_to_clients);

@@ -60,16 +60,17 @@ impl Report {
         failed.map(|(index, ..)| retries.next_try(&heeds(config, *index), true, now).unwrap_or(now)).min()
     }
 
-    /// What failed for a passing reason is to be tried again later where that is soon enough; returns whether there is any.
+    /// What failed for a passing reason is to be tried again later where that is soon enough, and is a failure where it is not,
+    /// whatever was the reason; returns whether there is any of the first.
     pub(super) fn leave_to_next_run(&mut self, is_soon_enough: impl Fn(usize) -> bool) -> bool {
         let mut any = false;
         for (index, _, outcome) in &mut self.outcomes {
-            if let Outcome::Failed(failure) = outcome
-                && failure.is_transient()
-                && is_soon_enough(*index)
-            {
+            let Outcome::Failed(failure) = outcome else { continue };
+            if failure.is_transient() && is_soon_enough(*index) {
                 failure.code = Code::TryAgain;
                 any = true;
+            } else if failure.code == Code::TryAgain {
+                failure.code = Code::Unavailable;
             }
         }
         any

@@ -65,6 +65,7 @@ pub(crate) struct Retries {
 struct Waiting {
     /// Before jitter.
     wait: Duration,
+    since: Timestamp,
     until: Timestamp,
     last: Last,
 }
@@ -96,7 +97,7 @@ impl Retries {
             (false, _) => PROBE,
         };
         let until = after(now, jittered(wait, fastrand::f64(), failure.retry_after));
-        self.waiting.insert(who, Waiting { wait, until, last });
+        self.waiting.insert(who, Waiting { wait, since: now, until, last });
         (until, news)
     }
 
@@ -112,7 +113,7 @@ impl Retries {
         let news = self.waiting.get(&who).is_none_or(|waiting| waiting.last != Last::Repeated);
         let wait = backoff(self.grown(who), Some(left));
         let until = until.unwrap_or_else(|| after(now, wait));
-        self.waiting.insert(who, Waiting { wait, until, last: Last::Repeated });
+        self.waiting.insert(who, Waiting { wait, since: now, until, last: Last::Repeated });
         news
     }
 
@@ -124,7 +125,7 @@ impl Retries {
         };
         let wait =
             self.waiting.get(&who).filter(at_once).map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(LONGEST));
-        self.waiting.insert(who, Waiting { wait, until: after(now, wait), last: Last::Succeeded });
+        self.waiting.insert(who, Waiting { wait, since: now, until: after(now, wait), last: Last::Succeeded });
     }
 
     /// Forgets the troubles of somebody who has none any more.
@@ -171,11 +172,11 @@ impl Retries {
     }
 
     /// When all of these may be tried, where that lies ahead. The wait for a newer token does not hold for a connection whose
-    /// password is not `live`. A wait that lies further ahead than any wait can is a clock that was set back.
+    /// password is not `live`. A wait that began later than now is a clock that was set back.
     pub(crate) fn next_try(&self, all: &[Who], live: bool, now: Timestamp) -> Option<Timestamp> {
         let waits =
             all.iter().filter_map(|who| self.waiting.get(who)).filter(|waiting| live || waiting.last != Last::Repeated);
-        waits.map(|waiting| waiting.until).filter(|until| *until > now && *until <= after(now, LONGEST_ASKED)).max()
+        waits.filter(|waiting| waiting.since <= now).map(|waiting| waiting.until).filter(|until| *until > now).max()
     }
 }
 
@@ -276,6 +277,8 @@ mod tests {
         let late = Timestamp::from_second(1_000_000).unwrap();
         let mut retries = Retries::default();
         retries.failed(Who::File, &transient(), None, late);
-        assert_eq!(retries.next_try(&[Who::File], true, Timestamp::from_second(10).unwrap()), None);
+        for earlier in [10, 999_995] {
+            assert_eq!(retries.next_try(&[Who::File], true, Timestamp::from_second(earlier).unwrap()), None);
+        }
     }
 }

@@ -29,11 +29,8 @@ impl Account {
             return Err(ConfigError::usage(format!("`{name}` is not a user name that a unit can be named after")));
         }
         let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let home = home_of(&known, name).or_else(|| {
-            // Users of a directory service are not in the file.
-            let own = environment.get("USER") == Some(name);
-            own.then(|| environment.home()).flatten()
-        });
+        // Users of a directory service are not in the file.
+        let home = home_of(&known, name).or_else(|| home_of(&getent(name), name));
         let home = home.ok_or_else(|| {
             ConfigError::usage(format!("there is no user {name} on this machine")).hint("see `getent passwd`")
         })?;
@@ -48,6 +45,12 @@ impl Account {
         let name = by_id.and_then(|line| line.split(':').next()).or_else(|| environment.get("USER"))?;
         Some(Account { name: name.to_owned(), home: environment.home()? })
     }
+}
+
+/// What the name service knows of a user, as a line of /etc/passwd (getent(1)).
+fn getent(name: &str) -> String {
+    let output = std::process::Command::new("getent").args(["passwd", "--", name]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 fn home_of(passwd: &str, name: &str) -> Option<PathBuf> {

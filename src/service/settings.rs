@@ -13,8 +13,9 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::units::cannot;
 use crate::auth;
-use crate::config::{Auth, Client, Config, ConfigError, Origin, Overrides, SecretSource, Setting};
+use crate::config::{Auth, Client, Config, ConfigError, Origin, Overrides, SecretSource, Setting, Workspace};
 use crate::failure::{Code, Failure};
+use crate::os::dirs::Environment;
 use crate::os::files::read_text;
 
 /// What stands above a file that is made here.
@@ -23,15 +24,21 @@ const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` sa
 /// The secret's file, beside the configuration of a user.
 const SECRET: &str = "client-secret";
 
-/// Which files a service reads.
-#[derive(Clone, Debug)]
+/// Settings that are paths.
+const PATHS: [&str; 2] = ["password_file", "log_file"];
+
+/// What is not the same for a service without being another setting.
+const OF_THE_PLACE: [&str; 5] = ["client_secret", "client_secret_file", "cli_path", "state_directory", "workspace_id"];
+
+/// Which files a service reads, and what else it sees.
+#[derive(Clone)]
 pub(crate) struct Place {
     /// The configuration.
     pub(crate) config: PathBuf,
     /// Where the manager takes the secret from to hand it to the unit as a credential; none where the configuration names it.
     pub(crate) credential: Option<PathBuf>,
-    /// The home directory of whom the service runs as.
-    pub(crate) home: PathBuf,
+    /// The service's own environment.
+    pub(crate) environment: Environment,
 }
 
 /// What is to be written, and how that differs from what is there.
@@ -60,9 +67,11 @@ impl Plan {
         for setting in config.settings().iter().filter(|setting| is_unseen(setting)) {
             plan.take_over(config, setting, &mut document)?;
         }
-        if let Some((first, path)) = config.workspaces().first().and_then(|first| Some((first, hidden_cli(config)?))) {
-            let section = format!("workspace \"{}\"", first.name());
-            plan.set(&mut document, &section, "cli_path", path.display().to_string().into());
+        for workspace in config.workspaces() {
+            if let Some(path) = hidden_cli(config, workspace, &plan.place) {
+                let section = format!("workspace \"{}\"", workspace.name());
+                plan.set(&mut document, &section, "cli_path", path.display().to_string().into());
+            }
         }
         let text = document.to_string();
         plan.config = (old.as_deref() != Some(&text)).then_some(text);
@@ -83,23 +92,46 @@ impl Plan {
     ///
     /// # Errors
     /// The configuration would not do for a service, or a file cannot be written; then the files are as they were.
-    pub(crate) fn carry_out(&self) -> Result<Vec<PathBuf>, WriteError> {
+    pub(crate) fn carry_out(&self, config: &Config) -> Result<Vec<PathBuf>, WriteError> {
         let mut written = Vec::new();
         let system = self.place.credential.is_some();
-        if let Some(text) = &self.config {
-            let target = fs::canonicalize(&self.place.config).unwrap_or_else(|_| self.place.config.clone());
-            let mode =
-                fs::metadata(&target).map_or(if system { 0o644 } else { 0o600 }, |data| data.permissions().mode());
-            let new = staged(&target, text.as_bytes(), mode & 0o777, if system { 0o755 } else { 0o700 })?;
-            as_service(new.path(), &self.place, self.secret.is_some())
-                .map_err(|error| WriteError::Config(Box::new(error)))?;
-            self.write_secret(&mut written)?;
+        let target = fs::canonicalize(&self.place.config).unwrap_or_else(|_| self.place.config.clone());
+        let new = match &self.config {
+            None => None,
+            Some(text) => {
+                let usual = if system { 0o644 } else { 0o600 };
+                let mode = fs::metadata(&target).map_or(usual, |data| data.permissions().mode() & 0o777);
+                Some(staged(&target, text.as_bytes(), mode, if system { 0o755 } else { 0o700 })?)
+            }
+        };
+        let read = new.as_ref().map_or(target.as_path(), tempfile::NamedTempFile::path);
+        self.is_seen(read, config)?;
+        self.write_secret(&mut written)?;
+        if let Some(new) = new {
             new.persist(&target).map_err(|error| cannot("write", &target, &error.error))?;
             written.push(target);
-        } else {
-            self.write_secret(&mut written)?;
         }
         Ok(written)
+    }
+
+    /// That the service will do what is wanted: it sees the same settings.
+    fn is_seen(&self, file: &Path, wanted: &Config) -> Result<(), WriteError> {
+        let seen = as_service(file, &self.place, self.secret.is_some())
+            .map_err(|error| WriteError::Config(Box::new(error.in_file(&self.place.config))))?;
+        let differs = |setting: &&Setting| {
+            let key = |other: &&Setting| other.section == setting.section && other.key == setting.key;
+            let value = if PATHS.contains(&setting.key) { absolute(&setting.value) } else { setting.value.clone() };
+            !OF_THE_PLACE.contains(&setting.key)
+                && seen.settings().iter().find(key).is_none_or(|other| other.value != value)
+        };
+        match wanted.settings().iter().find(differs) {
+            None => Ok(()),
+            Some(Setting { section, key, value, origin }) => {
+                let message = format!("a service would not see {key} = {value} of {section} ({origin})");
+                let hint = format!("write it into {}, and try again", self.place.config.display());
+                Err(Failure::permanent(Code::Configuration, message).hint(hint).into())
+            }
+        }
     }
 
     fn write_secret(&self, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -119,7 +151,7 @@ impl Plan {
         let (section, shown) = (setting.section.as_str(), setting.value.as_str());
         match setting.key {
             "client_secret" | "client_secret_file" => {
-                if let Some(client) = config.workspaces().first().and_then(|workspace| workspace.client.as_ref()) {
+                if let Some(client) = workspace_of(config, section).and_then(|workspace| workspace.client.as_ref()) {
                     self.take_over_secret(client, section, document)?;
                 }
             }
@@ -128,26 +160,17 @@ impl Plan {
                 self.set(document, section, "interval", format!("{minutes}m").into());
             }
             "port" => self.set(document, section, "port", shown.parse::<i64>().unwrap_or_default().into()),
-            "password_file" | "log_file" => {
-                let path = std::path::absolute(shown).unwrap_or_else(|_| PathBuf::from(shown));
-                self.set(document, section, setting.key, path.display().to_string().into());
-            }
-            // It has no key of its own: the address carries it.
+            key if PATHS.contains(&key) => self.set(document, section, key, absolute(shown).into()),
+            // It has no key of its own: the address carries it, where that is not a profile's.
             "workspace_id" => {
-                if let Some(workspace) = config.workspaces().first() {
-                    let address = format!("{}/?o={shown}", workspace.host().origin());
-                    self.set(document, section, "host", address.into());
+                let host = |other: &&Setting| other.section == section && other.key == "host";
+                let from_profile = |other: &Setting| matches!(other.origin, Origin::Profile(..));
+                if config.settings().iter().find(host).is_some_and(|host| !from_profile(host)) {
+                    self.set(document, section, "host", address(config, section, shown).into());
                 }
             }
             "host" if section.starts_with("workspace") => {
-                let host = config.workspaces().first().map(|workspace| workspace.host());
-                let id = host.and_then(|host| host.workspace_id());
-                self.set(
-                    document,
-                    section,
-                    "host",
-                    id.map_or(shown.to_owned(), |id| format!("{shown}/?o={id}")).into(),
-                );
+                self.set(document, section, "host", address(config, section, shown).into());
             }
             key => self.set(document, section, key, shown.into()),
         }
@@ -157,12 +180,19 @@ impl Plan {
     fn take_over_secret(&mut self, client: &Client, section: &str, document: &mut DocumentMut) -> Result<(), Failure> {
         let (file, named) = match (&self.place.credential, &client.secret) {
             (None, SecretSource::File(path)) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                self.set(document, section, "client_secret_file", path.display().to_string().into());
+                self.set(document, section, "client_secret_file", absolute(&path.display().to_string()).into());
                 return Ok(());
             }
             (None, SecretSource::Given(_)) => (self.place.config.with_file_name(SECRET), true),
-            (Some(credential), _) => (credential.clone(), false),
+            (Some(credential), _) => {
+                // What the file names would win over what is handed over.
+                if let Some((table, place)) = table_of(document, section)
+                    && table.remove("client_secret_file").is_some()
+                {
+                    self.changes.push(format!("{place}no client_secret_file"));
+                }
+                (credential.clone(), false)
+            }
         };
         let (secret, _) = client.secret.read()?;
         let present = read_text(&file).ok();
@@ -199,6 +229,11 @@ impl Plan {
     }
 }
 
+/// A path from wherever it is read.
+fn absolute(path: &str) -> String {
+    std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
+}
+
 /// Why the files of a service could not be written.
 pub(crate) enum WriteError {
     /// What would be written would not do.
@@ -219,9 +254,11 @@ impl From<Failure> for WriteError {
 /// # Errors
 /// As [`Config::load`].
 pub(crate) fn as_service(file: &Path, place: &Place, secret_to_be: bool) -> Result<Config, ConfigError> {
-    let credential = place.credential.clone().filter(|path| secret_to_be || path.exists());
-    let overrides = Overrides { config: Some(file.to_owned()), client_secret_file: credential, ..Overrides::default() };
-    Config::load_as_service(&overrides, &place.home)
+    let filled = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.len() > 1);
+    let encrypted = |path: &PathBuf| path.with_extension("client-secret.cred").exists();
+    let credential = place.credential.clone().filter(|path| secret_to_be || filled(path) || encrypted(path));
+    let overrides = Overrides { config: Some(file.to_owned()), ..Overrides::default() };
+    Config::load_in(place.environment.clone().handing_over(credential), &overrides)
 }
 
 /// Whether a service would not see where this setting comes from.
@@ -229,11 +266,23 @@ fn is_unseen(setting: &Setting) -> bool {
     matches!(setting.origin, Origin::Flag(_) | Origin::Environment(_))
 }
 
-/// The vendor's CLI, where the service needs it and would not find it.
-fn hidden_cli(config: &Config) -> Option<PathBuf> {
-    let [workspace] = config.workspaces() else { return None };
+/// The vendor's CLI, where the service needs it and would not find it. Another user's is none of root's business.
+fn hidden_cli(config: &Config, workspace: &Workspace, place: &Place) -> Option<PathBuf> {
     let needed = workspace.auth != Auth::OauthM2m && workspace.client.is_none() && workspace.cli_path.is_none();
-    needed.then(|| auth::cli_off_the_usual_path(workspace, &config.environment)).flatten()
+    let own = place.credential.is_none();
+    (needed && own).then(|| auth::cli_off_the_usual_path(workspace, &config.environment)).flatten()
+}
+
+/// The workspace that a section of the settings is about.
+fn workspace_of<'c>(config: &'c Config, section: &str) -> Option<&'c Workspace> {
+    config.workspaces().iter().find(|workspace| section == format!("workspace \"{}\"", workspace.name()))
+}
+
+/// A workspace's address with its id, where that is known.
+fn address(config: &Config, section: &str, shown: &str) -> String {
+    let Some(workspace) = workspace_of(config, section) else { return shown.to_owned() };
+    let origin = workspace.host().origin();
+    workspace.workspace_id.as_ref().map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))
 }
 
 /// The table that a setting of this section belongs into, made where there is none, and how to name it; none where something
@@ -253,7 +302,13 @@ fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut
     if tables.is_empty() {
         tables.push(Table::new());
     }
-    Some((tables.get_mut(0)?, place))
+    let is_called = |table: &Table| {
+        let name = table.get("name").and_then(Item::as_str);
+        name.is_some_and(|name| section == format!("{kind} \"{name}\""))
+    };
+    // The only one need not have a name.
+    let index = tables.iter().position(is_called).unwrap_or(0);
+    Some((tables.get_mut(index)?, place))
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
@@ -268,7 +323,11 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 fn staged(target: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<tempfile::NamedTempFile, Failure> {
     let fail = |error: std::io::Error| cannot("write", target, &error);
     let directory = target.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(directory_mode).create(directory).map_err(fail)?;
+    if !directory.exists() {
+        fs::DirBuilder::new().recursive(true).mode(directory_mode).create(directory).map_err(fail)?;
+        // Whatever the umask of who calls it.
+        fs::set_permissions(directory, fs::Permissions::from_mode(directory_mode)).map_err(fail)?;
+    }
     let mut new = tempfile::Builder::new().prefix(".new-").suffix(".toml").tempfile_in(directory).map_err(fail)?;
     new.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(fail)?;
     new.write_all(content).and_then(|()| new.as_file().sync_all()).map_err(fail)?;
@@ -282,7 +341,8 @@ mod tests {
     const PRINCIPAL: &str = "0b1c2d3e-0000-4000-8000-000000000000";
 
     fn place(directory: &Path) -> Place {
-        Place { config: directory.join("config.toml"), credential: None, home: directory.to_owned() }
+        let environment = [("HOME", directory)].into_iter().collect();
+        Place { config: directory.join("config.toml"), credential: None, environment }
     }
 
     /// What somebody gives by flags: all that a service principal needs.
@@ -300,8 +360,22 @@ mod tests {
         }
     }
 
+    fn wanted(overrides: &Overrides, place: &Place) -> Config {
+        Config::load_in(place.environment.clone(), overrides).unwrap()
+    }
+
     fn plan(overrides: &Overrides, place: &Place) -> Plan {
-        Plan::new(&Config::load_without_environment(overrides).unwrap(), place.clone()).unwrap()
+        Plan::new(&wanted(overrides, place), place.clone()).unwrap()
+    }
+
+    /// Installs with these flags; returns the files that were written.
+    fn install(overrides: &Overrides, place: &Place) -> Vec<PathBuf> {
+        let config = wanted(overrides, place);
+        match Plan::new(&config, place.clone()).unwrap().carry_out(&config) {
+            Ok(written) => written,
+            Err(WriteError::Config(error)) => panic!("{error}"),
+            Err(WriteError::Failure(failure)) => panic!("{failure}"),
+        }
     }
 
     #[test]
@@ -309,9 +383,9 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("dbx-rotator");
         let place = place(&directory);
-        let plan = plan(&flags(&directory), &place);
-        assert!(plan.changes().is_empty(), "nothing is there to be changed");
-        assert_eq!(plan.carry_out().ok().unwrap(), [directory.join("client-secret"), place.config.clone()]);
+        assert!(plan(&flags(&directory), &place).changes().is_empty(), "nothing is there to be changed");
+        let written = install(&flags(&directory), &place);
+        assert_eq!(written, [directory.join("client-secret"), place.config.clone()]);
         let text = fs::read_to_string(&place.config).unwrap();
         assert!(!text.contains("s3cret"), "{text}");
         let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
@@ -327,10 +401,10 @@ mod tests {
     fn a_second_time_there_is_nothing_to_write() {
         let scratch = tempfile::tempdir().unwrap();
         let place = place(scratch.path());
-        plan(&flags(scratch.path()), &place).carry_out().ok().unwrap();
+        install(&flags(scratch.path()), &place);
         let again = plan(&flags(scratch.path()), &place);
         assert!(again.changes().is_empty(), "{:?}", again.changes());
-        assert!(again.carry_out().ok().unwrap().is_empty());
+        assert!(install(&flags(scratch.path()), &place).is_empty());
     }
 
     #[test]
@@ -352,7 +426,7 @@ mod tests {
                 "connection: user = \"ada@example.com\"",
             ]
         );
-        plan.carry_out().ok().unwrap();
+        install(&given, &place);
         let new = fs::read_to_string(&place.config).unwrap();
         let expected = old
             .replace("50m", "45m")
@@ -366,19 +440,22 @@ mod tests {
     fn another_secret_is_a_change_and_what_would_not_do_is_not_written() {
         let scratch = tempfile::tempdir().unwrap();
         let place = place(scratch.path());
-        plan(&flags(scratch.path()), &place).carry_out().ok().unwrap();
+        install(&flags(scratch.path()), &place);
         let other = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
         assert_eq!(plan(&other, &place).changes().len(), 1);
-        // A file of the user's that the service could not read: its home has no such profile.
         let before = fs::read_to_string(&place.config).unwrap();
-        let profiles = scratch.path().join("profiles");
-        fs::create_dir(&profiles).unwrap();
-        let elsewhere = Place { home: profiles, ..place.clone() };
-        let mut plan = plan(&other, &elsewhere);
+        let mut plan = plan(&other, &place);
         plan.config = Some(before.replace("host =", "hots ="));
-        assert!(matches!(plan.carry_out(), Err(WriteError::Config(_))));
+        let Err(WriteError::Config(error)) = plan.carry_out(&wanted(&other, &place)) else { panic!("it would not do") };
+        assert!(error.to_string().contains("config.toml:"), "{error}");
+        // What was given by a flag and is not in the file.
+        plan.config = Some(before.replace("db.example", "other.example"));
+        let Err(WriteError::Failure(failure)) = plan.carry_out(&wanted(&other, &place)) else {
+            panic!("it would not do")
+        };
+        assert!(failure.message.contains("would not see host = db.example"), "{failure}");
         assert_eq!(fs::read_to_string(&place.config).unwrap(), before);
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 3, "nothing half-written stays");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing half-written stays");
     }
 
     #[test]
@@ -386,10 +463,59 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let credential = scratch.path().join("ada.client-secret");
         let place = Place { credential: Some(credential.clone()), ..place(scratch.path()) };
-        plan(&flags(scratch.path()), &place).carry_out().ok().unwrap();
+        fs::write(&place.config, "[[workspace]]\nclient_secret_file = \"/old\"\n").unwrap();
+        install(&flags(scratch.path()), &place);
         let text = fs::read_to_string(&place.config).unwrap();
         assert!(!text.contains("client_secret"), "{text}");
         assert_eq!(fs::read_to_string(credential).unwrap(), "s3cret-of-the-principal\n");
         assert!(as_service(&place.config, &place, false).is_ok());
+    }
+
+    #[test]
+    fn of_several_tables_each_gets_its_own() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = place(scratch.path());
+        let two = "[[workspace]]\nname = \"a\"\nhost = \"https://a.example\"\n[[workspace]]\nname = \"b\"\nhost = \"https://b.example\"\n\
+                   [[connection]]\nname = \"x\"\nworkspace = \"a\"\nhost = \"x.example\"\nuser = \"ada@example.com\"\n\
+                   [[connection]]\nname = \"y\"\nworkspace = \"b\"\nhost = \"y.example\"\nuser = \"ada@example.com\"\n";
+        fs::write(&place.config, two).unwrap();
+        let given = Overrides {
+            config: Some(place.config.clone()),
+            pgpass_file: Some(scratch.path().join("pgpass")),
+            log_file: Some(scratch.path().join("log")),
+            ..Overrides::default()
+        };
+        install(&given, &place);
+        let config = as_service(&place.config, &place, false).unwrap();
+        assert_eq!(config.password_file(), scratch.path().join("pgpass"));
+        assert_eq!(config.connections().len(), 2);
+        let mut document: DocumentMut = two.parse().unwrap();
+        let (table, _) = table_of(&mut document, "workspace \"b\"").unwrap();
+        assert_eq!(table["host"].as_str(), Some("https://b.example"));
+    }
+
+    #[test]
+    fn a_linked_file_stays_a_link_and_a_profile_stays_where_it_is() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = place(scratch.path());
+        let dotfile = scratch.path().join("dotfile.toml");
+        fs::write(&dotfile, "").unwrap();
+        std::os::unix::fs::symlink(&dotfile, &place.config).unwrap();
+        let profiles = format!(
+            "[PROD]\nhost = https://p.example\nclient_id = {PRINCIPAL}\nclient_secret = s3cret-of-the-profile\n"
+        );
+        let file = scratch.path().join(".databrickscfg");
+        fs::write(&file, profiles).unwrap();
+        let environment: Environment =
+            [("HOME", scratch.path().as_os_str()), ("DATABRICKS_CONFIG_PROFILE", "PROD".as_ref())]
+                .into_iter()
+                .collect();
+        let given = Overrides { pg_host: Some("db.example".to_owned()), ..Overrides::default() };
+        let config = Config::load_in(environment, &given).unwrap();
+        let plan = Plan::new(&config, place.clone()).unwrap();
+        assert!(plan.carry_out(&config).is_ok());
+        assert!(place.config.is_symlink());
+        let text = fs::read_to_string(dotfile).unwrap();
+        assert!(text.contains("profile = \"PROD\"") && !text.contains("s3cret"), "{text}");
     }
 }

@@ -64,8 +64,8 @@ impl State {
         match (of_daemon, of_timer) {
             (daemon, _) if daemon_is_up => Some(daemon),
             (_, timer) if timer_is_up => Some(timer),
-            (daemon, _) if daemon.enabled || daemon.active_state == "failed" => Some(daemon),
-            (_, timer) if timer.enabled || timer.active_state == "failed" => Some(timer),
+            (daemon, _) if daemon.enabled || daemon.active_state != "inactive" => Some(daemon),
+            (_, timer) if timer.enabled || timer.active_state != "inactive" => Some(timer),
             _ => None,
         }
     }
@@ -96,7 +96,8 @@ impl State {
 
     /// Whether it keeps the passwords alive now.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.active_state.as_str(), "active" | "activating" | "reloading" | "refreshing")
+        let up = matches!(self.active_state.as_str(), "active" | "activating" | "reloading" | "refreshing");
+        up && !self.sub_state.starts_with("auto-restart")
     }
 
     /// Whether the last run did what it should: 0, and 75 where what is published lives until the next run.

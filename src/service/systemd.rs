@@ -1,5 +1,6 @@
 //! The service on systemd: for one user in the user's own manager, or in the machine's as an instance of the templates.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -28,7 +29,8 @@ pub(crate) struct Systemd {
     systemctl: Systemctl,
     scope: Scope,
     account: Account,
-    directory: Directory,
+    /// See [`Systemd::environment`].
+    environment: OnceCell<Environment>,
 }
 
 /// What came of a start.
@@ -47,7 +49,7 @@ impl Systemd {
     ///
     /// # Errors
     /// It does not run here.
-    pub(crate) fn new(scope: Scope, account: Account, environment: &Environment) -> Result<Self, Failure> {
+    pub(crate) fn new(scope: Scope, account: Account) -> Result<Self, Failure> {
         let systemctl = Systemctl::new(scope);
         if !systemctl.is_there() {
             let (what, hint) = match scope {
@@ -59,7 +61,24 @@ impl Systemd {
             };
             return Err(Failure::permanent(Code::Unavailable, what).hint(hint));
         }
-        Ok(Systemd { systemctl, scope, account, directory: Directory::of(scope, environment) })
+        Ok(Systemd { systemctl, scope, account, environment: OnceCell::new() })
+    }
+
+    /// What a service of this manager finds in its environment.
+    pub(crate) fn environment(&self) -> &Environment {
+        self.environment.get_or_init(|| {
+            let told = match self.scope {
+                Scope::User => self.systemctl.call(&["show-environment"]).unwrap_or_default(),
+                Scope::System => String::new(),
+            };
+            let usual = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("USER", &self.account.name)];
+            let variables = usual.into_iter().chain(told.lines().filter_map(|line| line.split_once('=')));
+            variables.collect::<Environment>().with("HOME", &self.account.home)
+        })
+    }
+
+    fn directory(&self) -> Directory {
+        Directory::of(self.scope, self.environment())
     }
 
     /// How the service of this user stands: in the user's manager, else in the machine's; none where neither has one, or none is
@@ -71,7 +90,7 @@ impl Systemd {
             if scope == Scope::System && !units::is_packaged_for_system() {
                 return None;
             }
-            let manager = Systemd::new(scope, account.clone(), environment).ok()?;
+            let manager = Systemd::new(scope, account.clone()).ok()?;
             manager.state().inspect_err(|error| tracing::debug!("{error}")).ok()?
         });
         let mut found: Vec<State> = states.collect();
@@ -129,23 +148,23 @@ impl Systemd {
     /// # Errors
     /// A file cannot be written, or the manager does not take them.
     pub(crate) fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
-        let mut written = Vec::new();
+        let (directory, mut written) = (self.directory(), Vec::new());
         for unit in units::all(self.scope) {
-            written.extend(self.directory.provide(*unit, program)?);
+            written.extend(directory.provide(*unit, program)?);
         }
         let services = [self.one_run(), self.unit(Way::Daemon)];
         if relaxed && self.scope == Scope::User {
             for service in &services {
-                written.push(self.directory.add_drop_in(service, units::RELAXED)?);
+                written.extend(directory.add_drop_in(service, units::RELAXED)?);
             }
         }
         if self.scope == Scope::System && self.account.home != Path::new("/home").join(&self.account.name) {
             for service in &services {
-                written.push(self.directory.add_home(service, &self.account.home)?);
+                written.extend(directory.add_home(service, &self.account.home)?);
             }
         }
         if way == Way::Daemon && self.systemctl.version()? >= KNOWS_NOTIFY_RELOAD {
-            written.push(self.directory.add_drop_in(&self.unit(Way::Daemon), units::NOTIFY_RELOAD)?);
+            written.extend(directory.add_drop_in(&self.unit(Way::Daemon), units::NOTIFY_RELOAD)?);
         }
         self.systemctl.call(&["daemon-reload"])?;
         Ok(written)
@@ -181,11 +200,13 @@ impl Systemd {
     /// # Errors
     /// The manager refuses.
     pub(crate) fn restart(&self, way: Way) -> Result<Started, Failure> {
-        if way == Way::Timer {
-            self.systemctl.call(&["restart", &self.unit(Way::Timer)])?;
+        if way == Way::Daemon {
+            return self.begin("restart", way);
         }
-        // A run of the timer's that is under way reads the old settings.
-        self.begin("restart", way)
+        // A run that is under way has read the old settings; the timer starts another.
+        self.systemctl.call(&["stop", &self.one_run()])?;
+        self.systemctl.call(&["restart", &self.unit(Way::Timer)])?;
+        self.begin("start", way)
     }
 
     /// Starts it where it does not run.
@@ -236,11 +257,12 @@ impl Systemd {
         for (unit, _) in there {
             self.systemctl.call(&["disable", "--now", unit])?;
         }
-        let mut gone = self.directory.clear(&units.each_ref().map(String::as_str))?;
+        let directory = self.directory();
+        let mut gone = directory.clear(&units.each_ref().map(String::as_str))?;
         // Templates serve the other users of the machine too.
         if self.scope == Scope::System && !self.serves_others()? {
             let templates: Vec<&str> = units::all(self.scope).iter().map(|unit| unit.name).collect();
-            gone.extend(self.directory.clear(&templates)?);
+            gone.extend(directory.clear(&templates)?);
         }
         self.systemctl.call(&["daemon-reload"])?;
         // A unit that failed and is gone would stay in the list of those that failed.
@@ -290,8 +312,8 @@ impl Systemd {
 
     /// Of these variables, set here, those that the manager does not hand to its services.
     pub(crate) fn unseen<'v>(&self, variables: &[&'v str], environment: &Environment) -> Vec<&'v str> {
-        let Ok(text) = self.systemctl.call(&["show-environment"]) else { return Vec::new() };
-        let known = |name: &str| text.lines().any(|line| line.split('=').next() == Some(name));
-        variables.iter().copied().filter(|name| environment.get_os(name).is_some() && !known(name)).collect()
+        let there = self.environment();
+        let unseen = |name: &&&str| environment.get_os(name).is_some() && there.get_os(name).is_none();
+        variables.iter().filter(unseen).copied().collect()
     }
 }

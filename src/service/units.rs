@@ -99,20 +99,20 @@ impl Directory {
         Ok(Some(file))
     }
 
-    /// Writes a drop-in for a unit.
-    pub(super) fn add_drop_in(&self, unit: &str, drop_in: Unit) -> Result<PathBuf, Failure> {
+    /// Writes a drop-in for a unit; returns the file, unless somebody else has written one of that name.
+    pub(super) fn add_drop_in(&self, unit: &str, drop_in: Unit) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(drop_in.name);
-        write(&file, drop_in.text)?;
-        Ok(file)
+        Ok(write(&file, drop_in.text)?.then_some(file))
     }
 
     /// Lets the units of this instance write below a home directory that is not in /home.
-    pub(super) fn add_home(&self, unit: &str, home: &Path) -> Result<PathBuf, Failure> {
+    pub(super) fn add_home(&self, unit: &str, home: &Path) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(HOME);
         let path = home.display().to_string().replace('%', "%%");
         // It may be in a place that ProtectHome= empties, such as /root.
-        write(&file, &format!("[Service]\nBindPaths=\"{path}\"\nReadWritePaths=\"{path}\"\n"))?;
-        Ok(file)
+        let text =
+            format!("[Service]\nBindPaths=\"{path}\"\nReadWritePaths=\"{path}\"\nInaccessiblePaths=-\"{path}/.ssh\"\n");
+        Ok(write(&file, &text)?.then_some(file))
     }
 
     /// Removes what [`Directory::provide`] and the drop-ins wrote for these units, and nothing else; returns what went.
@@ -153,9 +153,10 @@ fn remove_if_ours(file: &Path) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
+/// Returns whether it was written: what somebody else wrote stays.
+fn write(file: &Path, text: &str) -> Result<bool, Failure> {
     if file.exists() && !is_ours(file) {
-        return Ok(());
+        return Ok(false);
     }
     let fail = |error: std::io::Error| cannot("write", file, &error);
     let directory = file.parent().unwrap_or(Path::new("/"));
@@ -164,7 +165,7 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
     new.write_all(format!("{MARK}{text}").as_bytes()).map_err(fail)?;
     new.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(fail)?;
     new.persist(file).map_err(|error| fail(error.error))?;
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn cannot(doing: &str, file: &Path, error: &std::io::Error) -> Failure {
@@ -197,7 +198,7 @@ mod tests {
         let file = units.provide(USER[1], Path::new("/opt/a b/dbx-rotator")).unwrap().unwrap();
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains("ExecStart=\"/opt/a b/dbx-rotator\" rotate --if-due"), "{text}");
-        let drop_in = units.add_drop_in("dbx-rotator.service", RELAXED).unwrap();
+        let drop_in = units.add_drop_in("dbx-rotator.service", RELAXED).unwrap().unwrap();
         assert_eq!(units.clear(&["dbx-rotator.service"]).unwrap(), [drop_in.clone(), file.clone()]);
         assert!(!file.exists() && !drop_in.parent().unwrap().exists());
     }

@@ -50,7 +50,7 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     done.exits(0).stdout_has("Enabled dbx-rotator.timer").stdout_has("live").stdout_has("next run in");
     stage.log_in();
     let config = stage.machine.read(&format!("{}/config.toml", stage::SETTINGS));
-    assert!(config.starts_with("[[workspace]]\nca_file = ") || config.starts_with("interval = \"30m\"\n"), "{config}");
+    assert!(config.starts_with("interval = \"30m\"\n[[workspace]]\nca_file = "), "{config}");
     assert!(
         config.contains("client_secret_file = \"client-secret\"") && !config.contains(stage.workspace.client_secret())
     );
@@ -114,6 +114,30 @@ fn without_packaged_units_they_are_written_and_removed(test: &str, release: Rele
     stage.systemctl(&["--failed", "--plain", "--no-legend"]).prints_nothing();
 }
 
+/// What a user's manager hands to its services is what counts, not what a shell says.
+fn the_managers_own_environment_decides(test: &str, release: Release) {
+    let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
+    stage.machine.as_user("alice", &["sh", "-c", "mkdir -p elsewhere"]).exits(0);
+    let install = ["env", "XDG_CONFIG_HOME=/home/alice/elsewhere", "dbx-rotator", "service", "install"];
+    stage.machine.as_user("alice", &install).exits(0).stdout_has("live");
+    stage.log_in();
+    let profile = format!(
+        "[PROD]\nhost = {}\nclient_id = {}\nclient_secret = {}\n",
+        stage.workspace.url(),
+        stage.workspace.client_id(),
+        stage.workspace.client_secret()
+    );
+    stage.machine.write("/home/alice/profiles", profile, 0o600, Some("alice"));
+    let named = "DATABRICKS_CONFIG_FILE=/home/alice/profiles";
+    stage.systemctl(&["set-environment", named]).exits(0);
+    let table = "[[workspace]]\nca_file = \"/etc/ssl/workspace-ca.pem\"\nprofile = \"PROD\"\n".to_owned()
+        + &stage.connection_table();
+    stage.configure(&table);
+    stage.machine.as_user("alice", &["rm", ".pgpass"]).exits(0);
+    stage.service(&["restart"]).exits(0).stdout_has("live");
+    stage.log_in();
+}
+
 fn the_originals_commands_do_the_same_and_take_over_from_it(test: &str, release: Release) {
     let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
     stage.trust_the_workspace();
@@ -147,6 +171,13 @@ fn a_first_rotation_that_fails_says_why_and_what_to_do(test: &str, release: Rele
     stage.service(&["status"]).exits(1).stdout_has("last run").stdout_has("exit-code");
     stage.write_secret(stage.workspace.client_secret());
     stage.service(&["restart"]).exits(0);
+    // Where it is not read it is not written.
+    let elsewhere = ["env", "DBX_ROTATOR_CONFIG=/home/alice/other.toml", "dbx-rotator", "service", "install"];
+    stage
+        .machine
+        .as_user("alice", &elsewhere)
+        .exits(64)
+        .stderr_has("a service reads /home/alice/.config/dbx-rotator/config.toml");
     // Nothing to set up with is said before anything is written.
     stage
         .machine
@@ -209,6 +240,7 @@ fn status_shows_the_same_to_people_to_scripts_and_to_prometheus(test: &str, rele
 crate::on_each_release!(
     one_command_sets_up_the_timer_and_one_takes_it_away,
     without_packaged_units_they_are_written_and_removed,
+    the_managers_own_environment_decides,
     the_originals_commands_do_the_same_and_take_over_from_it,
     a_first_rotation_that_fails_says_why_and_what_to_do,
     lingering_is_missed_on_a_server_and_enabled_when_asked,

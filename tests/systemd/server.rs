@@ -60,6 +60,8 @@ fn the_daemon_of_a_user_takes_an_encrypted_secret(test: &str, release: Release) 
     stage.log_in();
     let said = stage.of_system(DAEMON, "StatusText");
     assert!(said.contains("orders: valid until "), "{said}");
+    stage.machine.as_user("alice", &["dbx-rotator", "status"]).exits(0).stdout_has("live").stdout_has(DAEMON);
+    stage.as_root(&["dbx-rotator", "service", "restart", "--system", "--for", "alice"]).exits(0).stdout_has("live");
     stage.as_root(&["systemctl", "reload", DAEMON]).exits(0);
     stage.as_root(&["systemctl", "stop", DAEMON]).exits(0);
     assert_eq!(stage.of_system(DAEMON, "Result"), "success");
@@ -71,6 +73,10 @@ fn without_a_secret_it_says_which_is_missing_and_a_new_one_needs_a_restart(test:
     stage.as_root(&["rm", SECRET]).exits(0);
     stage.as_root(&["systemctl", "start", SERVICE]).exits(1);
     stage.machine.journal_says("root", SERVICE, "the client secret is not set", SOON);
+    // An empty one is none.
+    stage.machine.write(SECRET, "", 0o600, None);
+    stage.as_root(&["systemctl", "start", SERVICE]).exits(1);
+    stage.machine.journal_says_times(2, "root", SERVICE, "the client secret is not set", SOON);
     stage.machine.write(SECRET, "not-the-secret-of-anybody", 0o600, None);
     stage.as_root(&["systemctl", "start", DAEMON]).exits(0);
     let said = stage.of_system(DAEMON, "StatusText");
@@ -86,7 +92,21 @@ fn it_is_set_up_by_one_command_for_a_home_anywhere(test: &str, release: Release)
     let ca = "SSL_CERT_FILE=/etc/ssl/workspace-ca.pem";
     let (url, port) = (stage.workspace.url(), stage.server.port().to_string());
     let secret = format!("DATABRICKS_CLIENT_SECRET={}", stage.workspace.client_secret());
-    let install = ["env", ca, &secret, "dbx-rotator", "service", "install", "--system", "--for", "app"];
+    // As on a hardened server: what it makes can be read all the same.
+    let install = [
+        "sh",
+        "-c",
+        "umask 077; exec env \"$@\"",
+        "sh",
+        ca,
+        &secret,
+        "dbx-rotator",
+        "service",
+        "install",
+        "--system",
+        "--for",
+        "app",
+    ];
     let settings = ["--workspace-url", &url, "--client-id", stage.workspace.client_id()];
     let connection = ["--pg-host", "127.0.0.1", "--pg-port", &port];
     // A service does not see the variables of the shell that set it up: it cannot trust this workspace, and that is said.

@@ -83,6 +83,11 @@ fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(t
     stage.systemctl(&["start", SERVICE]).exits(1);
     assert_eq!(stage.property(SERVICE, "ExecMainStatus"), "69");
     stage.workspace.outage_ends();
+    // A workspace that asks for patience does not make it well.
+    stage.workspace.faults_on(crate::support::Endpoint::Token).always(crate::support::Fault::Status(429));
+    stage.systemctl(&["start", SERVICE]).exits(1);
+    assert_eq!(stage.property(SERVICE, "ExecMainStatus"), "69");
+    stage.workspace.heal();
     // A person is needed, however long the password lives.
     token_with_left(15);
     stage.write_secret("not-the-secret-of-anybody");

@@ -1,7 +1,7 @@
 //! The workspaces: host, sign-in method, client and profile.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -194,28 +194,36 @@ impl Merge<'_> {
             let path = self.written(table.client_secret_file.as_ref()?)?;
             Some(path.map(|text| SecretSource::File(self.path_in_file(&text))))
         };
-        let credential = || {
-            let directory = self.environment.path("CREDENTIALS_DIRECTORY")?;
-            // The one without a name is nobody else's than the only workspace's, or that of a client named here.
-            let unnamed = (ambient || table.client_id.is_some()).then(|| "client-secret".to_owned());
-            [format!("client-secret.{name}")]
-                .into_iter()
-                .chain(unnamed)
-                .map(|file| directory.join(file))
-                // A unit that offers a place for a secret passes an empty line where nobody has put any: less, systemd cannot set.
-                .find(|path| std::fs::metadata(path).is_ok_and(|data| data.len() > 1))
-                .map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
-        };
         let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
-        ambiently.or_else(written).or_else(credential).or_else(|| self.secret_of_the_system())
+        ambiently.or_else(written).or_else(|| self.credential(name, ambient || table.client_id.is_some()))
+    }
+
+    /// What systemd hands over; the one without a name is nobody else's than the only workspace's, or that of a client named here.
+    fn credential(&self, name: &str, may_be_unnamed: bool) -> Option<Sourced<SecretSource>> {
+        // A unit that offers a place for a secret passes an empty line where nobody has put any: less, systemd cannot set.
+        let is_filled = |path: &Path| std::fs::metadata(path).is_ok_and(|data| data.len() > 1);
+        let found = match self.environment.path("CREDENTIALS_DIRECTORY") {
+            Some(directory) => {
+                let unnamed = may_be_unnamed.then(|| "client-secret".to_owned());
+                let names = [format!("client-secret.{name}")].into_iter().chain(unnamed);
+                names.map(|file| directory.join(file)).find(|path| is_filled(path))
+            }
+            None if may_be_unnamed => match self.environment.handed_over() {
+                Some(path) => Some(path.to_owned()),
+                None => self.credential_of_the_system().filter(|path| is_filled(path)),
+            },
+            None => None,
+        };
+        found.map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
     }
 
     /// The file that the units of the machine's manager take the secret from, for who looks at their configuration from outside.
-    fn secret_of_the_system(&self) -> Option<Sourced<SecretSource>> {
+    fn credential_of_the_system(&self) -> Option<PathBuf> {
         let config = &self.source?.path;
-        let secret = config.with_extension("client-secret");
-        (config.parent() == Some(Path::new(SYSTEM_DIRECTORY)) && secret.exists())
-            .then(|| Sourced::new(SecretSource::File(secret), Origin::Default))
+        let is_theirs = config.parent() == Some(Path::new(SYSTEM_DIRECTORY));
+        let secret = |extension| config.with_extension(extension);
+        let found = ["client-secret", "client-secret.cred"].map(secret).into_iter().find(|path| path.exists());
+        found.filter(|_| is_theirs)
     }
 
     fn client(
