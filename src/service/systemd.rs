@@ -85,17 +85,18 @@ impl Systemd {
     /// here to be asked.
     pub(crate) fn look(environment: &Environment) -> Option<State> {
         let account = Account::own(environment)?;
-        let scopes = [Scope::User, Scope::System];
-        let states = scopes.into_iter().filter_map(|scope| {
-            if scope == Scope::System && !units::is_packaged_for_system() {
-                return None;
-            }
+        let ask = |scope| {
             let manager = Systemd::new(scope, account.clone()).ok()?;
             manager.state().inspect_err(|error| tracing::debug!("{error}")).ok()?
-        });
-        let mut found: Vec<State> = states.collect();
-        let best = found.iter().position(State::is_up).unwrap_or(0);
-        (!found.is_empty()).then(|| found.swap_remove(best))
+        };
+        match ask(Scope::User) {
+            Some(up) if up.is_up() => Some(up),
+            // The machine's is asked only where it could have it: that takes as long again.
+            other => {
+                let of_machine = units::is_packaged_for_system().then(|| ask(Scope::System)).flatten();
+                of_machine.filter(|state| state.is_up() || other.is_none()).or(other)
+            }
+        }
     }
 
     /// How it stands; none where it is not set up.

@@ -19,6 +19,7 @@
     reason = "test support: each user takes a part of it, and a broken stand-in should stop the test loudly"
 )]
 
+pub mod cache;
 pub mod cli;
 pub mod machine;
 pub mod outcome;

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::cache;
 use super::outcome::Outcome;
 use super::workspace::scratch_directory;
 
@@ -163,7 +164,7 @@ impl Drop for Vm {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
         if std::thread::panicking() {
-            let kept = cache().join("vm-console.log");
+            let kept = cache::directory().join("vm-console.log");
             let _ = fs::copy(self.directory.path().join("console.log"), &kept);
             eprintln!("---- the session\n{}", self.history.lock().unwrap_or_else(PoisonError::into_inner));
             eprintln!("---- the console's end; all of it is in {}\n{}", kept.display(), self.last_lines(LAST_LINES));
@@ -171,18 +172,9 @@ impl Drop for Vm {
     }
 }
 
-/// Where what is expensive to make is kept between runs.
-fn cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let usual = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    set("DBX_ROTATOR_TEST_CACHE")
-        .or_else(|| Some(usual()?.join("dbx-rotator-tests")))
-        .unwrap_or_else(|| std::env::temp_dir().join("dbx-rotator-tests"))
-}
-
 /// The directory with the kernel and the root image, made now if there is none of this version.
 fn image() -> Result<PathBuf, String> {
-    let directory = cache().join("vm");
+    let directory = cache::directory().join("vm");
     let output = Command::new("timeout")
         .args([IMAGE_LIMIT, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/vm/image")])
         .arg(&directory)

@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::geteuid;
 
+use super::super::cache;
+
 const BUILDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/machine/root");
 const NEEDED: [&str; 6] = ["bash", "mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "flock"];
 
@@ -25,7 +27,7 @@ fn build(release: &str) -> Result<PathBuf, String> {
     if let Some(missing) = NEEDED.iter().find(|program| !is_installed(program)) {
         return Err(format!("{missing} is not installed"));
     }
-    let root = cache().ok_or("no directory for the tests' cache")?.join("roots").join(release);
+    let root = cache::directory().join("roots").join(release);
     let built = Command::new(BUILDER)
         .arg(release)
         .arg(&root)
@@ -37,13 +39,4 @@ fn build(release: &str) -> Result<PathBuf, String> {
 
 fn is_installed(program: &str) -> bool {
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|directory| Path::new(directory).join(program).exists())
-}
-
-/// `tests/run` says where.
-fn cache() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("DBX_ROTATOR_TEST_CACHE").or_else(|| {
-        let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-        Some(caches.join("dbx-rotator-tests"))
-    })
 }
