@@ -25,7 +25,8 @@ mod rotation;
 mod service;
 
 pub use auth::Method;
-pub use cli::main;
+#[doc(hidden)]
+pub use cli::{command, main};
 pub use config::{
     Auth, Config, ConfigError, Connection, Origin, Overrides, Setting, Workspace, WorkspaceHost, parse_duration,
 };

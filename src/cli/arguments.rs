@@ -61,6 +61,19 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print what completes commands and options in a shell
+    Completions {
+        /// Whose: `source <(dbx-rotator completions bash)`
+        shell: Shell,
+    },
+}
+
+/// A shell that completes what one types.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]
@@ -195,14 +208,18 @@ impl Arguments {
     }
 }
 
+/// The command line as clap knows it, for man pages and completions.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! stdout carries what was asked for and nothing else; messages go to stderr. Errors are printed here and only here.
 
 mod arguments;
+mod completions;
 mod config;
 mod names;
 mod print;
@@ -26,6 +27,7 @@ use crate::failure::{Code, Failure, Kind};
 use crate::logging;
 use crate::os::core_dumps;
 use crate::rotation::Rotator;
+pub use arguments::command;
 use arguments::{Arguments, Command};
 use names::Name;
 
@@ -106,6 +108,9 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     if let Command::Config { command } = &command {
         return config::run(command, &arguments.overrides);
     }
+    if let Command::Completions { shell } = &command {
+        return completions::run(*shell);
+    }
     if let Command::Service { command: service } = &command {
         logging::start(arguments.level(&command), None)?;
         return service::run(service, &arguments.overrides);
@@ -126,7 +131,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         Command::Run => run::run(rotator, &arguments.overrides),
         Command::Status { json, prometheus } => status::run(&rotator, *json, *prometheus),
         Command::Token(options) => token::run(options, &rotator),
-        Command::Config { .. } | Command::Service { .. } => Ok(0),
+        Command::Config { .. } | Command::Service { .. } | Command::Completions { .. } => Ok(0),
     }
 }
 

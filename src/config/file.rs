@@ -136,3 +136,51 @@ impl Source {
         self.line_starts.partition_point(|start| *start <= at.span().start) + 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The keys that a table knows, in the words of the parser that refuses another.
+    fn keys(text: &str) -> BTreeSet<String> {
+        let refused = toml::from_str::<ConfigFile>(text).unwrap_err().to_string();
+        let (_, expected) = refused.split_once("expected one of ").unwrap();
+        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// What a section of the manual page names in bold at the head of its paragraphs.
+    fn described(section: &str) -> BTreeSet<String> {
+        let page = include_str!("../../dist/man/dbx-rotator.toml.5");
+        let (_, rest) = page.split_once(&format!(".SH {section}\n")).unwrap();
+        let section = rest.split("\n.SH ").next().unwrap();
+        let names = section.split(".TP\n.B ").skip(1).filter_map(|paragraph| paragraph.lines().next());
+        names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_manual_page_and_the_example_have_every_key_and_no_other() {
+        let example = include_str!("../../dist/config.toml");
+        let sections = [
+            ("GLOBAL SETTINGS", "unknown = 1\n", &["workspace", "connection"][..]),
+            // It is known only to be refused.
+            ("\"[[workspace]]\"", "[[workspace]]\nunknown = 1\n", &["client_secret"]),
+            ("\"[[connection]]\"", "[[connection]]\nunknown = 1\n", &[]),
+        ];
+        for (section, text, apart) in sections {
+            let known: BTreeSet<String> = keys(text).into_iter().filter(|key| !apart.contains(&key.as_str())).collect();
+            assert_eq!(described(section), known, "{section}");
+            for key in known.iter().filter(|key| *key != "log_file") {
+                assert!(example.contains(&format!("{key} = ")), "{key}");
+            }
+        }
+        assert!(toml::from_str::<ConfigFile>(example).is_ok());
+        let whole: String = example
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line).to_owned() + "\n")
+            .collect();
+        let parsed = toml::from_str::<ConfigFile>(&whole);
+        assert!(parsed.is_ok(), "{parsed:?}");
+    }
+}
