@@ -93,7 +93,7 @@ fn a_person_is_asked_before_a_file_is_changed() {
     assert_eq!(after, format!("interval = \"30m\"\n{before}"));
 }
 
-fn without_packaged_units_they_are_written_and_removed(test: &str, release: Release) {
+fn where_no_units_are_installed_they_are_written_and_removed(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     let move_away =
         "mkdir -p '/opt/my tools' && mv /usr/bin/dbx-rotator '/opt/my tools/' && rm /usr/lib/systemd/user/dbx-rotator*";
@@ -239,7 +239,7 @@ fn status_shows_the_same_to_people_to_scripts_and_to_prometheus(test: &str, rele
 
 crate::on_each_release!(
     one_command_sets_up_the_timer_and_one_takes_it_away,
-    without_packaged_units_they_are_written_and_removed,
+    where_no_units_are_installed_they_are_written_and_removed,
     the_managers_own_environment_decides,
     the_originals_commands_do_the_same_and_take_over_from_it,
     a_first_rotation_that_fails_says_why_and_what_to_do,

@@ -1,0 +1,81 @@
+//! The packages, built once for all tests of this process by what builds them for a release.
+//!
+//! `dist/build` has one place to build in and one to put things, so that those who come at the same time, other test
+//! programs included, wait for each other and take copies away.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// How a program of `dist` ends when it lacks a tool; it has said which.
+const UNAVAILABLE: i32 = 69;
+
+type Known = HashMap<Option<String>, Result<PathBuf, String>>;
+
+/// The directory of the packages of this version, by default that of Cargo.toml; or why there are none here.
+pub(crate) fn packages(version: Option<&str>) -> Result<PathBuf, String> {
+    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.get_or_insert_default().entry(version.map(str::to_owned)).or_insert_with(|| build(version)).clone()
+}
+
+/// The first of these programs that is not on PATH, as a reason to skip a test.
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    programs.iter().find(|program| !there(program)).map(|program| format!("{program} is not installed"))
+}
+
+fn build(version: Option<&str>) -> Result<PathBuf, String> {
+    if let Some(reason) = missing(&["dpkg-deb", "xz", "git"]) {
+        return Err(reason);
+    }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::create_dir_all(repository.join("target")).expect("a directory to build in");
+    let turn = File::create(repository.join("target/dist.lock")).expect("a file to lock");
+    turn.lock().expect("the turn to build");
+    let mut build = Command::new(repository.join("dist/build"));
+    if let Some(version) = version {
+        build.args(["--version", version]);
+    }
+    // What cargo tells us of this package would be taken for news by the build script of ring, here as well as in the next
+    // build from a shell, and all be compiled anew: a minute each time.
+    let cargos = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(cargos)) {
+        build.env_remove(name);
+    }
+    let output = build.stdin(Stdio::null()).output().expect("run dist/build");
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(UNAVAILABLE) {
+        return Err(said.trim().to_owned());
+    }
+    assert!(output.status.success(), "dist/build {version:?}: {}\n{said}", output.status);
+    let directory = until_the_end();
+    for file in fs::read_dir(repository.join("target/dist")).expect("what was built").flatten() {
+        if file.path().is_file() {
+            fs::copy(file.path(), directory.join(file.file_name())).expect("copy it");
+        }
+    }
+    Ok(directory)
+}
+
+/// A directory that is gone when this process is, however it ends. What is static is never dropped; hence a shell waits
+/// for its input to end, which nobody writes to and which the system closes with us.
+fn until_the_end() -> PathBuf {
+    let directory = tempfile::Builder::new().prefix("dbx-rotator-packages").tempdir().expect("a directory").keep();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("let others read it");
+    let waits = Command::new("sh")
+        .args(["-c", r#"read -r _; rm -rf -- "$1""#, "remove"])
+        .arg(&directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start a shell");
+    // Neither waited for nor closed.
+    std::mem::forget(waits);
+    directory
+}

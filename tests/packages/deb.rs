@@ -1,0 +1,378 @@
+//! The .deb: clean by lintian, the same bytes from the same commit, and a whole life on a real Debian.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::workspace::scratch_directory;
+use crate::support::{Machine, Release, Workspace, skip};
+use crate::{built, printed, with_ending};
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/repository");
+/// Newer than any that is released.
+const NEWER: &str = "99.0.0";
+
+/// The repository that people install from, signed with a key that nobody keeps.
+struct Archive {
+    directory: tempfile::TempDir,
+    keys: tempfile::TempDir,
+}
+
+impl Archive {
+    fn new() -> Self {
+        let archive = Archive { directory: scratch_directory(0o755), keys: scratch_directory(0o700) };
+        let parameters =
+            "%no-protection\nKey-Type: eddsa\nKey-Curve: ed25519\nName-Email: archive@example.invalid\n%commit\n";
+        let file = archive.keys.path().join("parameters");
+        fs::write(&file, parameters).unwrap();
+        printed(archive.command("gpg").args(["--batch", "--quiet", "--gen-key"]).arg(file));
+        archive
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("GNUPGHOME", self.keys.path());
+        command
+    }
+
+    /// Publishes these packages instead of what was published before, on the machine.
+    fn publish(&self, packages: &Path, machine: &Machine) {
+        let key = "archive@example.invalid";
+        printed(self.command(REPOSITORY).arg(packages).arg(self.directory.path()).arg(key));
+        let there = machine.path("/srv/archive");
+        let _ = fs::remove_dir_all(&there);
+        printed(Command::new("cp").arg("-R").arg(self.directory.path()).arg(&there));
+        printed(Command::new("chmod").args(["-R", "a+rX"]).arg(&there));
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        // gpg leaves an agent behind.
+        let _ = self.command("gpgconf").args(["--kill", "all"]).status();
+    }
+}
+
+#[test]
+fn lintian_finds_no_fault_with_the_package() {
+    let test = "lintian_finds_no_fault_with_the_package";
+    if let Some(reason) = built::missing(&["lintian", "runuser"]) {
+        return skip(test, &reason);
+    }
+    let packages = match built::packages(None) {
+        Ok(packages) => packages,
+        Err(reason) => return skip(test, &reason),
+    };
+    // lintian does not want to be root, and must be able to read it.
+    let scratch = scratch_directory(0o755);
+    let package = scratch.path().join("dbx-rotator.deb");
+    fs::copy(with_ending(&packages, ".deb"), &package).unwrap();
+    printed(Command::new("chmod").arg("a+r").arg(&package));
+    let words = ["lintian", "--profile", "debian", "-EI", "--pedantic", "--fail-on", "error,warning"];
+    let mut lintian = Command::new("runuser");
+    lintian.args(["-u", "nobody", "--"]).args(words).arg(&package).env("HOME", "/nonexistent").env("TMPDIR", "/tmp");
+    printed(&mut lintian);
+    let overrides = include_str!("../../debian/lintian-overrides");
+    let lines: Vec<&str> = overrides.lines().collect();
+    for (above, line) in lines.iter().zip(&lines[1..]).filter(|(_, line)| line.starts_with("dbx-rotator:")) {
+        assert!(above.starts_with("# "), "{line} has no reason");
+    }
+}
+
+#[test]
+fn every_file_of_the_package_has_the_right_owner_and_mode() {
+    let test = "every_file_of_the_package_has_the_right_owner_and_mode";
+    let packages = match built::packages(None) {
+        Ok(packages) => packages,
+        Err(reason) => return skip(test, &reason),
+    };
+    let list = printed(Command::new("dpkg-deb").arg("-c").arg(with_ending(&packages, ".deb")));
+    for line in list.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (mode, owner, path) = (words[0], words[1], words[5]);
+        let wanted = match mode.as_bytes()[0] {
+            b'd' => "drwxr-xr-x",
+            b'l' => "lrwxrwxrwx",
+            _ if path == "./usr/bin/dbx-rotator" => "-rwxr-xr-x",
+            _ => "-rw-r--r--",
+        };
+        assert_eq!((mode, owner), (wanted, "0/0"), "{line}");
+    }
+    let has = |path: &str| list.lines().any(|line| line.split_whitespace().nth(5) == Some(path));
+    for name in ["rotator", "install", "status", "restart", "uninstall"] {
+        assert!(has(&format!("./usr/bin/databricks-oauth-{name}")), "{name}\n{list}");
+    }
+    for unit in ["user/dbx-rotator.timer", "user/dbx-rotator-daemon.service", "system/dbx-rotator@.timer"] {
+        assert!(has(&format!("./usr/lib/systemd/{unit}")), "{unit}\n{list}");
+    }
+}
+
+#[test]
+fn the_package_is_the_same_wherever_the_commit_is_built() {
+    let test = "the_package_is_the_same_wherever_the_commit_is_built";
+    let packages = match built::packages(None) {
+        Ok(packages) => packages,
+        Err(reason) => return skip(test, &reason),
+    };
+    // Another folder, at another depth, with nothing built yet.
+    let scratch = scratch_directory(0o755);
+    let copy = scratch.path().join("some/where/else");
+    let repository = env!("CARGO_MANIFEST_DIR");
+    let files = printed(Command::new("git").args(["-C", repository, "ls-files"]));
+    for file in files.lines().filter(|file| Path::new(repository).join(file).exists()) {
+        let to = copy.join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(Path::new(repository).join(file), &to).unwrap();
+    }
+    let epoch = printed(Command::new("git").args(["-C", repository, "log", "-1", "--format=%ct"]));
+    let mut build = Command::new(copy.join("dist/build"));
+    printed(build.current_dir("/").env_remove("CARGO_TARGET_DIR").env("SOURCE_DATE_EPOCH", epoch.trim()));
+    let sums = |directory: PathBuf| fs::read_to_string(directory.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums(copy.join("target/dist")), sums(packages));
+}
+
+// ---- a life ----
+
+/// A Debian with apt pointed at the archive and nowhere else, and a user who has written her settings.
+struct Debian {
+    machine: Machine,
+    workspace: Workspace,
+    server: crate::support::Postgres,
+    archive: Archive,
+}
+
+impl Debian {
+    fn new(test: &str, release: Release) -> Option<Self> {
+        let tools = ["apt-ftparchive", "createrepo_c", "gpg"];
+        if let Some(reason) = built::missing(&tools) {
+            skip(test, &reason);
+            return None;
+        }
+        let or_skip = |reason: String| skip(test, &reason);
+        let packages = built::packages(None).map_err(or_skip).ok()?;
+        let workspace = Workspace::start();
+        let server = crate::support::Postgres::start(&workspace, &[workspace.client_id()]).map_err(or_skip).ok()?;
+        let machine = Machine::boot(release).map_err(or_skip).ok()?;
+        machine.watch(&workspace);
+        let debian = Debian { machine, workspace, server, archive: Archive::new() };
+        debian.lay_out();
+        debian.archive.publish(&packages, &debian.machine);
+        Some(debian)
+    }
+
+    fn lay_out(&self) {
+        let sources = "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; useradd --create-home --shell /bin/bash carol; chmod 700 /home/carol";
+        self.root(&["sh", "-c", sources]);
+        let line = "deb [signed-by=/srv/archive/dbx-rotator.asc] file:/srv/archive/apt stable main\n";
+        self.machine.write("/etc/apt/sources.list.d/dbx-rotator.list", line, 0o644, None);
+        for unit in ["dbx-rotator.service", "dbx-rotator-daemon.service"] {
+            let drop_in = format!("/etc/systemd/user/{unit}.d/container.conf");
+            self.machine.write(&drop_in, "[Service]\nProtectKernelLogs=no\n", 0o644, None);
+        }
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        self.machine.write("/etc/ssl/workspace-ca.pem", read(&self.workspace.ca_file()), 0o644, None);
+        self.machine.write("/etc/ssl/server-ca.pem", read(&self.server.ca_file()), 0o644, None);
+        for user in ["alice", "bob", "carol"] {
+            self.machine.linger(user);
+        }
+        for user in ["alice", "carol"] {
+            self.configure(user, "");
+        }
+    }
+
+    fn configure(&self, user: &str, more: &str) {
+        let (url, id, port) = (self.workspace.url(), self.workspace.client_id(), self.server.port());
+        let config = format!(
+            "{more}[[workspace]]\nhost = \"{url}\"\nca_file = \"/etc/ssl/workspace-ca.pem\"\nclient_id = \"{id}\"\n\
+             client_secret_file = \"client-secret\"\n[[connection]]\nname = \"orders\"\nhost = \"127.0.0.1\"\nport = {port}\n"
+        );
+        let directory = format!("/home/{user}/.config/dbx-rotator");
+        self.machine.write(&format!("{directory}/config.toml"), config, 0o600, Some(user));
+        self.machine.write(&format!("{directory}/client-secret"), self.workspace.client_secret(), 0o600, Some(user));
+    }
+
+    #[track_caller]
+    fn root(&self, line: &[&str]) -> String {
+        self.machine.run(line).exits(0).stdout.clone()
+    }
+
+    #[track_caller]
+    fn apt(&self, words: &[&str]) -> String {
+        let line = [&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"], words].concat();
+        let done = self.machine.run(&line);
+        let said = done.exits(0).stdout.clone() + &done.stderr;
+        // dpkg warns of every downgrade, and bookworm's of a directory that another package has under its name of before /usr-merge.
+        let known = ["downgrading dbx-rotator", "system-preset' not empty so not removed"];
+        let warns = |line: &&str| line.contains("warning") && !known.iter().any(|known| line.contains(known));
+        assert_eq!(said.lines().find(warns), None, "{done}");
+        said
+    }
+
+    #[track_caller]
+    fn systemctl(&self, user: &str, words: &[&str]) -> String {
+        self.machine.as_user(user, &[&["systemctl", "--user"], words].concat()).exits(0).stdout.trim().to_owned()
+    }
+
+    #[track_caller]
+    fn property(&self, user: &str, unit: &str, name: &str) -> String {
+        self.systemctl(user, &["show", "--value", "-p", name, unit])
+    }
+
+    #[track_caller]
+    fn log_in(&self, user: &str) {
+        let role = self.workspace.client_id();
+        let whither = format!(
+            "host=127.0.0.1 port={} dbname=databricks_postgres user={role} sslmode=verify-ca sslrootcert=/etc/ssl/server-ca.pem",
+            self.server.port()
+        );
+        let login =
+            self.machine.as_user(user, &["psql", "-X", "-w", "-A", "-t", "-c", "select current_user", &whither]);
+        login.exits(0).stdout_has(role);
+    }
+
+    /// The files that are people's own, by what is in them.
+    fn of_users(&self) -> String {
+        self.root(&["sh", "-c", "sha256sum /home/*/.pgpass /home/*/.config/dbx-rotator/*"])
+    }
+
+    /// Which program a user's daemon runs; it would be called deleted if that were an older one.
+    fn runs(&self) -> String {
+        let pid = self.property("alice", DAEMON, "MainPID");
+        self.root(&["readlink", &format!("/proc/{pid}/exe")]).trim().to_owned()
+    }
+
+    fn await_restart(&self, before: &str) {
+        let began = std::time::Instant::now();
+        while self.property("alice", DAEMON, "MainPID") == before
+            || self.property("alice", DAEMON, "ActiveState") != "active"
+        {
+            assert!(began.elapsed() < std::time::Duration::from_secs(30), "the daemon was not started anew");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// Nobody has a unit of ours that failed, and who asked for nothing runs nothing.
+    #[track_caller]
+    fn is_in_order(&self) {
+        self.machine.run(&["systemctl", "--failed", "--plain", "--no-legend"]).prints_nothing();
+        for user in ["alice", "bob", "carol"] {
+            assert_eq!(self.systemctl(user, &["--failed", "--plain", "--no-legend"]), "");
+        }
+        let units = self
+            .systemctl("bob", &["list-units", "--plain", "--no-legend", "--state=active,activating", "dbx-rotator*"]);
+        assert_eq!(units, "", "bob asked for nothing");
+    }
+}
+
+const DAEMON: &str = "dbx-rotator-daemon.service";
+const TIMER: &str = "dbx-rotator.timer";
+
+fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Release) {
+    let Some(debian) = Debian::new(test, release) else { return };
+    debian.apt(&["update"]);
+    debian.apt(&["install", "dbx-rotator"]);
+    // Nothing is enabled behind anyone's back.
+    for user in ["alice", "bob", "carol"] {
+        let units = debian.systemctl(user, &["list-units", "--plain", "--no-legend", "--state=active", "dbx-rotator*"]);
+        assert_eq!(units, "");
+    }
+    debian
+        .machine
+        .run(&["sh", "-c", "ls /etc/systemd/user/*.wants/dbx-rotator* /etc/systemd/system/*.wants/dbx-rotator*"])
+        .prints_nothing();
+
+    // Alice wants the daemon, carol the timer.
+    debian.systemctl("alice", &["enable", "--now", DAEMON]);
+    debian.systemctl("carol", &["enable", "--now", TIMER]);
+    debian.machine.journal_says(
+        "carol",
+        "dbx-rotator.service",
+        "Token rotation completed",
+        std::time::Duration::from_secs(30),
+    );
+    debian.log_in("alice");
+    debian.log_in("carol");
+    let explained = debian.machine.as_user("carol", &["journalctl", "--user", "-xu", "dbx-rotator"]);
+    explained.exits(0).stdout_has("Subject: The PostgreSQL password of orders was renewed");
+
+    upgrade(&debian);
+    remove_and_return(&debian);
+}
+
+fn upgrade(debian: &Debian) {
+    let newer = built::packages(Some(NEWER)).unwrap();
+    debian.archive.publish(&newer, &debian.machine);
+    debian.configure("alice", "interval = \"30m\"\n");
+    let settings = debian.machine.read("/home/alice/.config/dbx-rotator/config.toml");
+    let (pid, issued) = (debian.property("alice", DAEMON, "MainPID"), debian.workspace.tokens_issued());
+    debian.apt(&["update"]);
+    debian.apt(&["install", "--only-upgrade", "dbx-rotator"]);
+    assert!(debian.root(&["dpkg-query", "-W", "dbx-rotator"]).contains(NEWER));
+    debian.await_restart(&pid);
+    assert_eq!(debian.runs(), "/usr/bin/dbx-rotator");
+    assert_eq!(debian.property("carol", TIMER, "ActiveState"), "active");
+    assert_eq!(debian.property("carol", "dbx-rotator.service", "NeedDaemonReload"), "no");
+    assert_eq!(debian.machine.read("/home/alice/.config/dbx-rotator/config.toml"), settings);
+    // Nobody's password died for it, or had to be renewed.
+    assert_eq!(debian.workspace.tokens_issued(), issued);
+    debian.log_in("alice");
+    debian.log_in("carol");
+    debian.is_in_order();
+}
+
+fn remove_and_return(debian: &Debian) {
+    debian.machine.write("/etc/dbx-rotator/alice.toml", "", 0o644, None);
+    let before = debian.of_users();
+    debian.apt(&["remove", "dbx-rotator"]);
+    for unit in [DAEMON, TIMER] {
+        assert_eq!(debian.property("alice", unit, "LoadState"), "not-found");
+        assert_eq!(debian.property("carol", unit, "ActiveState"), "inactive");
+    }
+    debian.is_in_order();
+    assert_eq!(debian.of_users(), before);
+    assert!(debian.machine.path("/etc/dbx-rotator/alice.toml").exists(), "settings stay until the purge");
+
+    // Back, and to an older version.
+    debian.apt(&["install", "dbx-rotator"]);
+    debian.systemctl("alice", &["start", DAEMON]);
+    let older = built::packages(None).unwrap();
+    debian.archive.publish(&older, &debian.machine);
+    debian.apt(&["update"]);
+    let pid = debian.property("alice", DAEMON, "MainPID");
+    let version = format!("dbx-rotator={}-1", env!("CARGO_PKG_VERSION"));
+    debian.apt(&["install", "--allow-downgrades", &version]);
+    debian.await_restart(&pid);
+    assert_eq!(debian.runs(), "/usr/bin/dbx-rotator");
+    debian.is_in_order();
+
+    debian.apt(&["purge", "dbx-rotator"]);
+    assert!(!debian.machine.path("/etc/dbx-rotator").exists());
+    let left = "find / -xdev -path /proc -prune -o -path /srv -prune -o -path '/home/*' -prune -o -name '*dbx-rotator*' -print | \
+                grep -v -e /etc/apt -e /var/cache/apt -e /var/lib/apt -e container.conf -e '\\.d$' -e /var/lib/systemd/timers";
+    debian.machine.run(&["sh", "-c", left]).prints_nothing();
+    assert_eq!(debian.of_users(), before);
+    debian.log_in("alice");
+    debian.is_in_order();
+}
+
+/// dpkg is killed while the package's own script runs.
+fn an_install_of_the_package_that_was_cut_off_ends_well(test: &str, release: Release) {
+    let Some(debian) = Debian::new(test, release) else { return };
+    debian.apt(&["update"]);
+    let hang = "#!/bin/sh\n[ \"$1\" != daemon-reload ] || { touch /run/hangs; exec sleep 600; }\nexec /usr/bin/systemctl \"$@\"\n";
+    debian.machine.write("/usr/local/bin/systemctl", hang, 0o755, None);
+    let cut_off = "apt-get -q -y -o DPkg::Path=$PATH install dbx-rotator & while [ ! -e /run/hangs ]; do sleep 0.05; done; \
+                   pkill -KILL -x dpkg; pkill -KILL -x apt-get; pkill -x sleep; wait; rm /usr/local/bin/systemctl; dpkg-query -W -f '${Status}' dbx-rotator";
+    let state = debian.machine.run(&["env", "DEBIAN_FRONTEND=noninteractive", "bash", "-c", cut_off]);
+    assert!(!state.stdout.contains("install ok installed"), "{state}");
+    debian.root(&["dpkg", "--configure", "-a"]);
+    assert!(debian.root(&["dpkg-query", "-W", "-f", "${Status}", "dbx-rotator"]).ends_with("install ok installed"));
+    debian.systemctl("alice", &["start", DAEMON]);
+    debian.log_in("alice");
+    debian.is_in_order();
+}
+
+crate::support::on_each_release!(
+    the_package_lives_and_goes_without_a_trace_of_harm,
+    an_install_of_the_package_that_was_cut_off_ends_well,
+);
