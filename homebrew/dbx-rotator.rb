@@ -34,6 +34,13 @@ class DbxRotator < Formula
     (var/"log").mkpath
   end
 
+  def caveats
+    <<~EOS
+      Before `brew services start dbx-rotator`, write ~/.config/dbx-rotator/config.toml
+      (see `man dbx-rotator.toml`): without it there is nothing to keep alive.
+    EOS
+  end
+
   service do
     name macos: "app.dbx-rotator.agent", linux: "dbx-rotator-daemon"
   end

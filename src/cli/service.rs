@@ -128,8 +128,7 @@ impl Service {
         let environment = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
         let environment = environment.into_iter().fold(self.environment.clone(), Environment::without);
         let environment = environment.with("HOME", &self.account.home);
-        let handed_over = self.place.credential.clone().filter(|path| path.exists());
-        Config::load_in(environment.handing_over(handed_over), &overrides)
+        Config::load_in(environment.handing_over(self.place.handed_over()), &overrides)
     }
 
     /// Where this program is for a unit: by the name that people call it, which stays when a package manager replaces what it

@@ -41,6 +41,15 @@ pub(crate) struct Place {
     pub(crate) environment: Environment,
 }
 
+impl Place {
+    /// The file that the manager hands over as a credential, where there is one, be it encrypted.
+    pub(crate) fn handed_over(&self) -> Option<PathBuf> {
+        let filled = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.len() > 1);
+        let encrypted = |path: &PathBuf| path.with_extension("client-secret.cred").exists();
+        self.credential.clone().filter(|path| filled(path) || encrypted(path))
+    }
+}
+
 /// What is to be written, and how that differs from what is there.
 pub(crate) struct Plan {
     place: Place,
@@ -254,9 +263,7 @@ impl From<Failure> for WriteError {
 /// # Errors
 /// As [`Config::load`].
 pub(crate) fn as_service(file: &Path, place: &Place, secret_to_be: bool) -> Result<Config, ConfigError> {
-    let filled = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.len() > 1);
-    let encrypted = |path: &PathBuf| path.with_extension("client-secret.cred").exists();
-    let credential = place.credential.clone().filter(|path| secret_to_be || filled(path) || encrypted(path));
+    let credential = if secret_to_be { place.credential.clone() } else { place.handed_over() };
     let overrides = Overrides { config: Some(file.to_owned()), ..Overrides::default() };
     Config::load_in(place.environment.clone().handing_over(credential), &overrides)
 }

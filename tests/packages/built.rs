@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -73,6 +74,8 @@ fn until_the_end() -> PathBuf {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // Not ended with us by a Ctrl-C.
+        .process_group(0)
         .spawn()
         .expect("start a shell");
     // Neither waited for nor closed.

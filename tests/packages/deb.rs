@@ -124,6 +124,8 @@ fn the_package_is_the_same_wherever_the_commit_is_built() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(Path::new(repository).join(file), &to).unwrap();
     }
+    // Whatever the mask of who made the clone.
+    printed(Command::new("chmod").args(["-R", "go-rwx"]).arg(&copy));
     let epoch = printed(Command::new("git").args(["-C", repository, "log", "-1", "--format=%ct"]));
     let mut build = Command::new(copy.join("dist/build"));
     printed(build.current_dir("/").env_remove("CARGO_TARGET_DIR").env("SOURCE_DATE_EPOCH", epoch.trim()));
@@ -161,7 +163,8 @@ impl Debian {
     }
 
     fn lay_out(&self) {
-        let sources = "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; useradd --create-home --shell /bin/bash carol; chmod 700 /home/carol";
+        let sources = "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; \
+                       for user in carol dave; do useradd --create-home --shell /bin/bash $user; chmod 700 /home/$user; done";
         self.root(&["sh", "-c", sources]);
         let line = "deb [signed-by=/srv/archive/dbx-rotator.asc] file:/srv/archive/apt stable main\n";
         self.machine.write("/etc/apt/sources.list.d/dbx-rotator.list", line, 0o644, None);
@@ -178,14 +181,21 @@ impl Debian {
         for user in ["alice", "carol"] {
             self.configure(user, "");
         }
+        self.machine.write("/etc/dbx-rotator/dave.toml", self.config(""), 0o644, None);
+        self.machine.write("/etc/dbx-rotator/dave.client-secret", self.workspace.client_secret(), 0o600, None);
+    }
+
+    fn config(&self, more: &str) -> String {
+        let (url, id, port) = (self.workspace.url(), self.workspace.client_id(), self.server.port());
+        format!(
+            "{more}[[workspace]]\nhost = \"{url}\"\nca_file = \"/etc/ssl/workspace-ca.pem\"\nclient_id = \"{id}\"\n\
+             [[connection]]\nname = \"orders\"\nhost = \"127.0.0.1\"\nport = {port}\n"
+        )
     }
 
     fn configure(&self, user: &str, more: &str) {
-        let (url, id, port) = (self.workspace.url(), self.workspace.client_id(), self.server.port());
-        let config = format!(
-            "{more}[[workspace]]\nhost = \"{url}\"\nca_file = \"/etc/ssl/workspace-ca.pem\"\nclient_id = \"{id}\"\n\
-             client_secret_file = \"client-secret\"\n[[connection]]\nname = \"orders\"\nhost = \"127.0.0.1\"\nport = {port}\n"
-        );
+        let config =
+            self.config(more).replace("[[connection]]", "client_secret_file = \"client-secret\"\n[[connection]]");
         let directory = format!("/home/{user}/.config/dbx-rotator");
         self.machine.write(&format!("{directory}/config.toml"), config, 0o600, Some(user));
         self.machine.write(&format!("{directory}/client-secret"), self.workspace.client_secret(), 0o600, Some(user));
@@ -220,14 +230,39 @@ impl Debian {
 
     #[track_caller]
     fn log_in(&self, user: &str) {
-        let role = self.workspace.client_id();
-        let whither = format!(
-            "host=127.0.0.1 port={} dbname=databricks_postgres user={role} sslmode=verify-ca sslrootcert=/etc/ssl/server-ca.pem",
-            self.server.port()
+        let login = ["psql", "-X", "-w", "-A", "-t", "-c", "select current_user", &self.whither()];
+        self.machine.as_user(user, &login).exits(0).stdout_has(self.workspace.client_id());
+    }
+
+    fn whither(&self) -> String {
+        format!(
+            "host=127.0.0.1 port={} dbname=databricks_postgres user={} sslmode=verify-ca sslrootcert=/etc/ssl/server-ca.pem",
+            self.server.port(),
+            self.workspace.client_id()
+        )
+    }
+
+    /// Lets a user log in again and again while `what` happens: no login may fail.
+    fn logging_in<T>(&self, user: &str, what: impl FnOnce() -> T) -> T {
+        let again = format!(
+            "while [ ! -e /tmp/enough ]; do psql -X -w -A -t -c 'select 1' '{}' >/dev/null || {{ echo failed; exit 1; }}; \
+             echo in; sleep 0.1; done",
+            self.whither()
         );
         let login =
-            self.machine.as_user(user, &["psql", "-X", "-w", "-A", "-t", "-c", "select current_user", &whither]);
-        login.exits(0).stdout_has(role);
+            self.machine.command(user, &["sh", "-c", &again]).patience(std::time::Duration::from_secs(120)).spawn();
+        let result = what();
+        self.root(&["touch", "/tmp/enough"]);
+        let done = login.ends();
+        assert!(done.exits(0).stdout.lines().count() > 1, "{done}");
+        self.root(&["rm", "/tmp/enough"]);
+        result
+    }
+
+    /// The process of dave's daemon, of the machine's manager.
+    #[track_caller]
+    fn daves(&self, property: &str) -> String {
+        self.root(&["systemctl", "show", "--value", "-p", property, DAVES]).trim().to_owned()
     }
 
     /// The files that are people's own, by what is in them.
@@ -241,14 +276,22 @@ impl Debian {
         self.root(&["readlink", &format!("/proc/{pid}/exe")]).trim().to_owned()
     }
 
-    fn await_restart(&self, before: &str) {
+    /// Waits until alice's daemon and dave's are others than these, and up.
+    fn await_restart(&self, before: &[String; 2]) {
         let began = std::time::Instant::now();
-        while self.property("alice", DAEMON, "MainPID") == before
-            || self.property("alice", DAEMON, "ActiveState") != "active"
-        {
-            assert!(began.elapsed() < std::time::Duration::from_secs(30), "the daemon was not started anew");
+        let states = || [self.property("alice", DAEMON, "ActiveState"), self.daves("ActiveState")];
+        while self.daemons().iter().zip(before).any(|(now, before)| now == before) || states() != ["active", "active"] {
+            assert!(
+                began.elapsed() < std::time::Duration::from_secs(30),
+                "a daemon was not started anew: {:?}",
+                states()
+            );
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
+    }
+
+    fn daemons(&self) -> [String; 2] {
+        [self.property("alice", DAEMON, "MainPID"), self.daves("MainPID")]
     }
 
     /// Nobody has a unit of ours that failed, and who asked for nothing runs nothing.
@@ -266,6 +309,7 @@ impl Debian {
 
 const DAEMON: &str = "dbx-rotator-daemon.service";
 const TIMER: &str = "dbx-rotator.timer";
+const DAVES: &str = "dbx-rotator-daemon@dave.service";
 
 fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Release) {
     let Some(debian) = Debian::new(test, release) else { return };
@@ -281,7 +325,9 @@ fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Relea
         .run(&["sh", "-c", "ls /etc/systemd/user/*.wants/dbx-rotator* /etc/systemd/system/*.wants/dbx-rotator*"])
         .prints_nothing();
 
-    // Alice wants the daemon, carol the timer.
+    // Alice wants the daemon, carol the timer; dave's is the machine's.
+    debian.root(&["systemctl", "enable", "--now", DAVES]);
+    debian.log_in("dave");
     debian.systemctl("alice", &["enable", "--now", DAEMON]);
     debian.systemctl("carol", &["enable", "--now", TIMER]);
     debian.machine.journal_says(
@@ -304,11 +350,13 @@ fn upgrade(debian: &Debian) {
     debian.archive.publish(&newer, &debian.machine);
     debian.configure("alice", "interval = \"30m\"\n");
     let settings = debian.machine.read("/home/alice/.config/dbx-rotator/config.toml");
-    let (pid, issued) = (debian.property("alice", DAEMON, "MainPID"), debian.workspace.tokens_issued());
+    let (daemons, issued) = (debian.daemons(), debian.workspace.tokens_issued());
     debian.apt(&["update"]);
-    debian.apt(&["install", "--only-upgrade", "dbx-rotator"]);
+    debian.logging_in("alice", || {
+        debian.apt(&["install", "--only-upgrade", "dbx-rotator"]);
+        debian.await_restart(&daemons);
+    });
     assert!(debian.root(&["dpkg-query", "-W", "dbx-rotator"]).contains(NEWER));
-    debian.await_restart(&pid);
     assert_eq!(debian.runs(), "/usr/bin/dbx-rotator");
     assert_eq!(debian.property("carol", TIMER, "ActiveState"), "active");
     assert_eq!(debian.property("carol", "dbx-rotator.service", "NeedDaemonReload"), "no");
@@ -321,27 +369,35 @@ fn upgrade(debian: &Debian) {
 }
 
 fn remove_and_return(debian: &Debian) {
-    debian.machine.write("/etc/dbx-rotator/alice.toml", "", 0o644, None);
+    // A unit of the same name that is a user's own is none of the package's business.
+    let own = "[Service]\nExecStart=/bin/sleep infinity\n";
+    debian.machine.write(&format!("/home/bob/.config/systemd/user/{DAEMON}"), own, 0o644, Some("bob"));
+    debian.systemctl("bob", &["daemon-reload"]);
+    debian.systemctl("bob", &["start", DAEMON]);
     let before = debian.of_users();
-    debian.apt(&["remove", "dbx-rotator"]);
+    debian.logging_in("alice", || debian.apt(&["remove", "dbx-rotator"]));
+    assert_eq!(debian.property("bob", DAEMON, "ActiveState"), "active");
+    debian.systemctl("bob", &["stop", DAEMON]);
+    assert_ne!(debian.daves("ActiveState"), "active");
     for unit in [DAEMON, TIMER] {
         assert_eq!(debian.property("alice", unit, "LoadState"), "not-found");
         assert_eq!(debian.property("carol", unit, "ActiveState"), "inactive");
     }
     debian.is_in_order();
     assert_eq!(debian.of_users(), before);
-    assert!(debian.machine.path("/etc/dbx-rotator/alice.toml").exists(), "settings stay until the purge");
+    assert!(debian.machine.path("/etc/dbx-rotator/dave.toml").exists(), "settings stay until the purge");
 
     // Back, and to an older version.
     debian.apt(&["install", "dbx-rotator"]);
     debian.systemctl("alice", &["start", DAEMON]);
+    debian.root(&["systemctl", "start", DAVES]);
     let older = built::packages(None).unwrap();
     debian.archive.publish(&older, &debian.machine);
     debian.apt(&["update"]);
-    let pid = debian.property("alice", DAEMON, "MainPID");
+    let daemons = debian.daemons();
     let version = format!("dbx-rotator={}-1", env!("CARGO_PKG_VERSION"));
     debian.apt(&["install", "--allow-downgrades", &version]);
-    debian.await_restart(&pid);
+    debian.await_restart(&daemons);
     assert_eq!(debian.runs(), "/usr/bin/dbx-rotator");
     debian.is_in_order();
 
@@ -361,7 +417,7 @@ fn an_install_of_the_package_that_was_cut_off_ends_well(test: &str, release: Rel
     debian.apt(&["update"]);
     let hang = "#!/bin/sh\n[ \"$1\" != daemon-reload ] || { touch /run/hangs; exec sleep 600; }\nexec /usr/bin/systemctl \"$@\"\n";
     debian.machine.write("/usr/local/bin/systemctl", hang, 0o755, None);
-    let cut_off = "apt-get -q -y -o DPkg::Path=$PATH install dbx-rotator & while [ ! -e /run/hangs ]; do sleep 0.05; done; \
+    let cut_off = "apt-get -q -y -o DPkg::Path=$PATH install dbx-rotator & for i in $(seq 600); do [ ! -e /run/hangs ] || break; sleep 0.05; done; \
                    pkill -KILL -x dpkg; pkill -KILL -x apt-get; pkill -x sleep; wait; rm /usr/local/bin/systemctl; dpkg-query -W -f '${Status}' dbx-rotator";
     let state = debian.machine.run(&["env", "DEBIAN_FRONTEND=noninteractive", "bash", "-c", cut_off]);
     assert!(!state.stdout.contains("install ok installed"), "{state}");
@@ -370,6 +426,53 @@ fn an_install_of_the_package_that_was_cut_off_ends_well(test: &str, release: Rel
     debian.systemctl("alice", &["start", DAEMON]);
     debian.log_in("alice");
     debian.is_in_order();
+}
+
+/// Where the package is configured before there is a systemd, as in the making of an image, nothing is enabled either.
+#[test]
+fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
+    let test = "the_package_enables_nothing_where_there_is_no_systemd_yet";
+    if let Some(reason) = built::missing(&["deb-systemd-helper", "dpkg-deb"]) {
+        return skip(test, &reason);
+    }
+    let packages = match built::packages(None) {
+        Ok(packages) => packages,
+        Err(reason) => return skip(test, &reason),
+    };
+    let root = scratch_directory(0o755);
+    let package = with_ending(&packages, ".deb");
+    printed(Command::new("dpkg-deb").arg("-x").arg(&package).arg(root.path()));
+    printed(Command::new("dpkg-deb").arg("-e").arg(&package).arg(root.path().join("control")));
+    let mut configure = Command::new(root.path().join("control/postinst"));
+    // A PATH with the helper and without systemctl.
+    fs::create_dir(root.path().join("bin")).unwrap();
+    for program in ["cat", "deb-systemd-helper", "env", "id", "perl", "sh", "timeout"] {
+        let found =
+            ["/usr/bin", "/bin"].iter().map(|at| Path::new(at).join(program)).find(|path| path.exists()).unwrap();
+        std::os::unix::fs::symlink(found, root.path().join("bin").join(program)).unwrap();
+    }
+    let clean = configure.args(["configure", ""]).env_clear().env("PATH", root.path().join("bin"));
+    printed(
+        clean
+            .env("DPKG_ROOT", root.path())
+            .env("DPKG_MAINTSCRIPT_PACKAGE", "dbx-rotator")
+            .env("_skip_systemd_native", "1"),
+    );
+    let links = printed(Command::new("find").arg(root.path()).args(["-path", "*/etc/*", "-name", "dbx-rotator*"]));
+    assert_eq!(links, "");
+}
+
+/// A candidate comes before its release.
+#[test]
+fn a_package_of_a_pre_release_is_older_than_that_of_the_release() {
+    let test = "a_package_of_a_pre_release_is_older_than_that_of_the_release";
+    let packages = match built::packages(Some("1.0.0-rc.1")) {
+        Ok(packages) => packages,
+        Err(reason) => return skip(test, &reason),
+    };
+    let version = printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&packages, ".deb")).arg("Version"));
+    printed(Command::new("dpkg").args(["--compare-versions", version.trim(), "lt", "1.0.0-1"]));
+    assert!(with_ending(&packages, ".rpm").to_string_lossy().contains("dbx-rotator-1.0.0~rc.1-1."));
 }
 
 crate::support::on_each_release!(

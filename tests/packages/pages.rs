@@ -134,6 +134,11 @@ fn the_packages_completions_load_and_complete_in_bash() {
     };
     assert_eq!(complete("dbx-rotator rot", 1).trim(), "rotate");
     assert_eq!(complete("dbx-rotator rotate --if", 2).trim(), "--if-due");
+    for words in commands() {
+        let offered = options(&complete(&format!("dbx-rotator {} --", words.join(" ")), words.len() + 1));
+        let lacks: Vec<_> = options(&help(&words)).into_iter().filter(|option| !offered.contains(option)).collect();
+        assert!(lacks.is_empty(), "{words:?}: {lacks:?}");
+    }
 }
 
 #[test]
