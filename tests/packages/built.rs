@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use crate::support::skip;
+
 /// How a program of `dist` ends when it lacks a tool; it has said which.
 const UNAVAILABLE: i32 = 69;
 
@@ -21,6 +23,12 @@ pub(crate) fn packages(version: Option<&str>) -> Result<PathBuf, String> {
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.get_or_insert_default().entry(version.map(str::to_owned)).or_insert_with(|| build(version)).clone()
+}
+
+/// The same where these programs are there to look into them; else the test is skipped.
+pub(crate) fn packages_or_skip(test: &str, version: Option<&str>, programs: &[&str]) -> Option<PathBuf> {
+    let ready = missing(programs).map_or(Ok(()), Err);
+    ready.and_then(|()| packages(version)).map_err(|reason| skip(test, &reason)).ok()
 }
 
 /// The first of these programs that is not on PATH, as a reason to skip a test.

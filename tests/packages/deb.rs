@@ -56,13 +56,7 @@ impl Drop for Archive {
 #[test]
 fn lintian_finds_no_fault_with_the_package() {
     let test = "lintian_finds_no_fault_with_the_package";
-    if let Some(reason) = built::missing(&["lintian", "runuser"]) {
-        return skip(test, &reason);
-    }
-    let packages = match built::packages(None) {
-        Ok(packages) => packages,
-        Err(reason) => return skip(test, &reason),
-    };
+    let Some(packages) = built::packages_or_skip(test, None, &["lintian", "runuser"]) else { return };
     // lintian does not want to be root, and must be able to read it.
     let scratch = scratch_directory(0o755);
     let package = scratch.path().join("dbx-rotator.deb");
@@ -82,10 +76,7 @@ fn lintian_finds_no_fault_with_the_package() {
 #[test]
 fn every_file_of_the_package_has_the_right_owner_and_mode() {
     let test = "every_file_of_the_package_has_the_right_owner_and_mode";
-    let packages = match built::packages(None) {
-        Ok(packages) => packages,
-        Err(reason) => return skip(test, &reason),
-    };
+    let Some(packages) = built::packages_or_skip(test, None, &["dpkg-deb"]) else { return };
     let list = printed(Command::new("dpkg-deb").arg("-c").arg(with_ending(&packages, ".deb")));
     for line in list.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -110,10 +101,7 @@ fn every_file_of_the_package_has_the_right_owner_and_mode() {
 #[test]
 fn the_package_is_the_same_wherever_the_commit_is_built() {
     let test = "the_package_is_the_same_wherever_the_commit_is_built";
-    let packages = match built::packages(None) {
-        Ok(packages) => packages,
-        Err(reason) => return skip(test, &reason),
-    };
+    let Some(packages) = built::packages_or_skip(test, None, &["dpkg-deb"]) else { return };
     // Another folder, at another depth, with nothing built yet.
     let scratch = scratch_directory(0o755);
     let copy = scratch.path().join("some/where/else");
@@ -145,13 +133,8 @@ struct Debian {
 
 impl Debian {
     fn new(test: &str, release: Release) -> Option<Self> {
-        let tools = ["apt-ftparchive", "createrepo_c", "gpg"];
-        if let Some(reason) = built::missing(&tools) {
-            skip(test, &reason);
-            return None;
-        }
         let or_skip = |reason: String| skip(test, &reason);
-        let packages = built::packages(None).map_err(or_skip).ok()?;
+        let packages = built::packages_or_skip(test, None, &["apt-ftparchive", "createrepo_c", "gpg"])?;
         let workspace = Workspace::start();
         let server = crate::support::Postgres::start(&workspace, &[workspace.client_id()]).map_err(or_skip).ok()?;
         let machine = Machine::boot(release).map_err(or_skip).ok()?;
@@ -432,13 +415,7 @@ fn an_install_of_the_package_that_was_cut_off_ends_well(test: &str, release: Rel
 #[test]
 fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
     let test = "the_package_enables_nothing_where_there_is_no_systemd_yet";
-    if let Some(reason) = built::missing(&["deb-systemd-helper", "dpkg-deb"]) {
-        return skip(test, &reason);
-    }
-    let packages = match built::packages(None) {
-        Ok(packages) => packages,
-        Err(reason) => return skip(test, &reason),
-    };
+    let Some(packages) = built::packages_or_skip(test, None, &["deb-systemd-helper", "dpkg-deb"]) else { return };
     let root = scratch_directory(0o755);
     let package = with_ending(&packages, ".deb");
     printed(Command::new("dpkg-deb").arg("-x").arg(&package).arg(root.path()));
@@ -466,10 +443,7 @@ fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
 #[test]
 fn a_package_of_a_pre_release_is_older_than_that_of_the_release() {
     let test = "a_package_of_a_pre_release_is_older_than_that_of_the_release";
-    let packages = match built::packages(Some("1.0.0-rc.1")) {
-        Ok(packages) => packages,
-        Err(reason) => return skip(test, &reason),
-    };
+    let Some(packages) = built::packages_or_skip(test, Some("1.0.0-rc.1"), &["dpkg-deb"]) else { return };
     let version = printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&packages, ".deb")).arg("Version"));
     printed(Command::new("dpkg").args(["--compare-versions", version.trim(), "lt", "1.0.0-1"]));
     assert!(with_ending(&packages, ".rpm").to_string_lossy().contains("dbx-rotator-1.0.0~rc.1-1."));

@@ -8,7 +8,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::skip;
 use crate::support::workspace::scratch_directory;
 use crate::{built, printed, with_ending};
 
@@ -36,9 +35,7 @@ const GLIBC: (u32, u32) = (2, 34);
 
 /// The .rpm of this version, or a skipped test.
 fn package(test: &str, version: Option<&str>, programs: &[&str]) -> Option<PathBuf> {
-    let unavailable = built::missing(programs).map_or(Ok(()), Err);
-    let packages = unavailable.and_then(|()| built::packages(version));
-    packages.map(|directory| with_ending(&directory, ".rpm")).map_err(|reason| skip(test, &reason)).ok()
+    built::packages_or_skip(test, version, programs).map(|directory| with_ending(&directory, ".rpm"))
 }
 
 fn query(package: &Path, format: &str) -> String {

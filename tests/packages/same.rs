@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::skip;
 use crate::support::workspace::scratch_directory;
 use crate::{built, printed, with_ending};
 
@@ -63,13 +62,7 @@ fn without(mut files: BTreeMap<String, Entry>, only: &[&str]) -> BTreeMap<String
 #[test]
 fn the_packages_for_debian_and_for_fedora_have_the_same_files() {
     let name = "the_packages_for_debian_and_for_fedora_have_the_same_files";
-    if let Some(reason) = built::missing(&["dpkg-deb", "rpm2cpio", "cpio"]) {
-        return skip(name, &reason);
-    }
-    let packages = match built::packages(None) {
-        Ok(packages) => packages,
-        Err(reason) => return skip(name, &reason),
-    };
+    let Some(packages) = built::packages_or_skip(name, None, &["dpkg-deb", "rpm2cpio", "cpio"]) else { return };
     let (deb, rpm) = (scratch_directory(0o755), scratch_directory(0o755));
     printed(Command::new("dpkg-deb").arg("-x").arg(with_ending(&packages, ".deb")).arg(deb.path()));
     unpack_rpm(&with_ending(&packages, ".rpm"), rpm.path());
