@@ -21,7 +21,7 @@ pub use host::WorkspaceHost;
 pub(crate) use host::is_loopback;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
-pub(crate) use secret::SecretSource;
+pub(crate) use secret::{SecretSource, credential_source};
 
 use crate::os::dirs::Environment;
 use crate::pgpass;

@@ -1,7 +1,7 @@
 //! A client secret: where it is to be had, and how it is read when it is needed.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -15,6 +15,18 @@ pub(crate) enum SecretSource {
     Given(SecretString),
     /// In a file: one line, or a systemd credential.
     File(PathBuf),
+}
+
+/// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
+/// line: less, it cannot set.
+pub(crate) fn is_filled(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.len() > 1)
+}
+
+/// Where the machine's manager takes a unit's secret from, where there is one: the plain file, or one beside it that is encrypted.
+pub(crate) fn credential_source(plain: &Path) -> Option<PathBuf> {
+    let encrypted = plain.with_extension("client-secret.cred");
+    [plain.to_owned(), encrypted].into_iter().find(|path| is_filled(path))
 }
 
 /// No secret is longer; a larger file is the wrong file.

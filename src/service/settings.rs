@@ -13,7 +13,9 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::units::cannot;
 use crate::auth;
-use crate::config::{Auth, Client, Config, ConfigError, Origin, Overrides, SecretSource, Setting, Workspace};
+use crate::config::{
+    Auth, Client, Config, ConfigError, Origin, Overrides, SecretSource, Setting, Workspace, credential_source,
+};
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
 use crate::os::files::read_text;
@@ -44,9 +46,7 @@ pub(crate) struct Place {
 impl Place {
     /// The file that the manager hands over as a credential, where there is one, be it encrypted.
     pub(crate) fn handed_over(&self) -> Option<PathBuf> {
-        let filled = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.len() > 1);
-        let encrypted = |path: &PathBuf| path.with_extension("client-secret.cred").exists();
-        self.credential.clone().filter(|path| filled(path) || encrypted(path))
+        credential_source(self.credential.as_ref()?)
     }
 }
 

@@ -41,10 +41,7 @@ impl Systemctl {
     pub(crate) fn is_there(self) -> bool {
         let private = match self.scope {
             Scope::System => "/run/systemd/private".to_owned(),
-            Scope::User => match std::env::var("XDG_RUNTIME_DIR") {
-                Ok(directory) if !directory.is_empty() => format!("{directory}/systemd/private"),
-                _ => format!("/run/user/{}/systemd/private", rustix::process::getuid().as_raw()),
-            },
+            Scope::User => format!("{}/systemd/private", runtime_directory()),
         };
         Path::new("/run/systemd/system").is_dir() && Path::new(&private).exists()
     }
@@ -65,10 +62,7 @@ impl Systemctl {
         let mut command = Command::new("systemctl");
         if self.scope == Scope::User {
             command.arg("--user");
-            if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-                // Without it `systemctl --user` does not find the manager; a shell of `su` has none.
-                command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", rustix::process::getuid().as_raw()));
-            }
+            command.env("XDG_RUNTIME_DIR", runtime_directory());
         }
         command.args(["--no-pager", "--no-ask-password"]).args(arguments);
         run(command, "systemctl", arguments, limit)
@@ -94,6 +88,12 @@ impl Systemctl {
         let number = said.split_whitespace().nth(1).and_then(|word| word.split(['.', '~']).next()?.parse().ok());
         number.ok_or_else(|| Failure::permanent(Code::Unavailable, format!("systemctl says: {}", quoted(&said))))
     }
+}
+
+/// Where the user's manager has its socket (file-hierarchy(7)); a shell of `su` is not told.
+fn runtime_directory() -> String {
+    let told = std::env::var("XDG_RUNTIME_DIR").ok().filter(|directory| !directory.is_empty());
+    told.unwrap_or_else(|| format!("/run/user/{}", rustix::process::getuid().as_raw()))
 }
 
 /// Runs one of systemd's programs to its end.

@@ -104,7 +104,7 @@ impl Systemd {
     /// # Errors
     /// The manager does not answer.
     pub(crate) fn state(&self) -> Result<Option<State>, Failure> {
-        let names = [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)];
+        let names = self.units();
         let shown = self.systemctl.show(&names.each_ref().map(String::as_str), &PROPERTIES)?;
         let lingering = (self.scope == Scope::User).then(|| self.lingers());
         Ok(State::of(self.scope, &shown, lingering))
@@ -129,6 +129,11 @@ impl Systemd {
     /// The service that a timer starts.
     fn one_run(&self) -> String {
         self.name("dbx-rotator", "service")
+    }
+
+    /// All of this user's: the timer, the service that it starts, the daemon.
+    fn units(&self) -> [String; 3] {
+        [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)]
     }
 
     /// The unit that rotates.
@@ -176,7 +181,7 @@ impl Systemd {
     /// # Errors
     /// The manager refuses.
     pub(crate) fn retire_original(&self) -> Result<bool, Failure> {
-        let shown = self.systemctl.show(&[ORIGINAL], &["LoadState", "ActiveState", "UnitFileState"])?;
+        let shown = self.systemctl.show(&[ORIGINAL], &["ActiveState", "UnitFileState"])?;
         let says = |name: &str, value: &str| shown.iter().any(|unit| unit.get(name).is_some_and(|v| v == value));
         let in_service = says("ActiveState", "active") || says("UnitFileState", "enabled");
         if in_service {
@@ -242,7 +247,7 @@ impl Systemd {
     /// # Errors
     /// The manager refuses.
     pub(crate) fn stop(&self) -> Result<(), Failure> {
-        let units = [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)];
+        let units = self.units();
         self.systemctl.call(&["stop", &units[0], &units[1], &units[2]]).map(drop)
     }
 
@@ -251,7 +256,7 @@ impl Systemd {
     /// # Errors
     /// The manager refuses, or a file cannot be removed.
     pub(crate) fn remove(&self) -> Result<Vec<PathBuf>, Failure> {
-        let units = [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)];
+        let units = self.units();
         let shown = self.systemctl.show(&units.each_ref().map(String::as_str), &["LoadState"])?;
         let there =
             units.iter().zip(&shown).filter(|(_, unit)| unit.get("LoadState").is_some_and(|s| s != "not-found"));

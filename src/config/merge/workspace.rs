@@ -12,6 +12,7 @@ use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::profile::Profile;
+use crate::config::secret::{credential_source, is_filled};
 use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
 use crate::failure::could_be_secret;
 use crate::os::dirs::SYSTEM_DIRECTORY;
@@ -200,8 +201,6 @@ impl Merge<'_> {
 
     /// What systemd hands over; the one without a name is nobody else's than the only workspace's, or that of a client named here.
     fn credential(&self, name: &str, may_be_unnamed: bool) -> Option<Sourced<SecretSource>> {
-        // A unit that offers a place for a secret passes an empty line where nobody has put any: less, systemd cannot set.
-        let is_filled = |path: &Path| std::fs::metadata(path).is_ok_and(|data| data.len() > 1);
         let found = match self.environment.path("CREDENTIALS_DIRECTORY") {
             Some(directory) => {
                 let unnamed = may_be_unnamed.then(|| "client-secret".to_owned());
@@ -210,7 +209,7 @@ impl Merge<'_> {
             }
             None if may_be_unnamed => match self.environment.handed_over() {
                 Some(path) => Some(path.to_owned()),
-                None => self.credential_of_the_system().filter(|path| is_filled(path)),
+                None => self.credential_of_the_system(),
             },
             None => None,
         };
@@ -221,9 +220,7 @@ impl Merge<'_> {
     fn credential_of_the_system(&self) -> Option<PathBuf> {
         let config = &self.source?.path;
         let is_theirs = config.parent() == Some(Path::new(SYSTEM_DIRECTORY));
-        let secret = |extension| config.with_extension(extension);
-        let found = ["client-secret", "client-secret.cred"].map(secret).into_iter().find(|path| path.exists());
-        found.filter(|_| is_theirs)
+        is_theirs.then(|| credential_source(&config.with_extension("client-secret"))).flatten()
     }
 
     fn client(
