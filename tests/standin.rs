@@ -16,6 +16,8 @@ mod support;
 mod cli;
 #[path = "standin/faults.rs"]
 mod faults;
+#[path = "standin/lakebase.rs"]
+mod lakebase;
 #[path = "standin/postgres.rs"]
 mod postgres;
 #[path = "standin/session.rs"]

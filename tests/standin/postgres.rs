@@ -9,8 +9,8 @@ use std::{env, fs, thread};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::support::{Home, Postgres, Workspace, skip};
-use super::{HOUR, SOON, flipped};
+use super::support::{Endpoint, Fault, Home, Instance, Postgres, Workspace, names, skip};
+use super::{HOUR, SOON, client, flipped, json};
 
 #[test]
 fn postgres_lets_in_exactly_the_live_tokens_of_the_role() {
@@ -118,6 +118,83 @@ fn a_killed_run_leaves_no_server() {
 
     drop(Postgres::start(&workspace, &[]).unwrap());
     assert_eq!(scratch_directories(&mine), 0, "the next run tidies up");
+}
+
+#[test]
+fn servers_of_their_own_names_run_side_by_side() {
+    let test = "servers_of_their_own_names_run_side_by_side";
+    let workspace = Workspace::start();
+    let (orders, payroll) = (Instance::named("orders").host.unwrap(), Instance::named("payroll").host.unwrap());
+    let ada = workspace.user();
+    let Some(first) = named(test, &workspace, ada, &orders) else { return };
+    let Some(second) = named(test, &workspace, ada, &payroll) else { return };
+    assert_eq!((first.port(), second.port()), (5432, 5432));
+    assert_ne!(first.address(), second.address());
+
+    let home = Home::new();
+    home.watch(&workspace);
+    let token = workspace.issue(ada, HOUR);
+    home.write(".pgpass", format!("{orders}:5432:*:{ada}:{token}\n{payroll}:5432:*:{ada}:{token}\n"), 0o600);
+    let where_am_i = "select inet_server_addr() || ' ' || inet_server_port()";
+    for (host, server) in [(&orders, &first), (&payroll, &second)] {
+        let psql = home.psql(&workspace, host, ada).resolving(host, server.address()).args(["-c", where_am_i]).run();
+        assert_eq!(psql.exits(0).stdout, format!("{}/32 5432\n", server.address()));
+    }
+    // The address of the one under the name of the other.
+    let wrong = home.psql(&workspace, &orders, ada).resolving(&orders, second.address()).args(["-c", "select 1"]);
+    wrong.run().exits(2).stderr_has("does not match host name");
+    assert_eq!((first.logins().len(), second.logins().len()), (1, 1));
+    let by_address = second.psql(&home.write("p", format!("*:*:*:*:{token}\n"), 0o600), ada, "select 1");
+    assert!(by_address.status.success());
+}
+
+#[tokio::test]
+async fn a_minted_credential_opens_the_database_by_its_real_name() {
+    let workspace = Workspace::start();
+    workspace.add_instance(Instance::named("orders"));
+    let (host, robot) = (workspace.instance("orders").host.unwrap(), workspace.client_id());
+    let test = "a_minted_credential_opens_the_database_by_its_real_name";
+    let Some(server) = named(test, &workspace, robot, &host) else { return };
+    let home = Home::new();
+    home.watch(&workspace);
+    let http = client(&workspace);
+    let (url, token) = (workspace.url() + "/api/2.0/database/credentials", workspace.issue(robot, HOUR));
+    let mint = || http.post(&url).bearer_auth(&token).body(r#"{"instance_names": ["orders"]}"#);
+    let who_am_i =
+        || home.psql(&workspace, &host, robot).resolving(&host, server.address()).args(["-c", "select user"]);
+
+    for (twist, refused) in [
+        (None, None),
+        (Some(Fault::OpaqueToken), None),
+        (Some(Fault::ExpiredToken), Some("expired")),
+        (Some(Fault::WrongAudience), Some("another workspace's")),
+        (Some(Fault::OtherIdentity("eve@example.com".to_owned())), Some("someone else's")),
+    ] {
+        twist.iter().for_each(|twist| _ = workspace.faults_on(Endpoint::DatabaseCredentials).next(twist.clone()));
+        let credential = json(mint()).await["token"].as_str().unwrap().to_owned();
+        home.write(".pgpass", format!("{host}:5432:databricks_postgres:{robot}:{credential}\n"), 0o600);
+        let outcome = who_am_i().run();
+        match refused {
+            None => assert_eq!(outcome.exits(0).stdout, format!("{robot}\n"), "{twist:?}"),
+            Some(_) => _ = outcome.exits(2).stderr_has("authentication failed for user"),
+        }
+        assert_eq!(server.logins().last().unwrap().refused, refused, "{twist:?}");
+    }
+
+    workspace.faults_on(Endpoint::DatabaseCredentials).next(Fault::OpaqueToken);
+    let credential = json(mint()).await["token"].as_str().unwrap().to_owned();
+    home.write(".pgpass", format!("*:*:*:*:{credential}\n"), 0o600);
+    server.set_clock_skew(3590);
+    who_am_i().run().exits(0);
+    server.set_clock_skew(3610);
+    who_am_i().run().exits(2);
+    assert_eq!(server.logins().last().unwrap().refused, Some("expired"));
+}
+
+/// A server at port 5432 that is known by this name.
+fn named(test: &str, workspace: &Workspace, role: &str, host: &str) -> Option<Postgres> {
+    let server = names::wrapper().and_then(|_| Postgres::builder(workspace, &[role]).at_5432().known_as(host).start());
+    server.map_err(|reason| skip(test, &reason)).ok()
 }
 
 fn scratch_directories(prefix: &str) -> usize {

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::SOON;
-use super::support::{Home, Workspace, assert_no_secret, skip};
+use super::support::{Home, Workspace, assert_no_secret, names, skip};
 
 #[test]
 fn a_command_sees_nothing_but_its_home() {
@@ -32,6 +32,21 @@ fn a_command_sees_nothing_but_its_home() {
     home.write(".pgpass", "a:b:c:d:e\n", 0o600);
     assert_eq!((home.pgpass().as_str(), home.mode(".pgpass")), ("a:b:c:d:e\n", 0o600));
     assert_eq!(home.files(), [std::path::Path::new(".pgpass")]);
+}
+
+#[test]
+fn a_home_has_names_of_its_own() {
+    if let Err(reason) = names::wrapper() {
+        return skip("a_home_has_names_of_its_own", &reason);
+    }
+    let home = Home::new();
+    let script = "import socket, sys\nfor name in sys.argv[1:]: print(socket.gethostbyname(name))";
+    let (instance, endpoint) = ("instance-1.database.cloud.databricks.com", "ep-1.database.cloud.databricks.com");
+    let look_up = || home.command("python3").args(["-c", script, instance, endpoint]);
+    let said = look_up().resolving(instance, "127.12.3.4").resolving(endpoint, "127.12.3.5").run();
+    assert_eq!(said.exits(0).stdout, "127.12.3.4\n127.12.3.5\n");
+    let said = look_up().resolving(instance, "127.12.3.6").run();
+    assert_eq!(said.exits(0).stdout, "127.12.3.6\n127.12.3.5\n", "one moved, the other stayed");
 }
 
 #[test]

@@ -22,8 +22,11 @@
 pub mod cache;
 pub mod cli;
 pub mod machine;
+pub mod names;
 pub mod outcome;
 pub mod postgres;
+pub mod psql;
+pub mod refusing;
 pub mod session;
 pub mod skips;
 pub mod vm;
@@ -37,7 +40,7 @@ pub use postgres::Postgres;
 pub use session::{Home, Running, Session};
 pub use skips::skip;
 pub use vm::Vm;
-pub use workspace::{Endpoint, Fault, Workspace};
+pub use workspace::{Branch, ComputeEndpoint, Endpoint, Fault, Instance, Project, Upgraded, Workspace};
 
 /// A session with the program under test, whose path only test targets and benches know.
 macro_rules! dbx_rotator {

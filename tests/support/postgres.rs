@@ -1,8 +1,9 @@
 //! A real PostgreSQL that takes the stand-in workspace's tokens as passwords, the way Lakebase does.
 //!
-//! Debian's server on a scratch port of loopback, TLS with an authority of its own, and a gate (`postgres/gate.rs`)
-//! that lets in exactly the live tokens of the role that logs in. The expiry is checked at login only; open sessions
-//! live on, as on Lakebase. Root runs it as the user `postgres`, anyone else as himself.
+//! Debian's server on a scratch port of loopback, or at port 5432 of a loopback address of its own; TLS by the
+//! workspace's authority; and a gate (`postgres/gate.rs`) that lets in exactly the live tokens of the role that logs
+//! in. The expiry is checked at login only; open sessions live on, as on Lakebase. Root runs it as the user `postgres`,
+//! anyone else as himself.
 //!
 //! Needs Debian's postgresql, and setpriv of util-linux.
 //!
@@ -19,7 +20,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -29,7 +30,6 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::workspace::authority::Authority;
 use super::workspace::{Workspace, scratch_directory};
 
 // An explicit path, so that this file may itself be included by path.
@@ -41,6 +41,10 @@ pub use gate::Login;
 
 pub const DATABASE: &str = "databricks_postgres";
 
+/// Where real ones listen, and where a client goes that is told of no port.
+pub const USUAL_PORT: u16 = 5432;
+
+const NO_SERVER: &str = "no PostgreSQL server under /usr/lib/postgresql";
 const SETPRIV: &str = "/usr/bin/setpriv";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -64,6 +68,9 @@ ssl_key_file = '../server.key'
 
 /// A running server.
 pub struct Postgres {
+    address: Ipv4Addr,
+    /// 0 for any.
+    wanted_port: u16,
     port: u16,
     programs: PathBuf,
     gate: Gate,
@@ -72,20 +79,40 @@ pub struct Postgres {
     scratch: tempfile::TempDir,
 }
 
-impl Postgres {
-    /// A server with these roles whose logins are decided by the workspace's key and clock, or why there is none here.
-    pub fn start(workspace: &Workspace, roles: &[&str]) -> Result<Self, String> {
-        let programs = newest_programs().ok_or("no PostgreSQL server under /usr/lib/postgresql")?;
+/// Settings of a server to be.
+pub struct Builder<'a> {
+    workspace: &'a Workspace,
+    roles: &'a [&'a str],
+    at_5432: bool,
+    names: Vec<String>,
+}
+
+impl Builder<'_> {
+    /// At port 5432 of an address of its own in 127.0.0.0/8, so that many run side by side.
+    pub fn at_5432(mut self) -> Self {
+        self.at_5432 = true;
+        self
+    }
+
+    /// Its certificate is also good for this host name; several add up.
+    pub fn known_as(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
+        self
+    }
+
+    /// The server, or why there is none here.
+    pub fn start(self) -> Result<Postgres, String> {
+        let programs = newest_programs().ok_or(NO_SERVER)?;
         if !Path::new(SETPRIV).exists() {
             return Err(format!("{SETPRIV} is missing"));
         }
-        let mut server = Self::prepare(programs, workspace)?;
+        let mut server = Postgres::prepare(programs, &self)?;
         // Between choosing a free port and listening on it someone else may take it.
         let mut failure = String::new();
         for _ in 0..3 {
             match server.launch() {
                 Ok(()) => {
-                    server.create(roles);
+                    server.create(self.roles);
                     return Ok(server);
                 }
                 Err(said) => failure = said,
@@ -93,12 +120,26 @@ impl Postgres {
         }
         Err(failure)
     }
+}
 
-    fn prepare(programs: PathBuf, workspace: &Workspace) -> Result<Self, String> {
+impl Postgres {
+    /// A server with these roles whose logins are decided by the workspace's tokens and clock.
+    pub fn builder<'a>(workspace: &'a Workspace, roles: &'a [&'a str]) -> Builder<'a> {
+        Builder { workspace, roles, at_5432: false, names: Vec::new() }
+    }
+
+    /// The usual one, or why there is none here.
+    pub fn start(workspace: &Workspace, roles: &[&str]) -> Result<Self, String> {
+        Self::builder(workspace, roles).start()
+    }
+
+    fn prepare(programs: PathBuf, settings: &Builder) -> Result<Self, String> {
+        let workspace = settings.workspace;
         let owner = if geteuid().is_root() { Some(postgres_user().ok_or("no user postgres")?) } else { None };
         // Passable, so that the user postgres gets to what is his in it.
         let scratch = scratch_directory(0o711);
-        let gate = Gate::open(workspace.public_key(), workspace.clock_skew()).map_err(|error| error.to_string())?;
+        let gate =
+            Gate::open(Box::new(workspace.holders()), workspace.clock_skew()).map_err(|error| error.to_string())?;
         let at = |name: &str| scratch.path().join(name);
         let give = |name: &str, mode: u32| {
             fs::set_permissions(at(name), Permissions::from_mode(mode)).expect("set the mode");
@@ -111,9 +152,15 @@ impl Postgres {
             give(name, mode);
         };
 
-        let authority = Authority::new("dbx-rotator stand-in PostgreSQL CA");
-        let certificate = authority.certify(&["localhost", "127.0.0.1", "::1"]);
-        write("ca.pem", authority.pem(), 0o644);
+        let (address, wanted_port) =
+            if settings.at_5432 { (address_of_its_own()?, USUAL_PORT) } else { (Ipv4Addr::LOCALHOST, 0) };
+        let in_digits = address.to_string();
+        let names: Vec<&str> = ["localhost", "127.0.0.1", "::1", &in_digits]
+            .into_iter()
+            .chain(settings.names.iter().map(String::as_str))
+            .collect();
+        let certificate = workspace.certify(&names);
+        write("ca.pem", &fs::read_to_string(workspace.ca_file()).expect("read the CA"), 0o644);
         write("server.pem", &certificate.chain, 0o644);
         write("server.key", &certificate.key, 0o600);
         for directory in ["data", "socket"] {
@@ -135,22 +182,22 @@ impl Postgres {
         write("data/postgresql.auto.conf", &format!("unix_socket_directories = '{socket}'\n{SETTINGS}"), 0o600);
         let access = format!(
             "local all all trust\n\
-             hostssl all all 127.0.0.1/32 ldap ldapserver=127.0.0.1 ldapport={} ldapprefix=\"{}\"\n",
+             hostssl all all 127.0.0.0/8 ldap ldapserver=127.0.0.1 ldapport={} ldapprefix=\"{}\"\n",
             gate.port(),
             gate::PREFIX,
         );
         write("data/pg_hba.conf", &access, 0o600);
-        Ok(Self { port: 0, programs, gate, stop: None, keeper: None, scratch })
+        Ok(Self { address, wanted_port, port: 0, programs, gate, stop: None, keeper: None, scratch })
     }
 
     /// Starts the server and waits until it says that it is ready.
     fn launch(&mut self) -> Result<(), String> {
-        self.port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        self.port = free_port(self.address, self.wanted_port)?;
         let mut command = as_postgres(&self.programs.join("postgres"));
         command
             .arg("-D")
             .arg(self.scratch.path().join("data"))
-            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .args(["-p", &self.port.to_string(), "-c", &format!("listen_addresses={}", self.address)])
             .stderr(Stdio::piped());
 
         let (stop, stopped) = mpsc::channel();
@@ -193,6 +240,10 @@ impl Postgres {
         assert!(outcome.status.success(), "setting up: {}", String::from_utf8_lossy(&outcome.stderr));
     }
 
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -228,7 +279,7 @@ impl Postgres {
         command
             .env_clear()
             .env("PGPASSFILE", pgpass_file)
-            .env("PGHOST", "127.0.0.1")
+            .env("PGHOST", self.address.to_string())
             .env("PGPORT", self.port.to_string())
             .env("PGDATABASE", DATABASE)
             .env("PGUSER", user)
@@ -302,6 +353,24 @@ fn as_postgres(program: &Path) -> Command {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+/// This port, or any for 0, if it is free.
+fn free_port(address: Ipv4Addr, wanted: u16) -> Result<u16, String> {
+    let free = TcpListener::bind((address, wanted)).and_then(|free| free.local_addr());
+    free.map(|free| free.port()).map_err(|error| format!("{address}:{wanted}: {error}"))
+}
+
+/// Somewhere in 127.0.0.0/8 where nobody listens at the usual port.
+pub fn address_of_its_own() -> Result<Ipv4Addr, String> {
+    let address = Ipv4Addr::new(127, fastrand::u8(1..=254), fastrand::u8(..), fastrand::u8(1..=254));
+    free_port(address, USUAL_PORT).map(|_| address)
+}
+
+/// The psql that comes with it.
+pub fn psql_program() -> Result<PathBuf, String> {
+    let programs = newest_programs().ok_or(NO_SERVER)?;
+    Ok(programs.join("psql"))
 }
 
 /// Where the newest of Debian's servers keeps its programs.

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::cli::Cli;
+use super::names;
 use super::outcome::{Outcome, assert_no_secret};
 use super::workspace::{Workspace, scratch_directory};
 
@@ -214,6 +216,16 @@ impl<'a> Session<'a> {
 
     pub fn trusting(self, workspace: &Workspace) -> Self {
         self.env("SSL_CERT_FILE", workspace.ca_file())
+    }
+
+    /// This name has this address, for every command of this home that is told to resolve names; several add up.
+    /// A test asks [`names::wrapper`] first and skips where there is none.
+    #[track_caller]
+    pub fn resolving(self, name: &str, address: impl Display) -> Self {
+        let wrapper = names::wrapper().unwrap_or_else(|reason| panic!("{reason}"));
+        let hosts = self.home.path(".hosts");
+        names::put(&hosts, name, address);
+        self.env("LD_PRELOAD", wrapper).env("NSS_WRAPPER_HOSTS", hosts)
     }
 
     /// What is typed; without it standard input is /dev/null.

@@ -1,13 +1,15 @@
 //! The stand-in workspace: a Databricks host on loopback that nobody needs an account for.
 //!
-//! It says what a real one says (discovery, token endpoint with real client checks, SCIM Me), signs real JWTs of
-//! settable life, and fails on demand in every way a workspace, a proxy or a network can fail. Tests, the demo and the
-//! benchmarks use it; the vendor's own client signs in to it in `tests/standin.rs`, which is why we may believe it.
+//! It says what a real one says (discovery, token endpoint with real client checks, SCIM Me, both of Lakebase's APIs),
+//! signs real JWTs of settable life, and fails on demand in every way a workspace, a proxy or a network can fail. Tests,
+//! the demo and the benchmarks use it; the vendor's own client calls each of its endpoints in `tests/standin.rs`, which
+//! is why we may believe it.
 //!
 //! It lives on a thread of its own with a runtime of its own, so that a test may be synchronous or not. Dropping it
 //! closes every connection, ends the thread and removes its files.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,12 +29,18 @@ use tokio::sync::watch;
 // Explicit paths, so that this file may itself be included by path.
 #[path = "workspace/authority.rs"]
 pub mod authority;
+#[path = "workspace/canned.rs"]
+mod canned;
 #[path = "workspace/endpoints.rs"]
 mod endpoints;
 #[path = "workspace/faults.rs"]
 mod faults;
 #[path = "workspace/http.rs"]
 mod http;
+#[path = "workspace/issuing.rs"]
+mod issuing;
+#[path = "workspace/lakebase.rs"]
+mod lakebase;
 #[path = "workspace/scratch.rs"]
 mod scratch;
 #[path = "workspace/serving.rs"]
@@ -40,9 +48,12 @@ mod serving;
 #[path = "workspace/tokens.rs"]
 mod tokens;
 
-use authority::Authority;
+use authority::{Authority, ServerCertificate};
 use faults::Schedule;
 pub use faults::{Endpoint, Fault};
+pub use issuing::Holder;
+use lakebase::Lakebase;
+pub use lakebase::{Branch, ComputeEndpoint, Instance, Project, Upgraded};
 pub use scratch::scratch_directory;
 use serving::Mode;
 use tokens::{Claims, Signer};
@@ -65,6 +76,7 @@ pub struct Workspace {
     scheme: &'static str,
     first_client: (String, String),
     user: String,
+    authority: Authority,
     files: tempfile::TempDir,
     mode: watch::Sender<Mode>,
     thread: Option<JoinHandle<()>>,
@@ -74,6 +86,8 @@ pub struct Workspace {
 struct Shared {
     signer: Signer,
     workspace_id: String,
+    /// One host, many workspaces, of which this is one.
+    unified: bool,
     token_length: usize,
     scheme: &'static str,
     address: SocketAddr,
@@ -91,14 +105,21 @@ struct State {
     /// Refresh tokens are replaced at each use (`enable_single_use_refresh_tokens`).
     single_use_refresh_tokens: bool,
     /// Tokens that are not JWTs, with the identity and expiry that only the server knows.
-    opaque: HashMap<String, (String, i64)>,
+    opaque: HashMap<String, Holder>,
     issued: VecDeque<String>,
+    lakebase: Lakebase,
     faults: HashMap<Endpoint, Schedule>,
     requests: Vec<String>,
-    token_requests: usize,
+    arrived: HashMap<Endpoint, usize>,
     tokens_issued: usize,
     connections: usize,
     listening: bool,
+}
+
+impl State {
+    fn arrived(&self, endpoint: Endpoint) -> usize {
+        self.arrived.get(&endpoint).copied().unwrap_or(0)
+    }
 }
 
 impl Shared {
@@ -135,8 +156,10 @@ pub struct Builder {
     clients: Vec<(String, String)>,
     user: String,
     workspace_id: String,
+    unified: bool,
     scheme: &'static str,
     discovery: bool,
+    lakebase: Lakebase,
 }
 
 impl Builder {
@@ -186,6 +209,40 @@ impl Builder {
         self
     }
 
+    /// A host of many workspaces: its API takes who does not say which one is meant to a login page.
+    pub fn unified(mut self) -> Self {
+        self.unified = true;
+        self
+    }
+
+    pub fn credential_life(mut self, life: Duration) -> Self {
+        self.lakebase.credential_life = life;
+        self
+    }
+
+    /// Lists of Lakebase come in pages of so many at most, however many are asked for.
+    pub fn page_size(mut self, most: usize) -> Self {
+        assert!(most > 0, "a page holds something");
+        self.lakebase.page_size = most;
+        self
+    }
+
+    /// As where Provisioned is retired: no API found.
+    pub fn without_database_api(mut self) -> Self {
+        self.lakebase.database_api = false;
+        self
+    }
+
+    /// As where Autoscaling has not come to yet: no API found.
+    pub fn without_postgres_api(mut self) -> Self {
+        self.lakebase.postgres_api = false;
+        self
+    }
+
+    pub fn without_lakebase(self) -> Self {
+        self.without_database_api().without_postgres_api()
+    }
+
     pub fn start(mut self) -> Workspace {
         if self.clients.is_empty() {
             self.clients.push((DEFAULT_CLIENT_ID.to_owned(), DEFAULT_CLIENT_SECRET.to_owned()));
@@ -197,12 +254,14 @@ impl Builder {
 
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         let address = listener.local_addr().expect("the port just bound");
-        let tls = (self.scheme == "https")
-            .then(|| authority.server_config(&["localhost", "127.0.0.1", "::1", "workspace.test"]));
+        let tls = (self.scheme == "https").then(|| {
+            authority.certify(&["localhost", "127.0.0.1", "::1", "workspace.test"]).server_config(b"http/1.1")
+        });
 
         let shared = Arc::new(Shared {
             signer,
             workspace_id: self.workspace_id,
+            unified: self.unified,
             token_length: self.token_length,
             scheme: self.scheme,
             address,
@@ -210,6 +269,7 @@ impl Builder {
                 token_life: self.token_life,
                 clock_skew: self.clock_skew,
                 clients: self.clients.iter().cloned().collect(),
+                lakebase: self.lakebase,
                 listening: true,
                 ..State::default()
             }),
@@ -229,6 +289,7 @@ impl Builder {
             scheme: self.scheme,
             first_client: self.clients.swap_remove(0),
             user: self.user,
+            authority,
             files,
             mode,
             thread: Some(thread),
@@ -253,8 +314,10 @@ impl Workspace {
             clients: Vec::new(),
             user: DEFAULT_USER.to_owned(),
             workspace_id: "1444828305810485".to_owned(),
+            unified: false,
             scheme: "https",
             discovery: true,
+            lakebase: Lakebase::default(),
         }
     }
 
@@ -282,9 +345,15 @@ impl Workspace {
         self.files.path().join("ca.pem")
     }
 
-    /// The key that tokens verify with, an uncompressed P-256 point.
-    pub fn public_key(&self) -> Vec<u8> {
-        self.shared.signer.public_key()
+    /// For another server, by the same authority.
+    pub fn certify(&self, names: &[&str]) -> ServerCertificate {
+        self.authority.certify(names)
+    }
+
+    /// Whose a token is, dead or alive, or why it is nobody's; also for who asks after the workspace is gone.
+    pub fn holders(&self) -> impl Fn(&str) -> Result<Holder, &'static str> + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |token| shared.holder(token)
     }
 
     pub fn client_id(&self) -> &str {
@@ -346,7 +415,7 @@ impl Workspace {
     pub fn issue(&self, subject: &str, life: Duration) -> String {
         let issued_at = self.shared.now();
         let seconds = i64::try_from(life.as_secs()).expect("a life within reason");
-        self.shared.jwt(Claims::of(subject).from(issued_at).until(issued_at + seconds))
+        self.shared.jwt(&Claims::of(subject).from(issued_at).until(issued_at + seconds))
     }
 
     // What goes wrong.
@@ -389,7 +458,17 @@ impl Workspace {
 
     /// Requests to the token endpoint that have arrived, answered or not.
     pub fn token_requests(&self) -> usize {
-        self.shared.state().token_requests
+        self.requests_to(Endpoint::Token)
+    }
+
+    /// Requests to this endpoint that have arrived, answered or not.
+    pub fn requests_to(&self, endpoint: Endpoint) -> usize {
+        self.shared.state().arrived(endpoint)
+    }
+
+    /// Waits until `n` requests to this endpoint have arrived since the start; false when the time is over first.
+    pub fn wait_for_requests_to(&self, endpoint: Endpoint, n: usize, limit: Duration) -> bool {
+        self.shared.wait_until(limit, |state| state.arrived(endpoint) >= n)
     }
 
     /// Tokens that the token endpoint gave out.
@@ -409,7 +488,7 @@ impl Workspace {
 
     /// Waits until `n` token requests have arrived since the start; false when the time is over first.
     pub fn wait_for_token_requests(&self, n: usize, limit: Duration) -> bool {
-        self.shared.wait_until(limit, |state| state.token_requests >= n)
+        self.wait_for_requests_to(Endpoint::Token, n, limit)
     }
 
     /// Waits until the token endpoint has given out `n` tokens since the start; false when the time is over first.

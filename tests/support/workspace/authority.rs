@@ -55,11 +55,13 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).expect("a signed certificate");
         ServerCertificate { chain: certificate.pem(), key: key.serialize_pem() }
     }
+}
 
-    pub fn server_config(&self, names: &[&str]) -> Arc<ServerConfig> {
-        let certificate = self.certify(names);
-        let chain = vec![CertificateDer::from_pem_slice(certificate.chain.as_bytes()).expect("our own PEM")];
-        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("our own PEM");
+impl ServerCertificate {
+    /// For a server of this protocol (ALPN).
+    pub fn server_config(&self, protocol: &[u8]) -> Arc<ServerConfig> {
+        let chain = vec![CertificateDer::from_pem_slice(self.chain.as_bytes()).expect("our own PEM")];
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("our own PEM");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -67,7 +69,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .expect("a key that fits its certificate");
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Arc::new(config)
     }
 }

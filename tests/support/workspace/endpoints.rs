@@ -7,8 +7,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use super::http::{Request, Response, form_decoded, form_fields};
+use super::issuing::Holder;
+use super::lakebase::answers as lakebase;
 use super::tokens::{Claims, random_hex};
-use super::{Endpoint, Fault, Shared, TOKENS_REMEMBERED};
+use super::{Endpoint, Fault, Shared};
 
 /// A response, and how it gets to the client or does not.
 pub enum Answer {
@@ -21,7 +23,12 @@ pub enum Answer {
 
 /// The OAuth client of the vendor's CLI: public, so its id travels in the body and it has no secret.
 const CLI_CLIENT_ID: &str = "databricks-cli";
+/// The account that a host of many workspaces belongs to.
+const ACCOUNT_ID: &str = "2f1c0d9e-4b7a-4e55-8d21-90a6c3b7e412";
 const HUGE: usize = 2 << 20;
+
+pub const LOGIN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Databricks - Sign In</title></head>\n\
+                              <body><form action=\"/login.html\" method=\"post\"></form></body></html>\n";
 
 impl Endpoint {
     fn at(path: &str) -> Option<Self> {
@@ -30,7 +37,7 @@ impl Endpoint {
             "/oidc/v1/token" => Some(Self::Token),
             "/api/2.0/preview/scim/v2/Me" => Some(Self::Me),
             "/.well-known/databricks-config" => Some(Self::HostMetadata),
-            _ => None,
+            _ => lakebase::endpoint_at(path),
         }
     }
 }
@@ -38,14 +45,18 @@ impl Endpoint {
 pub fn answer(shared: &Shared, request: &Request) -> Answer {
     let endpoint = Endpoint::at(&request.path);
     let fault = arrival(shared, endpoint, request);
-    if let Some(answer) = fault.as_ref().and_then(|fault| instead_of_looking(shared, fault)) {
+    if let Some(answer) = fault.as_ref().and_then(|fault| instead_of_looking(shared, request, fault)) {
         return answer;
     }
     let response = match endpoint {
+        _ if leaves_workspace_open(shared, request) => Response::html(200, LOGIN_PAGE),
         Some(Endpoint::Discovery) => discovery(shared, request),
         Some(Endpoint::Token) => token(shared, request, fault.as_ref()),
         Some(Endpoint::Me) => me(shared, request),
         Some(Endpoint::HostMetadata) => host_metadata(shared, request),
+        Some(of_lakebase) => lakebase::answer(shared, of_lakebase, request, fault.as_ref()),
+        // Where a redirect to it leads.
+        None if request.path == "/login.html" => Response::html(200, LOGIN_PAGE),
         None => not_found(request),
     };
     match fault {
@@ -68,28 +79,30 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
 fn arrival(shared: &Shared, endpoint: Option<Endpoint>, request: &Request) -> Option<Fault> {
     let mut state = shared.state();
     state.requests.push(format!("{} {}", request.method, request.path));
-    if endpoint == Some(Endpoint::Token) {
-        state.token_requests += 1;
+    if let Some(endpoint) = endpoint {
+        *state.arrived.entry(endpoint).or_default() += 1;
     }
     shared.happened.notify_all();
     state.faults.get_mut(&endpoint?)?.take()
 }
 
-fn instead_of_looking(shared: &Shared, fault: &Fault) -> Option<Answer> {
+/// A host of many workspaces has to be told which one, whoever asks.
+fn leaves_workspace_open(shared: &Shared, request: &Request) -> bool {
+    let told = request.header("x-databricks-workspace-id").or_else(|| request.header("x-databricks-org-id"));
+    shared.unified && request.path.starts_with("/api/") && told != Some(&shared.workspace_id)
+}
+
+fn instead_of_looking(shared: &Shared, request: &Request, fault: &Fault) -> Option<Answer> {
     let response = match fault {
         Fault::Reset => return Some(Answer::Reset),
         Fault::Stall => return Some(Answer::Stall),
-        Fault::Status(status) => plausible(*status),
+        Fault::Status(status) => plausible(*status, request),
         Fault::StatusWith { status, body, headers } => {
             Response { status: *status, headers: headers.clone(), body: body.clone().into_bytes() }
         }
-        Fault::RetryAfterSeconds(seconds) => plausible(429).with("Retry-After", seconds.to_string()),
-        Fault::RetryAfterDate(ahead) => plausible(503).with("Retry-After", http_date(shared.now() + ahead)),
-        Fault::Html => Response::html(
-            200,
-            "<!DOCTYPE html>\n<html><head><title>Databricks - Sign In</title></head>\n\
-             <body><form action=\"/login.html\" method=\"post\"></form></body></html>\n",
-        ),
+        Fault::RetryAfterSeconds(seconds) => plausible(429, request).with("Retry-After", seconds.to_string()),
+        Fault::RetryAfterDate(ahead) => plausible(503, request).with("Retry-After", http_date(shared.now() + ahead)),
+        Fault::Html => Response::html(200, LOGIN_PAGE),
         Fault::Redirect(to) => Response::html(302, "<html><body>Moved</body></html>\n").with("Location", to.clone()),
         Fault::ErrorIn200(code) => Response::json(200, &oauth_error(code, "The request could not be granted")),
         _ => return None,
@@ -98,8 +111,10 @@ fn instead_of_looking(shared: &Shared, fault: &Fault) -> Option<Answer> {
 }
 
 /// What usually comes along with a status.
-fn plausible(status: u16) -> Response {
+fn plausible(status: u16, request: &Request) -> Response {
     let body = match status {
+        400 if request.path.starts_with("/api/") => api_error(json!("BAD_REQUEST"), "The request is malformed."),
+        401 if request.path.starts_with("/api/") => api_error(json!(401), "Unable to authenticate the request."),
         400 => oauth_error("invalid_request", "The request is malformed"),
         401 => oauth_error("invalid_client", "Client authentication failed"),
         403 => api_error(json!("PERMISSION_DENIED"), "User does not have permission to use this endpoint."),
@@ -119,11 +134,11 @@ fn oauth_error(code: &str, description: &str) -> Value {
     json!({"error": code, "error_description": description})
 }
 
-fn api_error(code: Value, message: &str) -> Value {
+pub fn api_error(code: Value, message: &str) -> Value {
     json!({"error_code": code, "message": message})
 }
 
-fn not_found(request: &Request) -> Response {
+pub fn not_found(request: &Request) -> Response {
     let message = format!("No API found for '{} {}'", request.method, request.path);
     Response::json(404, &api_error(json!("ENDPOINT_NOT_FOUND"), &message))
 }
@@ -139,7 +154,7 @@ fn http_date(at: i64) -> String {
 }
 
 /// The workspace under the name that the client called it by, as the real one does behind its vanity names.
-fn origin(shared: &Shared, request: &Request) -> String {
+pub fn origin(shared: &Shared, request: &Request) -> String {
     match request.header("host") {
         Some(host) => format!("{}://{host}", shared.scheme),
         None => format!("{}://{}", shared.scheme, shared.address),
@@ -171,20 +186,20 @@ fn host_metadata(shared: &Shared, request: &Request) -> Response {
     if request.method != "GET" {
         return wrong_method("GET");
     }
-    Response::json(
-        200,
-        &json!({
-            "oidc_endpoint": format!("{}/oidc", origin(shared, request)),
-            "account_id": "2f1c0d9e-4b7a-4e55-8d21-90a6c3b7e412",
-            "workspace_id": shared.workspace_id,
-            "cloud": "AWS",
-            "host_type": "workspace",
-            "token_federation_default_oidc_audiences": [],
-        }),
-    )
+    let mut body = json!({
+        "oidc_endpoint": format!("{}/oidc", origin(shared, request)),
+        "account_id": ACCOUNT_ID,
+        "cloud": "AWS",
+        "host_type": if shared.unified { "unified" } else { "workspace" },
+        "token_federation_default_oidc_audiences": [],
+    });
+    if !shared.unified {
+        body["workspace_id"] = json!(shared.workspace_id);
+    }
+    Response::json(200, &body)
 }
 
-fn wrong_method(allowed: &str) -> Response {
+pub fn wrong_method(allowed: &str) -> Response {
     Response::json(405, &api_error(json!("METHOD_NOT_ALLOWED"), "Method not allowed")).with("Allow", allowed)
 }
 
@@ -270,30 +285,15 @@ fn token_response(
     refresh_token: Option<String>,
     twist: Option<&Fault>,
 ) -> Response {
-    let now = shared.now();
-    let life = i64::try_from(shared.state().token_life.as_secs()).expect("a life within reason");
-    let claims = match twist {
-        Some(Fault::OtherIdentity(other)) => Claims::of(other),
-        _ => Claims::of(subject),
-    };
-    let claims = match twist {
-        Some(Fault::ExpiredToken) => claims.from(now - 60 - life).until(now - 60),
-        _ => claims.from(now).until(now + life),
-    };
-    let audience = match twist {
-        Some(Fault::WrongAudience) => "9999999999999999",
-        _ => &shared.workspace_id,
-    };
-    let mut body = json!({"token_type": "Bearer", "expires_in": life, "scope": claims.scope});
-    let token = match twist {
-        Some(Fault::OpaqueToken | Fault::NoExpiryAnywhere) => shared.opaque(subject, now + life),
-        _ => shared.jwt_of(claims, &origin(shared, request), audience),
-    };
-    if !matches!(twist, Some(Fault::MissingToken)) {
+    let life = shared.state().token_life;
+    let claims = Claims::of(subject);
+    let mut body = json!({"token_type": "Bearer", "scope": claims.scope});
+    let granted = shared.grant(request, claims, life, twist);
+    if let Some(token) = granted.token {
         body["access_token"] = json!(token);
     }
-    if matches!(twist, Some(Fault::NoExpiry | Fault::NoExpiryAnywhere)) {
-        body.as_object_mut().expect("the object above").remove("expires_in");
+    if granted.told_expiry.is_some() {
+        body["expires_in"] = json!(life.as_secs());
     }
     if let Some(refresh_token) = refresh_token {
         body["refresh_token"] = json!(refresh_token);
@@ -303,50 +303,20 @@ fn token_response(
     Response::json(200, &body).with("Cache-Control", "no-store")
 }
 
-impl Shared {
-    pub fn jwt(&self, claims: Claims) -> String {
-        self.jwt_of(claims, &format!("{}://{}", self.scheme, self.address), &self.workspace_id)
-    }
-
-    fn jwt_of(&self, claims: Claims, origin: &str, audience: &str) -> String {
-        let claims = json!({
-            "client_id": claims.client_id,
-            "scope": claims.scope,
-            "iss": format!("{origin}/oidc"),
-            "aud": audience,
-            "sub": claims.subject,
-            "iat": claims.issued_at,
-            "exp": claims.expires_at,
-            "jti": random_hex(16),
-        });
-        let token = self.signer.sign(claims, self.token_length);
-        self.remember(&token);
-        token
-    }
-
-    fn opaque(&self, subject: &str, expires_at: i64) -> String {
-        let token = format!("stand-in-opaque-{}", random_hex(32));
-        self.state().opaque.insert(token.clone(), (subject.to_owned(), expires_at));
-        self.remember(&token);
-        token
-    }
-
-    fn remember(&self, token: &str) {
-        let mut state = self.state();
-        if state.issued.len() == TOKENS_REMEMBERED {
-            state.issued.pop_front();
-        }
-        state.issued.push_back(token.to_owned());
-    }
-
-    /// Subject and expiry of a token of ours.
-    fn holder(&self, token: &str) -> Option<(String, i64)> {
-        if let Some(known) = self.state().opaque.get(token) {
-            return Some(known.clone());
-        }
-        let claims = self.signer.open(token)?;
-        let ours = claims["aud"] == json!(self.workspace_id);
-        ours.then(|| Some((claims["sub"].as_str()?.to_owned(), claims["exp"].as_i64()?)))?
+/// Who asks, by a token that opens the API; or the answer to anybody else.
+pub fn bearer(shared: &Shared, request: &Request) -> Result<String, Response> {
+    let refused = |status: u16, message: &str| {
+        Response::json(status, &api_error(json!(status), message)).with("X-Databricks-Reason-Phrase", message)
+    };
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let Some(bearer) = bearer else {
+        return Err(refused(401, "Credential was not sent or was of an unsupported type for this API."));
+    };
+    match shared.holder(bearer) {
+        Err(_) | Ok(Holder { credential: true, .. }) => Err(refused(403, "Invalid access token.")),
+        // A real workspace says 403 here, not 401 (databricks-sdk-go#1061).
+        Ok(holder) if holder.expires_at <= shared.now() => Err(refused(403, "JWT has expired")),
+        Ok(holder) => Ok(holder.subject),
     }
 }
 
@@ -354,18 +324,9 @@ fn me(shared: &Shared, request: &Request) -> Response {
     if request.method != "GET" {
         return wrong_method("GET");
     }
-    let refused = |status: u16, message: &str| {
-        Response::json(status, &api_error(json!(status), message)).with("X-Databricks-Reason-Phrase", message)
-    };
-    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    let Some(bearer) = bearer else {
-        return refused(401, "Credential was not sent or was of an unsupported type for this API.");
-    };
-    match shared.holder(bearer) {
-        None => refused(403, "Invalid access token."),
-        // A real workspace says 403 here, not 401 (databricks-sdk-go#1061).
-        Some((_, expires_at)) if expires_at <= shared.now() => refused(403, "JWT has expired"),
-        Some((subject, _)) => Response::json(
+    match bearer(shared, request) {
+        Err(refusal) => refusal,
+        Ok(subject) => Response::json(
             200,
             &json!({
                 "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],

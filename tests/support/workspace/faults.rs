@@ -14,6 +14,20 @@ pub enum Endpoint {
     Me,
     /// `/.well-known/databricks-config`
     HostMetadata,
+    /// `POST /api/2.0/database/credentials`
+    DatabaseCredentials,
+    /// `/api/2.0/database/instances`
+    DatabaseInstances,
+    /// `/api/2.0/database/instances/{name}` and `/api/2.0/database/instances:findByUid`
+    DatabaseInstance,
+    /// `POST /api/2.0/postgres/credentials`
+    PostgresCredentials,
+    /// `/api/2.0/postgres/projects`, and one of them
+    PostgresProjects,
+    /// `/api/2.0/postgres/{project}/branches`, and one of them
+    PostgresBranches,
+    /// `/api/2.0/postgres/{branch}/endpoints`, and one of them
+    PostgresEndpoints,
 }
 
 /// One way for one request to fail.
@@ -42,8 +56,9 @@ pub enum Fault {
     /// 200 with an OAuth `error` member of this code.
     ErrorIn200(String),
 
-    // The request is checked and granted, and the token is not what was asked for.
-    /// 200 and a JSON object without `access_token`.
+    // The request is checked and granted, and the token or credential is not what was asked for. What is called
+    // `expires_in` here is `expiration_time` or `expire_time` with a credential.
+    /// 200 and a JSON object without the token.
     MissingToken,
     /// Expired a minute ago by the server's clock, whatever `expires_in` says.
     ExpiredToken,

@@ -12,6 +12,8 @@ const MOST_BYTES: usize = 1 << 20;
 pub struct Request {
     pub method: String,
     pub path: String,
+    /// Never logged: it may hold what a path does not.
+    query: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     http_1_0: bool,
@@ -61,9 +63,11 @@ impl Request {
                 Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
             })
             .collect::<io::Result<_>>()?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Ok(Self {
             method: method.to_owned(),
-            path: target.split('?').next().unwrap_or_default().to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
             headers,
             body: Vec::new(),
             http_1_0: version == "HTTP/1.0",
@@ -72,6 +76,11 @@ impl Request {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A field of the query.
+    pub fn query(&self, name: &str) -> Option<String> {
+        form_fields(&self.query)?.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     pub fn keep_alive(&self) -> bool {
@@ -122,6 +131,11 @@ pub fn form_decoded(text: &str) -> Option<String> {
         });
     }
     String::from_utf8(decoded).ok()
+}
+
+/// A segment of a path, where a plus is a plus.
+pub fn segment_decoded(segment: &str) -> Option<String> {
+    form_decoded(&segment.replace('+', "%2B"))
 }
 
 #[derive(Clone)]

@@ -60,10 +60,6 @@ impl Signer {
         Self { key, header, random }
     }
 
-    pub fn public_key(&self) -> Vec<u8> {
-        self.key.public_key().as_ref().to_vec()
-    }
-
     /// Signs the claims, with `padding` added until the whole token has `length` characters.
     pub fn sign(&self, mut claims: Value, length: usize) -> String {
         const DOTS_AND_SIGNATURE: usize = 2 + 86;
@@ -77,15 +73,22 @@ impl Signer {
         format!("{message}.{}", BASE64.encode(signature.as_ref()))
     }
 
-    /// The claims of a token that this signer signed.
-    pub fn open(&self, token: &str) -> Option<Value> {
-        let (message, signature) = token.rsplit_once('.')?;
-        let signature = BASE64.decode(signature).ok()?;
+    /// The claims of a token that this signer signed, or what is wrong with it.
+    pub fn open(&self, token: &str) -> Result<Value, &'static str> {
+        let json = |part: &str| -> Option<Value> { serde_json::from_slice(&BASE64.decode(part).ok()?).ok() };
+        let parts = token.rsplit_once('.').and_then(|(message, signature)| {
+            let (header, claims) = message.split_once('.')?;
+            Some((message, json(header)?, json(claims)?, signature))
+        });
+        let (message, header, claims, signature) = parts.ok_or("not a JWT")?;
+        if header["alg"] != "ES256" {
+            return Err("not ES256");
+        }
+        let signature = BASE64.decode(signature).unwrap_or_default();
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
             .verify(message.as_bytes(), &signature)
-            .ok()?;
-        let (_, payload) = message.split_once('.')?;
-        serde_json::from_slice(&BASE64.decode(payload).ok()?).ok()
+            .map_err(|_| "forged")?;
+        Ok(claims)
     }
 }
 

@@ -1,0 +1,32 @@
+//! Names that resolve for one home only, so that a test may call its servers by the names that real ones have.
+//!
+//! Debian's libnss-wrapper answers the C library's look-ups from a file of the home before anything else is asked.
+//! Only programs that look names up through the C library see it; ours, psql and Python do.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "test support: each user takes a part of it, and a broken one should stop the test loudly"
+)]
+
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The library to be preloaded, or why there is none here, which is a reason to skip.
+pub fn wrapper() -> Result<PathBuf, String> {
+    // By architecture, as Debian lays libraries out.
+    let directories = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut found = directories.map(|entry| entry.path().join("libnss_wrapper.so")).filter(|library| library.exists());
+    found.next().ok_or_else(|| "no libnss_wrapper.so under /usr/lib (Debian's libnss-wrapper)".to_owned())
+}
+
+/// Puts the name into a hosts file, in the place of the address that it had there.
+pub(super) fn put(hosts: &Path, name: &str, address: impl Display) {
+    let known = fs::read_to_string(hosts).unwrap_or_default();
+    let others = known.lines().filter(|line| line.split_once(' ').is_none_or(|(_, other)| other != name));
+    let text: String = others.map(|line| format!("{line}\n")).chain([format!("{address} {name}\n")]).collect();
+    // A program in the background may be reading it.
+    let new = hosts.with_extension("new");
+    fs::write(&new, text).and_then(|()| fs::rename(&new, hosts)).expect("write the home's hosts file");
+}
