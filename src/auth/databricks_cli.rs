@@ -6,31 +6,22 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
-use zeroize::Zeroizing;
+use tokio::process::Command;
 
-use super::token::{AccessToken, is_publishable};
 use super::{Method, Needs, SignedIn};
 use crate::config::Workspace;
 use crate::failure::{Code, Failure, quoted};
+use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;
+use crate::token::{Token, is_publishable};
 
 /// The CLI's own limit is an hour; a child that takes longer than this hangs.
 const LONGEST_RUN: Duration = Duration::from_secs(30);
-
-/// No more of the child's output is read.
-const LONGEST_OUTPUT: u64 = 1024 * 1024;
-
-/// How long a child's output is waited for after its end: something in the background may hold its pipes.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 const INSTALL_HINT: &str =
     "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
@@ -51,7 +42,7 @@ pub(crate) async fn sign_in(
         limit: needs.limit.min(LONGEST_RUN),
         now: needs.now,
     };
-    let is_due = |token: &AccessToken| (needs.is_due)(token.issued_at, token.expires_at);
+    let is_due = |token: &Token| (needs.is_due)(token.issued_at, token.expires_at);
     let mut token = cli.token(false).await?;
     let mut trouble = None;
     if is_due(&token) {
@@ -121,23 +112,6 @@ pub(crate) fn off_the_usual_path(workspace: &Workspace, environment: &Environmen
     (find(workspace, &few).ok().as_ref() != Some(&found)).then_some(found)
 }
 
-fn candidates(environment: &Environment, name: &Path) -> Vec<PathBuf> {
-    let path: OsString = environment.get_os("PATH").cloned().unwrap_or_default();
-    // systemd and launchd do not give their children the shell's PATH.
-    let usual = ["/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin", "/usr/bin"];
-    let own = environment.home().into_iter().flat_map(|home| [home.join(".local/bin"), home.join("bin")]);
-    std::env::split_paths(&path)
-        .chain(own)
-        .chain(usual.map(PathBuf::from))
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .collect()
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 /// pip's databricks-cli (0.18 and older) installs a small Python script of this name, which has no `auth token`.
 fn is_legacy(path: &Path) -> bool {
     const LARGEST_SCRIPT: u64 = 64 * 1024;
@@ -163,14 +137,8 @@ struct Cli<'a> {
     now: Timestamp,
 }
 
-struct Ran {
-    status: ExitStatus,
-    stdout: Zeroizing<Vec<u8>>,
-    stderr: Zeroizing<Vec<u8>>,
-}
-
 impl Cli<'_> {
-    async fn token(&self, force: bool) -> Result<AccessToken, Failure> {
+    async fn token(&self, force: bool) -> Result<Token, Failure> {
         let ran = self.run(force).await?;
         if !ran.status.success() {
             return Err(self.failed(&ran));
@@ -189,17 +157,9 @@ impl Cli<'_> {
             command.arg("--force-refresh");
         }
         command.args(["--output", "json"]).env_clear().envs(self.child_environment());
-        // A group of its own, so that a wrapper's children end with it.
-        command.current_dir("/").process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let io = |error: std::io::Error| {
-            Failure::transient(Code::Unavailable, format!("cannot run {}: {error}", self.program.display()))
-                .hint(INSTALL_HINT)
-        };
-        let child = command.spawn().map_err(io)?;
-        match tokio::time::timeout(self.limit, finish(child)).await {
-            Ok(ran) => ran.map_err(io),
-            Err(_) => Err(Failure::transient(
+        match child::run(command, tokio::time::sleep(self.limit)).await {
+            Ok(Some(ran)) => Ok(ran),
+            Ok(None) => Err(Failure::transient(
                 Code::Unavailable,
                 format!(
                     "{} did not finish within {} s and was ended",
@@ -208,35 +168,22 @@ impl Cli<'_> {
                 ),
             )
             .hint("run `databricks auth token` by hand: a keyring may be locked, or the network out of reach")),
+            Err(error) => {
+                let message = format!("cannot run {}: {error}", self.program.display());
+                Err(Failure::transient(Code::Unavailable, message).hint(INSTALL_HINT))
+            }
         }
     }
 
     /// What the child needs and nothing that could divert it to another workspace or identity, or that is not its business.
     fn child_environment(&self) -> Vec<(OsString, OsString)> {
         const KEPT: [&str; 2] = ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
-        const FOREIGN: [&str; 9] = [
-            "DATABRICKS_",
-            "ARM_",
-            "GOOGLE_CREDENTIALS",
-            "ACTIONS_ID_TOKEN_",
-            "SYSTEM_ACCESSTOKEN",
-            "PGPASSWORD",
-            "NOTIFY_SOCKET",
-            "WATCHDOG_",
-            "CREDENTIALS_DIRECTORY",
-        ];
-        let all = self.environment.iter().filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            KEPT.contains(&name.as_ref()) || !FOREIGN.iter().any(|prefix| name.starts_with(prefix))
-        });
-        let absolute = |name: &OsString, value: &OsString| match std::path::absolute(value) {
+        let absolute = |(name, value): (OsString, OsString)| match std::path::absolute(&value) {
             // The child runs elsewhere than we do.
-            Ok(path) if name == "DATABRICKS_CONFIG_FILE" && !value.is_empty() => path.into_os_string(),
-            _ => value.clone(),
+            Ok(path) if name == "DATABRICKS_CONFIG_FILE" && !value.is_empty() => (name, path.into_os_string()),
+            _ => (name, value),
         };
-        // Its token cache is below the home directory, which a service manager may not have told.
-        let home = self.environment.home().map(|home| ("HOME".into(), home.into()));
-        home.into_iter().chain(all.map(|(name, value)| (name.clone(), absolute(name, value)))).collect()
+        child::inherited(self.environment, &KEPT).into_iter().map(absolute).collect()
     }
 
     fn login_command(&self) -> String {
@@ -248,7 +195,7 @@ impl Cli<'_> {
 
     // ---- what it said ----
 
-    fn read(&self, stdout: &[u8]) -> Result<AccessToken, Failure> {
+    fn read(&self, stdout: &[u8]) -> Result<Token, Failure> {
         let nonsense = |what: &str| {
             Failure::transient(Code::Unavailable, format!("{} {what}", self.program.display()))
                 .hint("run `databricks auth token` by hand")
@@ -265,14 +212,14 @@ impl Cli<'_> {
         if !is_publishable(secret.expose_secret()) {
             return Err(nonsense("printed a token that cannot stand in a password file"));
         }
-        let token = AccessToken::new(secret, told, self.now, Method::DatabricksCli)
+        let token = Token::new(secret, told, self.now, Method::DatabricksCli)
             .ok_or_else(|| nonsense("printed a token that does not say when it expires"))?;
         self.refuse_other_workspace(&token)?;
         Ok(token)
     }
 
     /// A CLI before 0.207.1 takes `--profile` and ignores it (databricks/cli, cmd/auth/token.go).
-    fn refuse_other_workspace(&self, token: &AccessToken) -> Result<(), Failure> {
+    fn refuse_other_workspace(&self, token: &Token) -> Result<(), Failure> {
         let issuer = token.claims.as_ref().and_then(|claims| url::Url::parse(claims.issuer.as_deref()?).ok());
         match issuer.as_ref().and_then(url::Url::host_str) {
             Some(host) if host != self.workspace.host.name() && self.workspace.profile.is_some() => {
@@ -343,47 +290,6 @@ fn parse_expiry(text: &str) -> Option<Timestamp> {
         Some(local.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp())
     })?;
     (instant > Timestamp::UNIX_EPOCH).then_some(instant)
-}
-
-/// Waits for a child's end and what it printed. What it leaves running in the background is let be, and its pipes are not
-/// waited for; if this is dropped before the end, all of its group is killed.
-async fn finish(mut child: Child) -> std::io::Result<Ran> {
-    let mut group = Group(child.id());
-    let (mut stdout, mut stderr) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
-    let status = {
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let printing = async { tokio::join!(bounded(out, &mut stdout), bounded(err, &mut stderr)) };
-        tokio::pin!(printing);
-        tokio::select! {
-            _ = &mut printing => child.wait().await?,
-            status = child.wait() => {
-                let _ = tokio::time::timeout(LAST_WORDS, &mut printing).await;
-                status?
-            }
-        }
-    };
-    group.0 = None;
-    Ok(Ran { status, stdout, stderr })
-}
-
-/// The process group of a child that has not ended.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(leader) = leader {
-            // It may have ended just now: then there is nothing to kill.
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
-    }
-}
-
-async fn bounded(pipe: Option<impl AsyncRead + Unpin>, text: &mut Vec<u8>) {
-    if let Some(pipe) = pipe {
-        // What could be read before an error is judged as it is.
-        let _ = pipe.take(LONGEST_OUTPUT).read_to_end(text).await;
-    }
 }
 
 #[cfg(test)]

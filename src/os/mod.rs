@@ -1,11 +1,13 @@
 //! What the operating system tells and is told: where things are kept, what time it is and when to wake up, which files have
-//! changed, how the service goes, what must not be dumped.
+//! changed, how one is replaced, how a child is run, how the service goes, what must not be dumped.
 
+pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod core_dumps;
 pub(crate) mod dirs;
 pub(crate) mod files;
 pub(crate) mod notify;
+pub(crate) mod replace;
 pub(crate) mod timer;
 pub(crate) mod watch;
 pub(crate) mod watchdog;

@@ -14,14 +14,12 @@ mod entry;
 mod layout;
 mod line;
 mod reader;
-mod replace;
-mod snapshot;
 mod store;
 mod survey;
 
+#[doc(hidden)]
+pub use crate::os::replace::{Disk, Seam};
 pub use document::{Edit, Found, How, Mismatch, Placement, Severity, Warning, publish, verify};
 pub use entry::{Entry, Key, KeyError, PasswordError};
 pub use reader::{Current, DEBIAN_SOCKET_DIRECTORY, Match, Reading, Target};
 pub use store::{Contents, PasswordFile, Published, StoreError};
-#[doc(hidden)]
-pub use store::{Disk, Seam};

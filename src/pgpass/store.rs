@@ -8,21 +8,15 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::document::{Edit, Mismatch, Placement, Warning, publish, verify};
 use super::entry::Entry;
-use super::replace::{Attempt, Replacement};
-use super::snapshot::Snapshot;
+use crate::os::replace::{Attempt, Disk, FileError, Opened, Replacement, Seam, Snapshot, TRIES, persist};
 
-/// How often an edit of somebody else may come in between before we give up: an editor saves once, a script a few
-/// times; what goes on longer is a fight.
-const TRIES: u32 = 10;
-
-/// Wait before another try, doubled each time: 5 ms to about a second, 2.5 s in all.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How the names of new files begin, until they have the password file's.
+const PREFIX: &str = ".pgpass-new-";
 
 /// Bits that a password file must not have: libpq ignores it when group or others have any access, lib/pq when it is
 /// executable.
@@ -110,6 +104,24 @@ pub enum StoreError {
     },
 }
 
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Read { path, source } => Self::Read { path, source },
+            FileError::NotAFile { path, kind } => Self::NotAFile { path, kind },
+            FileError::TooLarge { path } => Self::TooLarge { path },
+            FileError::LinkLoop { path } => Self::LinkLoop { path },
+            FileError::ForeignLink { path, target } => Self::ForeignLink { path, target },
+            FileError::NoDirectory { path, directory } => Self::NoDirectory { path, directory },
+            FileError::Write { path, doing, source } => Self::Write { path, doing, source },
+            // Not asked for here: libpq ignores a password file that others can read, which is told.
+            FileError::Open { path } => {
+                Self::Write { path, doing: "write it in place", source: io::ErrorKind::PermissionDenied.into() }
+            }
+        }
+    }
+}
+
 /// The first few are enough to act on.
 fn join(mismatches: &[Mismatch]) -> String {
     const SHOWN: usize = 3;
@@ -168,34 +180,6 @@ impl StoreError {
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
-
-/// Where the world may step in between, for tests: an editor that saves, a mount that refuses.
-#[doc(hidden)]
-pub trait Seam: Send + Sync {
-    /// The new content is ready; the old is about to be looked at for the last time.
-    fn ready(&self) {}
-
-    /// There was no file at the last look, and the new one is about to get its name.
-    fn naming(&self) {}
-
-    /// The new content has taken its place and is about to be read back.
-    fn placed(&self) {}
-
-    /// Gives the new file its name.
-    ///
-    /// # Errors
-    /// As `rename(2)`.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
-    }
-}
-
-/// The world as it is.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Disk;
-
-impl Seam for Disk {}
 
 /// A password file on disk.
 #[derive(Clone)]
@@ -277,7 +261,7 @@ impl PasswordFile {
     /// When it cannot be read, is no regular file, or is not to be trusted ([`StoreError::is_read`] holds).
     pub fn read(&self) -> Result<Contents, StoreError> {
         let Snapshot { target, bytes, file } = Snapshot::take(&self.path)?;
-        let mode = file.as_ref().map_or(NEW_MODE, super::snapshot::Opened::mode);
+        let mode = file.as_ref().map_or(NEW_MODE, Opened::mode);
         Ok(Contents { bytes, exists: file.is_some(), mode, target })
     }
 
@@ -289,17 +273,18 @@ impl PasswordFile {
     /// # Errors
     /// A [`StoreError`] that says what failed; its [`StoreError::hint`] says what to do.
     pub fn publish(&self, entries: &[Entry]) -> Result<Published, StoreError> {
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1..=TRIES {
-            if let Some(published) = self.attempt(entries)? {
-                tracing::debug!(path = %self.path.display(), attempt, changed = published.changed, "password file published");
-                return Ok(published);
+        let published = persist(|number| {
+            let published = self.attempt(entries)?;
+            let (path, changed) = (self.path.display(), published.as_ref().map(|published| published.changed));
+            match changed {
+                Some(changed) => tracing::debug!(%path, attempt = number, changed, "password file published"),
+                None => {
+                    tracing::debug!(%path, attempt = number, "somebody else changed the password file: starting over")
+                }
             }
-            tracing::debug!(path = %self.path.display(), attempt, "somebody else changed the password file: starting over");
-            std::thread::sleep(pause);
-            pause *= 2;
-        }
-        Err(StoreError::Unsettled { path: self.path.clone(), tries: TRIES })
+            Ok::<_, StoreError>(published)
+        })?;
+        published.ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries: TRIES })
     }
 
     /// One round of read, edit, compare, replace, read back. `None`: somebody else came in between.
@@ -316,7 +301,9 @@ impl PasswordFile {
             return done(notes);
         }
         let (path, seam) = (self.path.as_path(), self.seam.as_ref());
-        let replacement = Replacement { old: &old, bytes: &bytes, mode, path, seam, notes: &mut notes };
+        let (prefix, notes_of) = (PREFIX, &mut notes);
+        let replacement =
+            Replacement { old: &old, bytes: &bytes, mode, prefix, private: false, path, seam, notes: notes_of };
         if replacement.run()? == Attempt::Overtaken {
             return Ok(None);
         }

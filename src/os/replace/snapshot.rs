@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::store::StoreError;
+use super::FileError;
 
 /// As many links as Linux follows in one path.
 const LINK_LIMIT: usize = 40;
 
-/// A password file of 100,000 entries has about 6 MiB. More than this is something else.
+/// A password file of 100,000 entries has about 6 MiB; what else is replaced is smaller. More than this is something else.
 const SIZE_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// The file at one moment.
@@ -40,8 +40,8 @@ impl Opened {
 
 impl Snapshot {
     /// Follows the links and reads the file. A missing file is no error: it has no bytes.
-    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
-        let read = |source| StoreError::Read { path: path.to_owned(), source };
+    pub(crate) fn take(path: &Path) -> Result<Self, FileError> {
+        let read = |source| FileError::Read { path: path.to_owned(), source };
         let target = resolve(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = match rustix::fs::open(&target, flags, Mode::empty()) {
@@ -55,7 +55,7 @@ impl Snapshot {
         check_kind(path, &metadata)?;
         let bytes = read_all(&mut file, metadata.len()).map_err(read)?;
         if bytes.len() as u64 > SIZE_LIMIT {
-            return Err(StoreError::TooLarge { path: path.to_owned() });
+            return Err(FileError::TooLarge { path: path.to_owned() });
         }
         Ok(Self { target, bytes, file: Some(Opened { file, metadata }) })
     }
@@ -94,13 +94,13 @@ fn read_all(file: &mut File, length: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// A bare file name is in the current directory.
-fn directory_of(path: &Path) -> &Path {
+pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Follows the links at the end of a path, by hand: the last one may lead to a file that is not there yet.
-fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
-    let read = |source| StoreError::Read { path: path.to_owned(), source };
+fn resolve(path: &Path) -> Result<PathBuf, FileError> {
+    let read = |source| FileError::Read { path: path.to_owned(), source };
     let mut current = path.to_owned();
     let mut stranger = None;
     for _ in 0..LINK_LIMIT {
@@ -126,29 +126,24 @@ fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
             }
         }
     }
-    Err(StoreError::LinkLoop { path: path.to_owned() })
+    Err(FileError::LinkLoop { path: path.to_owned() })
 }
 
 /// Running as root, a user's link must not make us write where that user could not.
-fn check_trust(
-    path: &Path,
-    target: &Path,
-    link_owner: Option<u32>,
-    found: Option<&Metadata>,
-) -> Result<(), StoreError> {
+fn check_trust(path: &Path, target: &Path, link_owner: Option<u32>, found: Option<&Metadata>) -> Result<(), FileError> {
     let Some(link_owner) = link_owner.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
     let owner = match found {
         Some(metadata) => Some(metadata.uid()),
         None => directory_of(target).metadata().ok().map(|metadata| metadata.uid()),
     };
     if owner.is_some_and(|owner| owner != link_owner) {
-        return Err(StoreError::ForeignLink { path: path.to_owned(), target: target.to_owned() });
+        return Err(FileError::ForeignLink { path: path.to_owned(), target: target.to_owned() });
     }
     Ok(())
 }
 
 /// Anything but a regular file is refused before it is opened: a FIFO would hang us, a device could do anything.
-fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
+fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     let kind = metadata.file_type();
     let kind = if kind.is_file() {
         return Ok(());
@@ -161,5 +156,5 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
     } else {
         "a device"
     };
-    Err(StoreError::NotAFile { path: path.to_owned(), kind })
+    Err(FileError::NotAFile { path: path.to_owned(), kind })
 }

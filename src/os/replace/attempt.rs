@@ -1,18 +1,22 @@
 //! One attempt to put new content in the place of the old: beside it and renamed, or in place where that cannot be.
 //!
 //! Invariants: a reader finds the old content or the new, never less (but for the in-place way, which says so); the
-//! new file has the old one's owner and attributes before it has its name; whatever fails leaves nothing behind.
+//! new file has the old one's owner and attributes before it has its name; whatever fails leaves nothing behind, and what a
+//! power cut left behind goes with a later success.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::NamedTempFile;
 use xattr::FileExt as _;
 
+use super::leftovers::remove_leftovers;
 use super::snapshot::{Opened, Snapshot};
-use super::store::{Seam, StoreError};
+use super::{FileError, Seam};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +27,27 @@ pub(crate) enum Attempt {
     Overtaken,
 }
 
+/// Any access of group or others.
+const OTHERS: u32 = 0o077;
+
 /// Attributes that belong to the content or to the one file, not to the file's place.
 const OWN_ATTRIBUTES: [&str; 4] = ["security.ima", "security.evm", "security.capability", "com.apple.provenance"];
+
+/// Who else may have access. It brings its own permission bits: copied, it would let others open the new file before the mode is
+/// set, and read on.
+const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// One replacement of what `old` saw by `bytes`, with this mode; what is worth telling goes to `notes`.
 pub(crate) struct Replacement<'a> {
     pub(crate) old: &'a Snapshot,
     pub(crate) bytes: &'a [u8],
     pub(crate) mode: u32,
+    /// How the names of new files begin, before they have the old one's: nobody else's files may have such names.
+    pub(crate) prefix: &'a str,
+    /// Never writes in place into a file that others could have opened: they would read on. Nor does an access list stay.
+    pub(crate) private: bool,
     /// The path as the person gave it: links may have been followed since.
-    pub(crate) path: &'a std::path::Path,
+    pub(crate) path: &'a Path,
     pub(crate) seam: &'a dyn Seam,
     pub(crate) notes: &'a mut Vec<String>,
 }
@@ -46,21 +61,21 @@ enum Prepared {
 
 impl Replacement<'_> {
     /// Replaces the file, if it is still the one that was seen.
-    pub(crate) fn run(mut self) -> Result<Attempt, StoreError> {
+    pub(crate) fn run(mut self) -> Result<Attempt, FileError> {
         match self.prepare()? {
             Prepared::Ready(new) => self.swap(new),
             Prepared::InPlace(reason) => self.overwrite(&reason),
         }
     }
 
-    fn failed(&self, doing: &'static str, source: io::Error) -> StoreError {
-        StoreError::Write { path: self.path.to_owned(), doing, source }
+    fn failed(&self, doing: &'static str, source: io::Error) -> FileError {
+        FileError::Write { path: self.path.to_owned(), doing, source }
     }
 
     /// Writes the new file beside the old one, complete and on disk, under a name of its own.
-    fn prepare(&mut self) -> Result<Prepared, StoreError> {
+    fn prepare(&mut self) -> Result<Prepared, FileError> {
         // O_CREAT | O_EXCL, a random name, and 0600 from the first moment.
-        let created = tempfile::Builder::new().prefix(".pgpass-new-").tempfile_in(self.old.directory());
+        let created = tempfile::Builder::new().prefix(self.prefix).tempfile_in(self.old.directory());
         let mut new = match created {
             Ok(new) => new,
             Err(error) if self.old.file.is_some() && is_refusal(&error) => {
@@ -68,13 +83,13 @@ impl Replacement<'_> {
             }
             Err(source) if source.kind() == ErrorKind::NotFound => {
                 let directory = self.old.directory().to_owned();
-                return Err(StoreError::NoDirectory { path: self.path.to_owned(), directory });
+                return Err(FileError::NoDirectory { path: self.path.to_owned(), directory });
             }
             Err(source) => return Err(self.failed("create a file beside it", source.kind().into())),
         };
         match &self.old.file {
             Some(old) => {
-                copy_attributes(&old.file, new.as_file(), self.notes);
+                copy_attributes(&old.file, new.as_file(), self.private, self.notes);
                 if let Some(reason) = self.keep_owner(old, new.as_file())? {
                     return Ok(Prepared::InPlace(reason));
                 }
@@ -91,7 +106,7 @@ impl Replacement<'_> {
     }
 
     /// Gives the new file the old one's owner and group. A reason to write in place, where only that keeps the owner.
-    fn keep_owner(&mut self, old: &Opened, new: &File) -> Result<Option<String>, StoreError> {
+    fn keep_owner(&mut self, old: &Opened, new: &File) -> Result<Option<String>, FileError> {
         let (uid, gid) = (old.metadata.uid(), old.metadata.gid());
         let made = new.metadata().map_err(|error| self.failed("look at the new file", error))?;
         if made.uid() != uid && rustix::fs::fchown(new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).is_err() {
@@ -108,7 +123,7 @@ impl Replacement<'_> {
     }
 
     /// A file that root makes in somebody's home must be theirs, or their clients silently cannot open it.
-    fn adopt_directory_owner(&mut self, new: &File) -> Result<(), StoreError> {
+    fn adopt_directory_owner(&mut self, new: &File) -> Result<(), FileError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(());
         }
@@ -123,13 +138,13 @@ impl Replacement<'_> {
     }
 
     /// Has nobody touched the file since it was read?
-    fn unchanged(&self) -> Result<bool, StoreError> {
+    fn unchanged(&self) -> Result<bool, FileError> {
         self.seam.ready();
         Ok(Snapshot::take(self.path)?.same_as(self.old))
     }
 
     /// Gives the new file its name. Between the last look and the rename there is no more than a system call.
-    fn swap(self, new: NamedTempFile) -> Result<Attempt, StoreError> {
+    fn swap(self, new: NamedTempFile) -> Result<Attempt, FileError> {
         if !self.unchanged()? {
             return Ok(Attempt::Overtaken);
         }
@@ -164,18 +179,22 @@ impl Replacement<'_> {
     }
 
     /// The name is on disk when the directory is.
-    fn settle(self) -> Result<Attempt, StoreError> {
+    fn settle(self) -> Result<Attempt, FileError> {
         let synced = File::open(self.old.directory()).and_then(|directory| sync(&directory));
         if let Err(error) = synced.as_ref()
             && error.kind() != ErrorKind::PermissionDenied
         {
             self.notes.push(format!("its directory could not be brought to the disk ({})", reason(error)));
         }
+        remove_leftovers(self.old.directory(), self.prefix);
         Ok(Attempt::Done)
     }
 
     /// The way for a bind-mounted file: over the old content, in one write, cut to length afterwards.
-    fn overwrite(self, why: &str) -> Result<Attempt, StoreError> {
+    fn overwrite(self, why: &str) -> Result<Attempt, FileError> {
+        if self.private && self.old.file.as_ref().is_some_and(|old| old.mode() & OTHERS != 0) {
+            return Err(FileError::Open { path: self.path.to_owned() });
+        }
         let file = open_for_writing(self.old).map_err(|error| self.failed("write it in place", error))?;
         let metadata = file.metadata().map_err(|error| self.failed("look at it", error))?;
         let seen = self.old.file.as_ref().map(|old| (old.metadata.dev(), old.metadata.ino()));
@@ -197,7 +216,7 @@ impl Replacement<'_> {
             return Err(self.failed(doing, error));
         }
         self.notes.push(format!(
-            "written in place, because {why}: a client that read it at that very moment may have found no password"
+            "written in place, because {why}: a client that read it at that very moment may have found it incomplete"
         ));
         Ok(Attempt::Done)
     }
@@ -239,9 +258,10 @@ fn reserve(_: &File, _: usize) -> io::Result<()> {
 
 /// Extended attributes, and with them ACLs and the SELinux label. Not every file system has them, and not everybody
 /// may set them: a password that works matters more.
-fn copy_attributes(old: &File, new: &File, notes: &mut Vec<String>) {
+fn copy_attributes(old: &File, new: &File, private: bool, notes: &mut Vec<String>) {
     let Ok(names) = old.list_xattr() else { return };
-    for name in names.filter(|name| !OWN_ATTRIBUTES.iter().any(|own| name == own)) {
+    let is_left = |name: &OsString| OWN_ATTRIBUTES.iter().any(|own| name == own) || private && name == ACCESS_LIST;
+    for name in names.filter(|name| !is_left(name)) {
         let Ok(Some(value)) = old.get_xattr(&name) else { continue };
         // The default label is often right already, and setting it again may be forbidden.
         if new.get_xattr(&name).is_ok_and(|there| there.as_ref() == Some(&value)) {

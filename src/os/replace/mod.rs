@@ -1,0 +1,157 @@
+//! Replacing a file atomically and durably, so that nobody's edit is lost.
+//!
+//! Nobody locks such files, so there is no lock to join: the file is read ([`Snapshot`]), edited, and before the new content
+//! takes its place ([`Replacement`]) it is read again. Whoever edited it meanwhile is heard first ([`persist`]).
+
+mod attempt;
+mod leftovers;
+mod snapshot;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) use attempt::{Attempt, Replacement};
+pub(crate) use snapshot::{Opened, Snapshot, directory_of};
+
+/// How often somebody else's edit may come in between before we give up: an editor saves once, a script a few times; what
+/// goes on longer is a fight.
+pub(crate) const TRIES: u32 = 10;
+
+/// Wait before another try, doubled each time: 5 ms to about a second, 2.5 s in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Why a file could not be read or replaced. `Display` says it of "it": whoever asked knows what file that is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error("it cannot be read: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("it is {kind}, not a regular file")]
+    NotAFile { path: PathBuf, kind: &'static str },
+    #[error("it has more than 64 MiB")]
+    TooLarge { path: PathBuf },
+    #[error("it is a symbolic link that leads nowhere: too many links")]
+    LinkLoop { path: PathBuf },
+    /// Running as root, a link of one user leads to a file of another.
+    #[error("it is a user's symbolic link to {}, which is not that user's", target.display())]
+    ForeignLink { path: PathBuf, target: PathBuf },
+    #[error("there is no directory {}", directory.display())]
+    NoDirectory { path: PathBuf, directory: PathBuf },
+    /// See [`Replacement::private`].
+    #[error("others can read it, and it can only be written in place")]
+    Open { path: PathBuf },
+    /// A step of writing failed. The old content is there, unless `doing` says otherwise.
+    #[error("failed to {doing}: {source}")]
+    Write { path: PathBuf, doing: &'static str, source: io::Error },
+}
+
+/// Where the world may step in between, for tests: an editor that saves, a mount that refuses.
+#[doc(hidden)]
+pub trait Seam: Send + Sync {
+    /// The new content is ready; the old is about to be looked at for the last time.
+    fn ready(&self) {}
+
+    /// There was no file at the last look, and the new one is about to get its name.
+    fn naming(&self) {}
+
+    /// The new content has taken its place and is about to be read back.
+    fn placed(&self) {}
+
+    /// Gives the new file its name.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+}
+
+/// The world as it is.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Disk;
+
+impl Seam for Disk {}
+
+/// Makes attempt after attempt, numbered from 1, until one was not overtaken (`None`): what it brought, or `None` when even
+/// the last of [`TRIES`] was. Blocks: usually not at all, for at most a few seconds where somebody else keeps writing.
+pub(crate) fn persist<T, E>(mut attempt: impl FnMut(u32) -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    let mut pause = FIRST_PAUSE;
+    for number in 1..=TRIES {
+        if let Some(done) = attempt(number)? {
+            return Ok(Some(done));
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    struct Mount;
+
+    impl Seam for Mount {
+        fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+            Err(io::ErrorKind::ResourceBusy.into())
+        }
+    }
+
+    #[test]
+    fn what_is_private_is_never_written_into_a_file_that_others_may_have_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        for (mode, private, written) in [(0o644, true, false), (0o600, true, true), (0o644, false, true)] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let (old, mut notes) = (Snapshot::take(&path).unwrap(), Vec::new());
+            let replacement = Replacement {
+                old: &old,
+                bytes: b"new",
+                mode: 0o600,
+                prefix: ".new-",
+                private,
+                path: &path,
+                seam: &Mount,
+                notes: &mut notes,
+            };
+            let outcome = replacement.run();
+            assert_eq!(matches!(outcome, Err(FileError::Open { .. })), !written, "{mode:o}");
+            assert_eq!(fs::read(&path).unwrap(), if written { b"new" } else { b"old" }, "{mode:o}");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn who_an_access_list_let_in_is_not_let_in_to_what_is_private() {
+        const LIST: &str = "system.posix_acl_access";
+        // Version 2; then tag, permissions, id: the owner, the user 4711, the group, the mask, others.
+        let none = u32::MAX;
+        let entries = [(1, 6, none), (2, 4, 4711), (4, 0, none), (0x10, 4, none), (0x20, 0, none)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend([u16::to_le_bytes(tag), u16::to_le_bytes(permissions)].concat());
+            list.extend(u32::to_le_bytes(id));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        fs::write(&path, "old").unwrap();
+        if xattr::set(&path, LIST, &list).is_err() {
+            return; // This file system knows none.
+        }
+        for (private, kept) in [(false, true), (true, false)] {
+            let (old, mut notes) = (Snapshot::take(&path).unwrap(), Vec::new());
+            let (old, notes) = (&old, &mut notes);
+            let bytes: &[u8] = if private { b"private" } else { b"new" };
+            Replacement { old, bytes, mode: 0o600, prefix: ".new-", private, path: &path, seam: &Disk, notes }
+                .run()
+                .unwrap();
+            assert_eq!(xattr::get(&path, LIST).unwrap().is_some(), kept, "{private}");
+        }
+    }
+}
