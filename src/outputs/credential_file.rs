@@ -1,0 +1,123 @@
+//! The two files that hold a credential: bare, and as a variable.
+
+use std::path::Path;
+
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::place::Place;
+use crate::failure::Failure;
+use crate::os::replace::Opened;
+use crate::token::is_publishable;
+
+/// The variable that libpq and most other clients take the password from.
+const VARIABLE: &str = "PGPASSWORD=";
+
+/// Bytes that need no quotes, be it systemd, a shell or a container's `--env-file` that reads them: those of a JWT, and more.
+const PLAIN: &[u8] = b"-_.+/=";
+
+/// What a backslash stands before within double quotes: systemd's SHELL_NEED_ESCAPE (src/basic/env-file.c), which is POSIX's
+/// list for a shell (2.2.3).
+const ESCAPED: &[u8] = b"\"\\`$";
+
+#[derive(Clone, Copy)]
+enum Form {
+    Bare,
+    Variable,
+}
+
+/// A file that holds the credential in one of its forms, and nothing else.
+pub(super) struct CredentialFile<'a> {
+    place: Place<'a>,
+    form: Form,
+}
+
+impl<'a> CredentialFile<'a> {
+    pub(super) fn token(path: &'a Path) -> Self {
+        Self { place: Place { what: "token file", path, private: true }, form: Form::Bare }
+    }
+
+    pub(super) fn variables(path: &'a Path) -> Self {
+        Self { place: Place { what: "environment file", path, private: true }, form: Form::Variable }
+    }
+
+    /// Whether it holds this credential and nobody else may read it.
+    pub(super) fn is_current(&self, password: &SecretString) -> bool {
+        self.place.look().is_ok_and(|now| {
+            now.file.as_ref().is_some_and(|file: &Opened| file.mode() & 0o077 == 0)
+                && now.bytes == self.form.of(password.expose_secret())
+        })
+    }
+
+    /// Replaces what differs.
+    pub(super) fn write(&self, password: &SecretString) -> Result<(), Failure> {
+        if !is_publishable(password.expose_secret()) {
+            let why = "the credential holds bytes that no password may have";
+            return Err(self.place.failure(&why).hint("rotate again; if that does not help, please report it"));
+        }
+        self.place.keep(|old| {
+            if !self.form.is_ours(old) {
+                let why = format!("it holds something else than {}, which would be lost", self.form.name());
+                return Err(self.place.failure(&why).hint(self.form.elsewhere()));
+            }
+            Ok(self.form.of(password.expose_secret()))
+        })
+    }
+}
+
+impl Form {
+    /// The whole file. It fits its buffer, so that growing leaves no copy of it in memory.
+    fn of(self, password: &str) -> Zeroizing<Vec<u8>> {
+        let mut text = Zeroizing::new(Vec::with_capacity(VARIABLE.len() + 2 * password.len() + 3));
+        match self {
+            Self::Bare => text.extend_from_slice(password.as_bytes()),
+            Self::Variable => {
+                text.extend_from_slice(VARIABLE.as_bytes());
+                push_value(password.as_bytes(), &mut text);
+                text.push(b'\n');
+            }
+        }
+        text
+    }
+
+    /// Whether there was nothing in it but what may be replaced. A path is easily mistyped.
+    fn is_ours(self, old: &[u8]) -> bool {
+        let line = old.strip_suffix(b"\n").unwrap_or(old);
+        match self {
+            Self::Bare => line.iter().all(u8::is_ascii_graphic),
+            Self::Variable => line.is_empty() || line.starts_with(VARIABLE.as_bytes()) && !line.contains(&b'\n'),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "a token",
+            Self::Variable => "PGPASSWORD",
+        }
+    }
+
+    fn elsewhere(self) -> &'static str {
+        match self {
+            Self::Bare => "name a file that does not exist yet",
+            Self::Variable => "name a file that does not exist yet: a unit may have several EnvironmentFile=",
+        }
+    }
+}
+
+/// A value as systemd and a shell read it back alike; quoted only where it must be, since others take quotes for a part of it.
+fn push_value(value: &[u8], text: &mut Vec<u8>) {
+    if value.iter().all(|byte| byte.is_ascii_alphanumeric() || PLAIN.contains(byte)) {
+        return text.extend_from_slice(value);
+    }
+    text.push(b'"');
+    for &byte in value {
+        if ESCAPED.contains(&byte) {
+            text.push(b'\\');
+        }
+        text.push(byte);
+    }
+    text.push(b'"');
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The files of a credential, as clients, systemd and a shell find them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::super::Outputs;
+use super::*;
+use crate::{Code, Kind};
+
+const TOKEN: &str = "eyJhbGciOi.eyJzdWIi.c2ln-_";
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.at(name)).unwrap()
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.at(name)).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs { token_file: Some(self.at("token")), env_file: Some(self.at("env")), on_rotate: None }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+}
+
+fn token() -> SecretString {
+    TOKEN.into()
+}
+
+#[test]
+fn the_token_stands_alone_in_its_file_and_as_a_variable_in_the_other_and_both_are_private() {
+    let home = Home::new();
+    assert!(!home.outputs().is_empty() && Outputs::default().is_empty());
+    assert!(!home.outputs().are_current(&token()));
+    home.outputs().write(&token()).unwrap();
+    assert_eq!((home.text("token"), home.text("env")), (TOKEN.to_owned(), format!("PGPASSWORD={TOKEN}\n")));
+    assert_eq!((home.mode("token"), home.mode("env")), (0o600, 0o600));
+    assert!(home.outputs().are_current(&token()) && !home.outputs().are_current(&"other".into()));
+    assert_eq!(home.names(), ["env", "token"]);
+}
+
+#[test]
+fn what_is_right_is_not_touched_and_what_is_not_is_a_new_file_under_the_old_name() {
+    let home = Home::new();
+    let inode = |name: &str| fs::metadata(home.at(name)).unwrap().ino();
+    home.outputs().write(&token()).unwrap();
+    let before = (inode("token"), inode("env"));
+    home.outputs().write(&token()).unwrap();
+    assert_eq!((inode("token"), inode("env")), before);
+    home.outputs().write(&"new".into()).unwrap();
+    assert!(inode("token") != before.0 && inode("env") != before.1);
+    assert_eq!(home.text("token"), "new");
+}
+
+#[test]
+fn a_file_that_others_can_read_is_not_current_and_is_closed_to_them() {
+    let home = Home::new();
+    home.outputs().write(&token()).unwrap();
+    for (before, after) in [(0o640, 0o600), (0o604, 0o600), (0o440, 0o400)] {
+        home.set_mode("env", before);
+        assert!(!home.outputs().are_current(&token()), "{before:o}");
+        home.outputs().write(&token()).unwrap();
+        assert_eq!(home.mode("env"), after, "{before:o}");
+        assert!(home.outputs().are_current(&token()), "{before:o}");
+    }
+}
+
+#[test]
+fn links_are_followed_and_missing_directories_are_made_for_this_user_alone() {
+    let home = Home::new();
+    symlink("run/app/token", home.at("token")).unwrap();
+    let outputs = Outputs { env_file: None, ..home.outputs() };
+    outputs.write(&token()).unwrap();
+    assert!(home.at("token").is_symlink() && outputs.are_current(&token()));
+    assert_eq!((home.mode("run"), home.mode("run/app"), home.mode("run/app/token")), (0o700, 0o700, 0o600));
+}
+
+#[test]
+fn a_file_that_holds_something_else_is_left_as_it_is_and_the_other_is_written_all_the_same() {
+    let home = Home::new();
+    let foreign = "PGPASSWORD=old\nSECRET_KEY=precious\n";
+    fs::write(home.at("env"), foreign).unwrap();
+    let failure = home.outputs().write(&token()).unwrap_err();
+    assert_eq!((failure.code, failure.kind), (Code::CannotWrite, Kind::Permanent));
+    assert!(failure.message.contains(home.at("env").to_str().unwrap()) && failure.hint.is_some(), "{failure}");
+    assert_eq!((home.text("env"), home.text("token")), (foreign.to_owned(), TOKEN.to_owned()));
+    for mistyped in ["alias ll='ls -l'\n", "two\nlines\n"] {
+        fs::write(home.at("token"), mistyped).unwrap();
+        let failure = home.outputs().write(&token()).unwrap_err();
+        assert!(failure.message.contains("token file") && failure.message.contains("; and "), "both: {failure}");
+        assert_eq!(home.text("token"), mistyped);
+    }
+    assert!(!format!("{failure:?}").contains(TOKEN));
+}
+
+#[test]
+fn a_token_or_variable_of_before_is_replaced_whoever_wrote_it() {
+    let home = Home::new();
+    for (bare, variable) in [("", ""), ("old", "PGPASSWORD=old"), ("old\n", "PGPASSWORD=\"o d\"\n")] {
+        fs::write(home.at("token"), bare).unwrap();
+        fs::write(home.at("env"), variable).unwrap();
+        home.outputs().write(&token()).unwrap();
+        assert!(home.outputs().are_current(&token()), "{bare:?} {variable:?}");
+    }
+}
+
+/// How systemd reads the value of one assignment: the states of parse_env_file_internal in src/basic/env-file.c.
+fn as_systemd(value: &str) -> String {
+    #[derive(PartialEq)]
+    enum In {
+        Start,
+        Plain,
+        PlainEscape,
+        Single,
+        Double,
+        DoubleEscape,
+    }
+    let (mut state, mut read) = (In::Start, String::new());
+    for c in value.chars() {
+        state = match (state, c) {
+            (In::Start | In::Plain, '\n') => break,
+            (In::Start, '\'') => In::Single,
+            (In::Start, '"') => In::Double,
+            (In::Start | In::Plain, '\\') => In::PlainEscape,
+            (In::Single, '\'') | (In::Double, '"') => In::Start,
+            (In::Double, '\\') => In::DoubleEscape,
+            (before, c) => {
+                if before == In::DoubleEscape && !"\"\\`$".contains(c) {
+                    read.push('\\');
+                }
+                read.push(c);
+                match before {
+                    In::Start | In::Plain | In::PlainEscape => In::Plain,
+                    In::DoubleEscape => In::Double,
+                    same => same,
+                }
+            }
+        };
+    }
+    read
+}
+
+#[test]
+fn any_token_is_read_back_from_the_variable_by_systemd_and_by_a_shell() {
+    let home = Home::new();
+    let all: String = (0x21..=0x7e_u8).map(char::from).collect();
+    let backwards: String = all.chars().rev().collect();
+    for token in [TOKEN, &all, &backwards, "~x", "#x", "a'b", "\"", "\\", "$HOME", "`id`", "a\\nb", ";x"] {
+        home.outputs().write(&token.into()).unwrap();
+        let text = home.text("env");
+        assert_eq!(as_systemd(text.strip_prefix("PGPASSWORD=").unwrap()), token, "{text}");
+        let script = ". \"$0\" && printf %s \"$PGPASSWORD\"";
+        let shell = Command::new("/bin/sh").args(["-c", script]).arg(home.at("env")).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&shell.stdout), token, "{text}");
+    }
+    assert!(home.outputs().write(&"two\nlines".into()).is_err());
+}

@@ -1,0 +1,117 @@
+//! The program that is told of a rotation: found, run, and its failure put into words.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::{Outputs, Rotated, nameable};
+use crate::failure::{Code, Failure, quoted};
+use crate::os::child::{self, Ran, candidates, is_executable};
+use crate::os::dirs::Environment;
+
+/// A program that is to tell a pool or a service needs a moment; the next connection's rotation waits for it.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Variables by which libpq would go elsewhere than the program is told, or which were told of another rotation.
+const DIVERTING: [&str; 4] = ["PGSERVICE", "PGHOSTADDR", "DBX_ROTATOR_TOKEN_FILE", "DBX_ROTATOR_ENV_FILE"];
+
+/// Runs it until its end, or until `over`: then all of it is killed.
+pub(super) async fn run(
+    command: &[String],
+    outputs: &Outputs,
+    about: &Rotated<'_>,
+    environment: &Environment,
+    over: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let (name, arguments) = command.split_first().ok_or_else(|| no_program("on_rotate names no program"))?;
+    let program = find(name, environment)?;
+    let told = variables(outputs, about);
+    let inherited = child::inherited(environment, &[]).into_iter();
+    let inherited = inherited.filter(|(name, _)| !DIVERTING.iter().any(|diverting| name == diverting));
+    let mut child = Command::new(&program);
+    child.args(arguments).env_clear().envs(inherited).envs(told);
+    tracing::debug!("running {} for the connection {}", program.display(), about.connection);
+    let said = |how: &dyn std::fmt::Display| format!("on_rotate of {}: {} {how}", about.connection, program.display());
+    match child::run(child, over).await {
+        Ok(Some(ran)) if ran.status.success() => Ok(()),
+        Ok(Some(ran)) => {
+            let message = said(&format_args!("ended with {}{}", ran.status, last_words(&ran)));
+            Err(Failure::transient(Code::Unavailable, message).hint(
+                "run it by hand with the same DBX_ROTATOR_ and PG variables; in a systemd unit it may do and write no more \
+                 than the unit may (ReadWritePaths=, `systemctl --user edit`)",
+            ))
+        }
+        Ok(None) => {
+            let message = said(&format_args!("did not finish within {} s and was ended", LIMIT.as_secs()));
+            Err(Failure::transient(Code::Unavailable, message).hint(
+                "let it leave what takes long to something else, such as `systemctl --user start --no-block UNIT`",
+            ))
+        }
+        Err(error) => Err(cannot_start(&error, said(&format_args!("cannot be started: {error}")))),
+    }
+}
+
+/// The program's absolute path: as given, else the first of its name that can be executed.
+fn find(name: &str, environment: &Environment) -> Result<PathBuf, Failure> {
+    let path = environment.expand_home(name);
+    if name.is_empty() {
+        Err(no_program("on_rotate names no program"))
+    } else if path.is_absolute() {
+        if is_executable(&path) { Ok(path) } else { Err(no_program(&format!("on_rotate: {name} is not a program"))) }
+    } else if name.contains('/') {
+        Err(no_program(&format!("on_rotate: {name} is neither an absolute path nor a bare name")))
+    } else {
+        let found = candidates(environment, &path).into_iter().find(|candidate| is_executable(candidate));
+        found.ok_or_else(|| no_program(&format!("on_rotate: there is no program {name} on PATH")))
+    }
+}
+
+fn no_program(message: &str) -> Failure {
+    Failure::permanent(Code::Configuration, message).hint(
+        "give a list of the program's absolute path, with its execute bit set, and its arguments; there is no shell: what \
+         needs one is [\"/bin/sh\", \"-c\", \"...\"]",
+    )
+}
+
+/// What may pass by itself is a machine that is short of something, or a program that is being replaced.
+fn cannot_start(error: &io::Error, message: String) -> Failure {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ExecutableFileBusy | ErrorKind::Interrupted => {
+            Failure::transient(Code::Unavailable, message).hint("see what this machine is short of")
+        }
+        _ => no_program(&message),
+    }
+}
+
+fn variables(outputs: &Outputs, about: &Rotated<'_>) -> Vec<(&'static str, OsString)> {
+    // It runs in another directory than we do.
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    let mut variables = vec![
+        ("DBX_ROTATOR_CONNECTION", about.connection.into()),
+        ("DBX_ROTATOR_EXPIRES_AT", about.expires_at.to_string().into()),
+        ("PGHOST", about.host.into()),
+        ("PGPORT", about.port.to_string().into()),
+        ("PGDATABASE", nameable(about.database).into()),
+        ("PGUSER", about.user.into()),
+        ("PGPASSFILE", absolute(about.password_file)),
+    ];
+    variables.extend(outputs.token_file.as_deref().map(|path| ("DBX_ROTATOR_TOKEN_FILE", absolute(path))));
+    variables.extend(outputs.env_file.as_deref().map(|path| ("DBX_ROTATOR_ENV_FILE", absolute(path))));
+    variables
+}
+
+/// The last line that it printed, as an error if there is one, with a colon before it.
+fn last_words(ran: &Ran) -> String {
+    let last = |output: &[u8]| {
+        let text = String::from_utf8_lossy(output);
+        text.lines().rev().map(quoted).find(|line| !line.is_empty())
+    };
+    last(&ran.stderr).or_else(|| last(&ran.stdout)).map_or_else(String::new, |line| format!(": {line}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! libpq's connection service file (`~/.pg_service.conf`, or what PGSERVICEFILE names): a section for each connection, so that
+//! `psql service=orders` knows where to go.
+//!
+//! A section is ours by a comment in it that says so and names the keys that we keep; what else stands in it is the user's and
+//! stays, as does every byte outside of it. A section of the same name without that comment is left alone, and that is said.
+//! A section of ours whose connection is gone is left to be removed by hand: another configuration may keep it.
+//!
+//! The file is bytes, never text, and read as libpq reads it (`parseServiceFile` in PostgreSQL's
+//! src/interfaces/libpq/fe-connect.c).
+
+mod edit;
+mod reader;
+mod section;
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::place::Place;
+use crate::failure::Failure;
+use crate::os::replace::Snapshot;
+use edit::{Edit, edit};
+pub use section::Section;
+
+/// Whether [`update`] would change nothing: every section that can be ours stands there as it should. Not so where the file
+/// cannot be read: [`update`] says why.
+#[must_use]
+pub fn is_current(path: &Path, sections: &[Section]) -> bool {
+    Snapshot::take(path).is_ok_and(|now| edit(&now.bytes, path, sections).bytes == *now.bytes)
+}
+
+/// Puts the sections in, every other byte kept; returns what was left alone or cannot work, a sentence each. Nothing is written
+/// where nothing would change, and no file is made for no sections.
+///
+/// Replaced as the password file is, atomically and durably. A new file gets mode 0600 and its missing directories 0700; an
+/// old one keeps its mode, since libpq reads any and there is no secret in it.
+///
+/// # Errors
+/// [`crate::Code::CannotWrite`]: why, and what to do next. The old file is there, unless the message says otherwise.
+pub fn update(path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure> {
+    let mut said = Vec::new();
+    Place { what: "service file", path, private: false }.keep(|old| {
+        let Edit { bytes, sentences } = edit(old, path, sections);
+        said = sentences;
+        Ok(Zeroizing::new(bytes))
+    })?;
+    Ok(said)
+}
