@@ -1,0 +1,200 @@
+//! A real session with PostgreSQL, to prove a credential before it is published.
+//!
+//! What a client of the password file would do, done once: find the host, connect, ask for TLS, log in with the credential,
+//! ask one question and take leave. Every way to fail becomes a [`Failure`] that says what to do next.
+//!
+//! Invariants: the credential is sent over TLS or not at all, and stands in no message, log or `Debug` output; a login ends
+//! within its limit.
+
+mod diagnosis;
+mod fault;
+mod network;
+mod refusal;
+mod remedy;
+mod session;
+mod tls;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::time::{Instant, sleep};
+
+use crate::failure::Failure;
+use fault::{Fault, Stage, within};
+use tls::Tls;
+
+/// The wait before a server that is waking up is tried again: most have woken within a second.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// The longest one: a cold start may take more than 10 s, and a person may be watching.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// A limit beyond this is as good as none; it keeps the sum of a clock and a limit in range.
+const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How TLS is asked for, in libpq's words (`sslmode`). There is none without: a password in the clear is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SslMode {
+    /// Encrypted; whose certificate it is, is not asked. With a root, as in libpq, it must come from there.
+    #[default]
+    Require,
+    /// Encrypted, with a certificate for this host from an authority that is trusted.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// libpq's word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            SslMode::Require => "require",
+            SslMode::VerifyFull => "verify-full",
+        }
+    }
+
+    /// The mode of that word; none for any other, libpq's weaker ones among them.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        [SslMode::Require, SslMode::VerifyFull].into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+impl fmt::Display for SslMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where to log in, and as whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    /// A name or an address, without brackets.
+    pub(crate) host: &'a str,
+    /// 5432 for Lakebase.
+    pub(crate) port: u16,
+    /// The name of one database; `*` means nothing here.
+    pub(crate) database: &'a str,
+    /// The role.
+    pub(crate) user: &'a str,
+    /// How TLS is asked for.
+    pub(crate) sslmode: SslMode,
+    /// libpq's `sslrootcert`: a file of authorities (PEM) instead of the platform's store.
+    pub(crate) root: Option<&'a Path>,
+}
+
+/// What a login found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// As the server tells it: `16.4`, `17.5 (Debian 17.5-1)`.
+    pub(crate) server_version: String,
+    /// Whom the server took us for (`session_user`).
+    pub(crate) user: String,
+    /// From the first try until the session had ended.
+    pub(crate) took: Duration,
+    /// How often it was tried: more than once where the server had to wake up.
+    pub(crate) tries: u32,
+}
+
+/// Logs in, asks who we are, and ends the session as the protocol wants it.
+///
+/// `limit` is for the whole of it. A server that is waking up (it refuses or drops connections, says that it is starting, or
+/// has no authorization ready yet) is tried again until then.
+///
+/// # Errors
+/// Configuration: the host, the database or the authorities are wrong. `SignInRefused`: the role or its token are.
+/// Unavailable: out of reach, not trusted, paused, barred or in trouble; transient unless a person must act.
+pub(crate) async fn login(target: &Target<'_>, password: &SecretString, limit: Duration) -> Result<Session, Failure> {
+    let started = Instant::now();
+    let until = started + limit.min(LONGEST_LIMIT);
+    let tls = Tls::new(target).map_err(|failure| diagnosis::placed(failure, target))?;
+    let mut waits = waits();
+    let mut tries = 0;
+    let mut told = None;
+    loop {
+        tries += 1;
+        let fault = match attempt(target, &tls, password, until).await {
+            Ok(found) => return Ok(found.into_session(started.elapsed(), tries)),
+            Err(fault) => fault,
+        };
+        let wait = waits.next().unwrap_or(LONGEST_WAIT);
+        let again = fault.may_pass() && wait < until.saturating_duration_since(Instant::now());
+        // What was said before the time was over says more than that it is over.
+        let most = match (fault, told.take()) {
+            (Fault::Late(_), Some(before)) => before,
+            (fault, _) => fault,
+        };
+        if !again {
+            return Err(diagnosis::diagnose(&most, target, limit));
+        }
+        told = Some(most);
+        sleep(wait).await;
+    }
+}
+
+fn waits() -> impl Iterator<Item = Duration> + Send {
+    std::iter::successors(Some(FIRST_WAIT), |wait| Some((*wait * 2).min(LONGEST_WAIT)))
+}
+
+async fn attempt(
+    target: &Target<'_>,
+    tls: &Tls,
+    password: &SecretString,
+    until: Instant,
+) -> Result<session::Found, Fault> {
+    let stream = network::connect(target.host, target.port, until).await?;
+    let stream = within(until, Stage::Tls, tls.over(stream)).await?;
+    within(until, Stage::Login, session::hold(stream, target, password)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+    use crate::failure::{Code, Kind};
+
+    fn target(port: u16) -> Target<'static> {
+        let sslmode = SslMode::Require;
+        Target { host: "127.0.0.1", port, database: "db", user: "ada@example.com", sslmode, root: None }
+    }
+
+    #[test]
+    fn the_ssl_modes_are_libpqs_and_the_weak_ones_are_none() {
+        for mode in [SslMode::Require, SslMode::VerifyFull] {
+            assert_eq!(SslMode::parse(mode.as_str()), Some(mode));
+            assert_eq!(mode.to_string(), mode.as_str());
+        }
+        for weak in ["disable", "allow", "prefer", "verify-ca", "", "REQUIRE"] {
+            assert_eq!(SslMode::parse(weak), None, "{weak}");
+        }
+        assert_eq!(SslMode::default(), SslMode::Require);
+    }
+
+    #[test]
+    fn the_waits_grow_from_a_quarter_of_a_second_to_two() {
+        let millis: Vec<u128> = waits().take(6).map(|wait| wait.as_millis()).collect();
+        assert_eq!(millis, [250, 500, 1000, 2000, 2000, 2000]);
+    }
+
+    /// A library user's runtime may have many threads.
+    #[test]
+    fn a_login_may_move_between_threads() {
+        fn moves<T: Send>(_: &T) {}
+        let (target, password) = (target(1), SecretString::from("x"));
+        moves(&login(&target, &password, Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_tried_until_the_time_is_over_and_then_told() {
+        // Bound, so that nobody else gets the port, and not listening.
+        let taken = TcpSocket::new_v4().unwrap();
+        taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let started = Instant::now();
+        let failure = login(&target(port), &SecretString::from("x"), FIRST_WAIT * 2).await.unwrap_err();
+        assert!((FIRST_WAIT..FIRST_WAIT * 8).contains(&started.elapsed()), "{:?}", started.elapsed());
+        assert_eq!((failure.kind, failure.code), (Kind::Transient, Code::Unavailable));
+        let start = format!("cannot log in to 127.0.0.1:{port} as ada@example.com: Connection refused");
+        assert!(failure.message.starts_with(&start), "{failure}");
+    }
+}

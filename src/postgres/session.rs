@@ -1,0 +1,165 @@
+//! The session itself, over a stream that is encrypted already: log in, ask who we are, take leave.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+
+use super::fault::Fault;
+use super::{Session, Target};
+use crate::failure::quoted;
+
+/// What the server told of itself and of us.
+#[derive(Debug)]
+pub(super) struct Found {
+    server_version: String,
+    user: String,
+}
+
+impl Found {
+    pub(super) fn into_session(self, took: Duration, tries: u32) -> Session {
+        Session { server_version: self.server_version, user: self.user, took, tries }
+    }
+}
+
+/// Holds a whole session.
+pub(super) async fn hold<S>(stream: S, target: &Target<'_>, password: &SecretString) -> Result<Found, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut config = Config::new();
+    config
+        .user(target.user)
+        .dbname(target.database)
+        .password(password.expose_secret())
+        .application_name("dbx-rotator")
+        // TLS is below; the server must not be asked for it once more.
+        .ssl_mode(SslMode::Disable);
+    let (client, connection) = config.connect_raw(stream, NoTls).await?;
+    // It holds the password, and is not needed while the server answers.
+    drop(config);
+    let server_version = quoted(connection.parameter("server_version").unwrap_or("unknown"));
+    let question = async move {
+        // The simple protocol, which poolers and proxies of every kind understand. That the client goes with the end of this
+        // is what makes the connection send Terminate.
+        client.simple_query("select session_user").await
+    };
+    let (answer, end) = tokio::join!(question, connection);
+    let rows = match (answer, end) {
+        (Ok(rows), _) => rows,
+        // What ended the connection says more than that it has ended.
+        (Err(error), Err(cause)) if error.is_closed() => return Err(cause.into()),
+        (Err(error), _) => return Err(error.into()),
+    };
+    let user = rows.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+        _ => None,
+    });
+    let user = user.ok_or_else(|| Fault::Strange("it did not say who is logged in".to_owned()))?;
+    Ok(Found { server_version, user: user.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::super::{SslMode, Target};
+    use super::*;
+
+    const TARGET: Target<'static> = Target {
+        host: "db.example",
+        port: 5432,
+        database: "orders",
+        user: "ada@example.com",
+        sslmode: SslMode::Require,
+        root: None,
+    };
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[kind], &length[..], body].concat()
+    }
+
+    /// The body of the next message, which must be of this kind; the first one of all has none.
+    async fn next(stream: &mut DuplexStream, kind: Option<u8>) -> Vec<u8> {
+        if let Some(kind) = kind {
+            assert_eq!(char::from(stream.read_u8().await.unwrap()), char::from(kind));
+        }
+        let mut body = vec![0; usize::try_from(stream.read_u32().await.unwrap()).unwrap() - 4];
+        stream.read_exact(&mut body).await.unwrap();
+        body
+    }
+
+    const OK: &[u8] = &[0, 0, 0, 0];
+    const CLEARTEXT: &[u8] = &[0, 0, 0, 3];
+    const GSS: &[u8] = &[0, 0, 0, 7];
+
+    #[tokio::test]
+    async fn a_session_is_ended_with_terminate_and_not_by_hanging_up() {
+        let (ours, mut theirs) = duplex(4096);
+        let server = async {
+            let startup = next(&mut theirs, None).await;
+            theirs.write_all(&message(b'R', CLEARTEXT)).await.unwrap();
+            assert_eq!(next(&mut theirs, Some(b'p')).await, b"token\0");
+            let mut welcome = message(b'R', OK);
+            welcome.extend(message(b'S', b"server_version\x0016.4\0"));
+            welcome.extend(message(b'Z', b"I"));
+            theirs.write_all(&welcome).await.unwrap();
+            assert_eq!(next(&mut theirs, Some(b'Q')).await, b"select session_user\0");
+            let column = [b"session_user\0".as_slice(), &[0; 18]].concat();
+            let mut answer = message(b'T', &[&[0, 1], &column[..]].concat());
+            answer.extend(message(b'D', b"\0\x01\0\0\0\x03ada"));
+            answer.extend(message(b'C', b"SELECT 1\0"));
+            answer.extend(message(b'Z', b"I"));
+            theirs.write_all(&answer).await.unwrap();
+            assert!(next(&mut theirs, Some(b'X')).await.is_empty());
+            assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "and nothing after it");
+            startup
+        };
+        let password = SecretString::from("token");
+        let (startup, found) = tokio::join!(server, hold(ours, &TARGET, &password));
+        let found = found.unwrap();
+        assert_eq!((found.server_version.as_str(), found.user.as_str()), ("16.4", "ada"));
+        let startup = String::from_utf8_lossy(&startup).into_owned();
+        for pair in ["user\0ada@example.com\0", "database\0orders\0", "application_name\0dbx-rotator\0"] {
+            assert!(startup.contains(pair), "{startup:?}");
+        }
+    }
+
+    async fn answered_with(bytes: Vec<u8>) -> Fault {
+        let (ours, mut theirs) = duplex(4096);
+        let server = async {
+            next(&mut theirs, None).await;
+            theirs.write_all(&bytes).await.unwrap();
+            drop(theirs);
+        };
+        let password = SecretString::from("token");
+        tokio::join!(server, hold(ours, &TARGET, &password)).1.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_is_no_login_is_said_in_words() {
+        let strange = |fault| match fault {
+            Fault::Strange(what) => what,
+            other => panic!("{other:?}"),
+        };
+        let gss = answered_with(message(b'R', GSS)).await;
+        assert_eq!(strange(gss), "unsupported authentication method");
+        let http = answered_with(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
+        assert!(matches!(http, Fault::Strange(_) | Fault::Lost(_)), "{http:?}");
+        let nothing = answered_with(Vec::new()).await;
+        assert!(matches!(&nothing, Fault::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof));
+        assert!(nothing.may_pass(), "a server that hangs up may be starting");
+    }
+
+    #[tokio::test]
+    async fn an_error_response_keeps_its_code_and_its_detail() {
+        let body = b"SFATAL\0VFATAL\0C28000\0MExternal authorization failed\0DThe instance is paused\0\0";
+        let Fault::Refused(refusal) = answered_with(message(b'E', body)).await else { panic!() };
+        assert_eq!(refusal.sqlstate, "28000");
+        assert_eq!(refusal.message, "External authorization failed");
+        assert_eq!(refusal.detail.as_deref(), Some("The instance is paused"));
+    }
+}
