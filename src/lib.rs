@@ -18,11 +18,16 @@ mod cli;
 mod config;
 mod daemon;
 mod failure;
+mod http;
+mod lakebase;
 mod logging;
 mod os;
+mod outputs;
 pub mod pgpass;
+mod postgres;
 mod rotation;
 mod service;
+mod token;
 
 pub use auth::Method;
 #[doc(hidden)]
@@ -31,4 +36,6 @@ pub use config::{
     Auth, Config, ConfigError, Connection, Origin, Overrides, Setting, Workspace, WorkspaceHost, parse_duration,
 };
 pub use failure::{Code, Failure, Kind};
+#[doc(hidden)]
+pub use outputs::service_file;
 pub use rotation::{Builder, Credential, Outcome, Report, Rotator};

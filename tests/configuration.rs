@@ -101,7 +101,8 @@ fn what_is_missing_is_said_with_all_the_places_that_could_give_it() {
         .stderr_has("config.toml")
         .stderr_has("~/.databrickscfg")
         .stderr_has("--pg-host HOST")
-        .stderr_has("$DATABRICKS_PG_USERNAME");
+        .stderr_has("`instance`")
+        .stderr_has("dbx-rotator connections");
     assert!(outcome.stderr.lines().count() <= 24, "one screen\n{outcome}");
     assert!(home.files().is_empty(), "nothing is left behind");
 }

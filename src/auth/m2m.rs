@@ -13,11 +13,11 @@ use url::Url;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-use super::http::{self, Answer};
-use super::token::{AccessToken, is_publishable};
 use super::{Method, SignedIn};
-use crate::config::{Client, Workspace, is_loopback};
+use crate::config::{Client, is_loopback};
 use crate::failure::{Code, Failure, quoted};
+use crate::http::{self, Answer, Line};
+use crate::token::{Token, is_publishable};
 
 /// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
 const FORM: &str = "grant_type=client_credentials&scope=all-apis";
@@ -26,16 +26,16 @@ const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 ///
 /// # Errors
 /// Permanent where the client, its secret or a setting must be changed, else transient.
-pub(crate) async fn sign_in(workspace: &Workspace, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
+pub(crate) async fn sign_in(line: &Line<'_>, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
     let (secret, warning) = client.secret.read()?;
-    let http = http::client(workspace.host.origin(), workspace.ca_file.as_deref())?;
-    let endpoint = token_endpoint(&http, workspace, limit).await?;
-    let request = http
+    let endpoint = token_endpoint(line, limit).await?;
+    let request = line
+        .client()?
         .post(endpoint.as_str())
         .header(AUTHORIZATION, basic(&client.id, &secret))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(FORM);
-    let to = workspace.host.origin();
+    let to = line.origin();
     let answer = http::exchange(request, to, limit).await?;
     let token = read_token(&answer, to)?;
     Ok(SignedIn {
@@ -64,10 +64,10 @@ struct Metadata {
 }
 
 /// Where tokens are to be had: what discovery (RFC 8414) says, else the place where every workspace has it.
-async fn token_endpoint(http: &reqwest::Client, workspace: &Workspace, limit: Duration) -> Result<Url, Failure> {
-    let origin = workspace.host.origin();
+async fn token_endpoint(line: &Line<'_>, limit: Duration) -> Result<Url, Failure> {
+    let origin = line.origin();
     let usual = format!("{origin}/oidc/v1/token");
-    let request = http.get(format!("{origin}/oidc/.well-known/oauth-authorization-server"));
+    let request = line.client()?.get(format!("{origin}/oidc/.well-known/oauth-authorization-server"));
     let answer = http::exchange(request, origin, limit).await?;
     let found = (answer.status == StatusCode::OK)
         .then(|| serde_json::from_slice::<Metadata>(&answer.body).ok())
@@ -128,7 +128,7 @@ impl Seconds {
 }
 
 /// What a token endpoint's answer means.
-fn read_token(answer: &Answer, to: &str) -> Result<AccessToken, Failure> {
+fn read_token(answer: &Answer, to: &str) -> Result<Token, Failure> {
     if answer.status.is_redirection() {
         return Err(redirected(answer, to));
     }
@@ -160,7 +160,7 @@ fn read_token(answer: &Answer, to: &str) -> Result<AccessToken, Failure> {
     }
     let now = answer.time();
     let told = parsed.expires_in.as_ref().and_then(|seconds| seconds.after(now));
-    let token = AccessToken::new(secret, told, now, Method::OauthM2m)
+    let token = Token::new(secret, told, now, Method::OauthM2m)
         .ok_or_else(|| nonsense("with a token that does not say when it expires"))?;
     if token.expires_at <= now {
         return Err(
@@ -177,15 +177,10 @@ fn redirected(answer: &Answer, to: &str) -> Failure {
 }
 
 fn refused(answer: &Answer, to: &str, complaint: Option<(String, String)>) -> Failure {
+    if let Some(trouble) = answer.trouble(to) {
+        return trouble;
+    }
     let status = answer.status;
-    let wait = answer.retry_after();
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        return Failure::transient(Code::TryAgain, format!("{to} asks for fewer requests (429)")).retry_after(wait);
-    }
-    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        return Failure::transient(Code::Unavailable, format!("{to} is in trouble ({})", status.as_u16()))
-            .retry_after(wait);
-    }
     match complaint {
         Some((code, text)) => rejected(to, &code, &text, status),
         None if status == StatusCode::NOT_FOUND => {

@@ -3,9 +3,7 @@
 //! Invariants: nothing here is interactive (no browser, no prompt, stdin closed), and every outcome is typed.
 
 mod databricks_cli;
-mod http;
 mod m2m;
-pub(crate) mod token;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,12 +12,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use databricks_cli::off_the_usual_path as cli_off_the_usual_path;
-pub(crate) use token::AccessToken;
 
-use crate::config::{Auth, Client, SecretSource, Workspace};
+use crate::config::{Auth, Client, SecretSource};
 use crate::failure::{Code, Failure};
+use crate::http::Line;
 use crate::os::clock::Anchor;
 use crate::os::dirs::Environment;
+use crate::token::Token;
 
 /// How a token was got, in the words of Databricks' unified authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ impl fmt::Display for Method {
 
 /// A successful sign-in.
 pub(crate) struct SignedIn {
-    pub(crate) token: AccessToken,
+    pub(crate) token: Token,
     /// The workspace's clock, where the method tells it.
     pub(crate) anchor: Option<Anchor>,
     pub(crate) warnings: Vec<String>,
@@ -72,14 +71,15 @@ pub(crate) struct Needs<'a> {
 /// # Errors
 /// The failure of the method configured first. It is transient where trying either method again can help.
 pub(crate) async fn sign_in(
-    workspace: &Workspace,
+    line: &Line<'_>,
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
+    let workspace = line.workspace;
     let first = match (&workspace.client, workspace.auth) {
-        (Some(client), Auth::Chain | Auth::OauthM2m) => m2m::sign_in(workspace, client, needs.limit)
-            .await
-            .map_err(|failure| explained(failure, client, environment)),
+        (Some(client), Auth::Chain | Auth::OauthM2m) => {
+            m2m::sign_in(line, client, needs.limit).await.map_err(|failure| explained(failure, client, environment))
+        }
         _ => return databricks_cli::sign_in(workspace, environment, needs).await,
     };
     let failure = match first {

@@ -51,6 +51,24 @@ pub(super) enum Command {
     },
     /// Print a live credential
     Token(TokenOptions),
+    /// List the databases that can be kept alive: those that the signed-in identity can see
+    Connections {
+        /// Print JSON
+        #[arg(long, conflicts_with = "toml")]
+        json: bool,
+        /// Print what can be pasted into config.toml
+        #[arg(long)]
+        toml: bool,
+    },
+    /// Find what is wrong before it hurts; exit code 0 when all is well, else 1
+    Check {
+        /// Also log in to PostgreSQL with what is published
+        #[arg(long)]
+        connect: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Let systemd do it: set up, start, stop and look at the service
     Service {
         #[command(subcommand)]

@@ -3,8 +3,10 @@
 //! stdout carries what was asked for and nothing else; messages go to stderr. Errors are printed here and only here.
 
 mod arguments;
+mod check;
 mod completions;
 mod config;
+mod connections;
 mod names;
 mod print;
 mod prometheus;
@@ -111,6 +113,15 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     if let Command::Completions { shell } = &command {
         return completions::run(*shell);
     }
+    if let Command::Connections { json, toml } = &command {
+        let form = match (json, toml) {
+            (true, _) => connections::Form::Json,
+            (_, true) => connections::Form::Toml,
+            _ => connections::Form::Table,
+        };
+        logging::start(arguments.level(&command), None)?;
+        return connections::run(form, &arguments.overrides);
+    }
     if let Command::Service { command: service } = &command {
         logging::start(arguments.level(&command), None)?;
         return service::run(service, &arguments.overrides);
@@ -131,7 +142,11 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         Command::Run => run::run(rotator, &arguments.overrides),
         Command::Status { json, prometheus } => status::run(&rotator, *json, *prometheus),
         Command::Token(options) => token::run(options, &rotator),
-        Command::Config { .. } | Command::Service { .. } | Command::Completions { .. } => Ok(0),
+        Command::Check { connect, json } => check::run(&rotator, *connect, *json),
+        Command::Config { .. }
+        | Command::Connections { .. }
+        | Command::Service { .. }
+        | Command::Completions { .. } => Ok(0),
     }
 }
 

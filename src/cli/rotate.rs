@@ -36,23 +36,30 @@ fn selection(options: &RotateOptions, rotator: &Rotator) -> Result<Option<Vec<us
 }
 
 fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -> Result<u8, Fault> {
-    let standings = rotator.standings(&rotator.record())?;
-    let config = rotator.config();
+    let record = rotator.record();
+    let standings = rotator.standings(&record)?;
+    let located = rotator.located(&record);
+    let config = located.config();
     let mut text = String::new();
     for (index, (connection, standing)) in config.connections().iter().zip(&standings).enumerate() {
         if only.is_some_and(|only| !only.contains(&index)) {
             continue;
         }
         let host = config.workspace_of(connection).host();
-        let entry = format!("{} in {}", connection.key(), config.password_file().display());
+        let file = config.password_file().display();
+        let entry = match connection.key() {
+            Some(key) => format!("{key} in {file}"),
+            None => format!("an entry in {file}, once its host and user are found"),
+        };
+        let what = if connection.credential.is_minted() { "a database credential" } else { "a token" };
         let soon_dead = Some("it would be dead before the next run".to_owned());
         let reason = standing.reason.clone().or_else(|| soon_dead.filter(|_| standing.dies_before_next_run()));
         let line = match (reason, options.if_due) {
             (Some(reason), _) => {
-                format!("{}: would rotate, for {reason}: a token of {host} into {entry}", connection.name())
+                format!("{}: would rotate, for {reason}: {what} of {host} into {entry}", connection.name())
             }
             (None, false) => {
-                format!("{}: would rotate, though it is not due: a token of {host} into {entry}", connection.name())
+                format!("{}: would rotate, though it is not due: {what} of {host} into {entry}", connection.name())
             }
             (None, true) => format!("{}: not due", connection.name()),
         };

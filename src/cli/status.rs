@@ -1,5 +1,7 @@
 //! `dbx-rotator status`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -9,6 +11,8 @@ use super::{Fault, print};
 use crate::auth::Method;
 use crate::config::{Config, Connection};
 use crate::failure::Failure;
+use crate::lakebase::Found;
+use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, Record, Rotator, Standing, State as Stands};
 use crate::service::{Scope, State, Systemd, Way};
 
@@ -18,10 +22,10 @@ const NOT_ALL_LIVE: u8 = 1;
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
-    host: &'a str,
+    host: Option<&'a str>,
     port: u16,
     database: &'a str,
-    user: &'a str,
+    user: Option<&'a str>,
     password_file: String,
     state: Stands,
     expires_at: Option<Timestamp>,
@@ -33,6 +37,11 @@ struct Row<'a> {
     last_attempt_at: Option<Timestamp>,
     last_error: Option<Error<'a>>,
     next_rotation_at: Option<Timestamp>,
+    /// What the API said last of how the database does.
+    database_state: Option<&'static str>,
+    hook_error: Option<Error<'a>>,
+    #[serde(skip)]
+    database_remark: Option<String>,
 }
 
 /// The whole answer as the contract's JSON has it.
@@ -68,34 +77,39 @@ pub(super) fn print_table(rotator: &Rotator, service: Option<&State>) -> Result<
 }
 
 /// All connections as they stand, with what is known of their past.
-struct View<'a> {
-    config: &'a Config,
+struct View {
+    config: Arc<Config>,
     record: Record,
     unknown: ConnectionRecord,
     standings: Vec<Standing>,
 }
 
-impl<'a> View<'a> {
-    fn of(rotator: &'a Rotator) -> Result<Self, Failure> {
+impl View {
+    fn of(rotator: &Rotator) -> Result<Self, Failure> {
         let record = rotator.record();
         let standings = rotator.standings(&record)?;
-        Ok(View { config: rotator.config(), record, unknown: ConnectionRecord::default(), standings })
+        let config = rotator.located(&record).config;
+        Ok(View { config, record, unknown: ConnectionRecord::default(), standings })
     }
 
     fn known(&self, connection: &Connection) -> &ConnectionRecord {
-        self.record.connection(self.config, connection).unwrap_or(&self.unknown)
+        self.record.connection(&self.config, connection).unwrap_or(&self.unknown)
     }
 
     fn rows(&self) -> Vec<Row<'_>> {
         let all = self.config.connections().iter().zip(&self.standings);
-        all.map(|(connection, standing)| row(self.config, connection, standing, self.known(connection))).collect()
+        let row = |(connection, standing)| {
+            let found = self.record.known(&self.config, connection).and_then(|known| known.found.as_ref());
+            row(&self.config, connection, standing, self.known(connection), found)
+        };
+        all.map(row).collect()
     }
 
     fn all_live(&self) -> bool {
         self.standings.iter().all(|standing| standing.left_to_clients().is_some())
     }
 
-    fn samples(&self, rows: &[Row<'a>]) -> Vec<Sample<'a>> {
+    fn samples<'a>(&'a self, rows: &[Row<'a>]) -> Vec<Sample<'a>> {
         let all = self.config.connections().iter().zip(&self.standings).zip(rows);
         let sample = |((connection, standing), row): ((&'a Connection, &Standing), &Row<'a>)| {
             let known = self.known(connection);
@@ -113,21 +127,27 @@ impl<'a> View<'a> {
     }
 }
 
-fn row<'a>(config: &Config, connection: &'a Connection, standing: &Standing, known: &'a ConnectionRecord) -> Row<'a> {
-    let key = connection.key();
+fn row<'a>(
+    config: &Config,
+    connection: &'a Connection,
+    standing: &Standing,
+    known: &'a ConnectionRecord,
+    found: Option<&Found>,
+) -> Row<'a> {
+    let (key, address) = (connection.key(), &connection.address);
     let token = standing.token.as_ref();
     Row {
         name: connection.name(),
-        host: key.host(),
-        port: key.port(),
-        database: key.database(),
-        user: key.user(),
+        host: key.map(Key::host).or(address.host.as_deref()),
+        port: address.port,
+        database: &address.database,
+        user: key.map(Key::user).or(address.user.as_deref()),
         password_file: config.password_file().display().to_string(),
         state: standing.state,
         expires_at: token.map(|token| token.expires_at),
         expires_in_seconds: token.map(|token| token.expires_at.duration_since(standing.now).as_secs()),
         issued_at: token.map(|token| token.issued_at),
-        source: token.map(|_| "workspace-token"),
+        source: token.map(|_| known.published.as_ref().map_or(connection.credential, |p| p.source).word()),
         auth: token.and(known.published.as_ref()).map(|published| published.auth),
         last_rotation_at: known.last_rotation_at,
         last_attempt_at: known.last_attempt_at,
@@ -137,6 +157,9 @@ fn row<'a>(config: &Config, connection: &'a Connection, standing: &Standing, kno
             .next_attempt_at
             .filter(|at| *at > Timestamp::now())
             .or(token.map(|token| token.refresh_at)),
+        hook_error: known.hook_error.as_ref().map(Error::from),
+        database_state: found.map(|found| found.state.word()),
+        database_remark: found.and_then(|found| Some(format!("{} {}", found.target, found.state.remark()?))),
     }
 }
 
@@ -154,10 +177,17 @@ fn text(connections: &[Row<'_>], standings: &[Standing], service: Option<&State>
         let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::relative(at, standing.now));
         let next =
             if standing.is_due() && row.last_error.is_none() { "now".to_owned() } else { when(row.next_rotation_at) };
-        let entry = format!("{}:{}:{}:{}", row.host, row.port, row.database, row.user);
+        let (host, user) = (row.host.unwrap_or("?"), row.user.unwrap_or("?"));
+        let entry = format!("{host}:{}:{}:{user}", row.port, row.database);
         rows.push(vec![row.name.to_owned(), state.to_owned(), when(row.expires_at), next, entry]);
         if let Some(reason) = &standing.reason {
             remarks.push_str(&format!("{}: due, for {reason}\n", row.name));
+        }
+        if let Some(remark) = &row.database_remark {
+            remarks.push_str(&format!("{}: {remark}\n", row.name));
+        }
+        if let Some(error) = &row.hook_error {
+            remarks.push_str(&format!("{}: on_rotate failed: {}\n", row.name, error.sentence()));
         }
         if let Some(error) = &row.last_error {
             remarks.push_str(&format!("{}: last try failed: {}\n", row.name, error.sentence()));

@@ -9,6 +9,7 @@ mod host;
 mod merge;
 mod origin;
 mod overrides;
+mod place;
 mod profile;
 mod secret;
 
@@ -21,10 +22,16 @@ pub use host::WorkspaceHost;
 pub(crate) use host::is_loopback;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
+pub(crate) use place::{Listing, Place, Source, Verify};
 pub(crate) use secret::{SecretSource, credential_source};
 
 use crate::os::dirs::Environment;
+use crate::outputs::Outputs;
 use crate::pgpass;
+use crate::postgres::{self, SslMode};
+
+/// The database that every Lakebase instance has.
+const DEFAULT_DATABASE: &str = "databricks_postgres";
 
 /// How a workspace is signed in to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +88,36 @@ impl Workspace {
     }
 }
 
-/// One PostgreSQL target: host, port, database, user, and the workspace that its credential comes from.
+/// Host, port, database and user of a connection, as far as they are set: the rest is found by the API and the sign-in.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) host: Option<String>,
+    pub(crate) port: u16,
+    pub(crate) database: String,
+    pub(crate) user: Option<String>,
+}
+
+/// One PostgreSQL target: host, port, database, user, and where its credential comes from.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub(crate) name: String,
     pub(crate) workspace: usize,
-    pub(crate) key: pgpass::Key,
+    pub(crate) address: Address,
+    /// What its entry is known by, once host and user are.
+    pub(crate) key: Option<pgpass::Key>,
+    /// By what the API knows its database, where it is to be asked.
+    pub(crate) place: Option<Place>,
+    /// The read-only host of that place is meant, not the one that reads and writes.
+    pub(crate) read_only: bool,
+    pub(crate) credential: Source,
+    /// A database credential only where the API knows its host; else the workspace's token.
+    pub(crate) only_if_found: bool,
+    pub(crate) verify: Verify,
+    pub(crate) sslmode: SslMode,
+    /// The authorities that the server's certificate is checked by, where they are not the platform's.
+    pub(crate) sslrootcert: Option<PathBuf>,
+    pub(crate) outputs: Outputs,
+    pub(crate) listing: Listing,
     pub(crate) last_copy: bool,
     pub(crate) any_identity: bool,
 }
@@ -97,9 +128,40 @@ impl Connection {
         &self.name
     }
 
-    /// The four key fields of its entry.
-    pub fn key(&self) -> &pgpass::Key {
-        &self.key
+    /// The four key fields of its entry; none before its host and its user have been found.
+    pub fn key(&self) -> Option<&pgpass::Key> {
+        self.key.as_ref()
+    }
+
+    /// Fills in what is not set; a host or user that cannot stand in a password file leaves it without a key.
+    pub(crate) fn locate(&mut self, host: Option<&str>, user: Option<&str>) {
+        let Address { host: set_host, port, database, user: set_user } = &self.address;
+        let (host, user) = (set_host.as_deref().or(host), set_user.as_deref().or(user));
+        self.key = host.zip(user).and_then(|(host, user)| pgpass::Key::new(host, *port, database, user).ok());
+    }
+
+    /// The database to log in to: where its entry is for every one, that which every instance has.
+    pub(crate) fn login_database(&self) -> &str {
+        if self.address.database == "*" { DEFAULT_DATABASE } else { &self.address.database }
+    }
+
+    /// libpq's `sslrootcert`: by itself it looks for a file of the user's, and not at the platform's store.
+    pub(crate) fn root_for_libpq(&self) -> Option<String> {
+        let file = self.sslrootcert.as_ref().map(|path| path.display().to_string());
+        file.or_else(|| (self.sslmode == SslMode::VerifyFull).then(|| "system".to_owned()))
+    }
+
+    /// What a login needs to know; none before host and user have been found.
+    pub(crate) fn login_target(&self) -> Option<postgres::Target<'_>> {
+        let key = self.key.as_ref()?;
+        Some(postgres::Target {
+            host: key.host(),
+            port: key.port(),
+            database: self.login_database(),
+            user: key.user(),
+            sslmode: self.sslmode,
+            root: self.sslrootcert.as_deref(),
+        })
     }
 }
 
@@ -109,6 +171,8 @@ pub struct Config {
     pub(crate) workspaces: Vec<Workspace>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) password_file: PathBuf,
+    /// libpq's connection service file.
+    pub(crate) service_file: Option<PathBuf>,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) interval: Option<Duration>,
     pub(crate) state_dir: PathBuf,
@@ -124,7 +188,7 @@ impl Config {
     /// # Errors
     /// The first fault found, with its place; or all settings that are missing, with the places that could give them.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
-        merge::load(overrides, Environment::of_this_process())
+        merge::load(overrides, Environment::of_this_process(), false)
     }
 
     /// The same with nothing taken from the environment but where the home directory is and where to find programs.
@@ -135,7 +199,15 @@ impl Config {
         let process = Environment::of_this_process();
         let kept = ["HOME", "PATH", "XDG_STATE_HOME", "STATE_DIRECTORY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
         let few = kept.into_iter().filter_map(|name| Some((name, process.get_os(name)?.clone()))).collect();
-        merge::load(overrides, few)
+        merge::load(overrides, few, false)
+    }
+
+    /// The workspaces alone, for who wants to know which connections there could be.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_workspaces(overrides: &Overrides) -> Result<Self, ConfigError> {
+        merge::load(overrides, Environment::of_this_process(), true)
     }
 
     /// As somebody with this environment reads it, such as a service.
@@ -143,7 +215,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub(crate) fn load_in(environment: Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
-        merge::load(overrides, environment)
+        merge::load(overrides, environment, false)
     }
 
     /// The connections, in the order of the file.

@@ -8,10 +8,11 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use tracing::span::EnteredSpan;
 
-use crate::auth::AccessToken;
-use crate::auth::token::fingerprint;
+use crate::config::Place;
 use crate::failure::{Code, Failure, Kind};
+use crate::lakebase::{Found, Target};
 use crate::pgpass::{Published, Severity};
+use crate::token::{Token, fingerprint};
 use secrecy::ExposeSecret;
 
 /// A connection has a new credential.
@@ -30,15 +31,42 @@ pub(crate) fn start() {
     tracing::info!("Starting OAuth token rotation cycle");
 }
 
-/// `now` is the workspace's time.
-pub(crate) fn obtained(token: &AccessToken, now: Timestamp) {
+/// What a sign-in brought, and the database credential where one was minted with it; `now` is the workspace's time.
+pub(crate) fn obtained(token: &Token, minted: Option<&Token>, now: Timestamp) {
     tracing::info!("Successfully obtained token via {}", token.method);
-    tracing::info!("New token details:");
+    let (what, published) = match minted {
+        Some(minted) => ("New database credential's details:", minted),
+        None => ("New token details:", token),
+    };
+    tracing::info!("{what}");
     tracing::info!("  - Subject: {}", token.subject().unwrap_or("unknown"));
-    let local = token.expires_at.to_zoned_datetime(jiff::tz::TimeZone::system());
+    let local = published.expires_at.to_zoned_datetime(jiff::tz::TimeZone::system());
     tracing::info!("  - Expires at: {}", local.strftime("%Y-%m-%dT%H:%M:%S"));
-    tracing::info!("  - Valid for: {}", valid_for(token.expires_at.duration_since(now)));
-    tracing::debug!("  - SHA-256 begins with: {}", fingerprint(token.secret.expose_secret()));
+    tracing::info!("  - Valid for: {}", valid_for(published.expires_at.duration_since(now)));
+    tracing::debug!("  - SHA-256 begins with: {}", fingerprint(published.secret.expose_secret()));
+}
+
+/// Where a database is and how it does, where that is news.
+pub(crate) fn found(place: &Place, before: Option<&Found>, now: &Found) {
+    let was_endpoint = before.is_some_and(|before| matches!(before.target, Target::Endpoint(_)));
+    if let (Place::Instance(_), Target::Endpoint(endpoint), false) = (place, &now.target, was_endpoint) {
+        tracing::warn!(
+            "{place} has become the autoscaling endpoint {endpoint}, which is followed from now on; \
+             write endpoint = \"{endpoint}\" in config.toml"
+        );
+    }
+    if before.is_some_and(|before| before.host != now.host) {
+        tracing::warn!("{} has another host now: {}", now.target, now.host.as_deref().unwrap_or("none"));
+    }
+    if before.map(|before| before.state) == Some(now.state) {
+        return;
+    }
+    match now.state.remark() {
+        Some(remark) if now.state.needs_person() => tracing::warn!("{} {remark}", now.target),
+        Some(remark) => tracing::info!("{} {remark}", now.target),
+        None if before.is_some() => tracing::info!("{} is {} again", now.target, now.state.word()),
+        None => {}
+    }
 }
 
 fn valid_for(left: SignedDuration) -> String {
@@ -118,6 +146,17 @@ pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
         dbx_error_code = failure.code.word(),
         "{connection} expired at {}, and there is no new credential yet: {failure}{}",
         local(at),
+        hint(failure)
+    );
+}
+
+/// A program that is to be told of a connection's rotation did not do its work.
+pub(crate) fn hook_failed(connection: &str, failure: &Failure) {
+    tracing::warn!(
+        dbx_connection = connection,
+        dbx_error_kind = failure.kind.word(),
+        dbx_error_code = failure.code.word(),
+        "{connection} is rotated, but on_rotate failed: {failure}{}",
         hint(failure)
     );
 }

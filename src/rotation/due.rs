@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::record::Record;
 use super::schedule::{dies_before_next_run, refresh_at};
 use super::verify::could_be;
-use crate::auth::token::{Claims, fingerprint};
 use crate::config::{Config, Connection};
 use crate::os::clock::{Reading, workspace_time};
 use crate::pgpass::{Contents, Current, Reading as FileReading};
+use crate::token::{Claims, fingerprint};
 
 /// How a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -91,7 +91,10 @@ pub(crate) fn survey(config: &Config, record: &Record, file: &Contents, clock: &
     let stand = |connection: &Connection| {
         let now = times.get(connection.workspace).copied().unwrap_or(clock.wall);
         let missing = |reason: String| Standing { state: State::Missing, reason: Some(reason), token: None, now };
-        match reading.current(&connection.key) {
+        let Some(key) = &connection.key else {
+            return missing("it has not been found yet where it is, or who signs in".to_owned());
+        };
+        match reading.current(key) {
             _ if !file.exists => missing("there is no password file".to_owned()),
             Current::Missing => missing("it has no entry".to_owned()),
             Current::Shadowed { line, fields } => missing(format!("line {line} ({fields}) wins over its entry")),
@@ -146,6 +149,7 @@ fn known(config: &Config, record: &Record, connection: &Connection, password: Se
         issued_at,
         expires_at,
         refresh_at: refresh_at(issued_at, expires_at, config.interval),
-        subject: claims.subject.or_else(|| told.and_then(|told| told.subject.clone())),
+        // What a database credential says of its subject is not documented; who signed in for it is known.
+        subject: told.and_then(|told| told.subject.clone()).or(claims.subject),
     })
 }

@@ -5,6 +5,9 @@
 //! what has been obtained is published in one write; a failure touches nothing but the record.
 
 mod due;
+mod locate;
+mod obtain;
+mod outputs;
 mod publication;
 mod record;
 mod report;
@@ -12,6 +15,7 @@ mod retry;
 mod round;
 mod schedule;
 mod verify;
+mod visible;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +28,7 @@ pub(crate) use record::{ConnectionRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use retry::Retries;
 pub(crate) use round::Wish;
+pub(crate) use visible::{Visible, visible};
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
@@ -117,7 +122,7 @@ impl Credential {
 impl Rotator {
     /// Starts a configuration by hand; what is not set comes from the environment and the files, as for the program.
     pub fn builder() -> Builder {
-        Builder { overrides: Overrides::default(), environment: true, state_directory: None }
+        Builder { overrides: Overrides::default(), environment: true, state_directory: None, service_file: None }
     }
 
     /// A rotator for a configuration that is loaded already.
@@ -197,7 +202,8 @@ impl Rotator {
     /// to end. After a failure nobody is asked again for a while.
     async fn renewed_or(&self, index: usize, present: Credential) -> Result<Credential, Failure> {
         let record = self.record();
-        let known = record.connection(&self.config, &self.config.connections[index]);
+        let here = self.located(&record);
+        let known = record.connection(&here.config, &here.config.connections[index]);
         let failed_at = known.filter(|known| known.last_error.is_some()).and_then(|known| known.last_attempt_at);
         if failed_at.is_some_and(|at| Timestamp::now().duration_since(at).abs() < QUIET) {
             return Ok(present);
@@ -223,7 +229,7 @@ impl Rotator {
 
     /// The report, where nothing that is wished for is to be done; found without a runtime, a lock or the network.
     pub(crate) fn nothing_to_do(&self, wish: &Wish, only: Option<&[usize]>) -> Option<Report> {
-        let outcomes = self.outcomes_if_none_covered(wish, &self.selected(only))?;
+        let outcomes = self.outcomes_if_none_covered(wish, &self.selected(only), true)?;
         let mut report = Report::new(&self.config);
         report.add(outcomes);
         Some(report)
@@ -237,7 +243,7 @@ impl Rotator {
     /// How all connections stand now.
     pub(crate) fn standings(&self, record: &Record) -> Result<Vec<Standing>, Failure> {
         let file = self.read_password_file()?;
-        Ok(due::survey(&self.config, record, &file, &clock::Reading::now()))
+        Ok(due::survey(&self.located(record).config, record, &file, &clock::Reading::now()))
     }
 
     fn read_password_file(&self) -> Result<Contents, Failure> {
@@ -292,9 +298,10 @@ impl Rotator {
     /// When the first source that only repeated a due token will have a newer one, unless it is known to be in trouble.
     fn renewed_at(&self, report: &Report, retries: &Retries) -> Option<Timestamp> {
         let record = self.record();
-        let connections = self.config.connections.iter().enumerate();
+        let here = self.located(&record);
+        let connections = here.config.connections.iter().enumerate();
         let well = connections.filter(|(index, connection)| {
-            let known = record.connection(&self.config, connection);
+            let known = record.connection(&here.config, connection);
             report.failure_of(*index).is_none() && known.is_none_or(|known| known.last_error.is_none())
         });
         well.filter_map(|(index, _)| retries.renewed_at(index)).min()
@@ -321,6 +328,7 @@ pub struct Builder {
     overrides: Overrides,
     environment: bool,
     state_directory: Option<std::path::PathBuf>,
+    service_file: Option<std::path::PathBuf>,
 }
 
 macro_rules! setters {
@@ -372,6 +380,13 @@ impl Builder {
         self
     }
 
+    /// libpq's connection service file, instead of what PGSERVICEFILE names or `~/.pg_service.conf`.
+    #[must_use]
+    pub fn service_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.service_file = Some(path.into());
+        self
+    }
+
     /// Take nothing from environment variables that set anything.
     #[must_use]
     pub fn without_environment(mut self) -> Self {
@@ -389,6 +404,7 @@ impl Builder {
         if let Some(directory) = self.state_directory {
             config.state_dir = directory;
         }
+        config.service_file = self.service_file.or(config.service_file);
         Ok(Rotator::new(config))
     }
 }

@@ -3,31 +3,28 @@
 //! Waits are noted where the trouble is: a refused sign-in with its workspace, a token that does not pass with its connection,
 //! a file that cannot be written with the file.
 
+use std::collections::{BTreeMap, HashSet};
+
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
 use super::due::{Live, Standing};
+use super::obtain::{Brought, Fresh, Obtained, Parcel};
 use super::record::{PublishedRecord, Record};
 use super::report::Outcome;
 use super::retry::{Retries, Who};
 use super::round::Outcomes;
 use super::schedule::ask_cli_again;
 use super::store_failure;
-use super::verify::{could_be, verify};
-use crate::auth::token::fingerprint;
+use super::verify::{could_be, subject_of, verify};
 use crate::auth::{Method, SignedIn};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::failure::{Code, Failure};
+use crate::lakebase::Refused;
 use crate::logging::announce;
 use crate::os::clock::NOTABLE_SKEW;
-use crate::pgpass::{Entry, PasswordFile};
-
-/// What one sign-in brought, for the connections that share it.
-pub(super) struct Obtained {
-    pub(super) leader: usize,
-    pub(super) connections: Vec<usize>,
-    pub(super) result: Result<SignedIn, Failure>,
-}
+use crate::pgpass::{Entry, Key, PasswordFile};
+use crate::token::fingerprint;
 
 /// One connection that has its entry.
 struct Ready {
@@ -37,7 +34,8 @@ struct Ready {
     new: Option<PublishedRecord>,
     /// What the sign-in said beside its success.
     trouble: Option<Failure>,
-    method: Method,
+    /// The source hands out the same token again until it will have another.
+    repeats: bool,
 }
 
 /// A round's results in the making.
@@ -67,20 +65,29 @@ impl<'a> Publication<'a> {
     pub(super) fn settle(&mut self, obtained: Vec<Obtained>) {
         let mut ready: Vec<Ready> = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
+        // Two connections may turn out to be the same database.
+        let mut keys: HashSet<Key> = HashSet::new();
         for Obtained { leader, connections, result } in obtained {
-            let signed_in = match result {
-                Ok(signed_in) => signed_in,
+            let brought = match result {
+                Ok(brought) => brought,
                 Err(failure) => {
                     self.failed(Who::Workspace(leader), &connections, &failure);
                     continue;
                 }
             };
-            self.retries.forget(Who::Workspace(leader));
-            self.heed(leader, &connections, &signed_in);
-            for index in connections {
-                match self.prepare(index, &signed_in) {
+            self.heed(leader, &connections, &brought);
+            self.refuse_together(leader, &brought);
+            for Parcel { index, fresh, .. } in brought.parcels {
+                let prepared = match fresh {
+                    Ok(fresh) => self.prepare(index, &brought.signed_in, &fresh),
+                    Err(refused) if refused.shared => continue,
+                    Err(refused) => Err(refused.failure),
+                };
+                match prepared {
                     Ok((entry, one)) => {
-                        entries.push(entry);
+                        if keys.insert(entry.key().clone()) {
+                            entries.push(entry);
+                        }
                         ready.push(one);
                     }
                     Err(failure) => self.failed(Who::Connection(index), &[index], &failure),
@@ -89,6 +96,22 @@ impl<'a> Publication<'a> {
         }
         if !entries.is_empty() {
             self.publish(&entries, ready);
+        }
+    }
+
+    /// What was refused to several for one reason is one failure, and is waited for once.
+    fn refuse_together(&mut self, leader: usize, brought: &Brought) {
+        let mut together: BTreeMap<&str, (&Failure, Vec<usize>)> = BTreeMap::new();
+        for parcel in &brought.parcels {
+            if let Err(Refused { failure, shared: true }) = &parcel.fresh {
+                together.entry(&failure.message).or_insert_with(|| (failure, Vec::new())).1.push(parcel.index);
+            }
+        }
+        if together.is_empty() {
+            self.retries.forget(Who::Workspace(leader));
+        }
+        for (failure, connections) in together.into_values() {
+            self.failed(Who::Workspace(leader), &connections, failure);
         }
     }
 
@@ -113,16 +136,16 @@ impl<'a> Publication<'a> {
     }
 
     /// The entry to publish for one connection: the new token, or the present one where that lives longer.
-    fn prepare(&self, index: usize, signed_in: &SignedIn) -> Result<(Entry, Ready), Failure> {
+    fn prepare(&self, index: usize, signed_in: &SignedIn, fresh: &Fresh) -> Result<(Entry, Ready), Failure> {
         let (connection, standing) = (&self.config.connections[index], &self.standings[index]);
-        verify(connection, self.config.workspace_of(connection), signed_in).map_err(|unfit| {
+        let Fresh { token, source } = fresh;
+        verify(connection, self.config.workspace_of(connection), signed_in, token).map_err(|unfit| {
             match &signed_in.instead_of {
                 // The fallback was of no use: what counts is why there had to be one.
                 Some(first) => Failure { message: format!("{first}; and {unfit}"), ..first.clone() },
                 None => unfit,
             }
         })?;
-        let token = &signed_in.token;
         let stays = |present: &&Live| {
             let lives = standing.left().is_some() && could_be(connection, present.subject.as_deref());
             let same = present.password.expose_secret() == token.secret.expose_secret();
@@ -135,16 +158,20 @@ impl<'a> Publication<'a> {
                     fingerprint: fingerprint(token.secret.expose_secret()),
                     issued_at: token.issued_at,
                     expires_at: token.expires_at,
-                    subject: token.subject().map(str::to_owned),
+                    subject: subject_of(signed_in, token).map(str::to_owned),
                     auth: token.method,
+                    source: *source,
                 };
                 (token.secret.clone(), token.expires_at, Some(new))
             }
         };
-        let entry = Entry::new(connection.key.clone(), password, connection.last_copy)
-            .map_err(|why| Failure::transient(Code::Unavailable, format!("the token cannot be published: {why}")))?;
+        let unpublishable =
+            |why: String| Failure::transient(Code::Unavailable, format!("the token cannot be published: {why}"));
+        let key = connection.key.clone().ok_or_else(|| unpublishable("its host is not known".to_owned()))?;
+        let entry = Entry::new(key, password, connection.last_copy).map_err(|why| unpublishable(why.to_string()))?;
         let trouble = signed_in.trouble.clone();
-        Ok((entry, Ready { index, expires_at, new, trouble, method: token.method }))
+        let repeats = *source == Source::WorkspaceToken && token.method == Method::DatabricksCli;
+        Ok((entry, Ready { index, expires_at, new, trouble, repeats }))
     }
 
     // ---- what is said and remembered ----
@@ -156,7 +183,8 @@ impl<'a> Publication<'a> {
     }
 
     /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
-    fn heed(&mut self, leader: usize, connections: &[usize], signed_in: &SignedIn) {
+    fn heed(&mut self, leader: usize, connections: &[usize], brought: &Brought) {
+        let signed_in = &brought.signed_in;
         let is_news = !connections.iter().all(|index| self.retries.is_in_trouble(Who::Connection(*index)));
         // A token that did not pass before will not pass now.
         let in_vain = connections.iter().all(|index| self.retries.has_failed(Who::Connection(*index)));
@@ -164,7 +192,9 @@ impl<'a> Publication<'a> {
             for warning in &signed_in.warnings {
                 tracing::warn!("{warning}");
             }
-            announce::obtained(&signed_in.token, self.now(connections, signed_in));
+            let minted = brought.parcels.iter().filter_map(|parcel| parcel.fresh.as_ref().ok());
+            let minted = minted.filter(|fresh| fresh.source.is_minted()).map(|fresh| &fresh.token).next();
+            announce::obtained(&signed_in.token, minted, self.now(connections, signed_in));
         }
         match (&signed_in.trouble, signed_in.repeated) {
             (Some(trouble), _) if is_news => announce::failed(trouble, None, &self.names(connections)),
@@ -191,7 +221,7 @@ impl<'a> Publication<'a> {
     }
 
     fn done(&mut self, one: Ready) {
-        let Ready { index, expires_at, new, trouble, method } = one;
+        let Ready { index, expires_at, new, trouble, repeats } = one;
         let now = Timestamp::now();
         let who = Who::Connection(index);
         let known = self.record.connection_mut(self.config, &self.config.connections[index]);
@@ -209,7 +239,7 @@ impl<'a> Publication<'a> {
             None => {
                 let there = self.standings[index].now;
                 let left = expires_at.duration_since(there);
-                let renewed = (method == Method::DatabricksCli).then(|| ask_cli_again(there, expires_at)).flatten();
+                let renewed = repeats.then(|| ask_cli_again(there, expires_at)).flatten();
                 // By this machine's clock, as all waits are.
                 let until = renewed.and_then(|at| now.checked_add(at.duration_since(there)).ok());
                 self.retries.repeated(who, until, left, now);

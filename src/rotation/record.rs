@@ -15,8 +15,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::locate::Known;
 use crate::auth::Method;
-use crate::config::{Config, Connection};
+use crate::config::{Config, Connection, Source};
 use crate::failure::{Code, Failure};
 use crate::os::clock::Anchor;
 
@@ -33,11 +34,23 @@ pub(crate) struct Record {
     connections: BTreeMap<String, ConnectionRecord>,
     /// By the workspace's address.
     clocks: BTreeMap<String, Anchor>,
+    /// What the API said of the places of connections, by the workspace's address and the place.
+    #[serde(default)]
+    pub(super) places: BTreeMap<String, Known>,
+    /// Who signs in, by the workspace's address and how.
+    #[serde(default)]
+    pub(super) users: BTreeMap<String, String>,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Record { version: VERSION, connections: BTreeMap::new(), clocks: BTreeMap::new() }
+        Record {
+            version: VERSION,
+            connections: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            places: BTreeMap::new(),
+            users: BTreeMap::new(),
+        }
     }
 }
 
@@ -50,6 +63,8 @@ pub(crate) struct ConnectionRecord {
     pub(crate) last_attempt_at: Option<Timestamp>,
     pub(crate) last_error: Option<Failure>,
     pub(crate) next_attempt_at: Option<Timestamp>,
+    /// Why the program that is told of rotations did not do its work the last time.
+    pub(crate) hook_error: Option<Failure>,
     pub(crate) failures: Failures,
 }
 
@@ -75,12 +90,14 @@ impl ConnectionRecord {
 /// The credential that was published last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PublishedRecord {
-    /// See [`crate::auth::token::fingerprint`].
+    /// See [`crate::token::fingerprint`].
     pub(crate) fingerprint: String,
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) subject: Option<String>,
     pub(crate) auth: Method,
+    #[serde(default)]
+    pub(crate) source: Source,
 }
 
 impl Record {
@@ -107,7 +124,11 @@ impl Record {
 
 /// By the entry and its file, not by the name: another configuration may use the same name for something else.
 fn key(config: &Config, connection: &Connection) -> String {
-    format!("{} in {}", connection.key, config.password_file.display())
+    let file = config.password_file.display();
+    match &connection.key {
+        Some(key) => format!("{key} in {file}"),
+        None => format!("{}, not found yet, in {file}", connection.name),
+    }
 }
 
 /// The directory that holds record and lock.

@@ -8,13 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Rotator;
 use super::due::Standing;
-use super::publication::{Obtained, Publication};
+use super::obtain::{Errand, Obtained};
+use super::publication::Publication;
 use super::record::{ConnectionRecord, Locked, Record};
 use super::report::Outcome;
 use super::retry::{Retries, Who};
-use super::schedule::{attempt_limit, dies_before_next_run, refresh_at};
+use super::schedule::attempt_limit;
 use super::verify::a_person_can_serve;
-use crate::auth::{self, Needs};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::logging::announce;
@@ -78,49 +78,111 @@ impl Rotator {
         limit: Duration,
     ) -> Outcomes {
         let selected = self.selected(only);
-        // A timer that finds nothing due must not wait for anybody.
-        let _lock = match self.store.lock(limit, || self.outcomes_if_none_covered(wish, &selected)).await {
-            Ok(Locked::Needless(outcomes)) => return outcomes,
-            Ok(lock) => lock,
-            Err(failure) => return self.all_failed(&selected, &failure, retries),
+        let (outcomes, told) = {
+            // A timer that finds nothing due must not wait for anybody.
+            let _lock = match self.store.lock(limit, || self.outcomes_if_none_covered(wish, &selected, false)).await {
+                Ok(Locked::Needless(outcomes)) => return outcomes,
+                Ok(lock) => lock,
+                Err(failure) => return self.all_failed(&selected, &failure, retries),
+            };
+            self.round_alone(wish, &selected, retries).await
         };
-        let mut record = self.record();
-        let (due, standings) = match self.wanted(wish, &selected, &record) {
+        // No other instance has to wait for the programs that are told.
+        self.tell_programs(&outcomes, &told).await;
+        outcomes
+    }
+
+    /// A round under the lock, with the standings after it.
+    async fn round_alone(&self, wish: &Wish, selected: &[usize], retries: &mut Retries) -> (Outcomes, Vec<Standing>) {
+        let before = self.record();
+        let (mut outcomes, changed) = self.located(&before).attempt(wish, selected, before.clone(), retries).await;
+        let mut record = changed.unwrap_or_else(|| before.clone());
+        outcomes.sort_by_key(|(index, ..)| *index);
+        let here = self.located(&record);
+        let standings = if here.has_outputs() { here.standings(&record).unwrap_or_default() } else { Vec::new() };
+        here.write_outputs(&mut outcomes, &standings, &mut record);
+        if record != before {
+            self.keep(&record);
+        }
+        (outcomes, standings)
+    }
+
+    pub(super) fn keep(&self, record: &Record) {
+        if let Err(error) = self.store.write(record) {
+            tracing::warn!("cannot keep a record in {}: {error}", self.config.state_dir.display());
+        }
+    }
+
+    /// The attempt itself, of a rotator whose connections are located; with the record, where that changed.
+    async fn attempt(
+        &self,
+        wish: &Wish,
+        selected: &[usize],
+        mut record: Record,
+        retries: &mut Retries,
+    ) -> (Outcomes, Option<Record>) {
+        let (due, standings) = match self.wanted(wish, selected, &record) {
             Ok(found) => found,
-            Err(failure) => return self.all_failed(&selected, &failure, retries),
+            Err(failure) => return (self.all_failed(selected, &failure, retries), None),
         };
-        let mut outcomes = self.outcomes_without_asking(&selected, &due, &standings, wish, &record);
+        let mut outcomes = self.outcomes_without_asking(selected, &due, &standings, wish, &record);
         let now = Timestamp::now();
         let may_be_tried = |index: &usize| {
             let live = standings[*index].left_to_clients().is_some();
             self.next_try(*index, live, retries, now).is_none()
         };
         let asked: Vec<usize> = due.into_iter().filter(may_be_tried).collect();
-        if !asked.is_empty() {
-            let in_trouble = |index: &usize| heeds(&self.config, *index).iter().any(|who| retries.is_in_trouble(*who));
-            if !asked.iter().all(in_trouble) {
-                announce::start();
-            }
-            let obtained = self.obtain(wish, &asked, &standings).await;
-            let mut publication = Publication::new(&self.config, &standings, &mut record, retries);
-            publication.settle(obtained);
-            outcomes.extend(publication.into_outcomes());
-            if let Err(error) = self.store.write(&record) {
-                tracing::warn!("cannot keep a record in {}: {error}", self.config.state_dir.display());
-            }
+        if asked.is_empty() {
+            return (outcomes, None);
         }
-        outcomes.sort_by_key(|(index, ..)| *index);
-        outcomes
+        let in_trouble = |index: &usize| heeds(&self.config, *index).iter().any(|who| retries.is_in_trouble(*who));
+        if !asked.iter().all(in_trouble) {
+            announce::start();
+        }
+        let obtained = self.obtain(wish, &asked, &standings, &record).await;
+        let here = self.with_what_was_found(&obtained, &mut record);
+        // What is published is to be judged by the entry that it will have.
+        let standings = if here.keys_differ(self) { here.standings(&record).unwrap_or(standings) } else { standings };
+        let mut publication = Publication::new(&here.config, &standings, &mut record, retries);
+        publication.settle(obtained);
+        outcomes.extend(publication.into_outcomes());
+        (outcomes, Some(record))
+    }
+
+    /// Remembers what the API said, and the connections with the keys that follow from it.
+    fn with_what_was_found(&self, obtained: &[Obtained], record: &mut Record) -> Self {
+        let mut located = Vec::new();
+        for brought in obtained.iter().filter_map(|one| one.result.as_ref().ok()) {
+            let Some(first) = brought.parcels.first() else { continue };
+            if let Some(user) = &brought.user {
+                record.remember_user(&self.config, &first.connection, user);
+            }
+            for (place, known) in &brought.known {
+                record.remember(&self.config, &first.connection, place, known.clone());
+            }
+            let found = brought.parcels.iter().filter(|parcel| parcel.connection.key.is_some());
+            located.extend(found.map(|parcel| (parcel.index, parcel.connection.clone())));
+        }
+        self.relocated(located.into_iter())
+    }
+
+    fn keys_differ(&self, other: &Self) -> bool {
+        let both = self.config.connections.iter().zip(&other.config.connections);
+        both.into_iter().any(|(one, other)| one.key != other.key)
     }
 
     pub(super) fn selected(&self, only: Option<&[usize]>) -> Vec<usize> {
         only.map_or_else(|| (0..self.config.connections.len()).collect(), <[usize]>::to_vec)
     }
 
-    /// The outcomes, where `wish` covers nothing of what is selected.
-    pub(super) fn outcomes_if_none_covered(&self, wish: &Wish, selected: &[usize]) -> Option<Outcomes> {
-        let (due, standings) = self.wanted(wish, selected, &self.record()).ok()?;
-        due.is_empty().then(|| self.not_due(selected, &standings))
+    /// The outcomes, where `wish` covers nothing of what is selected; with `strictly`, and nothing beside the password file is to
+    /// be written either.
+    pub(super) fn outcomes_if_none_covered(&self, wish: &Wish, selected: &[usize], strictly: bool) -> Option<Outcomes> {
+        let record = self.record();
+        let here = self.located(&record);
+        let (due, standings) = here.wanted(wish, selected, &record).ok()?;
+        let none = due.is_empty() && (!strictly || here.outputs_are_current(selected, &standings));
+        none.then(|| self.not_due(selected, &standings))
     }
 
     fn wanted(&self, wish: &Wish, selected: &[usize], record: &Record) -> Result<(Vec<usize>, Vec<Standing>), Failure> {
@@ -185,30 +247,29 @@ impl Rotator {
     // ---- obtain ----
 
     /// Signs in once for each identity, all of them side by side.
-    async fn obtain(&self, wish: &Wish, asked: &[usize], standings: &[Standing]) -> Vec<Obtained> {
+    async fn obtain(&self, wish: &Wish, asked: &[usize], standings: &[Standing], record: &Record) -> Vec<Obtained> {
         let mut groups: HashMap<usize, Vec<usize>> = HashMap::new();
         for index in asked {
             groups.entry(leader_of(&self.config, *index)).or_default().push(*index);
         }
         let mut tasks = tokio::task::JoinSet::new();
         for (leader, connections) in groups {
-            let config = Arc::clone(&self.config);
-            let left = connections.iter().filter_map(|index| standings[*index].left()).min();
-            let now = connections.first().map_or_else(Timestamp::now, |index| standings[*index].now);
-            let person_can_serve = self.a_person_can_serve(&connections);
-            let by_timer = matches!(wish, Wish::DueBeforeNextRun);
-            let least = if let Wish::ValidFor(least) = wish { *least } else { SignedDuration::ZERO };
-            tasks.spawn(async move {
-                let workspace = &config.workspaces[leader];
-                let is_due = |issued, expires: Timestamp| {
-                    refresh_at(issued, expires, config.interval) <= now
-                        || expires.duration_since(now) < least
-                        || (by_timer && dies_before_next_run(issued, expires, now))
-                };
-                let needs = Needs { limit: attempt_limit(left), is_due: &is_due, person_can_serve, now };
-                let result = auth::sign_in(workspace, &config.environment, &needs).await;
-                Obtained { leader, connections, result }
+            let of_all = connections.iter().map(|index| &self.config.connections[*index]);
+            let known = of_all.filter_map(|connection| {
+                Some((connection.place.clone()?, record.known(&self.config, connection)?.clone()))
             });
+            let errand = Errand {
+                config: Arc::clone(&self.config),
+                leader,
+                known: known.collect(),
+                limit: attempt_limit(connections.iter().filter_map(|index| standings[*index].left()).min()),
+                person_can_serve: self.a_person_can_serve(&connections),
+                by_timer: matches!(wish, Wish::DueBeforeNextRun),
+                least: if let Wish::ValidFor(least) = wish { *least } else { SignedDuration::ZERO },
+                now: connections.first().map_or_else(Timestamp::now, |index| standings[*index].now),
+                connections,
+            };
+            tasks.spawn(errand.run());
         }
         let mut obtained = Vec::new();
         while let Some(done) = tasks.join_next().await {

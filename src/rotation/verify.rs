@@ -3,15 +3,21 @@
 use crate::auth::{Method, SignedIn};
 use crate::config::{Connection, Workspace};
 use crate::failure::{Code, Failure};
+use crate::token::Token;
 
-/// Checks one token for one connection.
+/// Checks what a sign-in brought for one connection: `fresh` is the token itself, or what was minted with it.
 ///
 /// # Errors
 /// Permanent: it belongs to another identity or another workspace.
-pub(crate) fn verify(connection: &Connection, workspace: &Workspace, signed_in: &SignedIn) -> Result<(), Failure> {
+pub(crate) fn verify(
+    connection: &Connection,
+    workspace: &Workspace,
+    signed_in: &SignedIn,
+    fresh: &Token,
+) -> Result<(), Failure> {
     same_workspace(workspace, signed_in)?;
-    let user = connection.key.user();
-    let subject = signed_in.token.subject();
+    let user = user_of(connection);
+    let subject = subject_of(signed_in, fresh);
     if connection.any_identity || subject.is_some_and(|subject| same_identity(subject, user)) {
         return Ok(());
     }
@@ -22,6 +28,15 @@ pub(crate) fn verify(connection: &Connection, workspace: &Workspace, signed_in: 
     let whose = subject.unwrap_or("an unknown identity");
     let message = format!("the token of {whose} cannot log in as {user} (connection {})", connection.name);
     Err(Failure::permanent(Code::IdentityMismatch, message).hint(hint(signed_in.token.method)))
+}
+
+/// Whose the credential is: as it says, or where it does not name anybody, who signed in for it.
+pub(crate) fn subject_of<'s>(signed_in: &'s SignedIn, fresh: &'s Token) -> Option<&'s str> {
+    fresh.subject().filter(|subject| names_an_identity(subject)).or_else(|| signed_in.token.subject())
+}
+
+fn user_of(connection: &Connection) -> &str {
+    connection.key.as_ref().map(crate::pgpass::Key::user).or(connection.address.user.as_deref()).unwrap_or_default()
 }
 
 fn hint(method: Method) -> &'static str {
@@ -37,13 +52,14 @@ fn hint(method: Method) -> &'static str {
 
 /// Whether a token found in the password file can be the connection's own.
 pub(crate) fn could_be(connection: &Connection, subject: Option<&str>) -> bool {
-    let user = connection.key.user();
-    connection.any_identity || !names_an_identity(user) || subject.is_none_or(|subject| same_identity(subject, user))
+    let user = user_of(connection);
+    let names_another = |subject: &str| names_an_identity(subject) && !same_identity(subject, user);
+    connection.any_identity || !names_an_identity(user) || !subject.is_some_and(names_another)
 }
 
 /// Whether a token of the vendor's CLI, which is a person's, could serve: never where the user is the client id itself.
 pub(crate) fn a_person_can_serve(connection: &Connection, workspace: &Workspace) -> bool {
-    let is_client = workspace.client.as_ref().is_some_and(|client| same_identity(&client.id, connection.key.user()));
+    let is_client = workspace.client.as_ref().is_some_and(|client| same_identity(&client.id, user_of(connection)));
     connection.any_identity || !is_client
 }
 

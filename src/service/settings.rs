@@ -400,7 +400,7 @@ mod tests {
         let config = as_service(&place.config, &place, false).unwrap();
         assert_eq!(config.interval, Some(std::time::Duration::from_secs(45 * 60)));
         assert_eq!(config.workspaces()[0].workspace_id.as_deref(), Some("42"));
-        let key = config.connections()[0].key();
+        let key = config.connections()[0].key().unwrap();
         assert_eq!((key.host(), key.port(), key.user()), ("db.example", 6432, PRINCIPAL));
     }
 

@@ -8,42 +8,54 @@ use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
-use crate::config::{Connection, Workspace};
+use crate::config::{Address, Connection, DEFAULT_DATABASE, Place, Workspace};
+use crate::lakebase::short_name;
 use crate::pgpass;
 
-const DEFAULT_DATABASE: &str = "databricks_postgres";
 const DEFAULT_PORT: u16 = 5432;
 
+/// What the second entry of a connection with a read-only host is called after the first.
+const READ_ONLY: &str = "-ro";
+
+/// The four key fields, before they are judged.
+struct Draft {
+    host: Option<Sourced<String>>,
+    port: Sourced<u16>,
+    database: Sourced<String>,
+    user: Option<Sourced<String>>,
+}
+
 impl Merge<'_> {
-    pub(super) fn connections(
-        &mut self,
-        workspaces: &[Option<Workspace>],
-    ) -> Result<Vec<Option<Connection>>, ConfigError> {
+    pub(super) fn connections(&mut self, workspaces: &[Option<Workspace>]) -> Result<Vec<Connection>, ConfigError> {
         let tables: &[Spanned<ConnectionTable>] = self.source.map_or(&[], |source| &source.file.connection);
         let ambient = tables.len() <= 1;
         if !ambient {
             self.only_for_one(tables.len(), "connections", self.overrides.connection_flag())?;
             self.note_unused(&["DATABRICKS_PG_HOST", "DATABRICKS_PG_USERNAME"], tables.len(), "connections");
         }
-        let mut all = Vec::with_capacity(tables.len().max(1));
         if tables.is_empty() {
-            all.push(self.connection(DEFAULT_NAME.to_owned(), None, true, workspaces)?);
+            let table = ConnectionTable::default();
+            return Ok(self.connection(DEFAULT_NAME.to_owned(), &table, true, workspaces)?.into_iter().collect());
         }
+        let mut all = Vec::with_capacity(tables.len());
         let mut taken = HashSet::new();
         let mut keys = HashSet::new();
         for table in tables {
-            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &mut taken, "connection")?;
-            let connection = self.connection(name, Some(table), ambient, workspaces)?;
-            if let Some(connection) = &connection
-                && !keys.insert(connection.key.clone())
+            let written = table.get_ref();
+            let name = match default_name(written) {
+                Some(name) if ambient && written.name.is_none() => name,
+                _ => self.name(table, written.name.as_ref(), ambient, &mut taken, "connection")?,
+            };
+            let Some(connection) = self.connection(name, written, ambient, workspaces)? else { continue };
+            if let Some(key) = connection.key.clone()
+                && !keys.insert(key.clone())
             {
-                let why = format!("two connections have the same host, port, database and user: {}", connection.key);
-                return Err(match self.source {
-                    Some(source) => source.fault(table, why),
-                    None => ConfigError::new(why),
-                });
+                let why = format!("two connections have the same host, port, database and user: {key}");
+                return Err(self.fault_at(table, why));
             }
+            let second = self.read_only(table, &connection, &mut taken)?;
             all.push(connection);
+            all.extend(second);
         }
         Ok(all)
     }
@@ -51,70 +63,136 @@ impl Merge<'_> {
     fn connection(
         &mut self,
         name: String,
-        table: Option<&Spanned<ConnectionTable>>,
+        table: &ConnectionTable,
         ambient: bool,
         workspaces: &[Option<Workspace>],
     ) -> Result<Option<Connection>, ConfigError> {
-        let empty = ConnectionTable::default();
-        let table = table.map_or(&empty, Spanned::get_ref);
+        let workspace = self.workspace_index(table, workspaces)?;
+        let client_id = workspaces.get(workspace).and_then(|w| Some(w.as_ref()?.client.as_ref()?.id.clone()));
+        let draft = self.draft_of_connection(table, ambient, client_id);
+        let place = self.place(table, draft.host.as_ref())?;
+        if draft.host.is_none() && place.is_none() {
+            let flag = ("--pg-host HOST", "DATABRICKS_PG_HOST");
+            self.lacks(("the PostgreSQL host", &name), Places::of_connection(flag, "host", ambient));
+            return Ok(None);
+        }
+        if let Some(host) = &draft.host {
+            self.refuse_unusable_host(host)?;
+        }
+        let section = format!("connection \"{name}\"");
+        self.note_place(&section, table);
+        let address = self.address(&name, &section, draft)?;
+        let (credential, only_if_found) = self.credential_of(&section, table, place.as_ref())?;
+        // A host that the API may not know is asked for only where a credential is to be minted for it.
+        let place = place.filter(|place| only_if_found || !matches!(place, Place::Host(_)) || credential.is_minted());
+        let listing = self.listing(&section, table, place.as_ref());
+        let mut connection = Connection {
+            name,
+            workspace,
+            address,
+            key: None,
+            place,
+            read_only: false,
+            credential,
+            only_if_found,
+            verify: self.verify(&section, table)?,
+            sslmode: self.sslmode(&section, table)?,
+            sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref()),
+            outputs: self.outputs(&section, table)?,
+            listing,
+            last_copy: self.switch(&section, "last_copy", table.last_copy.as_ref()),
+            any_identity: self.switch(&section, "any_identity", table.any_identity.as_ref()),
+        };
+        connection.locate(None, None);
+        Ok(Some(connection))
+    }
+
+    fn draft_of_connection(&self, table: &ConnectionTable, ambient: bool, client_id: Option<String>) -> Draft {
         let given = |value: &Option<String>, flag| {
             value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
         };
         let variable = |name: &'static str| ambient.then(|| self.variable(name)).flatten();
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
-
-        let workspace = self.workspace_index(table, workspaces)?;
-        let host = given(&self.overrides.pg_host, "--pg-host")
-            .or_else(|| variable("DATABRICKS_PG_HOST"))
-            .or_else(|| written(&table.host));
-        let port_flag =
-            self.overrides.pg_port.filter(|_| ambient).map(|port| Sourced::new(port, Origin::Flag("--pg-port")));
-        let port = port_flag
-            .or_else(|| self.written(table.port.as_ref()?))
-            .unwrap_or(Sourced::new(DEFAULT_PORT, Origin::Default));
-        let database = given(&self.overrides.pg_database, "--pg-database")
-            .or_else(|| written(&table.database))
-            .unwrap_or_else(|| Sourced::new(DEFAULT_DATABASE.to_owned(), Origin::Default));
-        let client_id = workspaces.get(workspace).and_then(|w| Some(w.as_ref()?.client.as_ref()?.id.clone()));
-        let user = given(&self.overrides.pg_username, "--pg-username")
-            .or_else(|| variable("DATABRICKS_PG_USERNAME"))
-            .or_else(|| written(&table.user))
-            .or_else(|| Some(Sourced::new(client_id?, Origin::Default)));
-
-        if host.is_none() {
-            let flag = ("--pg-host HOST", "DATABRICKS_PG_HOST");
-            self.lacks(("the PostgreSQL host", &name), Places::of_connection(flag, "host", ambient));
+        let port = self.overrides.pg_port.filter(|_| ambient).map(|port| Sourced::new(port, Origin::Flag("--pg-port")));
+        Draft {
+            host: given(&self.overrides.pg_host, "--pg-host")
+                .or_else(|| variable("DATABRICKS_PG_HOST"))
+                .or_else(|| written(&table.host)),
+            port: port
+                .or_else(|| self.written(table.port.as_ref()?))
+                .unwrap_or(Sourced::new(DEFAULT_PORT, Origin::Default)),
+            database: given(&self.overrides.pg_database, "--pg-database")
+                .or_else(|| written(&table.database))
+                .unwrap_or_else(|| Sourced::new(DEFAULT_DATABASE.to_owned(), Origin::Default)),
+            user: given(&self.overrides.pg_username, "--pg-username")
+                .or_else(|| variable("DATABRICKS_PG_USERNAME"))
+                .or_else(|| written(&table.user))
+                .or_else(|| Some(Sourced::new(client_id?, Origin::Default))),
         }
-        if user.is_none() {
-            let flag = ("--pg-username USER", "DATABRICKS_PG_USERNAME");
-            self.lacks(("the PostgreSQL user", &name), Places::of_connection(flag, "user", ambient));
-        }
-        let (Some(host), Some(user)) = (host, user) else { return Ok(None) };
-        self.refuse_unusable_host(&host)?;
-        self.verify(table)?;
-        let key = pgpass::Key::new(&host.value, port.value, &database.value, &user.value).map_err(|why| {
+    }
+
+    /// Judges the key fields that are set; those that are found later are judged then.
+    fn address(&mut self, name: &str, section: &str, draft: Draft) -> Result<Address, ConfigError> {
+        let Draft { host, port, database, user } = draft;
+        let set = |value: &Option<Sourced<String>>| value.as_ref().map_or_else(|| "x".to_owned(), |v| v.value.clone());
+        let key = pgpass::Key::new(set(&host), port.value, &database.value, set(&user)).map_err(|why| {
             let origin = match why.field() {
-                "port" => &port.origin,
-                "database" => &database.origin,
-                "user" => &user.origin,
-                _ => &host.origin,
+                "port" => Some(&port.origin),
+                "database" => Some(&database.origin),
+                "user" => user.as_ref().map(|user| &user.origin),
+                _ => host.as_ref().map(|host| &host.origin),
             };
-            self.fault(origin, why.to_string())
+            self.fault(origin.unwrap_or(&Origin::Default), why.to_string())
         })?;
         for sentence in key.portability() {
             self.warnings.push(format!("connection {name}: {sentence}"));
         }
-        let section = format!("connection \"{name}\"");
-        self.note(&section, "host", host, String::clone);
-        self.note(&section, "port", port, u16::to_string);
-        self.note(&section, "database", database, String::clone);
-        self.note(&section, "user", user, String::clone);
-        let last_copy = self.switch(&section, "last_copy", table.last_copy.as_ref());
-        let any_identity = self.switch(&section, "any_identity", table.any_identity.as_ref());
-        Ok(Some(Connection { name, workspace, key, last_copy, any_identity }))
+        let found = |by: &str| Sourced::new(format!("found {by}"), Origin::Default);
+        let host_value = host.as_ref().map(|host| host.value.clone());
+        let user_value = user.as_ref().map(|user| user.value.clone());
+        self.note(section, "host", host.unwrap_or_else(|| found("by the API")), String::clone);
+        let port = self.note(section, "port", port, u16::to_string);
+        let database = self.note(section, "database", database, String::clone);
+        self.note(section, "user", user.unwrap_or_else(|| found("when it signs in")), String::clone);
+        Ok(Address { host: host_value, port, database, user: user_value })
     }
 
-    fn switch(&mut self, section: &str, key: &'static str, written: Option<&Spanned<bool>>) -> bool {
+    /// A second connection that shares everything but its host with the first.
+    fn read_only(
+        &mut self,
+        table: &Spanned<ConnectionTable>,
+        first: &Connection,
+        taken: &mut HashSet<String>,
+    ) -> Result<Option<Connection>, ConfigError> {
+        let Some(switch) = &table.get_ref().read_only else { return Ok(None) };
+        let section = format!("connection \"{}\"", first.name);
+        if !self.switch(&section, "read_only", Some(switch)) {
+            return Ok(None);
+        }
+        if first.place.is_none() {
+            let why = "the read-only host can be found only where the API knows the database";
+            return Err(self.fault_at(switch, why).hint("name it by instance or endpoint instead of by its host"));
+        }
+        let name = format!("{}{READ_ONLY}", first.name);
+        if !taken.insert(name.clone()) {
+            let why = format!("its read-only entry would be called `{name}`, as another connection is");
+            return Err(self.fault_at(switch, why));
+        }
+        let address = Address { host: None, ..first.address.clone() };
+        // Files and programs are told once.
+        let outputs = crate::outputs::Outputs::default();
+        let second = Connection { name, address, key: None, read_only: true, outputs, ..first.clone() };
+        Ok(Some(second))
+    }
+
+    pub(super) fn fault_at<T>(&self, at: &Spanned<T>, why: impl Into<String>) -> ConfigError {
+        match self.source {
+            Some(source) => source.fault(at, why),
+            None => ConfigError::new(why),
+        }
+    }
+
+    pub(super) fn switch(&mut self, section: &str, key: &'static str, written: Option<&Spanned<bool>>) -> bool {
         match written.and_then(|value| self.written(value)) {
             Some(value) => self.note(section, key, value, bool::to_string),
             None => false,
@@ -173,13 +251,10 @@ impl Merge<'_> {
         }
         Ok(())
     }
+}
 
-    fn verify(&self, table: &ConnectionTable) -> Result<(), ConfigError> {
-        match (&table.verify, self.source) {
-            (Some(value), Some(source)) if value.get_ref() != "token" => Err(source
-                .fault(value, format!("`{}` is not a way to verify a credential", value.get_ref()))
-                .hint("write \"token\"")),
-            _ => Ok(()),
-        }
-    }
+/// What a connection that nobody named is called: as its database is.
+fn default_name(table: &ConnectionTable) -> Option<String> {
+    let instance = table.instance.as_ref().map(|name| name.get_ref().clone());
+    instance.or_else(|| Some(short_name(table.endpoint.as_ref()?.get_ref()))).filter(|name| !name.is_empty())
 }

@@ -3,6 +3,7 @@
 //! What is missing is gathered and said at once; any other fault ends the merge.
 
 mod connection;
+mod options;
 mod workspace;
 
 use std::collections::HashSet;
@@ -22,7 +23,11 @@ use crate::os::dirs::Environment;
 const DEFAULT_NAME: &str = "default";
 
 /// Reads and merges everything.
-pub(in crate::config) fn load(overrides: &Overrides, environment: Environment) -> Result<Config, ConfigError> {
+pub(in crate::config) fn load(
+    overrides: &Overrides,
+    environment: Environment,
+    only_workspaces: bool,
+) -> Result<Config, ConfigError> {
     let named = config_path(overrides, &environment);
     let source = match &named {
         Some((path, is_named)) => Source::read(path, *is_named)?,
@@ -31,6 +36,7 @@ pub(in crate::config) fn load(overrides: &Overrides, environment: Environment) -
     let merge = Merge {
         overrides,
         environment: &environment,
+        only_workspaces,
         path: source.as_ref().map(|source| Arc::from(source.path.as_path())),
         source: source.as_ref(),
         expected_file: named.map(|(path, _)| path),
@@ -80,6 +86,8 @@ impl Places {
 struct Merge<'a> {
     overrides: &'a Overrides,
     environment: &'a Environment,
+    /// What connections lack does not matter: somebody wants to know which there could be.
+    only_workspaces: bool,
     source: Option<&'a Source>,
     path: Option<Arc<Path>>,
     expected_file: Option<PathBuf>,
@@ -96,12 +104,13 @@ impl Merge<'_> {
         let state = Sourced::new(self.environment.state_dir(), Origin::Default);
         let state_dir = self.note("", "state_directory", state, |path| path.display().to_string());
         let workspaces = self.workspaces()?;
-        let connections = self.connections(&workspaces)?;
+        let connections = if self.only_workspaces { Vec::new() } else { self.connections(&workspaces)? };
         self.report_missing()?;
         Ok(Config {
             workspaces: workspaces.into_iter().flatten().collect(),
-            connections: connections.into_iter().flatten().collect(),
+            connections,
             password_file,
+            service_file: self.service_file(),
             log_file,
             interval,
             state_dir,
@@ -125,6 +134,12 @@ impl Merge<'_> {
                 .hint("set HOME, or use --pgpass-file PATH")
         })?;
         Ok(self.note("", "password_file", path, |path| path.display().to_string()))
+    }
+
+    /// libpq's own rule (fe-connect.c, parseServiceInfo).
+    fn service_file(&self) -> Option<PathBuf> {
+        let home = || Some(self.environment.home()?.join(".pg_service.conf"));
+        self.environment.path("PGSERVICEFILE").or_else(home)
     }
 
     fn log_file(&mut self) -> Option<PathBuf> {
@@ -228,6 +243,11 @@ impl Merge<'_> {
         }
         places.push(format!("`{}` in [[{}]] of {file}", from.key, from.table));
         places.extend(from.profile_key.map(|key| format!("`{key}` in a profile of ~/.databrickscfg")));
+        if from.key == "host" && from.table == "connection" {
+            places.push(
+                "`instance` or `endpoint` there, by which it is found: `dbx-rotator connections` lists them".to_owned(),
+            );
+        }
         let whose = if from.ambient { String::new() } else { format!(" of {} {name}", from.table) };
         self.missing.push(format!("{what}{whose} is not set: give it by one of\n    {}", places.join("\n    ")));
     }

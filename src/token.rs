@@ -1,5 +1,5 @@
-//! A workspace's access token and what its claims say. Claims are read, not trusted: the token came over TLS from the
-//! workspace itself, and PostgreSQL checks the signature.
+//! An access token or a database credential, and what its claims say. Claims are read, not trusted: the token came over TLS
+//! from the workspace itself, and PostgreSQL checks the signature.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::Method;
+use crate::auth::Method;
 
 /// Longer than any token seen (2 to 4 KiB), shorter than any client's line limit (64 KiB in pgx).
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
@@ -69,17 +69,18 @@ impl Claims {
     }
 }
 
-/// An OAuth access token, with what is known of it. All times are the workspace's.
+/// An OAuth access token, or a database credential, with what is known of it. All times are the workspace's.
 #[derive(Clone)]
-pub(crate) struct AccessToken {
+pub(crate) struct Token {
     pub(crate) secret: SecretString,
     pub(crate) claims: Option<Claims>,
     pub(crate) expires_at: Timestamp,
     pub(crate) issued_at: Timestamp,
+    /// How its bearer signed in.
     pub(crate) method: Method,
 }
 
-impl AccessToken {
+impl Token {
     /// A token with the expiry that its source told; the earlier one where the token itself says another.
     ///
     /// None where nobody says when it expires.
@@ -91,7 +92,7 @@ impl AccessToken {
             (own, told) => own.or(told)?,
         };
         let issued_at = claims.as_ref().and_then(|claims| claims.issued_at).unwrap_or(now);
-        Some(AccessToken { secret, claims, expires_at, issued_at, method })
+        Some(Token { secret, claims, expires_at, issued_at, method })
     }
 
     /// Whose it is, where it says so.
@@ -142,9 +143,9 @@ mod tests {
     fn the_earlier_of_two_expiries_counts() {
         let token = SecretString::from(jwt(r#"{"exp":2000}"#));
         let at = |second| Timestamp::from_second(second).unwrap();
-        let expiry = |told| AccessToken::new(token.clone(), told, at(0), Method::OauthM2m).unwrap().expires_at;
+        let expiry = |told| Token::new(token.clone(), told, at(0), Method::OauthM2m).unwrap().expires_at;
         assert_eq!(expiry(Some(at(1_900))), at(1_900));
         assert_eq!(expiry(Some(at(9_000))), at(2_000));
-        assert!(AccessToken::new(SecretString::from("opaque"), None, at(0), Method::OauthM2m).is_none());
+        assert!(Token::new(SecretString::from("opaque"), None, at(0), Method::OauthM2m).is_none());
     }
 }

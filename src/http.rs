@@ -1,7 +1,10 @@
 //! One HTTP exchange with a workspace: bounded in time and size, never redirected, every way to fail told apart in words.
+//!
+//! Sign-in and Lakebase's API share it, and one connection.
 
 use std::error::Error as _;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +12,7 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode};
 use zeroize::Zeroizing;
 
+use crate::config::Workspace;
 use crate::failure::{Code, Failure, quoted};
 use crate::os::clock::{Anchor, Reading};
 use crate::os::files::read_text;
@@ -18,6 +22,35 @@ const LARGEST_BODY: usize = 1024 * 1024;
 
 /// A host that does not take a connection within this is treated as out of reach.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The way to one workspace. Its client is set up when it is first needed: the platform's authorities take a while to read.
+pub(crate) struct Line<'a> {
+    pub(crate) workspace: &'a Workspace,
+    client: OnceLock<Client>,
+}
+
+impl<'a> Line<'a> {
+    pub(crate) fn to(workspace: &'a Workspace) -> Self {
+        Line { workspace, client: OnceLock::new() }
+    }
+
+    /// The workspace's address.
+    pub(crate) fn origin(&self) -> &'a str {
+        self.workspace.host.origin()
+    }
+
+    /// The client, which keeps the connection.
+    ///
+    /// # Errors
+    /// As [`client`].
+    pub(crate) fn client(&self) -> Result<&Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = client(self.origin(), self.workspace.ca_file.as_deref())?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
 
 /// An answer, whole.
 pub(crate) struct Answer {
@@ -40,7 +73,7 @@ impl Answer {
     }
 
     /// How long the other side asked to be left alone: seconds or a date (RFC 9110, section 10.2.3).
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         let text = self.header(&RETRY_AFTER)?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
             return Some(Duration::from_secs(seconds));
@@ -55,11 +88,30 @@ impl Answer {
         Some(quoted(location.split(['?', '#']).next().unwrap_or_default()))
     }
 
+    /// Whether it sends on to the page that says that the workspace is to be reached by a private link only
+    /// (databricks-sdk-py, errors/private_link.py).
+    pub(crate) fn is_private_link_block(&self) -> bool {
+        self.header(&LOCATION).is_some_and(|location| location.contains("error=private-link-validation-error"))
+    }
+
     /// Whether a page for people came where an API should have answered.
     pub(crate) fn is_html(&self) -> bool {
         let declared =
             self.header(&CONTENT_TYPE).is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("text/html"));
         declared || self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    /// What every endpoint's answer may mean: that now is not the time (RFC 6585, section 4; RFC 9110, section 15.6).
+    pub(crate) fn trouble(&self, to: &str) -> Option<Failure> {
+        let status = self.status;
+        let failure = if status == StatusCode::TOO_MANY_REQUESTS {
+            Failure::transient(Code::TryAgain, format!("{to} asks for fewer requests (429)"))
+        } else if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            Failure::transient(Code::Unavailable, format!("{to} is in trouble ({})", status.as_u16()))
+        } else {
+            return None;
+        };
+        Some(failure.retry_after(self.retry_after()))
     }
 
     fn header(&self, name: &reqwest::header::HeaderName) -> Option<&str> {
@@ -72,7 +124,7 @@ impl Answer {
 ///
 /// # Errors
 /// Permanent: the file cannot be used, or there is no trust store.
-pub(crate) fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
+fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
     // An application that uses the library may have chosen a provider before; then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -125,11 +177,8 @@ async fn collect(request: RequestBuilder, to: &str) -> Result<Answer, Failure> {
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, to))? {
         if body.len() + chunk.len() > LARGEST_BODY {
-            return Err(Failure::transient(
-                Code::Unavailable,
-                format!("{to} answered with more than 1 MiB: this is no token"),
-            )
-            .hint("check that the host is a workspace"));
+            return Err(Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
+                .hint("check that the host is a workspace"));
         }
         body.extend_from_slice(&chunk);
     }

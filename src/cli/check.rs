@@ -1,0 +1,111 @@
+//! `dbx-rotator check`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::rotate::Error;
+use super::{Fault, block_on, print};
+use crate::config::Connection;
+use crate::failure::{Code, Failure};
+use crate::postgres;
+use crate::rotation::{Rotator, Standing, State};
+
+/// Something is wrong.
+const NOT_WELL: u8 = 1;
+
+/// How long one login may take: an idle endpoint needs a while to wake.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u32,
+    connections: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    state: State,
+    login: Option<Login>,
+    error: Option<Error<'a>>,
+}
+
+#[derive(Clone, Serialize)]
+struct Login {
+    server_version: String,
+    milliseconds: u128,
+}
+
+/// How one connection was found.
+struct Finding {
+    name: String,
+    state: State,
+    result: Result<Option<Login>, Failure>,
+    /// Beside what went wrong.
+    what: String,
+}
+
+pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fault> {
+    let record = rotator.record();
+    let standings = rotator.standings(&record)?;
+    let located = rotator.located(&record);
+    let connections = located.config().connections();
+    let findings = block_on(async {
+        let mut all = Vec::with_capacity(connections.len());
+        for (connection, standing) in connections.iter().zip(&standings) {
+            all.push(look_at(connection, standing, connect).await);
+        }
+        all
+    })?;
+    if json {
+        print::json(&Answer { version: 1, connections: findings.iter().map(row).collect() })?;
+    } else {
+        print::out(&findings.iter().map(sentence).collect::<String>())?;
+    }
+    Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
+}
+
+async fn look_at(connection: &Connection, standing: &Standing, connect: bool) -> Finding {
+    let (name, state) = (connection.name().to_owned(), standing.state);
+    let until = standing.token.as_ref().map(|token| print::relative(token.expires_at, standing.now));
+    let finding = |what: String, result| Finding { name, state, result, what };
+    let (Some(token), Some(_)) = (&standing.token, standing.left_to_clients()) else {
+        let why = standing.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
+        let failure = Failure::permanent(Code::TryAgain, why).hint("run `dbx-rotator rotate`");
+        return finding("nobody can log in".to_owned(), Err(failure));
+    };
+    let live = format!("live, expires {}", until.unwrap_or_default());
+    let Some(target) = connection.login_target().filter(|_| connect) else { return finding(live, Ok(None)) };
+    match postgres::login(&target, &token.password, LIMIT).await {
+        Ok(session) => {
+            let milliseconds = session.took.as_millis();
+            let what = format!(
+                "{live}; logged in to {}:{} as {} in {milliseconds} ms (PostgreSQL {})",
+                target.host, target.port, target.user, session.server_version
+            );
+            finding(what, Ok(Some(Login { server_version: session.server_version, milliseconds })))
+        }
+        Err(failure) => finding(live, Err(failure)),
+    }
+}
+
+fn row(finding: &Finding) -> Row<'_> {
+    Row {
+        name: &finding.name,
+        state: finding.state,
+        login: finding.result.as_ref().ok().cloned().flatten(),
+        error: finding.result.as_ref().err().map(Error::from),
+    }
+}
+
+fn sentence(finding: &Finding) -> String {
+    let Finding { name, what, result, .. } = finding;
+    match result {
+        Ok(_) => format!("{name}: {what}\n"),
+        Err(failure) => {
+            let hint = failure.hint.as_deref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            format!("{name}: {what}, but {failure}{hint}\n")
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a connection may say beside its key fields: its place, its proof, its outputs.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::Merge;
+use crate::config::fault::ConfigError;
+use crate::config::file::ConnectionTable;
+use crate::config::origin::{Origin, Sourced};
+use crate::config::{Listing, Place, Source, Verify};
+use crate::lakebase::is_lakebase_host;
+use crate::outputs::Outputs;
+use crate::postgres::SslMode;
+
+impl Merge<'_> {
+    /// By what the API knows the database, where the file or the form of the host tells.
+    pub(super) fn place(
+        &self,
+        table: &ConnectionTable,
+        host: Option<&Sourced<String>>,
+    ) -> Result<Option<Place>, ConfigError> {
+        if let (Some(_), Some(endpoint)) = (&table.instance, &table.endpoint) {
+            let why = "a database is known by its instance or by its endpoint, not by both";
+            return Err(self.fault_at(endpoint, why).hint("leave out one of the two"));
+        }
+        if let Some(instance) = &table.instance {
+            let name = instance.get_ref();
+            if name.is_empty() || name.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/') {
+                return Err(self
+                    .fault_at(instance, format!("`{name}` is not the name of an instance"))
+                    .hint("`dbx-rotator connections` lists them"));
+            }
+            return Ok(Some(Place::Instance(name.clone())));
+        }
+        if let Some(endpoint) = &table.endpoint {
+            let name = endpoint.get_ref();
+            if !is_endpoint_name(name) {
+                return Err(self
+                    .fault_at(endpoint, format!("`{name}` is not the name of an endpoint"))
+                    .hint("write it as projects/P/branches/B/endpoints/E; `dbx-rotator connections` lists them"));
+            }
+            return Ok(Some(Place::Endpoint(name.clone())));
+        }
+        Ok(host.filter(|host| is_lakebase_host(&host.value)).map(|host| Place::Host(host.value.clone())))
+    }
+
+    pub(super) fn note_place(&mut self, section: &str, table: &ConnectionTable) {
+        for (key, value) in [("instance", &table.instance), ("endpoint", &table.endpoint)] {
+            if let Some(value) = value.as_ref().and_then(|value| self.written(value)) {
+                self.note(section, key, value, String::clone);
+            }
+        }
+    }
+
+    /// What is published, and whether that is a database credential only where the API knows the host.
+    pub(super) fn credential_of(
+        &mut self,
+        section: &str,
+        table: &ConnectionTable,
+        place: Option<&Place>,
+    ) -> Result<(Source, bool), ConfigError> {
+        let Some(written) = &table.credential else {
+            return Ok(match place {
+                None => (Source::WorkspaceToken, false),
+                Some(place) => (Source::DatabaseCredential, matches!(place, Place::Host(_))),
+            });
+        };
+        let source = match written.get_ref().as_str() {
+            "workspace-token" => Source::WorkspaceToken,
+            "database-credential" if place.is_some() => Source::DatabaseCredential,
+            "database-credential" => {
+                let why = "a database credential is minted for an instance or an endpoint, and none is known";
+                return Err(self.fault_at(written, why).hint("add instance = \"...\" or endpoint = \"...\""));
+            }
+            other => {
+                return Err(self
+                    .fault_at(written, format!("`{other}` is not a kind of credential"))
+                    .hint("write \"database-credential\" or \"workspace-token\", or leave it out"));
+            }
+        };
+        self.note_written(section, "credential", written, |source| source.clone());
+        Ok((source, false))
+    }
+
+    pub(super) fn verify(&mut self, section: &str, table: &ConnectionTable) -> Result<Verify, ConfigError> {
+        let Some(written) = &table.verify else { return Ok(Verify::default()) };
+        let verify = match written.get_ref().as_str() {
+            "token" => Verify::Token,
+            "login" => Verify::Login,
+            other => {
+                let why = format!("`{other}` is not a way to verify a credential");
+                return Err(self.fault_at(written, why).hint("write \"token\" or \"login\""));
+            }
+        };
+        self.note_written(section, "verify", written, String::clone);
+        Ok(verify)
+    }
+
+    pub(super) fn sslmode(&mut self, section: &str, table: &ConnectionTable) -> Result<SslMode, ConfigError> {
+        let Some(written) = &table.sslmode else { return Ok(SslMode::default()) };
+        let Some(mode) = SslMode::parse(written.get_ref()) else {
+            let why = format!("`{}` is not a way to speak TLS to Lakebase", written.get_ref());
+            return Err(self.fault_at(written, why).hint("write \"require\" or \"verify-full\""));
+        };
+        self.note_written(section, "sslmode", written, String::clone);
+        Ok(mode)
+    }
+
+    pub(super) fn listing(&mut self, section: &str, table: &ConnectionTable, place: Option<&Place>) -> Listing {
+        match (&table.service_file, place) {
+            (Some(switch), _) if self.switch(section, "service_file", Some(switch)) => Listing::Asked,
+            (None, Some(Place::Instance(_) | Place::Endpoint(_))) => Listing::ByItself,
+            _ => Listing::No,
+        }
+    }
+
+    pub(super) fn outputs(&mut self, section: &str, table: &ConnectionTable) -> Result<Outputs, ConfigError> {
+        if let Some(command) = table.on_rotate.as_ref()
+            && command.get_ref().first().is_none_or(String::is_empty)
+        {
+            let why = "on_rotate names no program";
+            return Err(self.fault_at(command, why).hint("write it as [\"program\", \"argument\"]"));
+        }
+        let token_file = self.file_beside(section, "token_file", table.token_file.as_ref());
+        let env_file = self.file_beside(section, "env_file", table.env_file.as_ref());
+        if let Some(second) = table.env_file.as_ref().filter(|_| env_file.is_some() && env_file == token_file) {
+            return Err(self.fault_at(second, "token_file and env_file are the same file"));
+        }
+        let on_rotate = table.on_rotate.as_ref().map(|command| {
+            self.note_written(section, "on_rotate", command, |command| command.join(" "));
+            command.get_ref().clone()
+        });
+        Ok(Outputs { token_file, env_file, on_rotate })
+    }
+
+    /// A file named in the connection's table.
+    pub(super) fn file_beside(
+        &mut self,
+        section: &str,
+        key: &'static str,
+        written: Option<&Spanned<String>>,
+    ) -> Option<PathBuf> {
+        let path = self.written(written?)?.map(|text| self.path_in_file(&text));
+        Some(self.note(section, key, path, |path| path.display().to_string()))
+    }
+
+    fn note_written<T: Clone>(
+        &mut self,
+        section: &str,
+        key: &'static str,
+        written: &Spanned<T>,
+        show: impl FnOnce(&T) -> String,
+    ) {
+        let value = self.written(written).unwrap_or_else(|| Sourced::new(written.get_ref().clone(), Origin::Default));
+        self.note(section, key, value, show);
+    }
+}
+
+/// `projects/P/branches/B/endpoints/E`.
+fn is_endpoint_name(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    let is_id = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
+    matches!(parts.as_slice(), ["projects", p, "branches", b, "endpoints", e] if [p, b, e].into_iter().all(is_id))
+}

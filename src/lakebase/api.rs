@@ -1,0 +1,164 @@
+//! One call of the workspace's REST API with an access token.
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::meaning::{About, meaning, nonsense};
+use crate::failure::{Code, Failure};
+use crate::http::{self, Answer, Line};
+
+/// The name under which workspaces that share an address are told apart (databricks-sdk-go, httpclient).
+const WORKSPACE_ID: &str = "X-Databricks-Workspace-Id";
+
+/// No workspace has so many; a server that never ends its list is broken.
+const MOST_PAGES: usize = 200;
+
+/// The API of one workspace for who holds this token.
+pub(crate) struct Api<'a> {
+    pub(crate) line: &'a Line<'a>,
+    pub(crate) token: &'a SecretString,
+    /// Whose token it is, for messages.
+    pub(crate) subject: Option<&'a str>,
+    /// For one request.
+    pub(crate) limit: Duration,
+}
+
+#[derive(Deserialize)]
+struct Me {
+    #[serde(rename = "userName")]
+    user_name: String,
+}
+
+impl Api<'_> {
+    /// Who the token's bearer is: an e-mail, or an application id (RFC 7644, section 3.11).
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub(crate) async fn me(&self) -> Result<String, Failure> {
+        let about = About { verb: "ask who it is", object: "this identity".to_owned() };
+        let me: Me = self.get(&["api", "2.0", "preview", "scim", "v2", "Me"], &[], &about).await?;
+        Ok(me.user_name)
+    }
+
+    /// Reads one object.
+    ///
+    /// # Errors
+    /// What the answer means, in words; transient where asking again can help.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        about: &About,
+    ) -> Result<T, Failure> {
+        let answer = self.call(Method::GET, path, query, None).await?;
+        self.read(&answer, about)
+    }
+
+    /// Sends an object, and reads the answer.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &serde_json::Value,
+        about: &About,
+    ) -> Result<(T, Answer), Failure> {
+        let answer = self.call(Method::POST, path, &[], Some(body.to_string())).await?;
+        Ok((self.read(&answer, about)?, answer))
+    }
+
+    /// Reads all pages of a list, or as many as `wanted` asks for by its answer.
+    ///
+    /// # Errors
+    /// As [`Api::get`]; also where the list never ends.
+    pub(super) async fn pages<T: Page>(
+        &self,
+        path: &[&str],
+        about: &About,
+        mut wanted: impl FnMut(T::Item) -> bool,
+    ) -> Result<(), Failure> {
+        let mut token = String::new();
+        for _ in 0..MOST_PAGES {
+            let query = [("page_size", "100"), ("page_token", token.as_str())];
+            let page: T = self.get(path, if token.is_empty() { &query[..1] } else { &query }, about).await?;
+            let (items, next) = page.into_parts();
+            for item in items {
+                if !wanted(item) {
+                    return Ok(());
+                }
+            }
+            match next.filter(|next| !next.is_empty()) {
+                Some(next) => token = next,
+                None => return Ok(()),
+            }
+        }
+        Err(nonsense(self.line.origin(), about, "with a list that does not end"))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Result<Answer, Failure> {
+        let to = self.line.origin();
+        let mut request = self
+            .line
+            .client()?
+            .request(method, self.url(path, query)?)
+            .header(AUTHORIZATION, bearer(self.token))
+            .header(ACCEPT, "application/json");
+        if let Some(id) = &self.line.workspace.workspace_id {
+            request = request.header(WORKSPACE_ID, id);
+        }
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        http::exchange(request, to, self.limit).await
+    }
+
+    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
+        let origin = self.line.origin();
+        let unusable = || Failure::permanent(Code::Configuration, format!("{origin} is not an address"));
+        let mut url = Url::parse(origin).map_err(|_| unusable())?;
+        url.path_segments_mut().map_err(|()| unusable())?.clear().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: &Answer, about: &About) -> Result<T, Failure> {
+        let to = self.line.origin();
+        if answer.status != StatusCode::OK || answer.is_html() {
+            return Err(meaning(answer, self, about));
+        }
+        serde_json::from_slice(&answer.body).map_err(|fault| {
+            nonsense(to, about, if fault.is_eof() { "with JSON that is cut off" } else { "with something else" })
+        })
+    }
+}
+
+/// One page of a list.
+pub(super) trait Page: DeserializeOwned {
+    type Item;
+
+    /// The items, and the token of the next page.
+    fn into_parts(self) -> (Vec<Self::Item>, Option<String>);
+}
+
+fn bearer(token: &SecretString) -> HeaderValue {
+    let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+    value.set_sensitive(true);
+    value
+}

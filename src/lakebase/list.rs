@@ -1,0 +1,105 @@
+//! What an identity can see.
+
+use super::api::Api;
+use super::{Found, Target};
+use crate::failure::{Code, Failure};
+
+/// One database of a workspace.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    /// What a connection to it might be called.
+    pub(crate) name: String,
+    pub(crate) found: Found,
+}
+
+impl Api<'_> {
+    /// All instances and endpoints, by name. A family that the workspace does not have counts as empty, as long as it has the
+    /// other one.
+    ///
+    /// # Errors
+    /// As every call of the API.
+    pub(crate) async fn databases(&self) -> Result<Vec<Database>, Failure> {
+        let instances = self.instance_databases().await;
+        let endpoints = self.endpoint_databases().await;
+        let mut all = match (instances, endpoints) {
+            (Ok(instances), Ok(endpoints)) => instances.into_iter().chain(endpoints).collect::<Vec<_>>(),
+            (Ok(one), Err(failure)) | (Err(failure), Ok(one)) if is_absent(&failure) => one,
+            (Err(failure), Ok(_)) | (_, Err(failure)) => return Err(failure),
+        };
+        // An instance that became a project may be listed as both.
+        let hosts: Vec<String> =
+            all.iter().filter(|one| is_endpoint(one)).filter_map(|one| one.found.host.clone()).collect();
+        all.retain(|one| is_endpoint(one) || one.found.host.as_ref().is_none_or(|host| !hosts.contains(host)));
+        all.sort_by(|one, other| one.name.cmp(&other.name).then_with(|| one.found.target.cmp(&other.found.target)));
+        Ok(all)
+    }
+
+    async fn instance_databases(&self) -> Result<Vec<Database>, Failure> {
+        let mut all = Vec::new();
+        self.instances(|instance| {
+            if let Some(name) = instance.name.clone() {
+                let found = instance.into_found(&name);
+                all.push(Database { name, found });
+            }
+            true
+        })
+        .await?;
+        Ok(all)
+    }
+
+    async fn endpoint_databases(&self) -> Result<Vec<Database>, Failure> {
+        let mut projects = Vec::new();
+        self.projects(|project| {
+            projects.push(project);
+            true
+        })
+        .await?;
+        let mut all = Vec::new();
+        for project in projects {
+            let mut branches = Vec::new();
+            self.branches_of(&project.name, |branch| {
+                branches.push(branch.name);
+                true
+            })
+            .await?;
+            for branch in branches {
+                self.endpoints_of(&branch, |endpoint| {
+                    let name = short_name(&endpoint.name);
+                    all.push(Database { name, found: endpoint.into_found() });
+                    true
+                })
+                .await?;
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn is_endpoint(one: &Database) -> bool {
+    matches!(one.found.target, Target::Endpoint(_))
+}
+
+/// Whether the workspace has no such API.
+fn is_absent(failure: &Failure) -> bool {
+    failure.code == Code::Configuration
+}
+
+/// What a connection to an endpoint might be called: its project, with branch and endpoint where those are not the usual ones.
+pub(crate) fn short_name(endpoint: &str) -> String {
+    let parts: Vec<&str> = endpoint.split('/').collect();
+    let usual = |at: usize, usual: &str| parts.get(at).copied().filter(|part| *part != usual);
+    let all = [parts.get(1).copied(), usual(3, "production"), usual(5, "primary")];
+    all.into_iter().flatten().collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_called_by_its_project_and_what_is_unusual() {
+        assert_eq!(short_name("projects/shop/branches/production/endpoints/primary"), "shop");
+        assert_eq!(short_name("projects/shop/branches/dev/endpoints/primary"), "shop-dev");
+        assert_eq!(short_name("projects/shop/branches/production/endpoints/ro"), "shop-ro");
+    }
+}

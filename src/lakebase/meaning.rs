@@ -1,0 +1,228 @@
+//! What an answer that is no success means: every form of error body, and the sentence and the next step for each.
+//!
+//! 403 is both "may not" and "has expired" (databricks-sdk-go#1061), so the body decides.
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::api::Api;
+use crate::failure::{Code, Failure, quoted};
+use crate::http::Answer;
+
+/// What was asked for, for messages: `mint a credential for`, `instance orders`.
+pub(super) struct About {
+    pub(super) verb: &'static str,
+    pub(super) object: String,
+}
+
+/// A success that is none.
+pub(super) fn nonsense(to: &str, about: &About, what: &str) -> Failure {
+    Failure::transient(
+        Code::Unavailable,
+        format!("{to} was asked to {} {}, and answered {what}", about.verb, about.object),
+    )
+    .hint("it is tried again; if it stays so, check the host and the proxy")
+}
+
+/// The failure that an answer means.
+pub(super) fn meaning(answer: &Answer, api: &Api<'_>, about: &About) -> Failure {
+    let to = api.line.origin();
+    if let Some(trouble) = answer.trouble(to) {
+        return trouble;
+    }
+    if answer.is_private_link_block() {
+        return private_link(to);
+    }
+    if answer.status.is_redirection() {
+        return redirected(to, answer);
+    }
+    if answer.status.is_success() {
+        return page(to, about, answer);
+    }
+    let said = Complaint::of(answer);
+    let words = said.text.to_ascii_lowercase();
+    let has = |text: &str| words.contains(text);
+    if has("ip acl") || has("ip access list") || has("source ip address") {
+        Failure::permanent(Code::Unavailable, format!("{to} takes no requests from this network: {said}"))
+            .hint("let an administrator add its address to the workspace's IP access list, or use the VPN")
+    } else if has("private link") || has("private access") || has("public network access") {
+        let failure = private_link(to);
+        Failure { message: format!("{}: {said}", failure.message), ..failure }
+    } else if answer.status == StatusCode::UNAUTHORIZED || has("has expired") || has("invalid access token") {
+        Failure::transient(Code::SignInRefused, format!("{to} takes the access token for expired or foreign: {said}"))
+            .hint("it signs in anew; if it stays so, check this machine's clock, or log in again")
+    } else if is_other_workspace(&words) {
+        Failure::permanent(Code::Configuration, format!("{to} does not know this workspace or account: {said}"))
+            .hint("check the host, its ?o=WORKSPACE_ID, and workspace_id and account_id in the profile")
+    } else if said.is_not_found(answer.status) {
+        not_found(to, about, &said)
+    } else if answer.status == StatusCode::FORBIDDEN || said.code == "PERMISSION_DENIED" {
+        let who = api.subject.unwrap_or("this identity");
+        Failure::permanent(Code::SignInRefused, format!("{who} may not {} {}: {said}", about.verb, about.object))
+            .hint("let an administrator give it CAN USE on the database and the entitlement Workspace access")
+    } else if has("stopped") || has("not running") || has("is starting") || has("failing over") {
+        Failure::transient(Code::Unavailable, format!("{to} cannot {} {} now: {said}", about.verb, about.object))
+            .hint("start it in the workspace, or wait until it is up")
+    } else {
+        Failure::permanent(Code::Configuration, format!("{to} refused to {} {}: {said}", about.verb, about.object))
+            .hint("`dbx-rotator connections` lists what there is")
+    }
+}
+
+fn private_link(to: &str) -> Failure {
+    Failure::permanent(
+        Code::Unavailable,
+        format!("{to} is to be reached through a private link only, not from this network"),
+    )
+    .hint("run it inside that network, or let an administrator change the workspace's network access")
+}
+
+fn redirected(to: &str, answer: &Answer) -> Failure {
+    let place = answer.location().unwrap_or_else(|| "elsewhere".to_owned());
+    Failure::permanent(Code::Configuration, format!("{to} sends its API on to {place}"))
+        .hint("check that the host is the workspace's own address")
+}
+
+/// A page for people: the workspace's own login page, or that of somebody between.
+fn page(to: &str, about: &About, answer: &Answer) -> Failure {
+    let is_own = String::from_utf8_lossy(&answer.body).to_ascii_lowercase().contains("databricks");
+    if is_own {
+        let message = format!("{to} answered with its login page when asked to {} {}", about.verb, about.object);
+        Failure::permanent(Code::Configuration, message).hint(format!(
+            "where an address serves several workspaces it must say which: host = \"{to}/?o=WORKSPACE_ID\""
+        ))
+    } else {
+        nonsense(to, about, "with a page for people (HTML)")
+    }
+}
+
+fn not_found(to: &str, about: &About, said: &Complaint) -> Failure {
+    let no_api =
+        said.code == "ENDPOINT_NOT_FOUND" || said.code == "FEATURE_DISABLED" || said.text.starts_with("No API found");
+    if no_api {
+        Failure::permanent(Code::Configuration, format!("{to} has no Lakebase API for {}: {said}", about.object))
+            .hint("check the host; with credential = \"workspace-token\" and a host that API is not needed")
+    } else {
+        Failure::permanent(
+            Code::Configuration,
+            format!("there is no {} that can be seen in {to}: {said}", about.object),
+        )
+        .hint("`dbx-rotator connections` lists what there is")
+    }
+}
+
+fn is_other_workspace(words: &str) -> bool {
+    let names_it =
+        ["workspace id", "workspace_id", "account id", "account_id", "org id"].iter().any(|id| words.contains(id));
+    let not_it = ["invalid", "not found", "does not exist", "does not match", "mismatch", "unknown", "wrong"];
+    words.contains("unable to load oauth config") || (names_it && not_it.iter().any(|text| words.contains(text)))
+}
+
+/// What was said, whatever the form.
+#[derive(Debug, PartialEq, Eq)]
+struct Complaint {
+    code: String,
+    text: String,
+}
+
+/// The forms of the REST API of different ages, and SCIM's (RFC 7644, section 3.12).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    error_code: Option<Value>,
+    error: Option<Value>,
+    message: Option<String>,
+    detail: Option<String>,
+    #[serde(rename = "scimType")]
+    scim_type: Option<String>,
+}
+
+impl Complaint {
+    fn of(answer: &Answer) -> Self {
+        let status = answer.status.as_u16().to_string();
+        let text = String::from_utf8_lossy(&answer.body);
+        let found = Self::of_json(&answer.body).or_else(|| Self::of_html(&text)).or_else(|| Self::of_text(&text));
+        let Complaint { code, text } = found.unwrap_or(Complaint { code: String::new(), text: String::new() });
+        Complaint { code: if code.is_empty() { status } else { code }, text: quoted(&text) }
+    }
+
+    fn of_json(body: &[u8]) -> Option<Self> {
+        let Body { error_code, error, message, detail, scim_type } = serde_json::from_slice(body).ok()?;
+        let word = |value: Value| match value {
+            Value::String(text) => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let error = error.and_then(word);
+        let text = message.or(detail).or_else(|| error.clone())?;
+        let code = error_code.and_then(word).or(scim_type).or(error).unwrap_or_default();
+        Some(Complaint { code: quoted(&code), text })
+    }
+
+    /// What a page says between `<pre>` and `</pre>`.
+    fn of_html(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once("<pre>")?;
+        let (inner, _) = rest.split_once("</pre>")?;
+        Some(Complaint { code: String::new(), text: inner.trim().to_owned() })
+    }
+
+    /// `CODE: message`.
+    fn of_text(text: &str) -> Option<Self> {
+        let is_page = text.trim_start().starts_with('<');
+        let (code, message) = text.split_once(": ").filter(|(code, _)| is_code(code)).unwrap_or(("", text));
+        (!is_page && !text.trim().is_empty()).then(|| Complaint { code: code.to_owned(), text: message.to_owned() })
+    }
+
+    fn is_not_found(&self, status: StatusCode) -> bool {
+        status == StatusCode::NOT_FOUND
+            || matches!(
+                self.code.as_str(),
+                "NOT_FOUND" | "RESOURCE_DOES_NOT_EXIST" | "ENDPOINT_NOT_FOUND" | "FEATURE_DISABLED"
+            )
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code.as_str(), self.text.as_str()) {
+            (code, "") => f.write_str(code),
+            (code, text) => write!(f, "{text} ({code})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: &str, text: &str) -> Option<Complaint> {
+        Some(Complaint { code: code.to_owned(), text: text.to_owned() })
+    }
+
+    #[test]
+    fn every_form_of_an_error_is_read() {
+        let json = |text: &str| Complaint::of_json(text.as_bytes());
+        assert_eq!(json(r#"{"error_code":"NOT_FOUND","message":"no x"}"#), said("NOT_FOUND", "no x"));
+        assert_eq!(json(r#"{"error_code":403,"message":"JWT has expired"}"#), said("403", "JWT has expired"));
+        assert_eq!(json(r#"{"error":"boom"}"#), said("boom", "boom"));
+        assert_eq!(json(r#"{"detail":"no","status":"403","scimType":"sensitive"}"#), said("sensitive", "no"));
+        assert_eq!(json("[]").or_else(|| json("\"x\"")), None);
+        assert_eq!(Complaint::of_html("<html><pre>\nno such thing\n</pre>"), said("", "no such thing"));
+        assert_eq!(Complaint::of_text("MALFORMED_REQUEST: no body"), said("MALFORMED_REQUEST", "no body"));
+        assert_eq!(Complaint::of_text("something: else"), said("", "something: else"));
+        assert_eq!(Complaint::of_text("<html>").or_else(|| Complaint::of_text(" ")), None);
+    }
+
+    #[test]
+    fn another_workspace_is_told_from_an_unknown_database() {
+        for text in ["unable to load oauth config", "invalid workspace id 7", "account_id does not match"] {
+            assert!(is_other_workspace(text), "{text}");
+        }
+        assert!(!is_other_workspace("database instance 'orders' not found."));
+    }
+}

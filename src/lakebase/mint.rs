@@ -1,0 +1,109 @@
+//! New credentials: as few as the API allows for as many databases as ask for one.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Target;
+use super::api::Api;
+use super::meaning::{About, nonsense};
+use crate::auth::Method;
+use crate::failure::{Code, Failure};
+use crate::http::Answer;
+use crate::token::{Token, is_publishable};
+
+/// What came of minting for one database.
+pub(super) type Minted = Result<Token, Refused>;
+
+/// Why there is no credential, and whether that concerns all that were asked for together.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) failure: Failure,
+    pub(crate) shared: bool,
+}
+
+/// Mints for all of these databases: one credential for all instances, since a request can name several, and one for all
+/// endpoints, since a credential opens every database that its identity may reach. Where one of several is refused, each is
+/// asked for alone, so that it does not keep the others from theirs.
+pub(crate) async fn mint<'t>(
+    api: &Api<'_>,
+    method: Method,
+    targets: impl IntoIterator<Item = &'t Target>,
+) -> BTreeMap<Target, Minted> {
+    let (mut instances, mut endpoints): (Vec<&Target>, Vec<&Target>) =
+        targets.into_iter().partition(|target| matches!(target, Target::Instance(_)));
+    let mut minted = BTreeMap::new();
+    for family in [&mut instances, &mut endpoints] {
+        family.sort_unstable();
+        family.dedup();
+        if !family.is_empty() {
+            minted.extend(mint_family(api, method, family).await);
+        }
+    }
+    minted
+}
+
+async fn mint_family(api: &Api<'_>, method: Method, family: &[&Target]) -> Vec<(Target, Minted)> {
+    let for_all = |result: &Minted| family.iter().map(|target| ((*target).clone(), result.clone())).collect();
+    match mint_one(api, method, family).await {
+        Err(failure) if !failure.is_transient() && family.len() > 1 => {}
+        Err(failure) => return for_all(&Err(Refused { failure, shared: true })),
+        Ok(token) => return for_all(&Ok(token)),
+    }
+    let mut minted = Vec::with_capacity(family.len());
+    for target in family {
+        let one = mint_one(api, method, &[target]).await.map_err(|failure| Refused { failure, shared: false });
+        minted.push(((*target).clone(), one));
+    }
+    let failures: Vec<&Failure> = minted.iter().filter_map(|(_, one)| Some(&one.as_ref().err()?.failure)).collect();
+    // Refused to each alike: then it is not the database, and one wait is enough for all.
+    let alike = failures.len() == minted.len() && failures.windows(2).all(|pair| pair[0].code == pair[1].code);
+    let shared = alike && failures.first().is_some_and(|failure| failure.code != Code::Configuration);
+    for (_, one) in &mut minted {
+        if let Err(refused) = one {
+            refused.shared = shared;
+        }
+    }
+    minted
+}
+
+/// One credential for databases of one family.
+async fn mint_one(api: &Api<'_>, method: Method, family: &[&Target]) -> Result<Token, Failure> {
+    let (secret, told, answer) = match family.first() {
+        Some(Target::Endpoint(name)) => api.mint_for_endpoint(name).await?,
+        _ => {
+            let names: Vec<&str> = family
+                .iter()
+                .filter_map(|target| if let Target::Instance(name) = target { Some(name.as_str()) } else { None })
+                .collect();
+            api.mint_for_instances(&names).await?
+        }
+    };
+    read(api, method, secret, told.as_deref(), &answer)
+}
+
+fn read(
+    api: &Api<'_>,
+    method: Method,
+    secret: Option<SecretString>,
+    told: Option<&str>,
+    answer: &Answer,
+) -> Result<Token, Failure> {
+    let about = About { verb: "mint", object: "a database credential".to_owned() };
+    let fail = |what: &str| nonsense(api.line.origin(), &about, what);
+    let Some(secret) = secret else { return Err(fail("without a token")) };
+    if !is_publishable(secret.expose_secret()) {
+        return Err(fail("with a token that cannot stand in a password file"));
+    }
+    let now = answer.time();
+    let told = told.and_then(|told| told.parse::<Timestamp>().ok());
+    let token =
+        Token::new(secret, told, now, method).ok_or_else(|| fail("with a token that does not say when it expires"))?;
+    if token.expires_at <= now {
+        return Err(
+            fail("with a token that has already expired").hint("if it stays so, the workspace's clock is wrong")
+        );
+    }
+    Ok(token)
+}

@@ -1,0 +1,110 @@
+//! Lakebase's own API: where a database is, how it does, and new credentials for it.
+//!
+//! There are two families with field names of their own, provisioned instances (`/api/2.0/database`) and autoscaling projects
+//! (`/api/2.0/postgres`); the former become the latter, in place. Nothing here signs in, and nothing knows of files.
+
+mod api;
+mod autoscaling;
+mod find;
+mod list;
+mod meaning;
+mod mint;
+mod provisioned;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use api::Api;
+pub(crate) use find::is_lakebase_host;
+pub(crate) use list::{Database, short_name};
+pub(crate) use mint::{Refused, mint};
+
+/// Who hands out credentials for a database.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Target {
+    /// A provisioned instance, by its name.
+    Instance(String),
+    /// An autoscaling endpoint, by its resource name: `projects/p/branches/b/endpoints/e`.
+    Endpoint(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Instance(name) => write!(f, "instance {name}"),
+            Target::Endpoint(name) => write!(f, "endpoint {name}"),
+        }
+    }
+}
+
+/// What the API says of one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) target: Target,
+    /// The host that reads and writes; none while it is being set up.
+    pub(crate) host: Option<String>,
+    /// The host that only reads, where there are readable secondaries.
+    pub(crate) read_only_host: Option<String>,
+    pub(crate) state: State,
+    /// By this machine's clock.
+    pub(crate) found_at: Timestamp,
+}
+
+/// How a database does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    Available,
+    Idle,
+    Starting,
+    Stopped,
+    Updating,
+    FailingOver,
+    Deleting,
+    Degraded,
+    Disabled,
+    /// One that this version does not know, or none.
+    #[serde(other)]
+    Unknown,
+}
+
+impl State {
+    /// Its word, as it stands in tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            State::Available => "available",
+            State::Idle => "idle",
+            State::Starting => "starting",
+            State::Stopped => "stopped",
+            State::Updating => "updating",
+            State::FailingOver => "failing-over",
+            State::Deleting => "deleting",
+            State::Degraded => "degraded",
+            State::Disabled => "disabled",
+            State::Unknown => "unknown",
+        }
+    }
+
+    /// What people who cannot connect should know; none where nothing keeps them from it.
+    pub(crate) fn remark(self) -> Option<&'static str> {
+        match self {
+            State::Available | State::Unknown => None,
+            State::Idle => Some("is idle: the next connection wakes it, which can take a while"),
+            State::Starting => Some("is starting"),
+            State::Stopped => Some("is stopped, and takes no connections until somebody starts it in the workspace"),
+            State::Updating => Some("is being updated"),
+            State::FailingOver => Some("is failing over, and takes connections again when that is done"),
+            State::Deleting => Some("is being deleted"),
+            State::Degraded => Some("is degraded"),
+            State::Disabled => Some("is disabled, and takes no connections until somebody enables it in the workspace"),
+        }
+    }
+
+    /// Whether nobody can connect before a person does something.
+    pub(crate) fn needs_person(self) -> bool {
+        matches!(self, State::Stopped | State::Disabled | State::Deleting)
+    }
+}
