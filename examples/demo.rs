@@ -1,5 +1,6 @@
-//! The main job in half a minute, without an account: a stand-in workspace hands out tokens that live 10 seconds, and
-//! dbx-rotator keeps the password file fresh. Where a PostgreSQL server is installed, it checks them.
+//! The main job in half a minute, without an account: a stand-in workspace mints credentials for its Lakebase instance that live
+//! 10 seconds, and dbx-rotator, which is told no more than the instance's name, keeps the password file fresh. Where a
+//! PostgreSQL server is installed, `psql service=orders` logs in to it with them.
 //!
 //! Everything happens in a scratch directory; nothing is left behind.
 #![allow(
@@ -18,13 +19,17 @@ mod workspace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dbx_rotator::Rotator;
 use postgres::Postgres;
-use workspace::Workspace;
+use workspace::{Instance, Workspace};
 
-/// How long each token lives.
+/// What the instance is called, and so the service.
+const INSTANCE: &str = "orders";
+
+/// How long each credential lives.
 const LIFE: Duration = Duration::from_secs(10);
 
 /// How many rotations are shown.
@@ -34,37 +39,43 @@ const ROTATIONS: usize = 3;
 const FOREIGN: &str = "# my other databases\nother.example:5432:*:ada:kept\n";
 
 fn main() {
-    let workspace = Workspace::builder().token_life(LIFE).start();
+    let workspace = Workspace::start();
+    workspace.add_instance(Instance::named(INSTANCE));
+    workspace.set_credential_life(LIFE);
+    let host = workspace.instance(INSTANCE).host.expect("its host");
     let scratch = workspace::scratch_directory(0o700);
     let file = scratch.path().join("pgpass");
     fs::write(&file, FOREIGN).expect("write the scratch password file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set its mode");
     let user = workspace.client_id().to_owned();
-    let server = Postgres::start(&workspace, &[&user]);
+    let server = Postgres::builder(&workspace, &[&user]).at_5432().known_as(&host).start();
 
-    println!("A stand-in workspace serves {} with tokens that live {} s.", workspace.url(), LIFE.as_secs());
+    println!("A stand-in workspace at {} mints credentials that live {} s.", workspace.url(), LIFE.as_secs());
+    println!("Of its instance {INSTANCE} dbx-rotator is told the name: host and user it finds by itself.");
     match &server {
         Ok(server) => {
-            println!("A real PostgreSQL on port {} takes them as passwords, and nothing else.", server.port())
+            println!(
+                "A real PostgreSQL, at {} for this demo, takes them as passwords, and nothing else.",
+                server.address()
+            )
         }
         Err(reason) => println!("No login is shown here: {reason}."),
     }
     println!("\nThe password file before:\n{}", shown(&file));
 
-    let rotator = rotator(scratch.path(), &file, &workspace, server.as_ref().map_or(5432, Postgres::port));
+    let rotator = rotator(scratch.path(), &file, &workspace);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let entries = runtime.block_on(rotate_and_watch(&rotator, &file));
+    let entries = runtime.block_on(rotate_and_watch(&rotator, &file, &host));
     println!("\nThe password file now:\n{}", shown(&file));
 
     let mut login = "";
     if let Ok(server) = &server {
-        log_in(server, &file, &user).expect("the fresh password logs in");
+        let services = services(scratch.path());
+        log_in(server, &services, None).expect("the fresh password logs in");
         login = ", and psql logged in to a real PostgreSQL with the last";
-        let stale = scratch.path().join("pgpass-of-the-first-rotation");
-        fs::write(&stale, entries.first().expect("a first entry")).expect("keep the first entry");
-        fs::set_permissions(&stale, fs::Permissions::from_mode(0o600)).expect("set its mode");
-        let refused = log_in(server, &stale, &user).expect_err("the first password is dead by now");
-        println!("Without dbx-rotator psql would hear by now: {refused}");
+        let first = entries.first().and_then(|entry| entry.trim_end().rsplit(':').next()).expect("a first password");
+        let refused = log_in(server, &services, Some(first)).expect_err("the first password is dead by now");
+        println!("Without dbx-rotator it would hear by now: {refused}");
     } else {
         println!("Without dbx-rotator the password would be dead by now: it lived {} s.", LIFE.as_secs());
     }
@@ -76,13 +87,13 @@ fn main() {
 
 /// Runs the rotator as a service does, and looks at the file until it has changed three times and the first token has died;
 /// returns the entries that it saw.
-async fn rotate_and_watch(rotator: &Rotator, file: &Path) -> Vec<String> {
+async fn rotate_and_watch(rotator: &Rotator, file: &Path, host: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let started = Instant::now();
     let watching = async {
         while all.len() < ROTATIONS {
             assert!(started.elapsed() < LIFE * 5, "the rotations did not come");
-            let entry = ours(file);
+            let entry = ours(file, host);
             if entry.is_some() && entry.as_ref() != all.last() {
                 let shown = entry.as_deref().map(short).unwrap_or_default();
                 println!("{:4.1} s  published  {shown}", started.elapsed().as_secs_f32());
@@ -96,11 +107,15 @@ async fn rotate_and_watch(rotator: &Rotator, file: &Path) -> Vec<String> {
     all
 }
 
-fn rotator(scratch: &Path, file: &Path, workspace: &Workspace, port: u16) -> Rotator {
+fn services(scratch: &Path) -> PathBuf {
+    scratch.join("pg_service.conf")
+}
+
+fn rotator(scratch: &Path, file: &Path, workspace: &Workspace) -> Rotator {
     let config = scratch.join("config.toml");
-    let authority: PathBuf = workspace.ca_file();
-    fs::write(&config, format!("[[workspace]]\nca_file = {:?}\n", authority.display().to_string()))
-        .expect("write config.toml");
+    let authority = workspace.ca_file().display().to_string();
+    let text = format!("[[workspace]]\nca_file = '{authority}'\n\n[[connection]]\ninstance = '{INSTANCE}'\n");
+    fs::write(&config, text).expect("write config.toml");
     Rotator::builder()
         .without_environment()
         .config(config)
@@ -108,15 +123,21 @@ fn rotator(scratch: &Path, file: &Path, workspace: &Workspace, port: u16) -> Rot
         .workspace_url(workspace.url())
         .client_id(workspace.client_id())
         .client_secret(workspace.client_secret())
-        .pg_host("127.0.0.1")
-        .pg_port(port)
         .pgpass_file(file)
+        .service_file(services(scratch))
         .build()
         .expect("a complete configuration")
 }
 
-fn log_in(server: &Postgres, file: &Path, user: &str) -> Result<(), String> {
-    let output = server.psql(file, user, "select 'logged in as ' || current_user");
+/// `psql service=orders`, with the instance's host taken to be the server of this demo; with the password that it finds, or this.
+fn log_in(server: &Postgres, services: &Path, password: Option<&str>) -> Result<(), String> {
+    let output = Command::new(postgres::psql_program().expect("the server's own psql"))
+        .args([&format!("service={INSTANCE}"), "-w", "-Atc", "select 'logged in as ' || current_user"])
+        .env("PGSERVICEFILE", services)
+        .envs(password.map(|password| ("PGPASSWORD", password)))
+        .env("PGHOSTADDR", server.address().to_string())
+        .output()
+        .expect("run psql");
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(said
@@ -129,14 +150,14 @@ fn log_in(server: &Postgres, file: &Path, user: &str) -> Result<(), String> {
             .trim()
             .to_owned());
     }
-    println!("psql: {}", String::from_utf8_lossy(&output.stdout).trim());
+    println!("psql service={INSTANCE}: {}", String::from_utf8_lossy(&output.stdout).trim());
     Ok(())
 }
 
 /// The entry that dbx-rotator keeps, by its host.
-fn ours(file: &Path) -> Option<String> {
+fn ours(file: &Path, host: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
-    text.lines().find(|line| line.starts_with("127.0.0.1:")).map(|line| format!("{line}\n"))
+    text.lines().find(|line| line.starts_with(host)).map(|line| format!("{line}\n"))
 }
 
 /// The file with its tokens cut short: a demonstration shows no password either.

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::configured;
-use super::support::{Home, Instance, Postgres, Session, Workspace, names, postgres, skip};
+use super::support::refusing::{Refusal, Refusing, Reply};
+use super::support::{Home, Instance, Postgres, Project, Session, Workspace, names, postgres, skip};
 
 const ORDERS: &str = "[[connection]]\ninstance = 'orders'\n";
 const LOGIN: &str = "[[connection]]\ninstance = 'orders'\nverify = 'login'\n";
@@ -127,4 +128,80 @@ fn a_published_credential_that_died_is_found_without_a_login() {
         .run()
         .exits(1)
         .stdout_has("its credential has expired");
+}
+
+/// The server's text, its detail, the exit code, what is said, what to do next.
+type Row = (&'static str, &'static str, &'static str, i32, &'static str, &'static str);
+
+const ROWS: [Row; 10] = [
+    ("28000", "OAuth: User is not authorized", "", 77, "User is not authorized", "databricks_create_role"),
+    ("28000", "External authorization failed", "The instance is paused", 69, "paused", "start"),
+    (
+        "28000",
+        "External authorization failed",
+        "Readable secondaries are not enabled",
+        69,
+        "secondaries",
+        "secondaries",
+    ),
+    ("28000", "External authorization failed", "Blocked by an IP ACL", 69, "IP ACL", "IP access list"),
+    ("28000", "External authorization failed", "Only reachable by private link", 69, "private link", "private link"),
+    ("28000", "External authorization failed", "", 69, "External authorization failed", "try"),
+    ("28P01", "native postgres login is disabled for this endpoint", "", 77, "native postgres login", "token"),
+    ("28000", "Failed to decode token for role \"ada\"", "", 77, "Failed to decode token", "personal access token"),
+    (
+        "28P01",
+        "password authentication failed for user \"ada\"",
+        "",
+        77,
+        "password authentication failed",
+        "CREATE ROLE",
+    ),
+    ("08P01", "SASL authentication failed", "", 78, "SASL authentication failed", "-pooler"),
+];
+
+#[test]
+fn what_lakebase_says_against_a_credential_is_put_into_words_and_nothing_is_published() {
+    let test = "what_lakebase_says_against_a_credential_is_put_into_words_and_nothing_is_published";
+    let (workspace, home) = (Workspace::start(), Home::new());
+    workspace.add_instance(Instance::named("orders"));
+    let host = workspace.instance("orders").host.unwrap();
+    let server = Refusing::start(&workspace, &[&host], Reply::HangUp);
+    let server = match names::wrapper().and(server) {
+        Ok(server) => server,
+        Err(reason) => return skip(test, &reason),
+    };
+    configured(&home, &workspace, ORDERS, &["rotate"]).run().exits(0);
+    let before = home.pgpass();
+    for (sqlstate, message, detail, code, says, next) in ROWS {
+        let refusal = Refusal::new(sqlstate, message);
+        server.then(if detail.is_empty() { refusal } else { refusal.detail(detail) });
+        // Where nobody has to act a login goes on for a while; here somebody ends it.
+        let limit = if detail.is_empty() && code == 69 { 30 } else { 10 };
+        let rotate = configured(&home, &workspace, LOGIN, &["rotate", "--retry-for", "0s"]);
+        let outcome = rotate.resolving(&host, server.address()).patience(Duration::from_secs(limit)).run();
+        outcome.exits(code).stderr_has(says).stderr_has(next).stderr_has(&host);
+        assert_eq!(home.pgpass(), before, "{outcome}");
+    }
+    assert!(server.names_asked_for().iter().all(|name| name.as_deref() == Some(host.as_str())), "SNI");
+}
+
+#[test]
+fn an_endpoint_that_is_idle_is_given_time_to_wake() {
+    let test = "an_endpoint_that_is_idle_is_given_time_to_wake";
+    let (workspace, home) = (Workspace::start(), Home::new());
+    workspace.add_project(Project::named("shop").primary(|endpoint| endpoint.state("IDLE")));
+    let endpoint = "projects/shop/branches/production/endpoints/primary";
+    let host = workspace.compute_endpoint(endpoint).host.unwrap();
+    let server = Refusing::start(&workspace, &[&host], Reply::Welcome(workspace.client_id().to_owned()));
+    let server = match names::wrapper().and(server) {
+        Ok(server) => server,
+        Err(reason) => return skip(test, &reason),
+    };
+    server.first(2, Refusal::waking()).first(1, Reply::HangUp);
+    let table = format!("[[connection]]\nendpoint = '{endpoint}'\nverify = 'login'\n");
+    let rotate = configured(&home, &workspace, &table, &["rotate", "--retry-for", "0s"]);
+    rotate.resolving(&host, server.address()).run().exits(0).stderr_has("is idle");
+    assert_eq!(server.attempts(), 4);
+    assert_eq!(home.pgpass().lines().count(), 1);
 }
