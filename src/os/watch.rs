@@ -3,21 +3,31 @@
 //! What is watched are the directories that hold them, since most programs replace a file rather than write into it; for a
 //! directory that does not exist yet, the nearest one above that does.
 
+#[cfg(target_os = "linux")]
 use std::collections::BTreeMap;
+#[cfg(target_os = "linux")]
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A file is mended in several steps (truncate, write, chmod): it is left in peace for so long before anybody looks at it.
 pub(crate) const SETTLE: Duration = Duration::from_millis(250);
 
+/// How often files are looked at where the system does not tell of changes by itself.
+#[cfg(any(not(target_os = "linux"), test))]
+const GLANCE: Duration = Duration::from_secs(2);
+
 /// Names by the directory that they are in.
+#[cfg(target_os = "linux")]
 type Places = BTreeMap<PathBuf, Vec<OsString>>;
 
 /// What to watch for these files: the directory entries on the way to each that can change what it holds. A link can be
 /// replaced, and so can its target.
+#[cfg(target_os = "linux")]
 fn places(files: &[PathBuf]) -> Places {
     let mut places = Places::new();
     let mut add = |path: &Path| {
@@ -85,10 +95,29 @@ pub(crate) async fn changed(files: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// There is no watching here yet.
+/// The same by looking at them every now and then, which costs little: it is only done while something needs a person.
+///
+/// # Errors
+/// None; the other way has some.
 #[cfg(not(target_os = "linux"))]
-pub(crate) async fn changed(_: &[PathBuf]) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+pub(crate) async fn changed(files: &[PathBuf]) -> io::Result<()> {
+    look_until_changed(files, GLANCE).await;
+    Ok(())
+}
+
+/// Looks at the files every `pause`, until they are others than at first and have been left in peace for as long as that.
+#[cfg(any(not(target_os = "linux"), test))]
+async fn look_until_changed(files: &[PathBuf], pause: Duration) {
+    let first = Stamps::of(files);
+    let mut last = Stamps::of(files);
+    loop {
+        tokio::time::sleep(pause).await;
+        let now = Stamps::of(files);
+        if now == last && now != first {
+            return;
+        }
+        last = now;
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -181,6 +210,18 @@ mod tests {
         fs::write(at("target"), "old").unwrap();
         std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
         assert!(is_noticed(&at("link"), || fs::write(at("target"), "new").unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn where_the_system_does_not_tell_of_a_change_it_is_seen_once_the_file_is_left_in_peace() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [directory.path().join("secret")];
+        let pause = Duration::from_millis(20);
+        assert!(GLANCE >= SETTLE, "a file is mended in several steps");
+        let mut looking = std::pin::pin!(look_until_changed(&files, pause));
+        assert!(tokio::time::timeout(pause * 5, &mut looking).await.is_err(), "nothing has changed");
+        fs::write(&files[0], "new").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap();
     }
 
     #[test]

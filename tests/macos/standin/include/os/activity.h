@@ -1,0 +1,1 @@
+/* tracing-oslog includes it and calls nothing of it from C. */
