@@ -2,7 +2,7 @@
 //!
 //! Token expiries are in the workspace's time. A machine whose clock is wrong would rotate all the time, or too late. What
 //! the `Date` header of the last answer told is therefore kept as an [`Anchor`], together with a clock that counts sleep and
-//! that nobody sets (CLOCK_BOOTTIME). Of the estimates that these allow, the later one is taken: an estimate that is too late
+//! that nobody sets. Of the estimates that these allow, the later one is taken: an estimate that is too late
 //! costs one rotation too early, an estimate that is too early costs a dead password.
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) const NOTABLE_SKEW: SignedDuration = SignedDuration::from_secs(60);
 pub(crate) struct Reading {
     /// The wall clock (CLOCK_REALTIME).
     pub(crate) wall: Timestamp,
-    /// Time since boot, sleep included (CLOCK_BOOTTIME on Linux).
+    /// Time since boot, sleep included.
     pub(crate) since_boot: Duration,
     /// Tells one boot from another; none where the system does not tell.
     pub(crate) boot_id: Option<String>,
@@ -74,28 +74,34 @@ pub(crate) fn workspace_time(now: &Reading, anchor: Option<&Anchor>) -> Timestam
     }
 }
 
-#[cfg(target_os = "linux")]
+/// CLOCK_BOOTTIME counts sleep, CLOCK_MONOTONIC does not (clock_gettime(2)).
+#[cfg(not(target_os = "macos"))]
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-#[cfg(not(target_os = "linux"))]
+/// CLOCK_MONOTONIC_RAW counts sleep here: it is mach_continuous_time(3). CLOCK_UPTIME_RAW does not, and CLOCK_MONOTONIC is
+/// reckoned from the wall clock and jumps a little with it (Libc, gen/clock_gettime.c).
+#[cfg(target_os = "macos")]
 fn since_boot() -> Duration {
-    // CLOCK_MONOTONIC counts sleep on macOS (clock_gettime(3)).
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    let clock = nix::time::ClockId::from_raw(nix::libc::CLOCK_MONOTONIC_RAW);
+    // It cannot fail; were there no such clock, the wall clock would count alone.
+    nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 fn boot_id() -> Option<String> {
     // random(4): generated once at boot.
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
 fn boot_id() -> Option<String> {
-    None
+    use sysctl::Sysctl;
+
+    // A UUID of its own for each boot (xnu, bsd/kern/kern_sysctl.c); kern.boottime changes when the clock is set.
+    sysctl::Ctl::new("kern.bootsessionuuid").and_then(|ctl| ctl.value_string()).ok().map(|id| id.trim().to_owned())
 }
 
 #[cfg(test)]

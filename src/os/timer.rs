@@ -1,8 +1,11 @@
 //! Sleeping by the wall clock, with one wake-up at the end, and one when the clock is set or the machine wakes up.
 //!
-//! Tokio's timer follows CLOCK_MONOTONIC, which stands still in suspend, and wakes up thrice for a minute's sleep.
+//! Tokio's timer follows a clock that stands still in suspend (CLOCK_MONOTONIC, on macOS CLOCK_UPTIME_RAW), and wakes up thrice for
+//! a minute's sleep. Linux has a better one; elsewhere the sleep is cut into steps.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
 
 /// Sleeps for `duration` by the wall clock, or until that is set or the machine comes back from suspend, where the system
 /// can tell. Whoever sleeps looks at the clock afterwards.
@@ -11,7 +14,34 @@ pub(crate) async fn sleep(duration: Duration) {
     if by_wall_clock(duration).await.is_ok() {
         return;
     }
-    tokio::time::sleep(duration).await;
+    in_steps(duration, STEP, Timestamp::now).await;
+}
+
+/// The longest that nobody looks at the clock where the system does not tell of a jump. A resume is noticed after what was left of
+/// a step and what the system puts on top of it: timers of background jobs may come up to 10 s late on macOS (xnu,
+/// latency_qos_ns_max in osfmk/kern/timer_call.c). Both together stay within 15 s.
+const STEP: Duration = Duration::from_secs(5);
+
+/// The wall clock has jumped when it is so far from the clock that stands still in sleep.
+const JUMP: SignedDuration = SignedDuration::from_secs(1);
+
+/// Sleeps step by step, until so much time has passed by the wall clock or that has jumped. A step is slept by a clock that stands
+/// still while the machine does.
+async fn in_steps(duration: Duration, step: Duration, wall: impl Fn() -> Timestamp) {
+    let mut left = duration;
+    // One reading a step: a jump between two would not be seen.
+    let mut last = (wall(), Instant::now());
+    while !left.is_zero() {
+        tokio::time::sleep(left.min(step)).await;
+        let now = (wall(), Instant::now());
+        let by_wall = now.0.duration_since(last.0);
+        let awake = SignedDuration::try_from(now.1.duration_since(last.1)).unwrap_or(SignedDuration::MAX);
+        if by_wall.saturating_sub(awake).abs() > JUMP {
+            return;
+        }
+        left = left.saturating_sub(Duration::try_from(by_wall).unwrap_or_default());
+        last = now;
+    }
 }
 
 /// A timer that is cancelled when the clock jumps, and every resume counts as a jump (TFD_TIMER_CANCEL_ON_SET,
@@ -50,5 +80,34 @@ mod tests {
         sleep(Duration::ZERO).await;
         // The wall clock may run a little faster than the other.
         assert!(started.elapsed() >= Duration::from_millis(15));
+    }
+
+    /// A wall clock that jumps by `jump` at its `nth` reading from now.
+    fn jumping(nth: u32, jump: SignedDuration) -> impl Fn() -> Timestamp {
+        let readings = std::cell::Cell::new(0);
+        move || {
+            readings.set(readings.get() + 1);
+            let jump = if readings.get() >= nth { jump } else { SignedDuration::ZERO };
+            Timestamp::now().saturating_add(jump).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_slept_or_whose_clock_was_set_wakes_the_sleeper_within_a_step() {
+        let step = Duration::from_millis(20);
+        for jump in [SignedDuration::from_mins(8), SignedDuration::from_secs(-90), SignedDuration::from_hours(9)] {
+            for nth in [2, 3, 8] {
+                let sleeping = in_steps(Duration::from_secs(600), step, jumping(nth, jump));
+                tokio::time::timeout(Duration::from_secs(20), sleeping).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_jump_the_steps_add_up_to_the_whole_and_no_more() {
+        let started = Instant::now();
+        in_steps(Duration::from_millis(200), Duration::from_millis(15), Timestamp::now).await;
+        assert!((180..2_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+        assert!(STEP + Duration::from_secs(10) <= Duration::from_secs(15), "a resume must be noticed within 15 s");
     }
 }
