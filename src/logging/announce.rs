@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use tracing::span::EnteredSpan;
 
+use super::PRIVATE;
 use crate::config::Place;
 use crate::failure::{Code, Failure, Kind};
 use crate::lakebase::{Found, Target};
@@ -39,7 +40,7 @@ pub(crate) fn obtained(token: &Token, minted: Option<&Token>, now: Timestamp) {
         None => ("New token details:", token),
     };
     tracing::info!("{what}");
-    tracing::info!("  - Subject: {}", token.subject().unwrap_or("unknown"));
+    tracing::info!(target: PRIVATE, "  - Subject: {}", token.subject().unwrap_or("unknown"));
     let local = published.expires_at.to_zoned_datetime(jiff::tz::TimeZone::system());
     tracing::info!("  - Expires at: {}", local.strftime("%Y-%m-%dT%H:%M:%S"));
     tracing::info!("  - Valid for: {}", valid_for(published.expires_at.duration_since(now)));

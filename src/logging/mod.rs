@@ -1,12 +1,12 @@
-//! Where messages go: to the systemd journal where stderr is connected to it, else to stderr, and to a log file where one is
+//! Where messages go: to the system's own log where a service manager runs this, else to stderr, and to a log file where one is
 //! wanted, in the form that users of the Python original know: `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
 
 pub(crate) mod announce;
-#[cfg(target_os = "linux")]
+#[cfg_attr(target_os = "macos", path = "os_log.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), path = "no_journal.rs")]
 pub(crate) mod journal;
-#[cfg(not(target_os = "linux"))]
-#[path = "no_journal.rs"]
-pub(crate) mod journal;
+#[cfg(any(target_os = "macos", test))]
+mod unified;
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -27,6 +27,9 @@ use crate::failure::{Code, Failure};
 
 /// The size at which a log file is put aside, in bytes (as in the Python original).
 const LARGEST_FILE: usize = 10 * 1024 * 1024;
+
+/// The target of messages that say who somebody is: they stay with that person, on stderr and in the log file.
+pub(crate) const PRIVATE: &str = concat!(env!("CARGO_CRATE_NAME"), "::private");
 
 /// How many old log files are kept (as in the Python original).
 const OLD_FILES: usize = 5;

@@ -1,0 +1,39 @@
+//! What launchd calls our agent, and whether it has started this process. The names are here and nowhere else; dist/launchd and
+//! the Homebrew formula are held against them.
+
+use super::dirs::Environment;
+
+/// The agent's label, which is also the name of its property list.
+pub(crate) const LABEL: &str = "app.dbx-rotator.agent";
+
+/// What the messages in the unified log are found by, and the items in the keychain: `log stream --predicate 'subsystem == "app.dbx-rotator"'`.
+pub(crate) const SUBSYSTEM: &str = "app.dbx-rotator";
+
+/// Whether launchd runs this process as our agent. It gives a job its label in this variable (xpc(3)); what a terminal runs has
+/// another one there.
+pub(crate) fn runs_this(environment: &Environment) -> bool {
+    environment.get("XPC_SERVICE_NAME") == Some(LABEL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_agent_is_one() {
+        let named = |name: &str| runs_this(&[("XPC_SERVICE_NAME", name)].into_iter().collect());
+        assert!(named(LABEL));
+        assert!(!named("0") && !named("application.com.apple.Terminal.1") && !runs_this(&Environment::default()));
+    }
+
+    #[test]
+    fn the_subsystem_and_the_files_of_dist_and_homebrew_go_by_the_same_name() {
+        assert!(LABEL.starts_with(&format!("{SUBSYSTEM}.")));
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(root.join(format!("dist/launchd/{LABEL}.plist")).exists());
+        let formula = std::fs::read_to_string(root.join("homebrew/dbx-rotator.rb")).unwrap();
+        assert!(
+            formula.contains(&format!("macos: \"{LABEL}\"")) && formula.contains(&format!("launchd/{LABEL}.plist"))
+        );
+    }
+}
