@@ -27,7 +27,7 @@ const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 /// # Errors
 /// Permanent where the client, its secret or a setting must be changed, else transient.
 pub(crate) async fn sign_in(line: &Line<'_>, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
-    let (secret, warning) = client.secret.read()?;
+    let (secret, warning) = client.secret.read(&client.id)?;
     let endpoint = token_endpoint(line, limit).await?;
     let request = line
         .client()?

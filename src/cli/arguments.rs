@@ -69,7 +69,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Let systemd do it: set up, start, stop and look at the service
+    #[cfg_attr(target_os = "macos", doc = "Let launchd do it: set up, start, stop and look at the service")]
+    #[cfg_attr(not(target_os = "macos"), doc = "Let systemd do it: set up, start, stop and look at the service")]
     Service {
         #[command(subcommand)]
         command: ServiceCommand,
@@ -174,13 +175,20 @@ pub(super) struct InstallOptions {
     pub(super) which: WhichManager,
     /// A daemon that stays, instead of a timer that runs every ten minutes
     #[arg(long)]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) daemon: bool,
     /// Let your service manager go on when you are logged out
     #[arg(long, conflicts_with = "system")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) linger: bool,
     /// A sandbox without user namespaces, for machines that forbid them
     #[arg(long, conflicts_with = "system")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) relaxed: bool,
+    /// Keep the client secret in the keychain instead of a file
+    #[arg(long, conflicts_with = "system")]
+    #[cfg_attr(not(target_os = "macos"), arg(hide = true))]
+    pub(super) keychain: bool,
     /// Change a configuration that exists without asking
     #[arg(short, long)]
     pub(super) yes: bool,
@@ -191,9 +199,11 @@ pub(super) struct InstallOptions {
 pub(super) struct WhichManager {
     /// The machine's service manager instead of your own; needs root
     #[arg(long)]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) system: bool,
     /// The user whose password file it keeps [default: who called sudo]
     #[arg(long = "for", value_name = "USER", requires = "system")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) user: Option<String>,
 }
 

@@ -27,7 +27,8 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure, Kind};
 use crate::logging;
-use crate::os::core_dumps;
+use crate::os::dirs::Environment;
+use crate::os::{core_dumps, launchd};
 use crate::rotation::Rotator;
 pub use arguments::command;
 use arguments::{Arguments, Command};
@@ -127,7 +128,13 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         return service::run(service, &arguments.overrides);
     }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
-    let config = Config::load(&arguments.overrides)?;
+    let config = match Config::load(&arguments.overrides) {
+        Err(error) if matches!(command, Command::Run) && awaits_configuration(&error) => {
+            logging::start(arguments.level(&command), None)?;
+            run::configuration(&arguments.overrides, &error)?
+        }
+        loaded => loaded?,
+    };
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
     logging::start(arguments.level(&command), log_file)?;
     for warning in config.warnings() {
@@ -148,6 +155,12 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         | Command::Service { .. }
         | Command::Completions { .. } => Ok(0),
     }
+}
+
+/// launchd starts what has ended again and again, whatever it ended with; it has no ConditionPathExists= and no exit code that means
+/// "do not bother" (launchd.plist(5)). So under launchd what a person must mend is waited for.
+fn awaits_configuration(error: &ConfigError) -> bool {
+    launchd::runs_this(&Environment::of_this_process()) && error.exit_code() != USAGE
 }
 
 /// Runs a future on a runtime of one thread, and leaves behind what does not end by itself.

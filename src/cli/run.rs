@@ -5,10 +5,15 @@ use std::io::IsTerminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Fault, block_on};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::daemon;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Kind};
+use crate::logging::announce;
+use crate::os::watch::{self, Stamps};
 use crate::rotation::Rotator;
+
+/// What is said below a fault of the configuration under launchd.
+const WAITING: &str = "waiting until that is mended; `dbx-rotator service stop` ends the wait";
 
 pub(super) fn run(rotator: Rotator, overrides: &Overrides) -> Result<u8, Fault> {
     block_on(async {
@@ -32,6 +37,33 @@ pub(super) fn run(rotator: Rotator, overrides: &Overrides) -> Result<u8, Fault> 
         daemon::serve(rotator, &|| Config::load(overrides), reload, stop).await;
         tracing::info!("Stopped");
         Ok(0)
+    })?
+}
+
+/// Waits until there is a configuration that can be used, saying once of each fault that it is waited for.
+pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Result<Config, Failure> {
+    let mut said = error.to_string();
+    block_on(async {
+        announce::refused(&said, Some(WAITING), Code::Configuration, Kind::Permanent);
+        loop {
+            let files = Config::files_to_come(overrides);
+            let before = Stamps::of(&files);
+            match Config::load(overrides) {
+                Ok(config) => return Ok(config),
+                Err(error) if error.to_string() != said => {
+                    said = error.to_string();
+                    announce::refused(&said, Some(WAITING), Code::Configuration, Kind::Permanent);
+                }
+                Err(_) => {}
+            }
+            // It may have appeared before anybody watched.
+            if Stamps::of(&files) == before {
+                let watched = watch::changed(&files).await;
+                watched.map_err(|error| {
+                    Failure::transient(Code::Unavailable, format!("cannot wait for the configuration: {error}"))
+                })?;
+            }
+        }
     })?
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -10,8 +11,11 @@ use super::{Fault, print, status};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
+use crate::os::keychain;
 use crate::rotation::Rotator;
-use crate::service::{Account, Place, Plan, Scope, Started, State, Systemd, Way, WriteError, as_service};
+use crate::service::{
+    Account, PATIENCE, Place, Plan, Scope, ServiceManager, Started, State, Way, WriteError, as_service, manager,
+};
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
 const MISSED: [&str; 12] = [
@@ -28,6 +32,12 @@ const MISSED: [&str; 12] = [
     "DATABRICKS_CONFIG_FILE",
     "DATABRICKS_AUTH_STORAGE",
 ];
+
+/// How often the password file is looked at while a first rotation is waited for.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// Every so many looks the manager is asked whether the service still runs.
+const LOOKS_PER_QUESTION: u32 = 5;
 
 impl From<WriteError> for Fault {
     fn from(error: WriteError) -> Self {
@@ -64,7 +74,7 @@ pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8,
 
 /// The service of one user, and the files it reads.
 struct Service {
-    manager: Systemd,
+    manager: Box<dyn ServiceManager>,
     scope: Scope,
     account: Account,
     place: Place,
@@ -80,8 +90,8 @@ impl Service {
             Scope::User => Account::own(&environment)
                 .ok_or_else(|| ConfigError::new("nobody knows what this user is called").hint("set USER and HOME"))?,
         };
-        let manager = Systemd::new(scope, account.clone())?;
-        let place = place(scope, &account, &manager);
+        let manager = manager(scope, &account)?;
+        let place = place(scope, &account, &*manager);
         let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
         if let Some(other) = named.filter(|path| *path != place.config) {
             let message = format!("a service reads {}, not {}", place.config.display(), other.display());
@@ -98,8 +108,12 @@ impl Service {
         for warning in config.warnings() {
             print::warning(warning);
         }
+        if options.keychain && !keychain::IS_HERE {
+            let error = ConfigError::usage("only macOS has a keychain");
+            return Err(error.hint("leave out --keychain: the secret goes into a file of mode 0600").into());
+        }
         let program = self.program()?;
-        let plan = Plan::new(&config, self.place.clone())?;
+        let plan = Plan::new(&config, Place { keychain: options.keychain, ..self.place.clone() })?;
         if !plan.changes().is_empty() && !options.yes {
             let changes = plan.changes().join("\n    ");
             ask(&format!("{} would change:\n    {changes}\nChange it?", plan.file().display()), "--yes")?;
@@ -107,16 +121,19 @@ impl Service {
         for file in plan.carry_out(&config)? {
             say(&format!("Wrote {}", file.display()))?;
         }
-        let way = if options.daemon { Way::Daemon } else { Way::Timer };
+        let way = self.manager.way(options.daemon);
         if options.linger {
             self.manager.enable_lingering()?;
         }
+        let asked = Timestamp::now();
         let started = self.set_up(&program, way, options.relaxed)?;
-        if self.scope == Scope::User && self.manager.retire_original()? {
-            say("Stopped and disabled com.databricks.oauth.rotator.service, the service of the Python original")?;
+        if let Some(original) = self.manager.retire_original()? {
+            say(&format!("Stopped and disabled {original}, the service of the Python original"))?;
         }
-        let shown = self.show(way, &started);
-        self.advise(options, way);
+        let shown = self.show(way, &started, asked);
+        for advice in self.manager.advice(way, &MISSED, &self.environment, options.linger) {
+            print::warning(&advice);
+        }
         shown
     }
 
@@ -173,17 +190,19 @@ impl Service {
         Ok(self.manager.state()?.is_some_and(|state| state.kind == way && state.lacks_namespaces()))
     }
 
-    /// Shows what came of a start; returns the exit code.
-    fn show(&self, way: Way, started: &Started) -> Result<u8, Fault> {
+    /// Shows what came of a start that was asked for at that time; returns the exit code.
+    fn show(&self, way: Way, started: &Started, asked: Timestamp) -> Result<u8, Fault> {
         let rotator = Rotator::new(as_service(&self.place.config, &self.place, false)?);
+        let seen = if *started == Started::Untold { Some(self.watch(&rotator, asked)?) } else { None };
+        let started = seen.as_ref().unwrap_or(started);
         let all_live = status::print_table(&rotator, self.manager.state()?.as_ref())?;
-        let journal = self.manager.journalctl(way);
+        let journal = self.manager.logs(way);
         match started {
             Started::Well if all_live => Ok(0),
             Started::Well | Started::Failed(None) => {
                 Err(Failure::transient(Code::Unavailable, "not every password is live yet").hint(journal).into())
             }
-            Started::NotYet => {
+            Started::NotYet | Started::Untold => {
                 let message = "the first rotation has not succeeded yet; it is tried again until it does";
                 Err(Failure::transient(Code::TryAgain, message).hint(journal).into())
             }
@@ -195,26 +214,23 @@ impl Service {
         }
     }
 
-    /// What may keep it from working later.
-    fn advise(&self, options: &InstallOptions, way: Way) {
-        if self.scope == Scope::User && !options.linger && !self.manager.lingers() && self.manager.is_server() {
-            print::warning(
-                "your service manager ends when you log out, and passwords expire then; to keep it: \
-                 dbx-rotator service install --linger",
-            );
+    /// Where the manager is not told how it goes: looks until every password is live or needs a person, or the service has ended, or
+    /// for as long as a rotation takes.
+    fn watch(&self, rotator: &Rotator, asked: Timestamp) -> Result<Started, Fault> {
+        let (begun, mut looks) = (Instant::now(), 0_u32);
+        while begun.elapsed() < PATIENCE {
+            // To ask the manager is dearer than to look at two files.
+            let state = if looks.is_multiple_of(LOOKS_PER_QUESTION) { self.manager.state()? } else { None };
+            if let Some(ended) = state.filter(|state| !state.is_up() && state.last_result.is_some()) {
+                return Ok(Started::Failed(ended.last_exit_code));
+            }
+            if status::is_settled(rotator, asked)? {
+                return Ok(Started::Well);
+            }
+            std::thread::sleep(GLANCE);
+            looks += 1;
         }
-        let unseen = self.manager.unseen(&MISSED, &self.environment);
-        if !unseen.is_empty() {
-            let names = unseen.join(", ");
-            let remedy = match self.scope {
-                Scope::User => {
-                    "put it into ~/.config/environment.d/dbx-rotator.conf (environment.d(5)) and log in again"
-                        .to_owned()
-                }
-                Scope::System => format!("`systemctl edit {}` and add Environment=", self.manager.worker(way)),
-            };
-            print::warning(&format!("{names}: set in this shell and not for the service; {remedy}"));
-        }
+        Ok(Started::NotYet)
     }
 
     // ---- what is there ----
@@ -229,14 +245,16 @@ impl Service {
 
     fn start(&self) -> Result<u8, Fault> {
         let way = self.installed()?.kind;
+        let asked = Timestamp::now();
         let started = self.manager.start(way)?;
-        self.show(way, &started)
+        self.show(way, &started, asked)
     }
 
     fn restart(&self) -> Result<u8, Fault> {
         let way = self.installed()?.kind;
+        let asked = Timestamp::now();
         let started = self.manager.restart(way)?;
-        self.show(way, &started)
+        self.show(way, &started, asked)
     }
 
     fn status(&self, json: bool) -> Result<u8, Fault> {
@@ -250,13 +268,23 @@ impl Service {
         Ok(u8::from(!is_well(&state)))
     }
 
+    /// What `service install` has put into the keychain.
+    fn keychain_items(&self) -> Vec<keychain::Item> {
+        let Ok(config) = as_service(&self.place.config, &self.place, false) else { return Vec::new() };
+        config.keychain_items().into_iter().filter(|item| item.service == keychain::SERVICE).collect()
+    }
+
     fn uninstall(&self, purge: bool) -> Result<u8, Fault> {
+        let items = if purge { self.keychain_items() } else { Vec::new() };
         for file in self.manager.remove()? {
             say(&format!("Removed {}", file.display()))?;
         }
         say("The service is stopped and disabled; what is published stays in the password file")?;
-        if self.scope == Scope::User && self.manager.lingers() {
-            say("Your service manager still goes on when you are logged out: `loginctl disable-linger` ends that")?;
+        if let Some(remains) = self.manager.remains() {
+            say(&remains)?;
+        }
+        for item in items.iter().filter(|item| keychain::remove(item).unwrap_or(false)) {
+            say(&format!("Removed {item}"))?;
         }
         let own = self.place.credential.clone().unwrap_or_else(|| self.place.config.with_file_name("client-secret"));
         for file in [&self.place.config, &own] {
@@ -278,17 +306,17 @@ fn is_well(state: &State) -> bool {
     state.is_up() && state.last_run_was_well()
 }
 
-fn place(scope: Scope, account: &Account, manager: &Systemd) -> Place {
+fn place(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> Place {
     let environment = manager.environment().clone();
     let directory = PathBuf::from(SYSTEM_DIRECTORY);
     let (config, credential) = match scope {
-        Scope::User => (environment.config_home().join("dbx-rotator/config.toml"), None),
+        Scope::User => (environment.own_config_file(), None),
         Scope::System => (
             directory.join(format!("{}.toml", account.name)),
             Some(directory.join(format!("{}.client-secret", account.name))),
         ),
     };
-    Place { config, credential, environment }
+    Place { config, credential, environment, keychain: false }
 }
 
 fn remove(file: &Path) -> Result<(), Failure> {

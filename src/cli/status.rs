@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::lakebase::Found;
 use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, Record, Rotator, Standing, State as Stands};
-use crate::service::{Scope, State, Systemd, Way};
+use crate::service::{self, Scope, State, Way};
 
 /// Not every connection is live.
 const NOT_ALL_LIVE: u8 = 1;
@@ -53,7 +53,7 @@ struct Answer<'a> {
 }
 
 pub(super) fn run(rotator: &Rotator, json: bool, prometheus: bool) -> Result<u8, Fault> {
-    let service = Systemd::look(&rotator.config().environment);
+    let service = service::look(&rotator.config().environment);
     let view = View::of(rotator)?;
     let (rows, all_live) = (view.rows(), view.all_live());
     if prometheus {
@@ -74,6 +74,17 @@ pub(super) fn print_table(rotator: &Rotator, service: Option<&State>) -> Result<
     let view = View::of(rotator)?;
     print::out(&text(&view.rows(), &view.standings, service))?;
     Ok(view.all_live())
+}
+
+/// Whether each password is live, or a try since then has failed for a reason that needs a person.
+pub(super) fn is_settled(rotator: &Rotator, since: Timestamp) -> Result<bool, Failure> {
+    let view = View::of(rotator)?;
+    let mut all = view.config.connections().iter().zip(&view.standings);
+    Ok(all.all(|(connection, standing)| {
+        let known = view.known(connection);
+        let failed = || known.last_error.as_ref().is_some_and(|error| !error.is_transient());
+        standing.left_to_clients().is_some() || (known.last_attempt_at.is_some_and(|at| at >= since) && failed())
+    }))
 }
 
 /// All connections as they stand, with what is known of their past.

@@ -31,6 +31,7 @@ pub(crate) struct WorkspaceTable {
     pub(crate) auth: Option<Spanned<String>>,
     pub(crate) client_id: Option<Spanned<String>>,
     pub(crate) client_secret_file: Option<Spanned<String>>,
+    pub(crate) client_secret_keychain: Option<Spanned<String>>,
     pub(crate) profile: Option<Spanned<String>>,
     pub(crate) cli_path: Option<Spanned<String>>,
     pub(crate) ca_file: Option<Spanned<String>>,

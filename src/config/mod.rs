@@ -26,6 +26,7 @@ pub(crate) use place::{Listing, Place, Source, Verify};
 pub(crate) use secret::{SecretSource, credential_source};
 
 use crate::os::dirs::Environment;
+use crate::os::keychain::Item;
 use crate::outputs::Outputs;
 use crate::pgpass;
 use crate::postgres::{self, SslMode};
@@ -269,11 +270,30 @@ impl Config {
     pub(crate) fn files_of_people(&self) -> Vec<PathBuf> {
         let secrets = self.workspaces.iter().filter_map(|workspace| match &workspace.client.as_ref()?.secret {
             SecretSource::File(path) => Some(path.clone()),
-            SecretSource::Given(_) => None,
+            SecretSource::Given(_) | SecretSource::Keychain(_) => None,
         });
         let profiles = self.environment.databricks_config_file();
         let files = self.file.clone().into_iter().chain(secrets).chain(profiles);
         files.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    }
+
+    /// The items of the keychain that client secrets are read from.
+    pub(crate) fn keychain_items(&self) -> Vec<Item> {
+        let item = |workspace: &Workspace| {
+            let client = workspace.client.as_ref()?;
+            let SecretSource::Keychain(service) = &client.secret else { return None };
+            Some(Item { service: service.clone(), account: client.id.clone() })
+        };
+        self.workspaces.iter().filter_map(item).collect()
+    }
+
+    /// Where a configuration may appear, or be mended, when none can be loaded.
+    pub(crate) fn files_to_come(overrides: &Overrides) -> Vec<PathBuf> {
+        let environment = Environment::of_this_process();
+        let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
+        let files = named.map_or_else(|| environment.config_files(), |file| vec![file]);
+        let all = files.into_iter().chain(environment.databricks_config_file());
+        all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
     }
 
     /// The files that programs keep, a change of which can end a failure: the logins of the vendor's CLI, and the password

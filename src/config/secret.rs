@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use crate::failure::{Code, Failure};
 use crate::os::files::read_text;
+use crate::os::keychain::{self, Item};
 
 /// Where a client secret is.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(crate) enum SecretSource {
     Given(SecretString),
     /// In a file: one line, or a systemd credential.
     File(PathBuf),
+    /// In macOS's keychain: the generic password of this service, for the account that is the client id.
+    Keychain(String),
 }
 
 /// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
@@ -33,13 +36,17 @@ pub(crate) fn credential_source(plain: &Path) -> Option<PathBuf> {
 const LARGEST_SECRET: usize = 16 * 1024;
 
 impl SecretSource {
-    /// The secret, read now; with a warning where its file can be read by others.
+    /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors
     /// Permanent: the file cannot be read, is empty, or is no secret.
-    pub(crate) fn read(&self) -> Result<(SecretString, Option<String>), Failure> {
+    pub(crate) fn read(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
         match self {
             SecretSource::Given(secret) => Ok((secret.clone(), None)),
+            SecretSource::Keychain(service) => {
+                let item = Item { service: service.clone(), account: client_id.to_owned() };
+                Ok((keychain::read(&item)?, None))
+            }
             SecretSource::File(path) => {
                 let fail = |why: String| {
                     Failure::permanent(

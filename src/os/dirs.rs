@@ -6,6 +6,26 @@ use std::path::{Path, PathBuf};
 /// Where the machine's service manager has the configurations of its instances, one for each user: `USER.toml`.
 pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/dbx-rotator";
 
+/// The directory of ours in others.
+const OURS: &str = "dbx-rotator";
+
+/// The configuration's name.
+const CONFIG: &str = "config.toml";
+
+/// Whose customs about places are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Platform {
+    /// Apple's, "File System Programming Guide".
+    #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tested everywhere"))]
+    MacOs,
+    #[cfg_attr(target_os = "macos", allow(dead_code, reason = "tested everywhere"))]
+    Other,
+}
+
+impl Platform {
+    const HERE: Platform = if cfg!(target_os = "macos") { Platform::MacOs } else { Platform::Other };
+}
+
 /// The environment as it was when the program started, so that what depends on it can be tested.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
@@ -80,33 +100,71 @@ impl Environment {
         }
     }
 
-    /// Where the record and the lock live: `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/dbx-rotator`, on macOS
-    /// `~/Library/Application Support/dbx-rotator`.
+    /// Where the record and the lock live: `$STATE_DIRECTORY`, else where the platform keeps such things.
     pub(crate) fn state_dir(&self) -> PathBuf {
-        if let Some(dir) = self.first_of("STATE_DIRECTORY") {
-            return dir;
+        self.first_of("STATE_DIRECTORY").unwrap_or_else(|| self.state_dir_on(Platform::HERE))
+    }
+
+    /// On macOS `~/Library/Application Support/dbx-rotator`, elsewhere `$XDG_STATE_HOME/dbx-rotator`.
+    fn state_dir_on(&self, platform: Platform) -> PathBuf {
+        match platform {
+            Platform::MacOs => self.application_support(),
+            Platform::Other => {
+                let usual = || self.home_or_root().join(".local/state");
+                self.absolute("XDG_STATE_HOME").unwrap_or_else(usual).join(OURS)
+            }
         }
-        let home = self.home().unwrap_or_else(|| PathBuf::from("/"));
-        if cfg!(target_os = "macos") {
-            return home.join("Library/Application Support/dbx-rotator");
-        }
-        self.absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("dbx-rotator")
+    }
+
+    /// Where a log file is that is only named, without a directory: on macOS in `~/Library/Logs`, elsewhere there is no such place.
+    pub(crate) fn log_file_named(&self, name: &str) -> Option<PathBuf> {
+        self.log_file_named_on(Platform::HERE, name)
+    }
+
+    fn log_file_named_on(&self, platform: Platform, name: &str) -> Option<PathBuf> {
+        let is_bare = Path::new(name).file_name().is_some_and(|bare| bare == name) && name != "~";
+        (platform == Platform::MacOs && is_bare).then(|| self.home_or_root().join("Library/Logs").join(name))
     }
 
     /// Where programs keep their settings: `$XDG_CONFIG_HOME`, else `~/.config`.
     pub(crate) fn config_home(&self) -> PathBuf {
-        let home = || self.home().unwrap_or_else(|| PathBuf::from("/"));
-        self.absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config"))
+        self.absolute("XDG_CONFIG_HOME").unwrap_or_else(|| self.home_or_root().join(".config"))
     }
 
     /// Where config.toml is looked for when nobody says where it is, best first; then what the machine's service manager runs with
     /// for this user. The first is where it is missed when there is none.
     pub(crate) fn config_files(&self) -> Vec<PathBuf> {
-        let directories =
-            self.first_of("CONFIGURATION_DIRECTORY").into_iter().chain([self.config_home().join("dbx-rotator")]);
-        let own = directories.map(|directory| directory.join("config.toml"));
+        let of_the_unit = self.first_of("CONFIGURATION_DIRECTORY").map(|directory| directory.join(CONFIG));
         let of_the_machine = self.get("USER").map(|user| Path::new(SYSTEM_DIRECTORY).join(format!("{user}.toml")));
-        own.chain(of_the_machine).collect()
+        of_the_unit.into_iter().chain(self.own_config_files_on(Platform::HERE)).chain(of_the_machine).collect()
+    }
+
+    /// The user's own config.toml: the one that exists, else where it is missed.
+    pub(crate) fn own_config_file(&self) -> PathBuf {
+        self.own_config_file_on(Platform::HERE)
+    }
+
+    fn own_config_file_on(&self, platform: Platform) -> PathBuf {
+        let files = self.own_config_files_on(platform);
+        let there = files.iter().find(|file| file.exists()).or(files.first()).cloned();
+        there.unwrap_or_else(|| PathBuf::from(CONFIG))
+    }
+
+    /// On macOS programs of the command line use `~/.config`, and others `~/Library/Application Support`: either will do.
+    fn own_config_files_on(&self, platform: Platform) -> Vec<PathBuf> {
+        let mut files = vec![self.config_home().join(OURS).join(CONFIG)];
+        if platform == Platform::MacOs {
+            files.push(self.application_support().join(CONFIG));
+        }
+        files
+    }
+
+    fn application_support(&self) -> PathBuf {
+        self.home_or_root().join("Library/Application Support").join(OURS)
+    }
+
+    fn home_or_root(&self) -> PathBuf {
+        self.home().unwrap_or_else(|| PathBuf::from("/"))
     }
 
     /// The vendor's profile file: `$DATABRICKS_CONFIG_FILE`, else `~/.databrickscfg` (databricks-sdk-go, config_file.go).
@@ -155,13 +213,39 @@ mod tests {
     fn the_managers_state_directory_wins() {
         let home = ("HOME", "/home/ada");
         assert_eq!(environment(&[home, ("STATE_DIRECTORY", "/var/lib/x:/y")]).state_dir(), Path::new("/var/lib/x"));
-        if cfg!(target_os = "linux") {
-            assert_eq!(environment(&[home]).state_dir(), Path::new("/home/ada/.local/state/dbx-rotator"));
-            assert_eq!(
-                environment(&[home, ("XDG_STATE_HOME", "relative")]).state_dir(),
-                Path::new("/home/ada/.local/state/dbx-rotator")
-            );
+        for relative in [environment(&[home]), environment(&[home, ("XDG_STATE_HOME", "relative")])] {
+            assert_eq!(relative.state_dir_on(Platform::Other), Path::new("/home/ada/.local/state/dbx-rotator"));
         }
+    }
+
+    #[test]
+    fn a_mac_user_finds_things_where_macs_have_them() {
+        let ada = environment(&[("HOME", "/Users/ada"), ("XDG_STATE_HOME", "/elsewhere")]);
+        let support = Path::new("/Users/ada/Library/Application Support/dbx-rotator");
+        assert_eq!(ada.state_dir_on(Platform::MacOs), support);
+        let files = [Path::new("/Users/ada/.config/dbx-rotator/config.toml"), &support.join("config.toml")];
+        assert_eq!(ada.own_config_files_on(Platform::MacOs), files);
+        assert_eq!(ada.own_config_files_on(Platform::Other), files[..1]);
+        let log = |platform, name| ada.log_file_named_on(platform, name);
+        assert_eq!(log(Platform::MacOs, "rotator.log").unwrap(), Path::new("/Users/ada/Library/Logs/rotator.log"));
+        for name in ["./rotator.log", "/var/log/x", "~/x.log", "logs/x", "..", "~"] {
+            assert_eq!(log(Platform::MacOs, name), None, "{name}");
+        }
+        assert_eq!(log(Platform::Other, "rotator.log"), None);
+    }
+
+    #[test]
+    fn of_two_places_for_the_configuration_the_one_where_it_is_counts() {
+        let scratch = tempfile::tempdir().unwrap();
+        let ada: Environment = [("HOME", scratch.path())].into_iter().collect();
+        let [first, second] = &ada.own_config_files_on(Platform::MacOs)[..] else { panic!("two places") };
+        assert_eq!(&ada.own_config_file_on(Platform::MacOs), first, "where it is missed");
+        std::fs::create_dir_all(second.parent().unwrap()).unwrap();
+        std::fs::write(second, "").unwrap();
+        assert_eq!(&ada.own_config_file_on(Platform::MacOs), second);
+        std::fs::create_dir_all(first.parent().unwrap()).unwrap();
+        std::fs::write(first, "").unwrap();
+        assert_eq!(&ada.own_config_file_on(Platform::MacOs), first);
     }
 
     #[test]

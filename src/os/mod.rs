@@ -6,6 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod core_dumps;
 pub(crate) mod dirs;
 pub(crate) mod files;
+pub(crate) mod keychain;
 pub(crate) mod launchd;
 pub(crate) mod notify;
 pub(crate) mod replace;

@@ -1,7 +1,7 @@
 //! config.toml and the secret's file for a service, from what a person gave by flag or environment: a service sees neither.
 //!
 //! Invariants: what else an existing file says stays as it is, comments included; what is written has been read back as the
-//! service will read it; a secret only ever goes into a file of mode 0600.
+//! service will read it; a secret only ever goes into a file of mode 0600, or into the keychain.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::units::cannot;
+use super::files::cannot;
 use crate::auth;
 use crate::config::{
     Auth, Client, Config, ConfigError, Origin, Overrides, SecretSource, Setting, Workspace, credential_source,
@@ -19,6 +19,7 @@ use crate::config::{
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
 use crate::os::files::read_text;
+use crate::os::keychain::{self, Item as Password};
 
 /// What stands above a file that is made here.
 const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n";
@@ -30,7 +31,8 @@ const SECRET: &str = "client-secret";
 const PATHS: [&str; 2] = ["password_file", "log_file"];
 
 /// What is not the same for a service without being another setting.
-const OF_THE_PLACE: [&str; 5] = ["client_secret", "client_secret_file", "cli_path", "state_directory", "workspace_id"];
+const OF_THE_PLACE: [&str; 6] =
+    ["client_secret", "client_secret_file", "client_secret_keychain", "cli_path", "state_directory", "workspace_id"];
 
 /// Which files a service reads, and what else it sees.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub(crate) struct Place {
     pub(crate) credential: Option<PathBuf>,
     /// The service's own environment.
     pub(crate) environment: Environment,
+    /// Whether a person wants client secrets in the keychain instead of a file.
+    pub(crate) keychain: bool,
 }
 
 impl Place {
@@ -50,6 +54,9 @@ impl Place {
     }
 }
 
+/// What puts a secret into the keychain.
+type Store = fn(&Password, &SecretString) -> Result<(), Failure>;
+
 /// What is to be written, and how that differs from what is there.
 pub(crate) struct Plan {
     place: Place,
@@ -57,6 +64,9 @@ pub(crate) struct Plan {
     /// None where the file stays as it is.
     config: Option<String>,
     secret: Option<(PathBuf, SecretString)>,
+    /// What goes into the keychain.
+    items: Vec<(Password, SecretString)>,
+    store: Store,
     changes: Vec<String>,
 }
 
@@ -72,9 +82,13 @@ impl Plan {
                 Failure::permanent(Code::Configuration, format!("{}: {fault}", place.config.display()))
             })?;
         let is_new = old.is_none();
-        let mut plan = Plan { place, is_new, config: None, secret: None, changes: Vec::new() };
+        let (items, changes) = (Vec::new(), Vec::new());
+        let mut plan = Plan { place, is_new, config: None, secret: None, items, store: keychain::write, changes };
         for setting in config.settings().iter().filter(|setting| is_unseen(setting)) {
             plan.take_over(config, setting, &mut document)?;
+        }
+        if plan.place.keychain {
+            plan.move_secrets(config, &mut document)?;
         }
         for workspace in config.workspaces() {
             if let Some(path) = hidden_cli(config, workspace, &plan.place) {
@@ -115,6 +129,9 @@ impl Plan {
         };
         let read = new.as_ref().map_or(target.as_path(), tempfile::NamedTempFile::path);
         self.is_seen(read, config)?;
+        for (item, secret) in &self.items {
+            (self.store)(item, secret)?;
+        }
         self.write_secret(&mut written)?;
         if let Some(new) = new {
             new.persist(&target).map_err(|error| cannot("write", &target, &error.error))?;
@@ -159,6 +176,8 @@ impl Plan {
     fn take_over(&mut self, config: &Config, setting: &Setting, document: &mut DocumentMut) -> Result<(), Failure> {
         let (section, shown) = (setting.section.as_str(), setting.value.as_str());
         match setting.key {
+            // Wherever it is given.
+            "client_secret" | "client_secret_file" if self.place.keychain => {}
             "client_secret" | "client_secret_file" => {
                 if let Some(client) = workspace_of(config, section).and_then(|workspace| workspace.client.as_ref()) {
                     self.take_over_secret(client, section, document)?;
@@ -190,8 +209,11 @@ impl Plan {
         let (file, named) = match (&self.place.credential, &client.secret) {
             (None, SecretSource::File(path)) => {
                 self.set(document, section, "client_secret_file", absolute(&path.display().to_string()).into());
+                self.leave_keychain(document, section);
                 return Ok(());
             }
+            // It is not given by flag or environment.
+            (None, SecretSource::Keychain(_)) => return Ok(()),
             (None, SecretSource::Given(_)) => (self.place.config.with_file_name(SECRET), true),
             (Some(credential), _) => {
                 // What the file names would win over what is handed over.
@@ -203,11 +225,12 @@ impl Plan {
                 (credential.clone(), false)
             }
         };
-        let (secret, _) = client.secret.read()?;
+        let (secret, _) = client.secret.read(&client.id)?;
         let present = read_text(&file).ok();
         let same = present.as_ref().is_some_and(|text| text.trim() == secret.expose_secret());
         if named {
             self.set(document, section, "client_secret_file", SECRET.into());
+            self.leave_keychain(document, section);
         }
         if !same {
             if present.is_some() {
@@ -215,6 +238,35 @@ impl Plan {
                 self.changes.push(format!("another secret in {}", file.display()));
             }
             self.secret = Some((file, secret));
+        }
+        Ok(())
+    }
+
+    /// A secret can only be in one place.
+    fn leave_keychain(&mut self, document: &mut DocumentMut, section: &str) {
+        if let Some((table, place)) = table_of(document, section)
+            && table.remove("client_secret_keychain").is_some()
+        {
+            self.changes.push(format!("{place}no client_secret_keychain"));
+        }
+    }
+
+    /// Takes all client secrets into the keychain.
+    fn move_secrets(&mut self, config: &Config, document: &mut DocumentMut) -> Result<(), Failure> {
+        for workspace in config.workspaces() {
+            let Some(client) = &workspace.client else { continue };
+            if matches!(client.secret, SecretSource::Keychain(_)) {
+                continue;
+            }
+            let (secret, _) = client.secret.read(&client.id)?;
+            self.items.push((Password { service: keychain::SERVICE.to_owned(), account: client.id.clone() }, secret));
+            let section = format!("workspace \"{}\"", workspace.name());
+            if let Some((table, place)) = table_of(document, &section)
+                && table.remove("client_secret_file").is_some()
+            {
+                self.changes.push(format!("{place}no client_secret_file"));
+            }
+            self.set(document, &section, "client_secret_keychain", keychain::SERVICE.into());
         }
         Ok(())
     }
@@ -349,7 +401,7 @@ mod tests {
 
     fn place(directory: &Path) -> Place {
         let environment = [("HOME", directory)].into_iter().collect();
-        Place { config: directory.join("config.toml"), credential: None, environment }
+        Place { config: directory.join("config.toml"), credential: None, environment, keychain: false }
     }
 
     /// What somebody gives by flags: all that a service principal needs.
@@ -476,6 +528,43 @@ mod tests {
         assert!(!text.contains("client_secret"), "{text}");
         assert_eq!(fs::read_to_string(credential).unwrap(), "s3cret-of-the-principal\n");
         assert!(as_service(&place.config, &place, false).is_ok());
+    }
+
+    /// What was put into the stand-in for the keychain.
+    static STORED: std::sync::Mutex<Vec<(Password, String)>> = std::sync::Mutex::new(Vec::new());
+
+    fn store(item: &Password, secret: &SecretString) -> Result<(), Failure> {
+        STORED.lock().unwrap().push((item.clone(), secret.expose_secret().to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_secret_goes_into_the_keychain_where_a_person_wants_that_and_back_into_a_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let in_files = place(scratch.path());
+        install(&flags(scratch.path()), &in_files);
+        let in_keychain = Place { keychain: true, ..in_files.clone() };
+        // Not given anew: it moves from where it is.
+        let given = Overrides { config: Some(in_files.config.clone()), ..Overrides::default() };
+        let mut plan = plan(&given, &in_keychain);
+        assert_eq!(
+            plan.changes(),
+            ["workspace: no client_secret_file", "workspace: client_secret_keychain = \"app.dbx-rotator\""]
+        );
+        plan.store = store;
+        assert!(plan.carry_out(&wanted(&given, &in_keychain)).is_ok());
+        let item = Password { service: keychain::SERVICE.to_owned(), account: PRINCIPAL.to_owned() };
+        assert_eq!(*STORED.lock().unwrap(), [(item, "s3cret-of-the-principal".to_owned())]);
+        let config = as_service(&in_files.config, &in_files, false).unwrap();
+        let client = config.workspaces()[0].client.as_ref().unwrap();
+        assert!(matches!(&client.secret, SecretSource::Keychain(service) if service == keychain::SERVICE));
+        // Once more there is nothing to do, and nothing of it is lost by another install.
+        assert!(self::plan(&given, &in_keychain).changes().is_empty());
+        assert!(self::plan(&given, &in_files).changes().is_empty());
+        let anew = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
+        install(&anew, &in_files);
+        let text = fs::read_to_string(&in_files.config).unwrap();
+        assert!(text.contains("client_secret_file") && !text.contains("keychain"), "{text}");
     }
 
     #[test]

@@ -144,7 +144,11 @@ impl Merge<'_> {
 
     fn log_file(&mut self) -> Option<PathBuf> {
         let flag = self.overrides.log_file.clone().map(|path| Sourced::new(path, Origin::Flag("--log-file")));
-        let path = flag.or_else(|| self.global_path(|file| file.log_file.as_ref()))?;
+        let written = || {
+            let name = self.written(self.source?.file.log_file.as_ref()?)?;
+            Some(name.map(|text| self.environment.log_file_named(&text).unwrap_or_else(|| self.path_in_file(&text))))
+        };
+        let path = flag.or_else(written)?;
         Some(self.note("", "log_file", path, |path| path.display().to_string()))
     }
 

@@ -103,6 +103,13 @@ impl Merge<'_> {
                 .fault(file, "client_secret_file holds what looks like a secret")
                 .hint("put the secret alone into a file of mode 0600 and write the path of that file here"));
         }
+        if let (Some(item), Some(_), Some(source)) =
+            (&table.client_secret_keychain, &table.client_secret_file, self.source)
+        {
+            return Err(source
+                .fault(item, "the client secret cannot be both in a file and in the keychain")
+                .hint("leave out client_secret_file or client_secret_keychain"));
+        }
         let mut draft = self.draft(&name, table, ambient);
         let profile = if draft.wants_profile() { self.profile(draft.profile.as_ref())? } else { None };
         if let Some(profile) = &profile {
@@ -192,8 +199,9 @@ impl Merge<'_> {
             Some(secret.map(|value| SecretSource::Given(SecretString::from(value))))
         };
         let written = || {
-            let path = self.written(table.client_secret_file.as_ref()?)?;
-            Some(path.map(|text| SecretSource::File(self.path_in_file(&text))))
+            let item = || Some(self.written(table.client_secret_keychain.as_ref()?)?.map(SecretSource::Keychain));
+            let path = || self.written(table.client_secret_file.as_ref()?);
+            path().map(|path| path.map(|text| SecretSource::File(self.path_in_file(&text)))).or_else(item)
         };
         let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
         ambiently.or_else(written).or_else(|| self.credential(name, ambient || table.client_id.is_some()))
@@ -238,11 +246,15 @@ impl Merge<'_> {
                     self.warnings.push(ARGV_IS_PUBLIC.to_owned());
                 }
                 let id = self.note(section, "client_id", id, String::clone);
-                let key =
-                    if matches!(secret.value, SecretSource::File(_)) { "client_secret_file" } else { "client_secret" };
+                let key = match secret.value {
+                    SecretSource::Given(_) => "client_secret",
+                    SecretSource::File(_) => "client_secret_file",
+                    SecretSource::Keychain(_) => "client_secret_keychain",
+                };
                 let secret = self.note(section, key, secret, |secret| match secret {
                     SecretSource::Given(_) => "(set)".to_owned(),
                     SecretSource::File(path) => path.display().to_string(),
+                    SecretSource::Keychain(service) => service.clone(),
                 });
                 Some(Client { id, secret })
             }

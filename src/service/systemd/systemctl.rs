@@ -2,43 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::failure::{Code, Failure, quoted};
+use crate::service::Scope;
+use crate::service::child::{self, cannot_run};
 
 /// A manager that does not answer for so long hangs.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Whose manager is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Scope {
-    /// The manager of the user who asks (`systemctl --user`).
-    User,
-    /// The machine's.
-    System,
-}
-
 /// The properties of one unit as `systemctl show` prints them (org.freedesktop.systemd1(5)).
-pub(crate) type Properties = BTreeMap<String, String>;
+pub(super) type Properties = BTreeMap<String, String>;
 
 /// `systemctl`, for one manager.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Systemctl {
+pub(super) struct Systemctl {
     scope: Scope,
 }
 
 impl Systemctl {
-    pub(crate) fn new(scope: Scope) -> Self {
+    pub(super) fn new(scope: Scope) -> Self {
         Systemctl { scope }
     }
 
     /// Whether there is such a manager to be asked: systemd runs, and that of the user does (sd_booted(3)).
-    pub(crate) fn is_there(self) -> bool {
+    pub(super) fn is_there(self) -> bool {
         let private = match self.scope {
             Scope::System => "/run/systemd/private".to_owned(),
             Scope::User => format!("{}/systemd/private", runtime_directory()),
@@ -50,7 +39,7 @@ impl Systemctl {
     ///
     /// # Errors
     /// It is not there, it does not end, or it failed: with its own words.
-    pub(crate) fn call(self, arguments: &[&str]) -> Result<String, Failure> {
+    pub(super) fn call(self, arguments: &[&str]) -> Result<String, Failure> {
         self.call_for(arguments, LIMIT)
     }
 
@@ -58,7 +47,7 @@ impl Systemctl {
     ///
     /// # Errors
     /// As [`Systemctl::call`]; `TryAgain` where it was still at it.
-    pub(crate) fn call_for(self, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
+    pub(super) fn call_for(self, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
         let mut command = Command::new("systemctl");
         if self.scope == Scope::User {
             command.arg("--user");
@@ -72,7 +61,7 @@ impl Systemctl {
     ///
     /// # Errors
     /// As [`Systemctl::call`].
-    pub(crate) fn show(self, units: &[&str], properties: &[&str]) -> Result<Vec<Properties>, Failure> {
+    pub(super) fn show(self, units: &[&str], properties: &[&str]) -> Result<Vec<Properties>, Failure> {
         let wanted = format!("--property={}", properties.join(","));
         let arguments: Vec<&str> =
             ["show", "--timestamp=unix", &wanted, "--"].into_iter().chain(units.iter().copied()).collect();
@@ -83,7 +72,7 @@ impl Systemctl {
     ///
     /// # Errors
     /// As [`Systemctl::call`].
-    pub(crate) fn version(self) -> Result<u32, Failure> {
+    pub(super) fn version(self) -> Result<u32, Failure> {
         let said = self.call(&["--version"])?;
         let number = said.split_whitespace().nth(1).and_then(|word| word.split(['.', '~']).next()?.parse().ok());
         number.ok_or_else(|| Failure::permanent(Code::Unavailable, format!("systemctl says: {}", quoted(&said))))
@@ -100,31 +89,14 @@ fn runtime_directory() -> String {
 ///
 /// # Errors
 /// As [`Systemctl::call_for`].
-pub(crate) fn run(mut command: Command, program: &str, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
-    let fail = |why: String| Failure::permanent(Code::Unavailable, why);
+pub(super) fn run(mut command: Command, program: &str, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
     // Some times are only given in the local zone.
-    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| fail(format!("cannot run {program}: {error}")))?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let (sender, ended) = mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let output: Output = match ended.recv_timeout(limit) {
-        Ok(output) => output.map_err(|error| fail(format!("{program}: {error}")))?,
-        Err(_) => {
-            if let Some(pid) = pid {
-                let _ = kill_process(pid, Signal::TERM);
-            }
-            let line = arguments.join(" ");
-            let why = format!("`{program} {line}` has not ended after {} s", limit.as_secs());
-            return Err(Failure::transient(Code::TryAgain, why));
-        }
-    };
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    command.env("TZ", "UTC");
+    let answer = child::run(command, &format!("{program} {}", arguments.join(" ")), limit)?;
+    if answer.code == Some(0) {
+        return Ok(answer.out);
     }
-    let said = quoted(&String::from_utf8_lossy(&output.stderr));
-    Err(fail(format!("{program} {}: {said}", arguments.join(" "))))
+    Err(cannot_run(format!("{program} {}: {}", arguments.join(" "), quoted(&answer.err))))
 }
 
 /// Blocks of `Name=value` lines, an empty line between two units.

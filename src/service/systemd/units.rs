@@ -3,13 +3,12 @@
 //! Invariant: only a file that bears [`MARK`] is ever replaced or removed.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::systemctl::Scope;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::os::dirs::Environment;
+use crate::service::Scope;
+use crate::service::files;
 
 /// The first line of what `service install` writes.
 const MARK: &str = "# Written by `dbx-rotator service install`; `dbx-rotator service uninstall` removes it.\n";
@@ -30,7 +29,7 @@ pub(super) struct Unit {
 
 macro_rules! unit {
     ($directory:literal, $name:literal) => {
-        Unit { name: $name, text: include_str!(concat!("../../dist/systemd/", $directory, "/", $name)) }
+        Unit { name: $name, text: include_str!(concat!("../../../dist/systemd/", $directory, "/", $name)) }
     };
 }
 
@@ -142,35 +141,16 @@ impl Directory {
 }
 
 fn is_ours(file: &Path) -> bool {
-    fs::read_to_string(file).is_ok_and(|text| text.starts_with(MARK))
+    files::is_ours(file, MARK)
 }
 
 fn remove_if_ours(file: &Path) -> Result<bool, Failure> {
-    if !is_ours(file) {
-        return Ok(false);
-    }
-    fs::remove_file(file).map_err(|error| cannot("remove", file, &error))?;
-    Ok(true)
+    files::remove_if_ours(file, MARK)
 }
 
 /// Returns whether it was written: what somebody else wrote stays.
 fn write(file: &Path, text: &str) -> Result<bool, Failure> {
-    if file.exists() && !is_ours(file) {
-        return Ok(false);
-    }
-    let fail = |error: std::io::Error| cannot("write", file, &error);
-    let directory = file.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory).map_err(fail)?;
-    let mut new = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
-    new.write_all(format!("{MARK}{text}").as_bytes()).map_err(fail)?;
-    new.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(fail)?;
-    new.persist(file).map_err(|error| fail(error.error))?;
-    Ok(true)
-}
-
-pub(super) fn cannot(doing: &str, file: &Path, error: &std::io::Error) -> Failure {
-    let hint = "see who owns it and its directory; for the machine's own units run it with sudo";
-    Failure::permanent(Code::CannotWrite, format!("cannot {doing} {}: {error}", file.display())).hint(hint)
+    files::write(file, &format!("{MARK}{text}"), MARK)
 }
 
 /// A path as ExecStart= reads it (systemd.service(5), "Command lines").

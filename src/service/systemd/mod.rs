@@ -1,19 +1,18 @@
 //! The service on systemd: for one user in the user's own manager, or in the machine's as an instance of the templates.
 
+mod systemctl;
+mod units;
+mod view;
+
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use super::state::PROPERTIES;
-use super::systemctl::{Systemctl, run};
-use super::units::{self, Directory};
-use super::{Account, Scope, State, Way};
+use super::{Account, PATIENCE, Scope, ServiceManager, Started, State, Way};
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
-
-/// How long a start may take until a person is told that it still goes on: a rotation that works takes no longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+use systemctl::{Systemctl, run};
+use units::Directory;
 
 /// `Type=notify-reload` is known since then.
 const KNOWS_NOTIFY_RELOAD: u32 = 253;
@@ -25,23 +24,12 @@ const ORIGINAL: &str = "com.databricks.oauth.rotator.service";
 const LINGER: &str = "/var/lib/systemd/linger";
 
 /// The units of one user, in the user's own manager or in the machine's.
-pub(crate) struct Systemd {
+pub(super) struct Systemd {
     systemctl: Systemctl,
     scope: Scope,
     account: Account,
     /// See [`Systemd::environment`].
     environment: OnceCell<Environment>,
-}
-
-/// What came of a start.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Started {
-    /// Every password that can be live is.
-    Well,
-    /// It is still at it.
-    NotYet,
-    /// It ended with this exit code.
-    Failed(Option<i32>),
 }
 
 impl Systemd {
@@ -64,19 +52,6 @@ impl Systemd {
         Ok(Systemd { systemctl, scope, account, environment: OnceCell::new() })
     }
 
-    /// What a service of this manager finds in its environment.
-    pub(crate) fn environment(&self) -> &Environment {
-        self.environment.get_or_init(|| {
-            let told = match self.scope {
-                Scope::User => self.systemctl.call(&["show-environment"]).unwrap_or_default(),
-                Scope::System => String::new(),
-            };
-            let usual = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("USER", &self.account.name)];
-            let variables = usual.into_iter().chain(told.lines().filter_map(|line| line.split_once('=')));
-            variables.collect::<Environment>().with("HOME", &self.account.home)
-        })
-    }
-
     fn directory(&self) -> Directory {
         Directory::of(self.scope, self.environment())
     }
@@ -97,17 +72,6 @@ impl Systemd {
                 of_machine.filter(|state| state.is_up() || other.is_none()).or(other)
             }
         }
-    }
-
-    /// How it stands; none where it is not set up.
-    ///
-    /// # Errors
-    /// The manager does not answer.
-    pub(crate) fn state(&self) -> Result<Option<State>, Failure> {
-        let names = self.units();
-        let shown = self.systemctl.show(&names.each_ref().map(String::as_str), &PROPERTIES)?;
-        let lingering = (self.scope == Scope::User).then(|| self.lingers());
-        Ok(State::of(self.scope, &shown, lingering))
     }
 
     // ---- names ----
@@ -137,23 +101,93 @@ impl Systemd {
     }
 
     /// The unit that rotates.
-    pub(crate) fn worker(&self, way: Way) -> String {
+    fn worker(&self, way: Way) -> String {
         if way == Way::Timer { self.one_run() } else { self.unit(way) }
     }
 
-    /// What shows its messages.
-    pub(crate) fn journalctl(&self, way: Way) -> String {
+    // ---- circumstances ----
+
+    fn begin(&self, verb: &str, way: Way) -> Result<Started, Failure> {
+        let worker = self.worker(way);
+        match self.systemctl.call_for(&[verb, &worker], PATIENCE) {
+            Ok(_) => Ok(Started::Well),
+            Err(failure) if failure.is_transient() => Ok(Started::NotYet),
+            Err(failure) => {
+                let shown = self.systemctl.show(&[&worker], &["LoadState", "ExecMainStatus"])?;
+                let get = |name: &str| shown.first().and_then(|unit| unit.get(name));
+                if get("LoadState").is_none_or(|state| state != "loaded") {
+                    return Err(failure);
+                }
+                Ok(Started::Failed(get("ExecMainStatus").and_then(|code| code.parse().ok())))
+            }
+        }
+    }
+
+    fn serves_others(&self) -> Result<bool, Failure> {
+        let listed = ["list-unit-files", "list-units"].map(|verb| {
+            let arguments = [verb, "--all", "--plain", "--no-legend", "dbx-rotator@*", "dbx-rotator-daemon@*"];
+            self.systemctl.call(&arguments)
+        });
+        let mut others = false;
+        for list in listed {
+            let list = list?;
+            let instances = list.lines().filter_map(|line| line.split_whitespace().next());
+            others |= instances
+                .filter_map(|name| name.split_once('@')?.1.rsplit_once('.'))
+                .any(|(instance, _)| !instance.is_empty() && instance != self.account.name);
+        }
+        Ok(others)
+    }
+
+    /// Whether this user's manager runs while the user is not logged in.
+    fn lingers(&self) -> bool {
+        Path::new(LINGER).join(&self.account.name).exists()
+    }
+
+    /// Whether this is a machine where people are often logged out while their passwords are wanted: one without a desktop.
+    fn is_server(&self) -> bool {
+        let target = Systemctl::new(Scope::System).call(&["get-default"]).unwrap_or_default();
+        !target.trim().starts_with("graphical")
+    }
+
+    /// Of these variables, set here, those that the manager does not hand to its services.
+    fn unseen<'v>(&self, variables: &[&'v str], environment: &Environment) -> Vec<&'v str> {
+        let there = self.environment();
+        let unseen = |name: &&&str| environment.get_os(name).is_some() && there.get_os(name).is_none();
+        variables.iter().filter(unseen).copied().collect()
+    }
+}
+
+impl ServiceManager for Systemd {
+    fn way(&self, daemon: bool) -> Way {
+        if daemon { Way::Daemon } else { Way::Timer }
+    }
+
+    fn environment(&self) -> &Environment {
+        self.environment.get_or_init(|| {
+            let told = match self.scope {
+                Scope::User => self.systemctl.call(&["show-environment"]).unwrap_or_default(),
+                Scope::System => String::new(),
+            };
+            let usual = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("USER", &self.account.name)];
+            let variables = usual.into_iter().chain(told.lines().filter_map(|line| line.split_once('=')));
+            variables.collect::<Environment>().with("HOME", &self.account.home)
+        })
+    }
+
+    fn state(&self) -> Result<Option<State>, Failure> {
+        let names = self.units();
+        let shown = self.systemctl.show(&names.each_ref().map(String::as_str), &view::PROPERTIES)?;
+        let lingering = (self.scope == Scope::User).then(|| self.lingers());
+        Ok(view::state(self.scope, &shown, lingering))
+    }
+
+    fn logs(&self, way: Way) -> String {
         let user = if self.scope == Scope::User { "--user " } else { "" };
         format!("journalctl {user}-xu {}", self.worker(way).trim_end_matches(".service"))
     }
 
-    // ---- setting up ----
-
-    /// Sees to it that the units are there; returns the files that had to be written.
-    ///
-    /// # Errors
-    /// A file cannot be written, or the manager does not take them.
-    pub(crate) fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
+    fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
         let (directory, mut written) = (self.directory(), Vec::new());
         for unit in units::all(self.scope) {
             written.extend(directory.provide(*unit, program)?);
@@ -176,36 +210,27 @@ impl Systemd {
         Ok(written)
     }
 
-    /// Puts the Python original out of service; returns whether it was in service.
-    ///
-    /// # Errors
-    /// The manager refuses.
-    pub(crate) fn retire_original(&self) -> Result<bool, Failure> {
+    fn retire_original(&self) -> Result<Option<&'static str>, Failure> {
+        if self.scope == Scope::System {
+            return Ok(None);
+        }
         let shown = self.systemctl.show(&[ORIGINAL], &["ActiveState", "UnitFileState"])?;
         let says = |name: &str, value: &str| shown.iter().any(|unit| unit.get(name).is_some_and(|v| v == value));
         let in_service = says("ActiveState", "active") || says("UnitFileState", "enabled");
         if in_service {
             self.systemctl.call(&["disable", "--now", ORIGINAL])?;
         }
-        Ok(in_service)
+        Ok(in_service.then_some(ORIGINAL))
     }
 
-    /// Enables this way and not the other, and starts it anew; comes back when it has rotated, or has not for a while.
-    ///
-    /// # Errors
-    /// The manager refuses.
-    pub(crate) fn enable(&self, way: Way) -> Result<Started, Failure> {
+    fn enable(&self, way: Way) -> Result<Started, Failure> {
         let other = if way == Way::Timer { Way::Daemon } else { Way::Timer };
         self.systemctl.call(&["disable", "--now", &self.unit(other)])?;
         self.systemctl.call(&["enable", &self.unit(way)])?;
         self.restart(way)
     }
 
-    /// Starts it anew, as with another configuration.
-    ///
-    /// # Errors
-    /// The manager refuses.
-    pub(crate) fn restart(&self, way: Way) -> Result<Started, Failure> {
+    fn restart(&self, way: Way) -> Result<Started, Failure> {
         if way == Way::Daemon {
             return self.begin("restart", way);
         }
@@ -215,47 +240,19 @@ impl Systemd {
         self.begin("start", way)
     }
 
-    /// Starts it where it does not run.
-    ///
-    /// # Errors
-    /// The manager refuses.
-    pub(crate) fn start(&self, way: Way) -> Result<Started, Failure> {
+    fn start(&self, way: Way) -> Result<Started, Failure> {
         if way == Way::Timer {
             self.systemctl.call(&["start", &self.unit(Way::Timer)])?;
         }
         self.begin("start", way)
     }
 
-    fn begin(&self, verb: &str, way: Way) -> Result<Started, Failure> {
-        let worker = self.worker(way);
-        match self.systemctl.call_for(&[verb, &worker], PATIENCE) {
-            Ok(_) => Ok(Started::Well),
-            Err(failure) if failure.is_transient() => Ok(Started::NotYet),
-            Err(failure) => {
-                let shown = self.systemctl.show(&[&worker], &["LoadState", "ExecMainStatus"])?;
-                let get = |name: &str| shown.first().and_then(|unit| unit.get(name));
-                if get("LoadState").is_none_or(|state| state != "loaded") {
-                    return Err(failure);
-                }
-                Ok(Started::Failed(get("ExecMainStatus").and_then(|code| code.parse().ok())))
-            }
-        }
-    }
-
-    /// Stops both ways, until the next boot or login.
-    ///
-    /// # Errors
-    /// The manager refuses.
-    pub(crate) fn stop(&self) -> Result<(), Failure> {
+    fn stop(&self) -> Result<(), Failure> {
         let units = self.units();
         self.systemctl.call(&["stop", &units[0], &units[1], &units[2]]).map(drop)
     }
 
-    /// Stops and disables both ways, and removes what [`Systemd::provide`] wrote; returns the files that went.
-    ///
-    /// # Errors
-    /// The manager refuses, or a file cannot be removed.
-    pub(crate) fn remove(&self) -> Result<Vec<PathBuf>, Failure> {
+    fn remove(&self) -> Result<Vec<PathBuf>, Failure> {
         let units = self.units();
         let shown = self.systemctl.show(&units.each_ref().map(String::as_str), &["LoadState"])?;
         let there =
@@ -276,50 +273,41 @@ impl Systemd {
         Ok(gone)
     }
 
-    fn serves_others(&self) -> Result<bool, Failure> {
-        let listed = ["list-unit-files", "list-units"].map(|verb| {
-            let arguments = [verb, "--all", "--plain", "--no-legend", "dbx-rotator@*", "dbx-rotator-daemon@*"];
-            self.systemctl.call(&arguments)
-        });
-        let mut others = false;
-        for list in listed {
-            let list = list?;
-            let instances = list.lines().filter_map(|line| line.split_whitespace().next());
-            others |= instances
-                .filter_map(|name| name.split_once('@')?.1.rsplit_once('.'))
-                .any(|(instance, _)| !instance.is_empty() && instance != self.account.name);
-        }
-        Ok(others)
-    }
-
-    // ---- circumstances ----
-
-    /// Whether this user's manager runs while the user is not logged in.
-    pub(crate) fn lingers(&self) -> bool {
-        Path::new(LINGER).join(&self.account.name).exists()
-    }
-
-    /// Lets it.
-    ///
-    /// # Errors
-    /// Not allowed.
-    pub(crate) fn enable_lingering(&self) -> Result<(), Failure> {
+    fn enable_lingering(&self) -> Result<(), Failure> {
         let mut command = Command::new("loginctl");
         command.args(["--no-ask-password", "enable-linger", &self.account.name]);
         let done = run(command, "loginctl", &["enable-linger"], PATIENCE).map(drop);
         done.map_err(|failure| failure.hint(format!("sudo loginctl enable-linger {}", self.account.name)))
     }
 
-    /// Whether this is a machine where people are often logged out while their passwords are wanted: one without a desktop.
-    pub(crate) fn is_server(&self) -> bool {
-        let target = Systemctl::new(Scope::System).call(&["get-default"]).unwrap_or_default();
-        !target.trim().starts_with("graphical")
+    fn advice(&self, way: Way, missed: &[&str], here: &Environment, lingering: bool) -> Vec<String> {
+        let mut advice = Vec::new();
+        if self.scope == Scope::User && !lingering && !self.lingers() && self.is_server() {
+            advice.push(
+                "your service manager ends when you log out, and passwords expire then; to keep it: \
+                 dbx-rotator service install --linger"
+                    .to_owned(),
+            );
+        }
+        let unseen = self.unseen(missed, here);
+        if !unseen.is_empty() {
+            let names = unseen.join(", ");
+            let remedy = match self.scope {
+                Scope::User => {
+                    "put it into ~/.config/environment.d/dbx-rotator.conf (environment.d(5)) and log in again"
+                        .to_owned()
+                }
+                Scope::System => format!("`systemctl edit {}` and add Environment=", self.worker(way)),
+            };
+            advice.push(format!("{names}: set in this shell and not for the service; {remedy}"));
+        }
+        advice
     }
 
-    /// Of these variables, set here, those that the manager does not hand to its services.
-    pub(crate) fn unseen<'v>(&self, variables: &[&'v str], environment: &Environment) -> Vec<&'v str> {
-        let there = self.environment();
-        let unseen = |name: &&&str| environment.get_os(name).is_some() && there.get_os(name).is_none();
-        variables.iter().filter(unseen).copied().collect()
+    fn remains(&self) -> Option<String> {
+        let lingers = self.scope == Scope::User && self.lingers();
+        lingers.then(|| {
+            "Your service manager still goes on when you are logged out: `loginctl disable-linger` ends that".to_owned()
+        })
     }
 }

@@ -1,0 +1,157 @@
+//! The keychain of macOS: a client secret as a generic password, whose account is the client id. Never interactive: where the
+//! keychain would ask a person, it is a failure that says so.
+
+use secrecy::SecretString;
+
+use crate::failure::{Code, Failure};
+
+/// What the items are called that `service install` makes.
+pub(crate) const SERVICE: &str = super::launchd::SUBSYSTEM;
+
+/// Whether this platform has one.
+pub(crate) const IS_HERE: bool = cfg!(target_os = "macos");
+
+/// One generic password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) service: String,
+    pub(crate) account: String,
+}
+
+impl std::fmt::Display for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the keychain item {} of {}", self.service, self.account)
+    }
+}
+
+/// The item's password.
+///
+/// # Errors
+/// Permanent where a person must do something; transient while the keychain is locked.
+#[cfg(target_os = "macos")]
+pub(crate) fn read(item: &Item) -> Result<SecretString, Failure> {
+    use security_framework::passwords::{PasswordOptions, generic_password};
+
+    let _quiet = never_ask();
+    let wanted = PasswordOptions::new_generic_password(&item.service, &item.account);
+    let bytes = generic_password(wanted).map(zeroize::Zeroizing::new);
+    let bytes = bytes.map_err(|error| explained(error.code(), &error.to_string(), item))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| explained(NOT_TEXT, "it is not text", item))?;
+    Ok(SecretString::from(text.trim()))
+}
+
+/// Makes the item, or puts another password into it.
+///
+/// # Errors
+/// As [`read`].
+#[cfg(target_os = "macos")]
+pub(crate) fn write(item: &Item, secret: &SecretString) -> Result<(), Failure> {
+    use secrecy::ExposeSecret;
+    use security_framework::passwords::set_generic_password;
+
+    let _quiet = never_ask();
+    set_generic_password(&item.service, &item.account, secret.expose_secret().as_bytes())
+        .map_err(|error| explained(error.code(), &error.to_string(), item))
+}
+
+/// Removes the item; returns whether it was there.
+///
+/// # Errors
+/// As [`read`].
+#[cfg(target_os = "macos")]
+pub(crate) fn remove(item: &Item) -> Result<bool, Failure> {
+    match security_framework::passwords::delete_generic_password(&item.service, &item.account) {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == NO_SUCH_ITEM => Ok(false),
+        Err(error) => Err(explained(error.code(), &error.to_string(), item)),
+    }
+}
+
+/// No dialogue opens while this is held.
+#[cfg(target_os = "macos")]
+fn never_ask() -> Option<impl Drop> {
+    security_framework::os::macos::keychain::SecKeychain::disable_user_interaction().ok()
+}
+
+/// There is none here.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn read(item: &Item) -> Result<SecretString, Failure> {
+    Err(absent(item))
+}
+
+/// There is none here.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn write(item: &Item, _: &SecretString) -> Result<(), Failure> {
+    Err(absent(item))
+}
+
+/// There is none here.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn remove(item: &Item) -> Result<bool, Failure> {
+    Err(absent(item))
+}
+
+#[cfg(not(target_os = "macos"))]
+fn absent(item: &Item) -> Failure {
+    Failure::permanent(Code::Configuration, format!("cannot use {item}: only macOS has a keychain"))
+        .hint("put the secret into a file of mode 0600, and name that: client_secret_file")
+}
+
+/// errSecItemNotFound.
+#[cfg(any(target_os = "macos", test))]
+const NO_SUCH_ITEM: i32 = -25_300;
+
+/// None of Apple's.
+#[cfg(any(target_os = "macos", test))]
+const NOT_TEXT: i32 = 1;
+
+/// What one of Apple's numbers (SecBase.h) means for who wants the item.
+#[cfg(any(target_os = "macos", test))]
+fn explained(code: i32, said: &str, item: &Item) -> Failure {
+    let why = format!("cannot use {item}: {said} ({code})");
+    let Item { service, account } = item;
+    match code {
+        NO_SUCH_ITEM => Failure::permanent(Code::Configuration, why).hint(format!(
+            "security add-generic-password -U -s {service} -a {account} -T \"$(command -v dbx-rotator)\" -w"
+        )),
+        // errSecInteractionNotAllowed: it is locked, or another version of the program made the item.
+        -25_308 => Failure::transient(Code::Unavailable, why).hint(
+            "log in at the screen, which unlocks the keychain; after an upgrade make the item anew: \
+             dbx-rotator service install --keychain --client-secret-file PATH",
+        ),
+        // errSecNotAvailable, errSecInteractionRequired: there is no session with a keychain, as over ssh.
+        -25_291 | -25_315 => Failure::transient(Code::Unavailable, why).hint("log in at the screen"),
+        // errSecAuthFailed, errSecUserCanceled: somebody, or the item's own list, has said no.
+        _ => Failure::permanent(Code::Configuration, why)
+            .hint("see the item in Keychain Access, and who may use it; or name a file: client_secret_file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item() -> Item {
+        Item { service: SERVICE.to_owned(), account: "0b1c".to_owned() }
+    }
+
+    #[test]
+    fn a_keychain_that_is_locked_may_be_unlocked_and_an_item_that_is_not_there_is_made_by_a_person() {
+        let locked = explained(-25_308, "User interaction is not allowed.", &item());
+        assert!(locked.is_transient() && locked.code == Code::Unavailable);
+        let absent = explained(NO_SUCH_ITEM, "not found", &item());
+        assert!(!absent.is_transient() && absent.code == Code::Configuration);
+        let hint = absent.hint.unwrap();
+        // The secret is asked for, and is on no command line.
+        assert!(hint.contains("-s app.dbx-rotator -a 0b1c") && hint.ends_with(" -w"), "{hint}");
+        assert!(!explained(-25_293, "auth failed", &item()).is_transient());
+        assert!(!explained(NOT_TEXT, "it is not text", &item()).is_transient());
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn where_there_is_no_keychain_that_is_said() {
+        let failure = read(&item()).unwrap_err();
+        assert!(failure.message.contains("only macOS") && failure.hint.unwrap().contains("client_secret_file"));
+    }
+}

@@ -1,0 +1,42 @@
+//! The files that a service manager reads. Invariant: only one that bears our mark is ever replaced or removed.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::failure::{Code, Failure};
+
+/// Whether we wrote it.
+pub(super) fn is_ours(file: &Path, mark: &str) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| text.contains(mark))
+}
+
+/// Returns whether it was removed.
+pub(super) fn remove_if_ours(file: &Path, mark: &str) -> Result<bool, Failure> {
+    if !is_ours(file, mark) {
+        return Ok(false);
+    }
+    fs::remove_file(file).map_err(|error| cannot("remove", file, &error))?;
+    Ok(true)
+}
+
+/// Writes a text that bears the mark; returns whether it was written: what somebody else wrote stays.
+pub(super) fn write(file: &Path, text: &str, mark: &str) -> Result<bool, Failure> {
+    if file.exists() && !is_ours(file, mark) {
+        return Ok(false);
+    }
+    let fail = |error: std::io::Error| cannot("write", file, &error);
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).map_err(fail)?;
+    let mut new = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
+    new.write_all(text.as_bytes()).map_err(fail)?;
+    new.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(fail)?;
+    new.persist(file).map_err(|error| fail(error.error))?;
+    Ok(true)
+}
+
+pub(super) fn cannot(doing: &str, file: &Path, error: &std::io::Error) -> Failure {
+    let hint = "see who owns it and its directory; for the machine's own units run it with sudo";
+    Failure::permanent(Code::CannotWrite, format!("cannot {doing} {}: {error}", file.display())).hint(hint)
+}

@@ -1,0 +1,111 @@
+//! The agent as launchd reads it: one model, one text. dist/launchd has the same for Homebrew, with comments, and is held against
+//! this.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use launchd::{KeepAliveOptions, Launchd as PropertyList, LoadSessionType, ProcessType};
+
+use crate::failure::{Code, Failure};
+use crate::os::launchd::LABEL;
+
+/// What is in each file that `service install` writes, so that it knows its own again.
+pub(super) const MARK: &str =
+    "<!-- Written by `dbx-rotator service install`; `dbx-rotator service uninstall` removes it. -->";
+
+/// What launchd waits between two starts, in seconds: its own default, said so that it is seen.
+const THROTTLE: u32 = 10;
+
+/// An agent that stays: launchd's StartInterval is lost in sleep, so that it keeps its own clock.
+pub(super) struct Agent<'a> {
+    pub(super) program: &'a str,
+    /// Where it finds other programs, such as the Databricks CLI.
+    pub(super) path: &'a str,
+    /// Where that goes which the unified log cannot carry: what is said before it is open, and the last words of a panic and of the
+    /// watchdog.
+    pub(super) errors: &'a str,
+}
+
+impl Agent<'_> {
+    /// Nothing in it is secret: everybody on the machine may read it.
+    fn model(&self) -> Result<PropertyList, launchd::Error> {
+        let variables = HashMap::from([("PATH".to_owned(), self.path.to_owned())]);
+        // Aqua alone, the default, cannot be loaded by who came in by ssh.
+        let sessions = LoadSessionType::from(vec!["Aqua", "Background"]);
+        PropertyList::default()
+            .with_label(LABEL)
+            .with_program_arguments(vec![self.program.to_owned(), "run".to_owned()])
+            .with_run_at_load(true)
+            // When it crashes, or its watchdog ends it: launchd has none.
+            .with_keep_alive(KeepAliveOptions::new().with_successful_exit(false).into())
+            .with_throttle_interval(THROTTLE)
+            .with_process_type(ProcessType::Background)
+            .with_limit_load_to_session_type(sessions)
+            .with_umask(0o077)
+            .with_environment_variables(variables)
+            .with_standard_error_path(Path::new(self.errors))
+    }
+
+    /// The property list, marked as ours.
+    ///
+    /// # Errors
+    /// None that could be caused.
+    pub(super) fn text(&self) -> Result<String, Failure> {
+        let fail = |why: String| Failure::permanent(Code::Unavailable, format!("cannot write the agent: {why}"));
+        let mut text = Vec::new();
+        self.model().and_then(|model| model.to_writer_xml(&mut text)).map_err(|error| fail(error.to_string()))?;
+        let text = String::from_utf8(text).map_err(|error| fail(error.to_string()))?;
+        Ok(text.replacen("<plist ", &format!("{MARK}\n<plist "), 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plist::{Dictionary, Value};
+
+    use super::*;
+
+    fn read(text: &str) -> Dictionary {
+        Value::from_reader_xml(text.as_bytes()).unwrap().into_dictionary().unwrap()
+    }
+
+    fn agent() -> Agent<'static> {
+        Agent {
+            program: "/opt/a & b/dbx-rotator",
+            path: "/opt/a/bin:/usr/bin",
+            errors: "/Users/ada/Library/Logs/x.log",
+        }
+    }
+
+    #[test]
+    fn another_reader_finds_in_it_what_the_model_says() {
+        let agent = agent();
+        let text = agent.text().unwrap();
+        assert!(text.contains(MARK), "{text}");
+        let read = read(&text);
+        let expected = [
+            ("Label", Value::from(LABEL)),
+            ("ProgramArguments", vec![Value::from(agent.program), Value::from("run")].into()),
+            ("RunAtLoad", true.into()),
+            ("KeepAlive", Dictionary::from_iter([("SuccessfulExit", false)]).into()),
+            ("ThrottleInterval", 10.into()),
+            ("ProcessType", "Background".into()),
+            ("LimitLoadToSessionType", vec![Value::from("Aqua"), Value::from("Background")].into()),
+            ("Umask", 63.into()),
+            ("EnvironmentVariables", Dictionary::from_iter([("PATH", agent.path)]).into()),
+            ("StandardErrorPath", agent.errors.into()),
+        ];
+        assert_eq!(read, Dictionary::from_iter(expected));
+    }
+
+    #[test]
+    fn dist_has_the_same_agent_with_homebrews_places() {
+        let dist = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/launchd/app.dbx-rotator.agent.plist");
+        let model = Agent {
+            program: "HOMEBREW_PREFIX/opt/dbx-rotator/bin/dbx-rotator",
+            path: "HOMEBREW_PREFIX/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            errors: "HOMEBREW_PREFIX/var/log/dbx-rotator.log",
+        };
+        assert_eq!(read(&std::fs::read_to_string(dist).unwrap()), read(&model.text().unwrap()));
+    }
+}

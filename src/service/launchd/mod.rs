@@ -1,0 +1,297 @@
+//! The service on macOS: an agent of the user in launchd, which runs `run`. There is no timer, since launchd's do not fire in sleep,
+//! and nothing for the whole machine: the passwords are a user's.
+//!
+//! It answers what launchd can be asked. launchd does not learn how a rotation goes; who wants to know looks at the password file.
+
+mod agent;
+mod launchctl;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Account, Scope, ServiceManager, Started, State, Way, files};
+use crate::failure::{Code, Failure};
+use crate::os::dirs::Environment;
+use crate::os::launchd::{LABEL, SUBSYSTEM};
+use agent::{Agent, MARK};
+use launchctl::{Domain, Launchctl, Refusal};
+
+/// How long a job that is to end may take: launchd kills it after 20 s (ExitTimeOut, launchd.plist(5)).
+const LONGEST_END: Duration = Duration::from_secs(25);
+
+/// How often it is looked at meanwhile.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// The agent of the Python original, which would write its own tokens into the same file.
+const ORIGINAL: &str = "com.databricks.oauth.rotator";
+
+/// Where the agent finds other programs: where Homebrew puts them on either processor, then launchd's own list.
+const PATH: &str = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// The agent of one user.
+pub(crate) struct Launchd {
+    launchctl: Launchctl,
+    home: PathBuf,
+    environment: Environment,
+    longest_end: Duration,
+}
+
+impl Launchd {
+    /// The agents of the user who asks.
+    ///
+    /// # Errors
+    /// It is the machine's service that is asked for, or by root.
+    #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tests take a stand-in for launchctl"))]
+    pub(crate) fn new(scope: Scope, account: &Account) -> Result<Self, Failure> {
+        let uid = rustix::process::getuid().as_raw();
+        let refuse = |why: &str, hint: &str| Err(Failure::permanent(Code::Configuration, why).hint(hint));
+        if scope == Scope::System {
+            return refuse(
+                "on macOS a user's own agent keeps passwords alive, none of the machine's",
+                "leave out --system",
+            );
+        }
+        if uid == 0 {
+            return refuse("root has no agents in launchd", "call it as yourself, without sudo");
+        }
+        Ok(Self::with("/bin/launchctl", uid, account))
+    }
+
+    /// The agents of this user, by this `launchctl`.
+    pub(crate) fn with(launchctl: impl Into<PathBuf>, uid: u32, account: &Account) -> Self {
+        let path = format!("{}:{PATH}", account.home.join(".local/bin").display());
+        let environment: Environment = [("PATH", path.as_str()), ("USER", &account.name)].into_iter().collect();
+        Launchd {
+            launchctl: Launchctl::new(launchctl, uid),
+            home: account.home.clone(),
+            environment: environment.with("HOME", &account.home),
+            longest_end: LONGEST_END,
+        }
+    }
+
+    /// How the agent of this user stands; none where there is none.
+    #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tests take a stand-in for launchctl"))]
+    pub(crate) fn look(environment: &Environment) -> Option<State> {
+        let manager = Self::new(Scope::User, &Account::own(environment)?).ok()?;
+        manager.state().inspect_err(|error| tracing::debug!("{error}")).ok()?
+    }
+
+    fn file(&self, label: &str) -> PathBuf {
+        self.home.join("Library/LaunchAgents").join(format!("{label}.plist"))
+    }
+
+    /// Where a job is loaded, and what launchd says of it.
+    fn find(&self, label: &str) -> Result<Option<(Domain, String)>, Failure> {
+        for domain in Domain::ALL {
+            match self.launchctl.print(domain, label) {
+                Ok(answer) => return Ok(Some((domain, answer))),
+                Err(refusal) if refusal.is_not_loaded() || refusal.is_no_such_domain() => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_enabled(&self, label: &str) -> Result<bool, Failure> {
+        Ok(self.file(label).exists() && !self.launchctl.is_disabled(label)?)
+    }
+
+    // ---- loading ----
+
+    /// Ends a job wherever it is loaded; comes back when it has ended.
+    fn unload(&self, label: &str) -> Result<(), Failure> {
+        for domain in Domain::ALL {
+            match self.launchctl.bootout(domain, label) {
+                Err(refusal) if !(refusal.is_not_loaded() || refusal.is_no_such_domain() || refusal.is_under_way()) => {
+                    return Err(refusal.into());
+                }
+                _ => {}
+            }
+        }
+        let asked = Instant::now();
+        // It ends when it ends: bootstrap would fail until then.
+        while self.find(label)?.is_some() {
+            if asked.elapsed() > self.longest_end {
+                let why = format!("launchd has not ended {label} after {} s", self.longest_end.as_secs());
+                return Err(
+                    Failure::transient(Code::TryAgain, why).hint(format!("launchctl kill KILL {}", self.target(label)))
+                );
+            }
+            std::thread::sleep(GLANCE);
+        }
+        Ok(())
+    }
+
+    /// Loads the agent where it is not, and sees to it that it runs.
+    fn load(&self) -> Result<Started, Failure> {
+        // One that is disabled cannot be loaded, and launchd does not say that this is why.
+        self.launchctl.set_enabled(LABEL, true)?;
+        let domain = self.bootstrap()?;
+        self.kick(domain, false)
+    }
+
+    /// At the screen where somebody is logged in there, else in the background.
+    fn bootstrap(&self) -> Result<Domain, Failure> {
+        let (file, asked) = (self.file(LABEL), Instant::now());
+        let mut domain = Domain::Gui;
+        loop {
+            match self.launchctl.bootstrap(domain, &file) {
+                Ok(()) => return Ok(domain),
+                Err(refusal) if refusal.is_no_such_domain() && domain == Domain::Gui => domain = Domain::User,
+                Err(refusal) if refusal.may_be_loaded() => {
+                    if let Some((domain, _)) = self.find(LABEL)? {
+                        return Ok(domain);
+                    }
+                    // An old one may still be on its way out.
+                    if asked.elapsed() > self.longest_end.min(Duration::from_secs(5)) {
+                        return Err(self.explained(refusal));
+                    }
+                    std::thread::sleep(GLANCE);
+                }
+                Err(refusal) => return Err(self.explained(refusal)),
+            }
+        }
+    }
+
+    /// Starts what is loaded; one that runs already is well.
+    fn kick(&self, domain: Domain, anew: bool) -> Result<Started, Failure> {
+        match self.launchctl.kickstart(domain, LABEL, anew) {
+            Err(refusal) if !refusal.is_under_way() => Err(refusal.into()),
+            _ => Ok(Started::Untold),
+        }
+    }
+
+    fn explained(&self, refusal: Refusal) -> Failure {
+        let (code, file) = (refusal.code, self.file(LABEL));
+        let failure: Failure = refusal.into();
+        let lint = format!("plutil -lint {}", file.display());
+        failure.hint(match code {
+            // It says so of nearly everything.
+            5 => format!(
+                "see that the file is yours, of mode 0644 and in order: {lint}; then `dbx-rotator service restart`"
+            ),
+            119 => format!("launchctl enable {}", self.target(LABEL)),
+            _ => format!("launchctl error {code}; {lint}"),
+        })
+    }
+
+    fn target(&self, label: &str) -> String {
+        self.launchctl.target(Domain::Gui, label)
+    }
+}
+
+impl ServiceManager for Launchd {
+    fn way(&self, _: bool) -> Way {
+        Way::Daemon
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    fn state(&self) -> Result<Option<State>, Failure> {
+        let enabled = self.is_enabled(LABEL)?;
+        Ok(match self.find(LABEL)? {
+            Some((_, answer)) => Some(view::state(&answer, enabled)),
+            None => self.file(LABEL).exists().then(|| view::unloaded(enabled)),
+        })
+    }
+
+    fn logs(&self, _: Way) -> String {
+        format!("log show --last 10m --predicate 'subsystem == \"{SUBSYSTEM}\"'")
+    }
+
+    fn provide(&self, program: &Path, _: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
+        if relaxed {
+            return Err(Failure::permanent(Code::Configuration, "an agent of launchd has no sandbox to be relaxed")
+                .hint("leave out --relaxed"));
+        }
+        let (file, logs) = (self.file(LABEL), self.home.join("Library/Logs"));
+        // launchd opens the log, and does not start the program where it cannot.
+        std::fs::create_dir_all(&logs).map_err(|error| files::cannot("make", &logs, &error))?;
+        let (program, errors) = (program.display().to_string(), logs.join("dbx-rotator.log").display().to_string());
+        let path = self.environment.get("PATH").unwrap_or(PATH);
+        let text = Agent { program: &program, path, errors: &errors }.text()?;
+        // Homebrew's, by `brew services`, has the same name, and stays.
+        Ok(files::write(&file, &text, MARK)?.then_some(file).into_iter().collect())
+    }
+
+    fn retire_original(&self) -> Result<Option<&'static str>, Failure> {
+        let in_service = self.find(ORIGINAL)?.is_some() || self.is_enabled(ORIGINAL)?;
+        if in_service {
+            self.unload(ORIGINAL)?;
+            self.launchctl.set_enabled(ORIGINAL, false)?;
+        }
+        Ok(in_service.then_some(ORIGINAL))
+    }
+
+    fn enable(&self, _: Way) -> Result<Started, Failure> {
+        // It may be loaded with another program or path.
+        self.unload(LABEL)?;
+        self.load()
+    }
+
+    fn restart(&self, _: Way) -> Result<Started, Failure> {
+        match self.find(LABEL)? {
+            Some((domain, _)) => self.kick(domain, true),
+            None => self.load(),
+        }
+    }
+
+    fn start(&self, _: Way) -> Result<Started, Failure> {
+        match self.find(LABEL)? {
+            Some((domain, _)) => self.kick(domain, false),
+            None => self.load(),
+        }
+    }
+
+    fn stop(&self) -> Result<(), Failure> {
+        self.unload(LABEL)
+    }
+
+    fn remove(&self) -> Result<Vec<PathBuf>, Failure> {
+        self.unload(LABEL)?;
+        let file = self.file(LABEL);
+        if files::remove_if_ours(&file, MARK)? {
+            return Ok(vec![file]);
+        }
+        if file.exists() {
+            // It would be loaded again at the next login.
+            self.launchctl.set_enabled(LABEL, false)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn enable_lingering(&self) -> Result<(), Failure> {
+        Err(Failure::permanent(
+            Code::Configuration,
+            "an agent of launchd ends when you log out, and starts when you log in",
+        )
+        .hint("leave out --linger"))
+    }
+
+    fn advice(&self, _: Way, missed: &[&str], here: &Environment, _: bool) -> Vec<String> {
+        let is_unseen = |name: &&&str| here.get_os(name).is_some() && !self.launchctl.has_variable(name);
+        let unseen: Vec<&str> = missed.iter().filter(is_unseen).copied().collect();
+        if unseen.is_empty() {
+            return Vec::new();
+        }
+        let remedy = "an agent heeds the proxies of System Settings, and what `launchctl setenv NAME VALUE` sets until you \
+                      log out, after `dbx-rotator service restart`";
+        vec![format!("{}: set in this shell and not for the service; {remedy}", unseen.join(", "))]
+    }
+
+    fn remains(&self) -> Option<String> {
+        let file = self.file(LABEL);
+        file.exists().then(|| {
+            format!(
+                "Left {}, which somebody else wrote (`brew services stop dbx-rotator`?), and disabled it",
+                file.display()
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
