@@ -130,7 +130,6 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
     let config = match Config::load(&arguments.overrides) {
         Err(error) if matches!(command, Command::Run) && awaits_configuration(&error) => {
-            logging::start(arguments.level(&command), None)?;
             run::configuration(&arguments.overrides, &error)?
         }
         loaded => loaded?,

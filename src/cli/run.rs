@@ -8,7 +8,7 @@ use super::{Fault, block_on};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::daemon;
 use crate::failure::{Code, Failure, Kind};
-use crate::logging::announce;
+use crate::logging::{self, announce};
 use crate::os::watch::{self, Stamps};
 use crate::rotation::Rotator;
 
@@ -42,9 +42,12 @@ pub(super) fn run(rotator: Rotator, overrides: &Overrides) -> Result<u8, Fault> 
 
 /// Waits until there is a configuration that can be used, saying once of each fault that it is waited for.
 pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Result<Config, Failure> {
+    let say = |fault: &str| {
+        logging::before_start(|| announce::refused(fault, Some(WAITING), Code::Configuration, Kind::Permanent));
+    };
     let mut said = error.to_string();
+    say(&said);
     block_on(async {
-        announce::refused(&said, Some(WAITING), Code::Configuration, Kind::Permanent);
         loop {
             let files = Config::files_to_come(overrides);
             let before = Stamps::of(&files);
@@ -52,7 +55,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
                 Ok(config) => return Ok(config),
                 Err(error) if error.to_string() != said => {
                     said = error.to_string();
-                    announce::refused(&said, Some(WAITING), Code::Configuration, Kind::Permanent);
+                    say(&said);
                 }
                 Err(_) => {}
             }

@@ -342,3 +342,6 @@ fn ask(question: &str, option: &str) -> Result<(), Fault> {
         _ => refused("nothing was changed".to_owned(), format!("{option} says yes beforehand")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,21 +40,30 @@ const OLD_FILES: usize = 5;
 /// The log file cannot be written (exit code 73).
 pub(crate) fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), Failure> {
     let file = file.map(open).transpose()?;
-    let journal = journal::connect();
-    let subscriber =
-        tracing_subscriber::registry().with(Lines { level, stderr: journal.is_none(), file }).with(journal);
     // A second start, as in tests of one process, leaves the first in place.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(subscriber(level, file));
     Ok(())
 }
+
+/// Logs what `say` says before it is known where else to log to: [`start`] may still follow.
+pub(crate) fn before_start(say: impl FnOnce()) {
+    tracing::subscriber::with_default(subscriber(LevelFilter::INFO, None), say);
+}
+
+fn subscriber(level: LevelFilter, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
+    let journal = journal::connect();
+    tracing_subscriber::registry().with(Lines { level, stderr: journal.is_none(), file }).with(journal)
+}
+
+type LogFile = Mutex<Box<dyn Write + Send>>;
 
 struct Lines {
     level: LevelFilter,
     stderr: bool,
-    file: Option<Mutex<Box<dyn Write + Send>>>,
+    file: Option<LogFile>,
 }
 
-fn open(path: &Path) -> Result<Mutex<Box<dyn Write + Send>>, Failure> {
+fn open(path: &Path) -> Result<LogFile, Failure> {
     let fail = |error: io::Error| {
         Failure::permanent(Code::CannotWrite, format!("cannot write the log file {}: {error}", path.display()))
             .hint("choose another with --log-file PATH, or leave it out")

@@ -21,8 +21,8 @@ use crate::failure::Failure;
 use crate::os::dirs::Environment;
 
 pub(crate) use account::Account;
-#[cfg(target_os = "macos")]
-use launchd::Launchd;
+#[cfg(any(target_os = "macos", test))]
+pub(crate) use launchd::Launchd;
 pub(crate) use settings::{Place, Plan, WriteError, as_service};
 pub(crate) use state::State;
 #[cfg(not(target_os = "macos"))]

@@ -1,0 +1,122 @@
+//! The conversation around launchd's agent, with a stand-in for `launchctl` (tests/support/launchctl) that starts a job of ours in its
+//! place.
+
+use std::fs;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::*;
+use crate::service::Launchd;
+
+const PRINCIPAL: &str = "0b1c2d3e-0000-4000-8000-000000000000";
+const OPTIONS: InstallOptions = InstallOptions {
+    which: WhichManager { system: false, user: None },
+    daemon: false,
+    linger: false,
+    relaxed: false,
+    keychain: false,
+    yes: true,
+};
+
+struct Mac {
+    scratch: tempfile::TempDir,
+    service: Service,
+}
+
+impl Mac {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let mac = scratch.path().canonicalize().unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/launchctl");
+        let copied = std::process::Command::new("cp").args([script.as_ref(), mac.as_os_str()]).status();
+        assert!(copied.unwrap().success());
+        let account = Account { name: "ada".to_owned(), home: mac.join("home") };
+        let manager = Box::new(Launchd::with(mac.join("launchctl"), 501, &account));
+        let place = place(Scope::User, &account, &*manager);
+        let environment = [("HOME", &account.home)].into_iter().collect();
+        Mac { scratch, service: Service { manager, scope: Scope::User, account, place, environment } }
+    }
+
+    /// What launchd starts: a program that rotates, as far as one can see, or does something else.
+    fn job(&self, does: &str) {
+        let job = self.scratch.path().join("job");
+        let text = format!("#!/bin/sh\n{does}\n");
+        let written = std::process::Command::new("sh")
+            .args(["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh", &text, &job.display().to_string()])
+            .status();
+        assert!(written.unwrap().success());
+    }
+
+    fn rotates(&self) {
+        let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let now = Timestamp::now().as_second();
+        let claims = serde_json::json!({"sub": PRINCIPAL, "iat": now, "exp": now + 3_600});
+        let token = format!("{}.{}.c2ln", part(serde_json::json!({"alg": "RS256"})), part(claims));
+        let file = self.service.account.home.join(".pgpass");
+        let entry = format!("db.example:5432:databricks_postgres:{PRINCIPAL}:{token}");
+        self.job(&format!("umask 077; echo '{entry}' >'{}'", file.display()));
+    }
+
+    fn install(&self, options: &InstallOptions) -> Result<u8, Failure> {
+        let text = |text: &str| Some(text.to_owned());
+        let overrides = Overrides {
+            workspace_url: text("https://dbc-1.cloud.databricks.com"),
+            client_id: text(PRINCIPAL),
+            client_secret: Some("s3cret".into()),
+            pg_host: text("db.example"),
+            ..Overrides::default()
+        };
+        self.service.install(options, &overrides).map_err(failure)
+    }
+}
+
+fn failure(fault: Fault) -> Failure {
+    match fault {
+        Fault::Failure(failure) => failure,
+        Fault::Config(error) => Failure::permanent(Code::Configuration, error.to_string()),
+    }
+}
+
+#[test]
+fn install_writes_settings_secret_and_agent_and_comes_back_when_the_password_is_live() {
+    let mac = Mac::new();
+    mac.rotates();
+    assert_eq!(mac.install(&OPTIONS).unwrap(), 0);
+    let home = &mac.service.account.home;
+    let agent = fs::read_to_string(home.join("Library/LaunchAgents/app.dbx-rotator.agent.plist")).unwrap();
+    assert!(!agent.contains("s3cret"), "{agent}");
+    assert_eq!(fs::read_to_string(home.join(".config/dbx-rotator/client-secret")).unwrap(), "s3cret\n");
+    let config = fs::read_to_string(home.join(".config/dbx-rotator/config.toml")).unwrap();
+    assert!(config.contains("db.example") && !config.contains("s3cret"), "{config}");
+    assert_eq!(mac.service.status(false).map_err(failure).unwrap(), 0);
+    assert_eq!(mac.service.restart().map_err(failure).unwrap(), 0);
+    assert_eq!(mac.service.uninstall(true).map_err(failure).unwrap(), 0);
+    let left: Vec<_> = ["Library/LaunchAgents", ".config/dbx-rotator"]
+        .iter()
+        .flat_map(|directory| fs::read_dir(home.join(directory)).unwrap())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_agent_that_ends_at_once_is_said_with_its_exit_code_and_where_it_says_why() {
+    let mac = Mac::new();
+    mac.job(&format!("echo '78: EX_CONFIG' >'{}'", mac.scratch.path().join("exit").display()));
+    let failure = mac.install(&OPTIONS).unwrap_err();
+    assert_eq!(
+        (failure.code, failure.message.as_str()),
+        (Code::Configuration, "the first rotation failed (exit code 78)")
+    );
+    assert!(failure.hint.unwrap().starts_with("log show "));
+    assert_eq!(mac.service.status(true).map_err(self::failure).unwrap(), 1);
+}
+
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn where_there_is_no_keychain_nothing_is_written_for_it() {
+    let mac = Mac::new();
+    let failure = mac.install(&InstallOptions { keychain: true, ..OPTIONS }).unwrap_err();
+    assert!(failure.message.contains("only macOS has a keychain"), "{failure}");
+    assert!(!mac.service.account.home.exists());
+}
