@@ -38,6 +38,20 @@ fn faulty(home: &Home, text: &str) -> Outcome {
 }
 
 #[test]
+fn a_secret_in_the_keychain_is_named_and_only_where_there_is_a_keychain_used() {
+    let home = Home::new();
+    let keychain = COMPLETE.replace("client_secret_file = \"secret\"", "client_secret_keychain = \"app.dbx-rotator\"");
+    home.write(FILE, &keychain, 0o600);
+    config(&home, &["show"]).run().exits(0).stdout_has("client_secret_keychain  app.dbx-rotator");
+    if cfg!(not(target_os = "macos")) {
+        let outcome = dbx_rotator!(home).arg("rotate").run();
+        outcome.exits(78).stderr_has("only macOS has a keychain").stderr_has("client_secret_file");
+    }
+    let both = keychain.replace("client_secret_keychain", "client_secret_file = \"secret\"\nclient_secret_keychain");
+    faulty(&home, &both).stderr_has("both in a file and in the keychain").stderr_has("9 | client_secret_keychain");
+}
+
+#[test]
 fn flags_win_over_the_environment_that_over_the_file_that_over_the_profile() {
     let home = Home::new();
     home.write(FILE, COMPLETE, 0o600);

@@ -86,8 +86,8 @@ fn the_unit_tests_are_linked_for_macos() {
 }
 
 #[test]
-fn a_program_for_both_processors_is_linked_for_macos_with_nothing_that_a_mac_does_not_have() {
-    let test = "a_program_for_both_processors_is_linked_for_macos_with_nothing_that_a_mac_does_not_have";
+fn a_program_for_both_processors_is_linked_for_macos_with_nothing_that_a_mac_lacks() {
+    let test = "a_program_for_both_processors_is_linked_for_macos_with_nothing_that_a_mac_lacks";
     let Some(program) = cross(test, "link").map(PathBuf::from) else { return };
     let data = std::fs::read(&program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     let both = MachOFatFile32::parse(&*data).expect("a universal binary");
