@@ -205,12 +205,16 @@ async fn each_door_of_lakebase_asks_who_is_there() {
     }
     let live = caller.token.clone();
     let credential = granted(caller.mint("orders")).await["token"].as_str().unwrap().to_owned();
+    workspace.fail_next(Fault::WrongAudience);
+    let astray = super::json(super::token_request(&caller.http, &workspace)).await;
+    let astray = astray["access_token"].as_str().unwrap().to_owned();
     for (token, status, reason) in [
         (workspace.issue(workspace.client_id(), Duration::ZERO), 403, "JWT has expired"),
         (flipped(&live), 403, "Invalid access token."),
         (Workspace::start().issue(workspace.client_id(), HOUR), 403, "Invalid access token."),
         ("dapi0".to_owned(), 403, "Invalid access token."),
         (credential, 403, "Invalid access token."),
+        (astray, 403, "Invalid access token."),
     ] {
         caller.token = token;
         for door in doors(&caller) {
