@@ -104,6 +104,8 @@ fn a_program_for_both_processors_is_linked_for_macos_with_nothing_that_a_mac_lac
             "/System/Library/Frameworks/Security.framework/Versions/A/Security",
             "/System/Library/Frameworks/SystemConfiguration.framework/Versions/A/SystemConfiguration",
             "/usr/lib/libSystem.B.dylib",
+            // Drawn in by the stub of libiconv that cargo-zigbuild brings.
+            "/usr/lib/libcharset.1.dylib",
             "/usr/lib/libiconv.2.dylib",
         ];
         assert_eq!(slice.libraries, expected, "{:?}", slice.architecture);
