@@ -15,6 +15,8 @@ mod daemon;
 mod install;
 #[path = "systemd/journal.rs"]
 mod journal;
+#[path = "systemd/outputs.rs"]
+mod outputs;
 #[path = "systemd/sandbox.rs"]
 mod sandbox;
 #[path = "systemd/server.rs"]

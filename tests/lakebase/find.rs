@@ -1,6 +1,6 @@
 //! Where databases are found, and what their states mean.
 
-use super::support::{Endpoint, Fault, Home, Instance, Project, Upgraded, Workspace};
+use super::support::{ComputeEndpoint, Endpoint, Fault, Home, Instance, Project, Upgraded, Workspace};
 use super::{MINT_AUTOSCALING, MINT_PROVISIONED, configured, count, hosts, passwords};
 
 const ORDERS: &str = "[[connection]]\ninstance = 'orders'\n";
@@ -69,6 +69,21 @@ fn an_instance_that_came_to_be_a_project_before_it_was_ever_seen_is_found_too() 
     workspace.upgrade_instance("orders", Upgraded::Gone);
     configured(&home, &workspace, ORDERS, &["rotate"]).run().exits(0).stderr_has("has become");
     assert_eq!(hosts(&home).len(), 1);
+}
+
+#[test]
+fn of_a_projects_endpoints_the_one_that_writes_is_followed() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    workspace.add_instance(Instance::named("orders"));
+    workspace.upgrade_instance("orders", Upgraded::Gone);
+    workspace.change_project("orders", |mut project| {
+        project.branches[0].endpoints.insert(0, ComputeEndpoint::named("reader").read_only());
+        project
+    });
+    configured(&home, &workspace, ORDERS, &["rotate"])
+        .run()
+        .exits(0)
+        .stderr_has("endpoints/primary, which is followed");
 }
 
 #[test]
