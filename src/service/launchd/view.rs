@@ -74,7 +74,7 @@ mod tests {
 
     fn answer(state: &str, rest: &str) -> String {
         format!(
-            "gui/501/{LABEL} = {{\n\tactive count = 1\n\tstate = {state}\n\n\tenvironment = {{\n\t\tstate = x\n\t}}\n\n{rest}}}\n"
+            "gui/501/{LABEL} = {{\n\tactive count = 1\n\tstate = {state}\n\n\tenvironment = {{\n\t\truns = 99\n\t\tlast exit code = 9\n\t}}\n\n{rest}}}\n"
         )
     }
 
