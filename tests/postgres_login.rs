@@ -242,16 +242,33 @@ async fn a_server_that_is_still_waking_up_is_tried_again() {
     let Some(server) = start("a_server_that_is_still_waking_up_is_tried_again", &workspace) else { return };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let front = async {
+    let behind = server.port();
+    // A task of its own, so that a client that gives up fails the test and does not leave it waiting.
+    let front = tokio::spawn(async move {
         // It hangs up on the first two, and hands on the third.
         for _ in 0..2 {
             drop(listener.accept().await.unwrap());
         }
-        hand_on(&listener, server.port()).await;
-    };
+        hand_on(&listener, behind).await;
+    });
     let (target, token) = (Target { host: "127.0.0.1", ..ada(port) }, workspace.issue(ADA, HOUR));
-    let (found, ()) = tokio::join!(log_in(&target, &token), front);
-    assert_eq!(found.unwrap().tries, 3);
+    assert_eq!(log_in(&target, &token).await.unwrap().tries, 3);
+    front.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_said_before_the_time_was_over_is_what_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target { host: "127.0.0.1", ..ada(listener.local_addr().unwrap().port()) };
+    let front = tokio::spawn(async move {
+        drop(listener.accept().await.unwrap());
+        // Then it takes connections and is silent.
+        std::future::pending::<()>().await;
+        drop(listener);
+    });
+    let failure = login(&target, &SecretString::from("x"), Duration::from_secs(1)).await.unwrap_err();
+    front.abort();
+    is(&failure, Kind::Transient, Code::Unavailable, "the connection was lost");
 }
 
 #[tokio::test]
