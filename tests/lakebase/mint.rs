@@ -202,3 +202,18 @@ fn a_group_role_is_kept_as_the_user() {
     assert_eq!(home.pgpass().split(':').nth(3), Some("data readers"));
     assert_eq!(passwords(&home).len(), 1);
 }
+
+#[test]
+fn what_is_refused_to_several_together_is_said_once_and_waited_for_once() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let mut tables = String::new();
+    for name in ["a", "b", "c"] {
+        workspace.add_instance(Instance::named(name));
+        tables += &format!("[[connection]]\nname = '{name}'\ninstance = '{name}'\n");
+    }
+    workspace.faults_on(Endpoint::DatabaseCredentials).always(Fault::Status(503));
+    let outcome = configured(&home, &workspace, &tables, &["rotate", "--retry-for", "0s"]).run();
+    outcome.exits(69);
+    assert_eq!(outcome.stderr.matches("is in trouble (503)").count(), 1, "{outcome}");
+    assert_eq!(count(&workspace, MINT_PROVISIONED), 1);
+}
