@@ -134,6 +134,11 @@ impl Connection {
         self.key.as_ref()
     }
 
+    /// Whether its host or its user is not set, and is to be found.
+    pub(crate) fn is_open(&self) -> bool {
+        self.address.host.is_none() || self.address.user.is_none()
+    }
+
     /// Fills in what is not set; a host or user that cannot stand in a password file leaves it without a key.
     pub(crate) fn locate(&mut self, host: Option<&str>, user: Option<&str>) {
         let Address { host: set_host, port, database, user: set_user } = &self.address;

@@ -1,6 +1,7 @@
 //! New credentials: as few as the API allows for as many databases as ask for one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,7 +15,7 @@ use crate::http::Answer;
 use crate::token::{Token, is_publishable};
 
 /// What came of minting for one database.
-pub(super) type Minted = Result<Token, Refused>;
+pub(super) type Minted = Result<Arc<Token>, Refused>;
 
 /// Why there is no credential, and whether that concerns all that were asked for together.
 #[derive(Clone, Debug)]
@@ -49,11 +50,12 @@ async fn mint_family(api: &Api<'_>, method: Method, family: &[&Target]) -> Vec<(
     match mint_one(api, method, family).await {
         Err(failure) if !failure.is_transient() && family.len() > 1 => {}
         Err(failure) => return for_all(&Err(Refused { failure, shared: true })),
-        Ok(token) => return for_all(&Ok(token)),
+        Ok(token) => return for_all(&Ok(Arc::new(token))),
     }
     let mut minted = Vec::with_capacity(family.len());
     for target in family {
-        let one = mint_one(api, method, &[target]).await.map_err(|failure| Refused { failure, shared: false });
+        let one = mint_one(api, method, &[target]).await.map(Arc::new);
+        let one = one.map_err(|failure| Refused { failure, shared: false });
         minted.push(((*target).clone(), one));
     }
     let failures: Vec<&Failure> = minted.iter().filter_map(|(_, one)| Some(&one.as_ref().err()?.failure)).collect();

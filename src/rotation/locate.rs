@@ -58,13 +58,12 @@ fn place_key(config: &Config, connection: &Connection, place: &Place) -> String 
 impl Rotator {
     /// The same rotator with all connections located as far as the record knows.
     pub(crate) fn located(&self, record: &Record) -> Self {
-        let is_open = |connection: &Connection| connection.address.host.is_none() || connection.address.user.is_none();
-        if !self.config.connections.iter().any(is_open) {
+        if !self.config.connections.iter().any(Connection::is_open) {
             return self.clone();
         }
         let mut config = Config::clone(&self.config);
         for connection in &mut config.connections {
-            if is_open(connection) {
+            if connection.is_open() {
                 let host = record
                     .known(&self.config, connection)
                     .and_then(|known| known.found.as_ref()?.host_for(connection.read_only).map(str::to_owned));
@@ -75,14 +74,17 @@ impl Rotator {
         Rotator { config: Arc::new(config), store: self.store.clone() }
     }
 
-    /// The same rotator with some connections as they were just located.
-    pub(super) fn relocated(&self, parcels: impl Iterator<Item = (usize, Connection)>) -> Self {
-        let mut config = Config::clone(&self.config);
-        for (index, connection) in parcels {
-            if let Some(old) = config.connections.get_mut(index) {
-                *old = connection;
-            }
+    /// The same rotator with some connections as they were just located; whether that changed any.
+    pub(super) fn relocated(&self, located: &[(usize, &Connection)]) -> (Self, bool) {
+        let is_news =
+            |(index, connection): &&(usize, &Connection)| self.config.connections[*index].key != connection.key;
+        if !located.iter().any(|one| is_news(&one)) {
+            return (self.clone(), false);
         }
-        Rotator { config: Arc::new(config), store: self.store.clone() }
+        let mut config = Config::clone(&self.config);
+        for (index, connection) in located.iter().filter(is_news) {
+            config.connections[*index] = (*connection).clone();
+        }
+        (Rotator { config: Arc::new(config), store: self.store.clone() }, true)
     }
 }

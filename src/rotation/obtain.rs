@@ -74,15 +74,15 @@ pub(super) struct Brought {
 /// What there is for one connection.
 pub(super) struct Parcel {
     pub(super) index: usize,
-    /// The connection with its key, where that could be found.
-    pub(super) connection: Connection,
+    /// The connection with its key, where that had to be found.
+    pub(super) located: Option<Connection>,
     pub(super) fresh: Result<Fresh, Refused>,
 }
 
 /// A credential to be published.
 #[derive(Clone)]
 pub(super) struct Fresh {
-    pub(super) token: Token,
+    pub(super) token: Arc<Token>,
     pub(super) source: Source,
 }
 
@@ -151,26 +151,27 @@ impl Errand {
         let found = self.find(&api).await;
         let targets: Vec<&Target> = self.wanted().filter_map(|(_, one)| minted_for(one, &found)).collect();
         let minted = lakebase::mint(&api, signed_in.token.method, targets).await;
+        let plain = Fresh { token: Arc::new(signed_in.token.clone()), source: Source::WorkspaceToken };
         let fresh = |connection: &Connection| -> Result<Fresh, Refused> {
-            let token = Fresh { token: signed_in.token.clone(), source: Source::WorkspaceToken };
             match connection.place.as_ref().and_then(|place| found.get(place)) {
                 Some(Err(refused)) => Err(refused.clone()),
                 Some(Ok(Known { found: Some(found), .. })) if connection.credential.is_minted() => {
                     let token = minted.get(&found.target).cloned().unwrap_or_else(|| Err(not_asked(found)))?;
                     Ok(Fresh { token, source: Source::DatabaseCredential })
                 }
-                _ => Ok(token),
+                _ => Ok(plain.clone()),
             }
         };
         let mut parcels = Vec::with_capacity(self.connections.len());
         for (index, connection) in self.wanted() {
-            let mut connection = connection.clone();
             let at = connection.place.as_ref().and_then(|place| found.get(place)?.as_ref().ok()?.found.as_ref());
-            let located = locate(&mut connection, at, &user);
-            let fresh = fresh(&connection).and_then(|fresh| located.map(|()| fresh));
-            parcels.push(Parcel { index, connection, fresh });
+            let (located, fresh) = match locate(connection, at, &user) {
+                Ok(located) => (located, fresh(connection)),
+                Err(refused) => (None, fresh(connection).and(Err(refused))),
+            };
+            parcels.push(Parcel { index, located, fresh });
         }
-        prove(&mut parcels, &found, self.limit).await;
+        prove(&self.config, &mut parcels, &found, self.limit).await;
         let known = found.into_iter().filter_map(|(place, known)| Some((place, known.ok()?))).collect();
         Brought { signed_in, user: user.ok().flatten(), known, parcels }
     }
@@ -245,20 +246,21 @@ fn not_asked(found: &Found) -> Refused {
     Refused { failure, shared: false }
 }
 
-/// Gives a connection its key.
+/// A connection with its key, where host or user are not set.
 ///
 /// # Errors
 /// There is no such host, or nobody knows who signed in.
 fn locate(
-    connection: &mut Connection,
+    connection: &Connection,
     at: Option<&Found>,
     user: &Result<Option<String>, Failure>,
-) -> Result<(), Refused> {
+) -> Result<Option<Connection>, Refused> {
+    if !connection.is_open() {
+        return Ok(None);
+    }
     let alone = |failure: Failure| Refused { failure, shared: false };
-    if connection.address.host.is_none()
-        && let Some(found) = at
-        && found.host_for(connection.read_only).is_none()
-    {
+    let host = at.and_then(|found| found.host_for(connection.read_only));
+    if let (None, None, Some(found)) = (&connection.address.host, host, at) {
         return Err(alone(no_host(found, connection.read_only)));
     }
     let user = match user {
@@ -266,13 +268,13 @@ fn locate(
         Err(_) if connection.address.user.is_some() => None,
         Err(failure) => return Err(Refused { failure: failure.clone(), shared: failure.is_transient() }),
     };
-    let host = at.and_then(|found| found.host_for(connection.read_only).map(str::to_owned));
-    connection.locate(host.as_deref(), user);
-    if connection.key.is_none() {
+    let mut located = connection.clone();
+    located.locate(host, user);
+    if located.key.is_none() {
         let message = format!("what was found for connection {} cannot stand in a password file", connection.name);
         return Err(alone(Failure::permanent(Code::Configuration, message).hint("set host and user in config.toml")));
     }
-    Ok(())
+    Ok(Some(located))
 }
 
 fn no_host(found: &Found, read_only: bool) -> Failure {
@@ -291,20 +293,23 @@ fn no_host(found: &Found, read_only: bool) -> Failure {
 // ---- proof by login ----
 
 /// Logs in with each credential that is to be proved so; what PostgreSQL does not take is refused.
-async fn prove(parcels: &mut [Parcel], found: &BTreeMap<Place, Result<Known, Refused>>, limit: Duration) {
-    let wanted: Vec<usize> = (0..parcels.len())
-        .filter(|at| parcels[*at].connection.verify == Verify::Login && parcels[*at].fresh.is_ok())
-        .collect();
+async fn prove(
+    config: &Config,
+    parcels: &mut [Parcel],
+    found: &BTreeMap<Place, Result<Known, Refused>>,
+    limit: Duration,
+) {
+    let is_wanted = |parcel: &Parcel| config.connections[parcel.index].verify == Verify::Login && parcel.fresh.is_ok();
+    let wanted: Vec<usize> = (0..parcels.len()).filter(|at| is_wanted(&parcels[*at])).collect();
     for few in wanted.chunks(LOGINS_AT_ONCE) {
         let mut logins = tokio::task::JoinSet::new();
         for at in few {
             let parcel = &parcels[*at];
             let Ok(fresh) = &parcel.fresh else { continue };
-            let (at, connection, secret) = (*at, parcel.connection.clone(), fresh.token.secret.clone());
-            let state = connection
-                .place
-                .as_ref()
-                .and_then(|place| Some(found.get(place)?.as_ref().ok()?.found.as_ref()?.state));
+            let connection = parcel.located.as_ref().unwrap_or(&config.connections[parcel.index]).clone();
+            let (at, token) = (*at, Arc::clone(&fresh.token));
+            let place = connection.place.as_ref();
+            let state = place.and_then(|place| Some(found.get(place)?.as_ref().ok()?.found.as_ref()?.state));
             let limit = match state {
                 Some(State::Available) => limit.min(UP),
                 None => limit,
@@ -312,7 +317,7 @@ async fn prove(parcels: &mut [Parcel], found: &BTreeMap<Place, Result<Known, Ref
             };
             logins.spawn(async move {
                 let Some(target) = connection.login_target() else { return (at, Ok(())) };
-                (at, postgres::login(&target, &secret, limit).await.map(|_| ()))
+                (at, postgres::login(&target, &token.secret, limit).await.map(|_| ()))
             });
         }
         while let Some(done) = logins.join_next().await {

@@ -40,7 +40,9 @@ impl Rotator {
     }
 
     /// Writes what differs; what cannot be written is said, kept in the record, and the outcome of its connection.
-    pub(super) fn write_outputs(&self, outcomes: &mut Outcomes, standings: &[Standing], record: &mut Record) {
+    /// Returns whether the record has changed.
+    pub(super) fn write_outputs(&self, outcomes: &mut Outcomes, standings: &[Standing], record: &mut Record) -> bool {
+        let mut changed = false;
         let mut failures: Vec<(usize, Failure)> = Vec::new();
         for (index, ..) in outcomes.iter() {
             let outputs = &self.config.connections[*index].outputs;
@@ -51,7 +53,7 @@ impl Rotator {
                 Ok(()) => {
                     tracing::info!("Wrote the files that {} has beside its entry", self.name(*index));
                     let known = record.connection_mut(&self.config, &self.config.connections[*index]);
-                    known.last_error.take_if(|error| error.code == Code::CannotWrite);
+                    changed |= known.last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
                 }
                 Err(failure) => failures.push((*index, failure)),
             }
@@ -69,12 +71,14 @@ impl Rotator {
             // It is tried at every look; that it still fails is no news.
             if known.last_error.as_ref() != Some(&failure) {
                 announce::failed(&failure, None, &[self.name(index)]);
+                known.last_error = Some(failure.clone());
+                changed = true;
             }
-            known.last_error = Some(failure.clone());
             for (.., outcome) in outcomes.iter_mut().filter(|(other, ..)| *other == index) {
                 *outcome = Outcome::Failed(failure.clone());
             }
         }
+        changed
     }
 
     /// Runs the programs of those that were rotated; what goes wrong is said, kept in the record, and stops nothing.

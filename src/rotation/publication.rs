@@ -193,7 +193,7 @@ impl<'a> Publication<'a> {
                 tracing::warn!("{warning}");
             }
             let minted = brought.parcels.iter().filter_map(|parcel| parcel.fresh.as_ref().ok());
-            let minted = minted.filter(|fresh| fresh.source.is_minted()).map(|fresh| &fresh.token).next();
+            let minted = minted.filter(|fresh| fresh.source.is_minted()).map(|fresh| &*fresh.token).next();
             announce::obtained(&signed_in.token, minted, self.now(connections, signed_in));
         }
         match (&signed_in.trouble, signed_in.repeated) {

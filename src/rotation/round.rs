@@ -94,14 +94,13 @@ impl Rotator {
 
     /// A round under the lock, with the standings after it.
     async fn round_alone(&self, wish: &Wish, selected: &[usize], retries: &mut Retries) -> (Outcomes, Vec<Standing>) {
-        let before = self.record();
-        let (mut outcomes, changed) = self.located(&before).attempt(wish, selected, before.clone(), retries).await;
-        let mut record = changed.unwrap_or_else(|| before.clone());
+        let mut record = self.record();
+        let (mut outcomes, tried) = self.located(&record).attempt(wish, selected, &mut record, retries).await;
         outcomes.sort_by_key(|(index, ..)| *index);
         let here = self.located(&record);
         let standings = if here.has_outputs() { here.standings(&record).unwrap_or_default() } else { Vec::new() };
-        here.write_outputs(&mut outcomes, &standings, &mut record);
-        if record != before {
+        let wrote = here.write_outputs(&mut outcomes, &standings, &mut record);
+        if tried || wrote {
             self.keep(&record);
         }
         (outcomes, standings)
@@ -113,19 +112,19 @@ impl Rotator {
         }
     }
 
-    /// The attempt itself, of a rotator whose connections are located; with the record, where that changed.
+    /// The attempt itself, of a rotator whose connections are located; with whether anybody was asked, which the record then tells.
     async fn attempt(
         &self,
         wish: &Wish,
         selected: &[usize],
-        mut record: Record,
+        record: &mut Record,
         retries: &mut Retries,
-    ) -> (Outcomes, Option<Record>) {
-        let (due, standings) = match self.wanted(wish, selected, &record) {
+    ) -> (Outcomes, bool) {
+        let (due, standings) = match self.wanted(wish, selected, record) {
             Ok(found) => found,
-            Err(failure) => return (self.all_failed(selected, &failure, retries), None),
+            Err(failure) => return (self.all_failed(selected, &failure, retries), false),
         };
-        let mut outcomes = self.outcomes_without_asking(selected, &due, &standings, wish, &record);
+        let mut outcomes = self.outcomes_without_asking(selected, &due, &standings, wish, record);
         let now = Timestamp::now();
         let may_be_tried = |index: &usize| {
             let live = standings[*index].left_to_clients().is_some();
@@ -133,42 +132,37 @@ impl Rotator {
         };
         let asked: Vec<usize> = due.into_iter().filter(may_be_tried).collect();
         if asked.is_empty() {
-            return (outcomes, None);
+            return (outcomes, false);
         }
         let in_trouble = |index: &usize| heeds(&self.config, *index).iter().any(|who| retries.is_in_trouble(*who));
         if !asked.iter().all(in_trouble) {
             announce::start();
         }
-        let obtained = self.obtain(wish, &asked, &standings, &record).await;
-        let here = self.with_what_was_found(&obtained, &mut record);
+        let obtained = self.obtain(wish, &asked, &standings, record).await;
+        let (here, moved) = self.with_what_was_found(&obtained, record);
         // What is published is to be judged by the entry that it will have.
-        let standings = if here.keys_differ(self) { here.standings(&record).unwrap_or(standings) } else { standings };
-        let mut publication = Publication::new(&here.config, &standings, &mut record, retries);
+        let standings = if moved { here.standings(record).unwrap_or(standings) } else { standings };
+        let mut publication = Publication::new(&here.config, &standings, record, retries);
         publication.settle(obtained);
         outcomes.extend(publication.into_outcomes());
-        (outcomes, Some(record))
+        (outcomes, true)
     }
 
-    /// Remembers what the API said, and the connections with the keys that follow from it.
-    fn with_what_was_found(&self, obtained: &[Obtained], record: &mut Record) -> Self {
+    /// Remembers what the API said, and the connections with the keys that follow from it; whether any of these is new.
+    fn with_what_was_found(&self, obtained: &[Obtained], record: &mut Record) -> (Self, bool) {
         let mut located = Vec::new();
         for brought in obtained.iter().filter_map(|one| one.result.as_ref().ok()) {
             let Some(first) = brought.parcels.first() else { continue };
+            let of_the_same = &self.config.connections[first.index];
             if let Some(user) = &brought.user {
-                record.remember_user(&self.config, &first.connection, user);
+                record.remember_user(&self.config, of_the_same, user);
             }
             for (place, known) in &brought.known {
-                record.remember(&self.config, &first.connection, place, known.clone());
+                record.remember(&self.config, of_the_same, place, known.clone());
             }
-            let found = brought.parcels.iter().filter(|parcel| parcel.connection.key.is_some());
-            located.extend(found.map(|parcel| (parcel.index, parcel.connection.clone())));
+            located.extend(brought.parcels.iter().filter_map(|parcel| Some((parcel.index, parcel.located.as_ref()?))));
         }
-        self.relocated(located.into_iter())
-    }
-
-    fn keys_differ(&self, other: &Self) -> bool {
-        let both = self.config.connections.iter().zip(&other.config.connections);
-        both.into_iter().any(|(one, other)| one.key != other.key)
+        self.relocated(&located)
     }
 
     pub(super) fn selected(&self, only: Option<&[usize]>) -> Vec<usize> {
