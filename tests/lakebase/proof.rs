@@ -79,9 +79,13 @@ fn one_connection_that_cannot_be_proved_does_not_keep_another_from_its_credentia
     let test = "one_connection_that_cannot_be_proved_does_not_keep_another_from_its_credential";
     let Some((workspace, server, host)) = orders(test, &[]) else { return };
     let home = Home::new();
-    let tables = "[[connection]]\nname = 'good'\ninstance = 'orders'\nverify = 'login'\n\
-         [[connection]]\nname = 'bad'\ninstance = 'orders'\nverify = 'login'\ndatabase = 'nowhere'\n";
-    let rotate = configured(&home, &workspace, tables, &["rotate", "--retry-for", "0s"]);
+    // By its address, so that one name is looked up in all: the names of a home cannot be asked for by two threads at once.
+    let tables = format!(
+        "[[connection]]\nname = 'good'\ninstance = 'orders'\nverify = 'login'\n\
+         [[connection]]\nname = 'bad'\ninstance = 'orders'\nhost = '{}'\nverify = 'login'\ndatabase = 'nowhere'\n",
+        server.address()
+    );
+    let rotate = configured(&home, &workspace, &tables, &["rotate", "--retry-for", "0s"]);
     rotate.resolving(&host, server.address()).run().exits(78).stderr_has("nowhere");
     assert_eq!(home.pgpass().lines().count(), 1);
     assert_eq!(workspace.credentials_minted(), 1);
