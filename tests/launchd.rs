@@ -36,9 +36,9 @@ fn an_agent_without_a_configuration_waits_for_one_instead_of_being_started_again
     home.write(CONFIG, config(&workspace), 0o600);
     agent.says("Keeping 1 connection alive", SOON).says("Token rotation completed successfully", SOON);
     assert_eq!(agent.stderr().matches("waiting until that is mended").count(), 2, "{}", agent.stderr());
+    agent.terminate().exits(0);
     // What the configuration says of the log holds, although something was said before it was there.
     assert!(home.read(".config/dbx-rotator/rotator.log").contains("Token rotation completed"));
-    agent.terminate().exits(0);
 }
 
 #[test]
