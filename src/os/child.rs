@@ -80,16 +80,16 @@ pub(crate) async fn run(mut command: Command, over: impl Future<Output = ()>) ->
     command.current_dir("/").process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
+    let group = Group(child.id());
     tokio::select! {
-        ran = finish(child) => ran.map(Some),
+        ran = finish(child, group) => ran.map(Some),
         () = over => Ok(None),
     }
 }
 
 /// Waits for a child's end and what it printed. Its pipes are not waited for where something in the background holds them; if
-/// this is dropped before the end, all of its group is killed.
-async fn finish(mut child: Child) -> std::io::Result<Ran> {
-    let mut group = Group(child.id());
+/// this is dropped before the end, even before it was begun, all of its group is killed.
+async fn finish(mut child: Child, mut group: Group) -> std::io::Result<Ran> {
     let (mut stdout, mut stderr) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
     let status = {
         let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -150,6 +150,20 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names, ["DATABRICKS_CONFIG_FILE", "DBX_ROTATOR_CONFIG", "HOME", "LANG", "PGPASSFILE"]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_begun_to_wait_for_is_ended_with_all_that_it_started() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 100 & echo $!; wait"]).process_group(0).kill_on_drop(true).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut started = [0; 1];
+        let mut pipe = child.stdout.take().unwrap();
+        pipe.read_exact(&mut started).await.unwrap();
+        let group = Group(child.id());
+        drop(finish(child, group));
+        // It ends when the last one that could write to it is gone.
+        tokio::time::timeout(Duration::from_secs(20), pipe.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
     }
 
     #[tokio::test]
