@@ -37,10 +37,8 @@ pub(super) fn placed(mut failure: Failure, target: &Target<'_>) -> Failure {
     let Target { host, port, user, .. } = target;
     let host = match ServerName::try_from(*host) {
         Ok(ServerName::IpAddress(IpAddr::V6(_))) => format!("[{host}]"),
-        // As it is: Lakebase's names are so long that `quoted` takes them for secrets.
-        Ok(_) => (*host).to_owned(),
-        // A URL, say, with a password in it.
-        Err(_) => quoted(host),
+        // It may be a URL, say, with a password in it.
+        _ => quoted(host),
     };
     failure.message = format!("cannot log in to {host}:{port} as {user}: {}", failure.message);
     failure
