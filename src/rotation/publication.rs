@@ -61,8 +61,8 @@ impl<'a> Publication<'a> {
         self.outcomes
     }
 
-    /// Verifies, publishes in one write, and records.
-    pub(super) fn settle(&mut self, obtained: Vec<Obtained>) {
+    /// Verifies, publishes in one write, and records; returns whether there is something new in the password file.
+    pub(super) fn settle(&mut self, obtained: Vec<Obtained>) -> bool {
         let mut ready: Vec<Ready> = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
         // Two connections may turn out to be the same database.
@@ -94,9 +94,7 @@ impl<'a> Publication<'a> {
                 }
             }
         }
-        if !entries.is_empty() {
-            self.publish(&entries, ready);
-        }
+        !entries.is_empty() && self.publish(&entries, ready)
     }
 
     /// What was refused to several for one reason is one failure, and is waited for once.
@@ -115,7 +113,8 @@ impl<'a> Publication<'a> {
         }
     }
 
-    fn publish(&mut self, entries: &[Entry], ready: Vec<Ready>) {
+    /// Writes all of them; returns whether that changed anything for anybody.
+    fn publish(&mut self, entries: &[Entry], ready: Vec<Ready>) -> bool {
         match PasswordFile::new(&self.config.password_file).publish(entries) {
             Ok(published) => {
                 self.retries.forget(Who::File);
@@ -124,13 +123,12 @@ impl<'a> Publication<'a> {
                 for one in ready {
                     self.done(one);
                 }
-                if is_news {
-                    announce::completed();
-                }
+                is_news
             }
             Err(error) => {
                 let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
                 self.failed(Who::File, &connections, &store_failure(&error));
+                false
             }
         }
     }

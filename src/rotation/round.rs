@@ -50,6 +50,21 @@ impl Wish {
 
 pub(super) type Outcomes = Vec<(usize, String, Outcome)>;
 
+/// What a round has done before the outputs.
+struct Attempt {
+    outcomes: Outcomes,
+    /// Somebody was asked, which the record tells.
+    asked: bool,
+    /// There is something new in the password file.
+    is_news: bool,
+}
+
+impl Attempt {
+    fn without_asking(outcomes: Outcomes) -> Self {
+        Attempt { outcomes, asked: false, is_news: false }
+    }
+}
+
 /// The first workspace that shares a connection's identity stands for all of them.
 pub(super) fn leader_of(config: &Config, connection: usize) -> usize {
     let workspace = config.connections.get(connection).map_or(0, |connection| connection.workspace);
@@ -95,13 +110,17 @@ impl Rotator {
     /// A round under the lock, with the standings after it.
     async fn round_alone(&self, wish: &Wish, selected: &[usize], retries: &mut Retries) -> (Outcomes, Vec<Standing>) {
         let mut record = self.record();
-        let (mut outcomes, tried) = self.located(&record).attempt(wish, selected, &mut record, retries).await;
+        let attempt = self.located(&record).attempt(wish, selected, &mut record, retries).await;
+        let Attempt { mut outcomes, asked, is_news } = attempt;
         outcomes.sort_by_key(|(index, ..)| *index);
         let here = self.located(&record);
         let standings = if here.has_outputs() { here.standings(&record).unwrap_or_default() } else { Vec::new() };
         let wrote = here.write_outputs(&mut outcomes, &standings, &mut record);
-        if tried || wrote {
+        if asked || wrote {
             self.keep(&record);
+        }
+        if is_news && !outcomes.iter().any(|(.., outcome)| matches!(outcome, Outcome::Failed(_))) {
+            announce::completed();
         }
         (outcomes, standings)
     }
@@ -112,17 +131,11 @@ impl Rotator {
         }
     }
 
-    /// The attempt itself, of a rotator whose connections are located; with whether anybody was asked, which the record then tells.
-    async fn attempt(
-        &self,
-        wish: &Wish,
-        selected: &[usize],
-        record: &mut Record,
-        retries: &mut Retries,
-    ) -> (Outcomes, bool) {
+    /// The attempt itself, of a rotator whose connections are located.
+    async fn attempt(&self, wish: &Wish, selected: &[usize], record: &mut Record, retries: &mut Retries) -> Attempt {
         let (due, standings) = match self.wanted(wish, selected, record) {
             Ok(found) => found,
-            Err(failure) => return (self.all_failed(selected, &failure, retries), false),
+            Err(failure) => return Attempt::without_asking(self.all_failed(selected, &failure, retries)),
         };
         let mut outcomes = self.outcomes_without_asking(selected, &due, &standings, wish, record);
         let now = Timestamp::now();
@@ -132,7 +145,7 @@ impl Rotator {
         };
         let asked: Vec<usize> = due.into_iter().filter(may_be_tried).collect();
         if asked.is_empty() {
-            return (outcomes, false);
+            return Attempt::without_asking(outcomes);
         }
         let in_trouble = |index: &usize| heeds(&self.config, *index).iter().any(|who| retries.is_in_trouble(*who));
         if !asked.iter().all(in_trouble) {
@@ -143,9 +156,9 @@ impl Rotator {
         // What is published is to be judged by the entry that it will have.
         let standings = if moved { here.standings(record).unwrap_or(standings) } else { standings };
         let mut publication = Publication::new(&here.config, &standings, record, retries);
-        publication.settle(obtained);
+        let is_news = publication.settle(obtained);
         outcomes.extend(publication.into_outcomes());
-        (outcomes, true)
+        Attempt { outcomes, asked: true, is_news }
     }
 
     /// Remembers what the API said, and the connections with the keys that follow from it; whether any of these is new.

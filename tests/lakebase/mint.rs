@@ -75,11 +75,14 @@ fn one_instance_that_is_refused_does_not_keep_the_others_from_theirs() {
     let tables = "[[connection]]\nname = 'a'\ninstance = 'good'\n[[connection]]\nname = 'b'\ninstance = 'gone'\n\
                   [[connection]]\nname = 'c'\ninstance = 'other'\n";
     let outcome = configured(&home, &workspace, tables, &["rotate", "--json", "--retry-for", "1s"]).run();
+    outcome.stderr_lacks("completed successfully");
     let answer = outcome.exits(78).stderr_has("there is no instance gone").json();
     let outcomes: Vec<&str> =
         answer["connections"].as_array().unwrap().iter().map(|row| row["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["rotated", "failed", "rotated"]);
     assert_eq!(hosts(&home).len(), 2);
+    let outcome = configured(&home, &workspace, tables, &["rotate", "--connection", "a"]).run();
+    assert!(outcome.exits(0).stderr.ends_with("completed successfully\n"), "{outcome}");
 }
 
 #[test]
