@@ -136,6 +136,27 @@ fn passing_trouble_is_got_over_and_then_said_to_be_over() {
 }
 
 #[test]
+fn a_command_that_gives_up_does_not_end_in_silence() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    workspace.outage_begins();
+    let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "0s"]).run();
+    outcome.exits(69).stderr_has(" - ERROR - ").stderr_lacks(" - WARNING - ").stderr_lacks("next try in");
+    // Once while it may pass, and once at the end, however often it was tried between.
+    let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "2s"]).run();
+    outcome.exits(69).stderr_has("next try in");
+    let last = outcome.stderr.lines().last().unwrap();
+    assert!(last.contains(" - ERROR - ") && !last.contains("next try in"), "{outcome}");
+    assert_eq!(outcome.stderr.lines().count(), 3, "{outcome}");
+    // It was asked for: that what is published lives on makes it no less of an error.
+    workspace.outage_ends();
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    let published = home.pgpass();
+    workspace.outage_begins();
+    rotator(&home, &workspace, &["rotate", "--retry-for", "0s"]).run().exits(69).stderr_has(" - ERROR - ");
+    assert_eq!(home.pgpass(), published);
+}
+
+#[test]
 fn each_kind_of_nonsense_is_told_apart_in_words() {
     let (workspace, home) = (Workspace::start(), Home::new());
     for (fault, words) in [

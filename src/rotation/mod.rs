@@ -267,10 +267,10 @@ impl Rotator {
 
     /// Rounds until everything wished for is done, cannot be done, or `patience` has run out.
     pub(crate) async fn rotate(&self, wish: &Wish, only: Option<&[usize]>, patience: Duration) -> Report {
-        let mut retries = Retries::default();
+        let by_timer = matches!(wish, Wish::DueBeforeNextRun);
+        let mut retries = Retries::of_a_command(patience, by_timer);
         let mut report = Report::new(&self.config);
         let started = tokio::time::Instant::now();
-        let by_timer = matches!(wish, Wish::DueBeforeNextRun);
         loop {
             let left = patience.saturating_sub(started.elapsed());
             let round = self.round(wish, only, &mut retries, left).await;

@@ -251,8 +251,11 @@ impl<'a> Publication<'a> {
         let now = Timestamp::now();
         let left: Option<SignedDuration> = connections.iter().filter_map(|index| self.standings[*index].left()).min();
         let (next, is_news) = self.retries.failed(who, failure, left, now);
-        if is_news {
-            announce::failed(failure, Some((next, next.duration_since(now))), &self.names(connections));
+        let wait = next.duration_since(now);
+        let given_up = self.retries.gives_up(wait, left);
+        // A command must not end in silence, however often it has tried.
+        if is_news || (given_up && failure.is_transient()) {
+            announce::failed(failure, (!given_up).then_some((next, wait)), &self.names(connections));
         } else {
             tracing::debug!("{failure} (still)");
         }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
+use super::schedule::NEXT_RUN;
 use crate::failure::{Code, Failure};
 
 /// The first wait: a hiccup is over by then.
@@ -60,6 +62,15 @@ pub(crate) struct Retries {
     waiting: HashMap<Who, Waiting>,
     /// Connections whose credential was said to have expired, with that expiry.
     expired: HashMap<usize, Timestamp>,
+    /// None where nobody ever gives up.
+    patience: Option<Patience>,
+}
+
+/// How long a command goes on trying.
+#[derive(Clone, Copy)]
+struct Patience {
+    end: Instant,
+    by_timer: bool,
 }
 
 struct Waiting {
@@ -80,6 +91,20 @@ enum Last {
 }
 
 impl Retries {
+    /// Those of a command that gives up after a while; a timer runs it again.
+    pub(super) fn of_a_command(patience: Duration, by_timer: bool) -> Self {
+        let patience = Instant::now().checked_add(patience).map(|end| Patience { end, by_timer });
+        Retries { patience, ..Retries::default() }
+    }
+
+    /// Whether a command fails rather than wait so long, with `left` of a live credential.
+    pub(super) fn gives_up(&self, wait: SignedDuration, left: Option<SignedDuration>) -> bool {
+        let Some(Patience { end, by_timer }) = self.patience else { return false };
+        let next_run_will_do = by_timer && left.is_some_and(|left| left >= NEXT_RUN);
+        let next = Instant::now().checked_add(Duration::try_from(wait).unwrap_or_default());
+        !next_run_will_do && next.is_none_or(|next| next >= end)
+    }
+
     /// Notes a failure, with `left` of a live credential; returns the next try and whether this very failure is news.
     pub(crate) fn failed(
         &mut self,
@@ -232,6 +257,21 @@ mod tests {
         assert_eq!(retries.next_try(&[Who::Workspace(1)], true, now), None);
         retries.succeeded(who, now);
         assert!(retries.next_try(&[who], true, after(now, PAUSE)).is_none() && !retries.is_in_trouble(who));
+    }
+
+    #[test]
+    fn a_command_gives_up_where_the_next_try_would_be_too_late_and_a_timers_only_what_dies_before_its_next_run() {
+        let (soon, late) = (SignedDuration::ZERO, SignedDuration::from_mins(10));
+        let minute = Duration::from_secs(60);
+        assert!(!Retries::default().gives_up(late, None), "a daemon never does");
+        for by_timer in [false, true] {
+            let retries = Retries::of_a_command(minute, by_timer);
+            assert!(!retries.gives_up(soon, None) && retries.gives_up(late, None));
+            assert!(retries.gives_up(late, Some(NEXT_RUN - SignedDuration::from_secs(1))));
+            assert_eq!(retries.gives_up(late, Some(NEXT_RUN)), !by_timer);
+        }
+        assert!(Retries::of_a_command(Duration::ZERO, false).gives_up(soon, None));
+        assert!(!Retries::of_a_command(Duration::MAX, false).gives_up(late, None));
     }
 
     #[test]

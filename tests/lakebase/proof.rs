@@ -150,7 +150,7 @@ const ROWS: [Row; 10] = [
     ),
     ("28000", "External authorization failed", "Blocked by an IP ACL", 69, "IP ACL", "IP access list"),
     ("28000", "External authorization failed", "Only reachable by private link", 69, "private link", "private link"),
-    ("28000", "External authorization failed", "", 69, "External authorization failed", "try"),
+    ("28000", "External authorization failed", "", 69, "External authorization failed", "needs some minutes"),
     ("28P01", "native postgres login is disabled for this endpoint", "", 77, "native postgres login", "token"),
     ("28000", "Failed to decode token for role \"ada\"", "", 77, "Failed to decode token", "personal access token"),
     (
