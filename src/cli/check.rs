@@ -42,8 +42,7 @@ struct Finding {
     name: String,
     state: State,
     result: Result<Option<Login>, Failure>,
-    /// Beside what went wrong.
-    what: String,
+    said: String,
 }
 
 pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fault> {
@@ -54,7 +53,8 @@ pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fa
     let findings = block_on(async {
         let mut all = Vec::with_capacity(connections.len());
         for (connection, standing) in connections.iter().zip(&standings) {
-            all.push(look_at(connection, standing, connect).await);
+            let last_error = record.connection(located.config(), connection).and_then(|known| known.last_error.clone());
+            all.push(look_at(connection, standing, last_error, connect).await);
         }
         all
     })?;
@@ -66,14 +66,20 @@ pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fa
     Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
 }
 
-async fn look_at(connection: &Connection, standing: &Standing, connect: bool) -> Finding {
+async fn look_at(connection: &Connection, standing: &Standing, last_error: Option<Failure>, connect: bool) -> Finding {
     let (name, state) = (connection.name().to_owned(), standing.state);
     let until = standing.token.as_ref().map(|token| print::relative(token.expires_at, standing.now));
-    let finding = |what: String, result| Finding { name, state, result, what };
+    let finding = |said: String, result| Finding { name, state, result, said };
     let (Some(token), Some(_)) = (&standing.token, standing.left_to_clients()) else {
         let why = standing.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
-        let failure = Failure::permanent(Code::TryAgain, why).hint("run `dbx-rotator rotate`");
-        return finding("nobody can log in".to_owned(), Err(failure));
+        let nobody = format!("nobody can log in, for {why}");
+        return match last_error {
+            Some(failure) => finding(format!("{nobody}; last try failed: {failure}"), Err(failure)),
+            None => {
+                let failure = Failure::permanent(Code::TryAgain, why).hint("run `dbx-rotator rotate`");
+                finding(nobody, Err(failure))
+            }
+        };
     };
     let live = format!("live, expires {}", until.unwrap_or_default());
     let Some(target) = connection.login_target().filter(|_| connect) else { return finding(live, Ok(None)) };
@@ -86,7 +92,7 @@ async fn look_at(connection: &Connection, standing: &Standing, connect: bool) ->
             );
             finding(what, Ok(Some(Login { server_version: session.server_version, milliseconds })))
         }
-        Err(failure) => finding(live, Err(failure)),
+        Err(failure) => finding(format!("{live}, but {failure}"), Err(failure)),
     }
 }
 
@@ -100,12 +106,8 @@ fn row(finding: &Finding) -> Row<'_> {
 }
 
 fn sentence(finding: &Finding) -> String {
-    let Finding { name, what, result, .. } = finding;
-    match result {
-        Ok(_) => format!("{name}: {what}\n"),
-        Err(failure) => {
-            let hint = failure.hint.as_deref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            format!("{name}: {what}, but {failure}{hint}\n")
-        }
-    }
+    let Finding { name, said, result, .. } = finding;
+    let hint = result.as_ref().err().and_then(|failure| failure.hint.as_deref());
+    let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    format!("{name}: {said}{hint}\n")
 }

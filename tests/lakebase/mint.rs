@@ -81,6 +81,9 @@ fn one_instance_that_is_refused_does_not_keep_the_others_from_theirs() {
         answer["connections"].as_array().unwrap().iter().map(|row| row["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["rotated", "failed", "rotated"]);
     assert_eq!(hosts(&home).len(), 2);
+    let check = configured(&home, &workspace, tables, &["check"]).run();
+    check.exits(1).stdout_has("a: live").stdout_has("last try failed: there is no instance gone");
+    check.stdout_has("hint: `dbx-rotator connections`");
     let outcome = configured(&home, &workspace, tables, &["rotate", "--connection", "a"]).run();
     assert!(outcome.exits(0).stderr.ends_with("completed successfully\n"), "{outcome}");
 }
