@@ -157,6 +157,30 @@ fn a_command_that_gives_up_does_not_end_in_silence() {
 }
 
 #[test]
+fn a_timers_run_that_fails_says_so_though_another_entry_of_the_sign_in_lives_on() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let run = |arguments: &[&str]| {
+        let (url, id) = (workspace.url(), workspace.client_id());
+        let config = format!(
+            "[[workspace]]\nhost = '{url}'\nclient_id = '{id}'\nclient_secret_file = 'secret'\n\
+             [[connection]]\nname = 'lost'\nhost = 'lost.example'\n[[connection]]\nname = 'due'\nhost = 'due.example'\n"
+        );
+        home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
+        home.write(".config/dbx-rotator/config.toml", config, 0o600);
+        dbx_rotator!(&home).args(arguments).trusting(&workspace).run()
+    };
+    // Both are due; the one has 15 minutes left, enough for another run, and clients do not find the other.
+    workspace.set_clock_skew(-45 * 60);
+    let token = workspace.issue(workspace.client_id(), Duration::from_secs(3600));
+    workspace.set_clock_skew(0);
+    home.write(".pgpass", format!("due.example:5432:databricks_postgres:{}:{token}\n", workspace.client_id()), 0o600);
+    workspace.outage_begins();
+    let outcome = run(&["rotate", "--if-due", "--retry-for", "1s"]);
+    assert!(outcome.exits(69).stderr.lines().any(|line| line.contains(" - ERROR - ")), "{outcome}");
+    run(&["rotate", "--if-due", "--retry-for", "1s", "--connection", "due"]).exits(75).stderr_lacks(" - ERROR - ");
+}
+
+#[test]
 fn each_kind_of_nonsense_is_told_apart_in_words() {
     let (workspace, home) = (Workspace::start(), Home::new());
     for (fault, words) in [

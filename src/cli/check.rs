@@ -42,6 +42,7 @@ struct Finding {
     name: String,
     state: State,
     result: Result<Option<Login>, Failure>,
+    /// In words, but for the hint.
     said: String,
 }
 
@@ -53,7 +54,8 @@ pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fa
     let findings = block_on(async {
         let mut all = Vec::with_capacity(connections.len());
         for (connection, standing) in connections.iter().zip(&standings) {
-            let last_error = record.connection(located.config(), connection).and_then(|known| known.last_error.clone());
+            let last_error =
+                record.connection(located.config(), connection).and_then(|known| known.last_error.as_ref());
             all.push(look_at(connection, standing, last_error, connect).await);
         }
         all
@@ -66,7 +68,7 @@ pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fa
     Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
 }
 
-async fn look_at(connection: &Connection, standing: &Standing, last_error: Option<Failure>, connect: bool) -> Finding {
+async fn look_at(connection: &Connection, standing: &Standing, last_error: Option<&Failure>, connect: bool) -> Finding {
     let (name, state) = (connection.name().to_owned(), standing.state);
     let until = standing.token.as_ref().map(|token| print::relative(token.expires_at, standing.now));
     let finding = |said: String, result| Finding { name, state, result, said };
@@ -74,7 +76,7 @@ async fn look_at(connection: &Connection, standing: &Standing, last_error: Optio
         let why = standing.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
         let nobody = format!("nobody can log in, for {why}");
         return match last_error {
-            Some(failure) => finding(format!("{nobody}; last try failed: {failure}"), Err(failure)),
+            Some(failure) => finding(format!("{nobody}; last try failed: {failure}"), Err(failure.clone())),
             None => {
                 let failure = Failure::permanent(Code::TryAgain, why).hint("run `dbx-rotator rotate`");
                 finding(nobody, Err(failure))

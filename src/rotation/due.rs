@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::record::Record;
-use super::schedule::{dies_before_next_run, refresh_at};
+use super::schedule::{NEXT_RUN, dies_before_next_run, refresh_at};
 use super::verify::could_be;
 use crate::config::{Config, Connection};
 use crate::os::clock::{Reading, workspace_time};
@@ -72,6 +72,11 @@ impl Standing {
     /// See [`dies_before_next_run`].
     pub(crate) fn dies_before_next_run(&self) -> bool {
         self.token.as_ref().is_some_and(|token| dies_before_next_run(token.issued_at, token.expires_at, self.now))
+    }
+
+    /// Whether clients can do with what they read until a timer's next run has had its time.
+    pub(crate) fn outlives_next_run(&self) -> bool {
+        self.left_to_clients().is_some_and(|left| left >= NEXT_RUN)
     }
 
     /// When the published credential expired, where it has.
@@ -152,4 +157,24 @@ fn known(config: &Config, record: &Record, connection: &Connection, password: Se
         // What a database credential says of its subject is not documented; who signed in for it is known.
         subject: told.and_then(|told| told.subject.clone()).or(claims.subject),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_read_outlives_a_timers_next_run_where_enough_of_it_is_left() {
+        let with_left = |state, left: SignedDuration| {
+            let (now, at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + left);
+            let password = SecretString::from("x");
+            let token = Live { password, issued_at: now, expires_at: at, refresh_at: at, subject: None };
+            Standing { state, reason: None, token: Some(token), now }
+        };
+        let second = SignedDuration::from_secs(1);
+        assert!(with_left(State::Due, NEXT_RUN).outlives_next_run());
+        assert!(!with_left(State::Due, NEXT_RUN - second).outlives_next_run());
+        assert!(!with_left(State::Missing, NEXT_RUN).outlives_next_run());
+        assert!(!Standing { token: None, ..with_left(State::Live, NEXT_RUN) }.outlives_next_run());
+    }
 }

@@ -270,13 +270,12 @@ impl Rotator {
         let by_timer = matches!(wish, Wish::DueBeforeNextRun);
         let mut retries = Retries::of_a_command(patience, by_timer);
         let mut report = Report::new(&self.config);
-        let started = tokio::time::Instant::now();
         loop {
-            let left = patience.saturating_sub(started.elapsed());
+            let left = retries.time_left();
             let round = self.round(wish, only, &mut retries, left).await;
             report.add(round);
             let now = Timestamp::now();
-            let left = patience.saturating_sub(started.elapsed());
+            let left = retries.time_left();
             let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
             let next = report.next_try(&self.config, &retries, now).map(until);
             // A source that only repeats what is due is no failure, but the next run may be too late for it.
@@ -310,8 +309,7 @@ impl Rotator {
     /// A failure that may pass is none yet for what lives until the next run has had its time, and one for what does not.
     fn leave_to_next_run(&self, report: &mut Report) {
         let standings = self.standings(&self.record()).unwrap_or_default();
-        let lives = |index: usize| standings.get(index).and_then(due::Standing::left_to_clients);
-        if report.leave_to_next_run(|index| lives(index).is_some_and(|left| left >= schedule::NEXT_RUN)) {
+        if report.leave_to_next_run(|index| standings.get(index).is_some_and(Standing::outlives_next_run)) {
             tracing::info!("What is published lives long enough: the next run will try again");
         }
     }

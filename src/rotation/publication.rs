@@ -4,6 +4,7 @@
 //! a file that cannot be written with the file.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
@@ -252,7 +253,8 @@ impl<'a> Publication<'a> {
         let left: Option<SignedDuration> = connections.iter().filter_map(|index| self.standings[*index].left()).min();
         let (next, is_news) = self.retries.failed(who, failure, left, now);
         let wait = next.duration_since(now);
-        let given_up = self.retries.gives_up(wait, left);
+        let outlive = connections.iter().all(|index| self.standings[*index].outlives_next_run());
+        let given_up = self.retries.gives_up(Duration::try_from(wait).unwrap_or_default(), outlive);
         // A command must not end in silence, however often it has tried.
         if is_news || (given_up && failure.is_transient()) {
             announce::failed(failure, (!given_up).then_some((next, wait)), &self.names(connections));

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::schedule::NEXT_RUN;
 use crate::failure::{Code, Failure};
 
 /// The first wait: a hiccup is over by then.
@@ -97,12 +96,15 @@ impl Retries {
         Retries { patience, ..Retries::default() }
     }
 
-    /// Whether a command fails rather than wait so long, with `left` of a live credential.
-    pub(super) fn gives_up(&self, wait: SignedDuration, left: Option<SignedDuration>) -> bool {
-        let Some(Patience { end, by_timer }) = self.patience else { return false };
-        let next_run_will_do = by_timer && left.is_some_and(|left| left >= NEXT_RUN);
-        let next = Instant::now().checked_add(Duration::try_from(wait).unwrap_or_default());
-        !next_run_will_do && next.is_none_or(|next| next >= end)
+    /// How long it goes on trying.
+    pub(super) fn time_left(&self) -> Duration {
+        self.patience.map_or(Duration::MAX, |patience| patience.end.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether a command fails rather than wait so long; a timer's does not where all that is concerned outlives its next run.
+    pub(super) fn gives_up(&self, wait: Duration, outlives_next_run: bool) -> bool {
+        let next_run_will_do = outlives_next_run && self.patience.is_some_and(|patience| patience.by_timer);
+        !next_run_will_do && wait >= self.time_left()
     }
 
     /// Notes a failure, with `left` of a live credential; returns the next try and whether this very failure is news.
@@ -261,17 +263,16 @@ mod tests {
 
     #[test]
     fn a_command_gives_up_where_the_next_try_would_be_too_late_and_a_timers_only_what_dies_before_its_next_run() {
-        let (soon, late) = (SignedDuration::ZERO, SignedDuration::from_mins(10));
+        let (soon, late) = (Duration::ZERO, Duration::from_secs(600));
         let minute = Duration::from_secs(60);
-        assert!(!Retries::default().gives_up(late, None), "a daemon never does");
+        assert!(!Retries::default().gives_up(late, false), "a daemon never does");
         for by_timer in [false, true] {
             let retries = Retries::of_a_command(minute, by_timer);
-            assert!(!retries.gives_up(soon, None) && retries.gives_up(late, None));
-            assert!(retries.gives_up(late, Some(NEXT_RUN - SignedDuration::from_secs(1))));
-            assert_eq!(retries.gives_up(late, Some(NEXT_RUN)), !by_timer);
+            assert!(!retries.gives_up(soon, false) && retries.gives_up(late, false));
+            assert_eq!(retries.gives_up(late, true), !by_timer);
         }
-        assert!(Retries::of_a_command(Duration::ZERO, false).gives_up(soon, None));
-        assert!(!Retries::of_a_command(Duration::MAX, false).gives_up(late, None));
+        assert!(Retries::of_a_command(Duration::ZERO, false).gives_up(soon, false));
+        assert!(!Retries::of_a_command(Duration::MAX, false).gives_up(late, false));
     }
 
     #[test]

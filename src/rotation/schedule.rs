@@ -14,7 +14,7 @@ const OLDEST: SignedDuration = SignedDuration::from_mins(50);
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(60);
 
 /// The packaged timer runs every ten minutes, up to two minutes late; after that there must be time for one try.
-pub(crate) const NEXT_RUN: SignedDuration = SignedDuration::from_mins(13);
+pub(super) const NEXT_RUN: SignedDuration = SignedDuration::from_mins(13);
 
 /// The vendor's CLI hands out the same token until less than this is left (databricks-sdk-go, u2m/persistent_auth.go).
 const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
