@@ -1,0 +1,1 @@
+//! Root at work in a home that belongs to somebody else.

@@ -1,0 +1,1 @@
+//! A secret goes to the origin that it belongs to, and to no other.
