@@ -13,8 +13,11 @@
 #[allow(dead_code, unreachable_pub, reason = "what a login needs of it")]
 mod failure;
 #[path = "../src/os"]
+#[allow(dead_code, reason = "what a login needs of it")]
 mod os {
+    pub(crate) mod accounts;
     pub(crate) mod files;
+    pub(crate) mod identity;
 }
 #[path = "../src/postgres/mod.rs"]
 mod postgres;

@@ -1,32 +1,80 @@
-//! Reading small files that a person names: never a pipe that would hang, never a device without end.
+//! Opening small files that a person or a program of ours names: never a pipe that would hang, never a device without end, never
+//! more than a stated size; and making directories with the mode that they are to have.
+//!
+//! Where this process is root and the path leads into somebody's place, that is done as that user (see [`super::identity`]).
 
-use std::fs::OpenOptions;
-use std::io::{Error, Read, Result};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// Larger than any configuration or secret.
-const LARGEST: u64 = 16 * 1024 * 1024;
+use super::identity::try_as_owner_of;
+
+/// Larger than any configuration, record or secret, in bytes.
+pub(crate) const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// The whole of a regular file, as text.
 ///
 /// # Errors
 /// As `read(2)`; and where it is no regular file, is larger than 16 MiB, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>> {
-    #[expect(clippy::cast_possible_wrap, reason = "the flag is a small positive number")]
-    let nonblocking = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    let data = file.metadata()?;
-    if !data.is_file() {
-        return Err(Error::other("it is not a regular file"));
-    }
-    if data.len() > LARGEST {
-        return Err(Error::other("it is larger than 16 MiB"));
-    }
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(data.len()).unwrap_or_default() + 1));
-    file.take(LARGEST).read_to_string(&mut text)?;
+    let mut text = Zeroizing::new(String::new());
+    read_with(path, |file, length| {
+        text.reserve_exact(length + 1);
+        file.take(LARGEST).read_to_string(&mut text)
+    })?;
     Ok(text)
+}
+
+/// The whole of a regular file.
+///
+/// # Errors
+/// As `read(2)`; and where it is no regular file, or is larger than 16 MiB.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_with(path, |file, length| {
+        bytes.reserve_exact(length + 1);
+        file.take(LARGEST).read_to_end(&mut bytes)
+    })?;
+    Ok(bytes)
+}
+
+fn read_with(path: &Path, read: impl FnOnce(File, usize) -> Result<usize>) -> Result<()> {
+    try_as_owner_of(path, || {
+        let file = open_regular(path, OpenOptions::new().read(true))?;
+        let length = file.metadata()?.len();
+        if length > LARGEST {
+            return Err(Error::other("it is larger than 16 MiB"));
+        }
+        read(file, usize::try_from(length).unwrap_or_default()).map(drop)
+    })
+}
+
+/// Opens a regular file so, without waiting for whoever may be at the other end of something else.
+///
+/// # Errors
+/// As `open(2)`; and where it is no regular file.
+pub(crate) fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<File> {
+    let file = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Error::other("it is not a regular file")) }
+}
+
+/// Makes a directory and those that are missing above it, each with this mode, whatever the umask is.
+///
+/// # Errors
+/// As `mkdir(2)`.
+pub(crate) fn make_directories(path: &Path, mode: u32) -> Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| above.symlink_metadata().is_err()).collect();
+    for directory in missing.into_iter().rev().filter(|directory| !directory.as_os_str().is_empty()) {
+        match DirBuilder::new().mode(mode).create(directory) {
+            Ok(()) => std::fs::set_permissions(directory, Permissions::from_mode(mode))?,
+            // Another instance makes them as well.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

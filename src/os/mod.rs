@@ -1,11 +1,13 @@
 //! What the operating system tells and is told: where things are kept, what time it is and when to wake up, which files have
 //! changed, how one is replaced, how a child is run, how the service goes, what must not be dumped.
 
+pub(crate) mod accounts;
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod core_dumps;
 pub(crate) mod dirs;
 pub(crate) mod files;
+pub(crate) mod identity;
 pub(crate) mod keychain;
 pub(crate) mod launchd;
 pub(crate) mod notify;

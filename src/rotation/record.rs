@@ -5,9 +5,9 @@
 //! is replaced atomically but not synced to disk.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,9 +20,15 @@ use crate::auth::Method;
 use crate::config::{Config, Connection, Source};
 use crate::failure::{Code, Failure};
 use crate::os::clock::Anchor;
+use crate::os::files::{make_directories, open_regular, read_bytes};
+use crate::os::identity::try_as_owner_of;
 
 /// The form of record.json; another one is treated as none.
 const VERSION: u32 = 1;
+
+/// The mode of record and lock, and that of their directory.
+const MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// How often a waiting instance looks whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -166,7 +172,14 @@ impl Store {
             return record;
         }
         let path = self.directory.join("record.json");
-        let Ok(text) = std::fs::read(&path) else { return Record::default() };
+        let text = match read_bytes(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Record::default(),
+            Err(error) => {
+                tracing::debug!("{} is left aside: {error}", path.display());
+                return Record::default();
+            }
+        };
         match serde_json::from_slice::<Record>(&text) {
             Ok(record) if record.version == VERSION => record,
             Ok(_) => Record::default(),
@@ -179,7 +192,7 @@ impl Store {
 
     /// Replaces the record; where that fails it is remembered for as long as the program runs.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
-        let written = self.write_to_disk(record);
+        let written = try_as_owner_of(&self.directory, || self.write_to_disk(record));
         if let Ok(mut memory) = self.memory.lock() {
             *memory = written.is_err().then(|| record.clone());
         }
@@ -189,6 +202,8 @@ impl Store {
     fn write_to_disk(&self, record: &Record) -> io::Result<()> {
         self.make_directory()?;
         let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
+        // Whatever the umask is.
+        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
         file.write_all(&serde_json::to_vec(record)?)?;
         file.persist(self.directory.join("record.json"))?;
         Ok(())
@@ -240,17 +255,28 @@ impl Store {
     }
 
     fn open_lock(&self) -> io::Result<File> {
-        let open = || {
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.directory.join("lock"))
+        let path = self.directory.join("lock");
+        // For reading as well: only then opening a named pipe does not wait for the other end or fail.
+        let options = || OpenOptions::new().read(true).write(true).to_owned();
+        let open = || match open_regular(&path, &mut options()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = open_regular(&path, options().create(true).truncate(false).mode(MODE))?;
+                file.set_permissions(Permissions::from_mode(MODE))?;
+                Ok(file)
+            }
+            opened => opened,
         };
-        open().or_else(|_| {
-            self.make_directory()?;
-            open()
+        try_as_owner_of(&self.directory, || match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_directory()?;
+                open()
+            }
+            opened => opened,
         })
     }
 
     fn make_directory(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)
+        make_directories(&self.directory, DIRECTORY_MODE)
     }
 }
 
@@ -269,6 +295,37 @@ mod tests {
             std::fs::write(directory.path().join("a/b/record.json"), text).unwrap();
             assert_eq!(store.read(), Record::default(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_record_that_is_no_file_or_too_large_counts_as_lost_and_is_replaced() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("record.json");
+        let store = Store::new(scratch.path());
+        let spoil: [&dyn Fn(); 3] = [
+            &|| rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap(),
+            &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+            &|| File::create(&path).unwrap().set_len(200 << 20).unwrap(),
+        ];
+        for make in spoil {
+            make();
+            assert_eq!(store.read(), Record::default());
+            store.write(&Record::default()).unwrap();
+            assert!(path.symlink_metadata().unwrap().is_file());
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_no_file_is_done_without_and_nobody_waits_for_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let store = Store::new(scratch.path());
+        assert!(matches!(store.lock(Duration::from_secs(5), || None::<()>).await.unwrap(), Locked::Without));
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(matches!(store.lock(Duration::from_secs(5), || None::<()>).await.unwrap(), Locked::Without));
     }
 
     #[tokio::test]

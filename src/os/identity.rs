@@ -1,0 +1,296 @@
+//! Whose power is used where root works in a place that belongs to somebody else.
+//!
+//! Whoever owns a directory decides where the links in it lead and what they are when root looks a second time. So root does
+//! nothing there with its own power: a path that passes through somebody's place is opened, written and removed as that user
+//! ([`as_owner_of`]), and a program that was started for somebody's home becomes that user for good ([`leave_root`]). What the
+//! user could not do by hand then fails, and what is made belongs to that user.
+//!
+//! Invariant: a process that is not root's is never affected.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use std::os::unix::fs::MetadataExt;
+
+/// As many links as Linux follows in one path.
+const LINK_LIMIT: usize = 40;
+
+/// A user by number, with the group that a place of theirs has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Whose place a path leads into: the first user but root who owns a directory, a file or a link on the way. None where all that
+/// is there is root's.
+///
+/// Links of root's are followed, as root meant them; the link of another is already that user's place.
+pub(crate) fn owner_of(path: &Path) -> Option<Owner> {
+    first_owner(path, 0)
+}
+
+/// The first on the way to `path` whom `trusted` does not name.
+fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
+    let path = std::path::absolute(path).ok()?;
+    let mut here = PathBuf::from("/");
+    let mut rest: Vec<OsString> = names(&path);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(&name);
+        // What is not there yet will be made in what is.
+        let data = next.symlink_metadata().ok()?;
+        if data.uid() != trusted {
+            return Some(Owner { uid: data.uid(), gid: data.gid() });
+        }
+        if !data.is_symlink() {
+            here = next;
+            continue;
+        }
+        links += 1;
+        let target = next.read_link().ok().filter(|_| links <= LINK_LIMIT)?;
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        rest.extend(names(&target));
+    }
+    None
+}
+
+/// The components, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+/// Whether this process has root's power.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Does something to a path: as the user into whose place it leads, where this process is root; else as it is.
+///
+/// `act` must not wait for another task or thread: on Linux this thread alone changes its user meanwhile.
+///
+/// # Errors
+/// Root may not become that user here.
+pub(crate) fn as_owner_of<T>(path: &Path, act: impl FnOnce() -> T) -> io::Result<T> {
+    match owner_of(path).filter(|_| is_root()) {
+        Some(owner) => acting::as_user(owner, act),
+        None => Ok(act()),
+    }
+}
+
+/// [`as_owner_of`] for what may fail itself.
+///
+/// # Errors
+/// As `act`, or as [`as_owner_of`].
+pub(crate) fn try_as_owner_of<T, E: From<io::Error>>(path: &Path, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    as_owner_of(path, act)?
+}
+
+/// Becomes, for good, the user into whose place the first of these paths leads that is somebody's: the whole process, which must
+/// not have a second thread yet. Returns who that is, where anything changed.
+///
+/// # Errors
+/// Root may not become that user here.
+pub(crate) fn leave_root<'p>(paths: impl IntoIterator<Item = &'p Path>) -> io::Result<Option<u32>> {
+    if !is_root() {
+        return Ok(None);
+    }
+    let Some(owner) = paths.into_iter().find_map(owner_of) else { return Ok(None) };
+    Ok(acting::become_user(owner)?.then_some(owner.uid))
+}
+
+#[cfg(target_os = "linux")]
+mod acting {
+    use std::io;
+    use std::path::Path;
+
+    use rustix::io::Errno;
+    use rustix::process::{Gid, Uid, getgroups};
+    use rustix::thread::{CapabilitySet, capabilities};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+    use super::Owner;
+    use crate::os::accounts;
+    use crate::os::files::read_text;
+
+    /// Rights that reach beyond what a user may do by hand; without them root has no more to give away than anybody else.
+    const BEYOND: CapabilitySet =
+        CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH).union(CapabilitySet::FOWNER);
+
+    /// Puts root's own user and groups back, whatever happens in between.
+    struct Back {
+        groups: Vec<Gid>,
+    }
+
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // The saved user id is still root's, so that this cannot fail; if it does, nothing is done with more power than meant.
+            let _ = set_thread_res_uid(None, Uid::ROOT, None);
+            let _ = set_thread_res_gid(None, Gid::ROOT, None);
+            let _ = set_thread_groups(&self.groups);
+        }
+    }
+
+    pub(super) fn as_user<T>(owner: Owner, act: impl FnOnce() -> T) -> io::Result<T> {
+        let groups = getgroups()?;
+        let gid = Gid::from_raw(group_of(owner));
+        let changed = (|| {
+            set_thread_groups(&[gid])?;
+            let back = Back { groups };
+            set_thread_res_gid(None, gid, None)?;
+            set_thread_res_uid(None, Uid::from_raw(owner.uid), None)?;
+            Ok(back)
+        })();
+        match changed {
+            Ok(back) => {
+                let done = act();
+                drop(back);
+                Ok(done)
+            }
+            Err(_) if !has_power_over(owner) => Ok(act()),
+            Err(error) => Err(refused(owner, error)),
+        }
+    }
+
+    pub(super) fn become_user(owner: Owner) -> io::Result<bool> {
+        let gid = Gid::from_raw(group_of(owner));
+        let groups: Vec<Gid> = accounts::groups_of(owner.uid, gid.as_raw()).into_iter().map(Gid::from_raw).collect();
+        let uid = Uid::from_raw(owner.uid);
+        let changed = set_thread_groups(&groups)
+            .and_then(|()| set_thread_res_gid(gid, gid, gid))
+            .and_then(|()| set_thread_res_uid(uid, uid, uid));
+        match changed {
+            Ok(()) => Ok(true),
+            Err(_) if !has_power_over(owner) => Ok(false),
+            Err(error) => Err(refused(owner, error)),
+        }
+    }
+
+    /// A root without these capabilities may do no more than anybody else; and in a user namespace that does not know the owner
+    /// their power does not reach that owner's files (user_namespaces(7)).
+    fn has_power_over(owner: Owner) -> bool {
+        let holds = capabilities(None).is_ok_and(|sets| sets.effective.intersects(BEYOND));
+        holds && read_text(Path::new("/proc/self/uid_map")).map_or(true, |map| is_mapped(&map, owner.uid))
+    }
+
+    /// Whether a line of the map, `FIRST-INSIDE FIRST-OUTSIDE COUNT`, holds this user.
+    fn is_mapped(map: &str, uid: u32) -> bool {
+        map.lines().any(|line| {
+            let mut numbers = line.split_ascii_whitespace().map_while(|number| number.parse::<u64>().ok());
+            let (first, count) = (numbers.next(), numbers.nth(1));
+            first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(uid)))
+        })
+    }
+
+    /// The user's own group: the place may have root's, whose rights are not to be used.
+    fn group_of(owner: Owner) -> u32 {
+        if owner.gid == 0 {
+            accounts::of_uid(owner.uid).map_or(accounts::NOBODY, |account| account.gid)
+        } else {
+            owner.gid
+        }
+    }
+
+    fn refused(owner: Owner, error: Errno) -> io::Error {
+        let kind = io::Error::from(error).kind();
+        io::Error::new(kind, format!("it is in a place of uid {}, and root may not become that user here", owner.uid))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_user_namespace_knows_the_users_of_its_map() {
+            let map = "         0          0          1\n      1000     100000      65536\n";
+            for (uid, mapped) in [(0, true), (1, false), (1_000, true), (66_535, true), (66_536, false)] {
+                assert_eq!(is_mapped(map, uid), mapped, "{uid}");
+            }
+            assert!(is_mapped("0 0 4294967295\n", 65_534) && !is_mapped("", 0) && !is_mapped("x y z\n", 0));
+        }
+    }
+}
+
+/// Elsewhere there is no user of one thread alone: the process has become the home's owner at its start, and a path that leads
+/// into the place of a third is refused.
+#[cfg(not(target_os = "linux"))]
+mod acting {
+    use std::io;
+
+    use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+    use super::Owner;
+    use crate::os::accounts;
+
+    pub(super) fn as_user<T>(owner: Owner, _: impl FnOnce() -> T) -> io::Result<T> {
+        let why = format!("it is in a place of uid {}: run as that user, not as root", owner.uid);
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+    }
+
+    pub(super) fn become_user(owner: Owner) -> io::Result<bool> {
+        let gid = accounts::of_uid(owner.uid).map_or(accounts::NOBODY, |account| account.gid);
+        setgroups(&[Gid::from_raw(gid)])?;
+        setgid(Gid::from_raw(gid))?;
+        setuid(Uid::from_raw(owner.uid))?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn me() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    #[test]
+    fn the_first_on_the_way_who_is_not_trusted_owns_the_place() {
+        let scratch = tempfile::tempdir().unwrap();
+        let stranger = me() + 1;
+        fs::create_dir(scratch.path().join("a")).unwrap();
+        symlink("/", scratch.path().join("a/root")).unwrap();
+        // Seen by a root whose number is another one, everything here is somebody's.
+        for path in ["", "a", "a/not/yet", "a/root/etc"] {
+            let found = first_owner(&scratch.path().join(path), stranger);
+            assert!(found.is_some() && (me() == 0 || found.is_some_and(|owner| owner.uid == 0)), "{path}: {found:?}");
+        }
+        if me() == 0 {
+            for (path, owner) in [("a", None), ("a/not/yet", None), ("a/root/etc", None), ("a/../..", None)] {
+                assert_eq!(first_owner(&scratch.path().join(path), 0), owner, "{path}");
+            }
+            std::os::unix::fs::chown(scratch.path().join("a"), Some(4711), Some(4712)).unwrap();
+            let theirs = Some(Owner { uid: 4711, gid: 4712 });
+            symlink(scratch.path().join("a"), scratch.path().join("link")).unwrap();
+            for path in ["a", "a/not/yet", "a/root/etc", "link/x", "link", "a/root/../../x"] {
+                assert_eq!(first_owner(&scratch.path().join(path), 0), theirs, "{path}");
+            }
+            std::os::unix::fs::lchown(scratch.path().join("link"), Some(4711), Some(4712)).unwrap();
+            assert_eq!(first_owner(&scratch.path().join("link"), 0), theirs);
+            assert_eq!(first_owner(&scratch.path().join("a/../b"), 0), theirs, "the kernel goes into it, too");
+        }
+    }
+
+    #[test]
+    fn links_in_a_circle_are_nobodys_place() {
+        let scratch = tempfile::tempdir().unwrap();
+        symlink("b", scratch.path().join("a")).unwrap();
+        symlink("a", scratch.path().join("b")).unwrap();
+        assert_eq!(first_owner(&scratch.path().join("a/x"), me()).filter(|owner| owner.uid == me()), None);
+    }
+}
