@@ -241,6 +241,20 @@ pub fn command() -> clap::Command {
     <Arguments as clap::CommandFactory>::command()
 }
 
+impl ServiceCommand {
+    /// Whose service is meant.
+    pub(super) fn which(&self) -> &WhichManager {
+        match self {
+            ServiceCommand::Install(options) => &options.which,
+            ServiceCommand::Uninstall { which, .. }
+            | ServiceCommand::Start { which }
+            | ServiceCommand::Stop { which }
+            | ServiceCommand::Restart { which }
+            | ServiceCommand::Status { which, .. } => which,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

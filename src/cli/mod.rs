@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod connections;
 mod names;
+mod power;
 mod print;
 mod prometheus;
 mod rotate;
@@ -108,6 +109,8 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         return Err(error.hint("leave out one of the two").into());
     }
     let command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
+    // Before there is a second thread, and before anything of a home is read.
+    let other_user = power::leave_root(&command, &arguments.overrides)?;
     if let Command::Config { command } = &command {
         return config::run(command, &arguments.overrides);
     }
@@ -136,6 +139,9 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     };
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
     logging::start(arguments.level(&command), log_file)?;
+    if let Some(sentence) = other_user {
+        tracing::info!("{sentence}");
+    }
     for warning in config.warnings() {
         match command {
             Command::Token(_) => print::warning(warning),

@@ -49,15 +49,7 @@ impl From<WriteError> for Fault {
 }
 
 pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8, Fault> {
-    let which = match command {
-        ServiceCommand::Install(options) => &options.which,
-        ServiceCommand::Uninstall { which, .. }
-        | ServiceCommand::Start { which }
-        | ServiceCommand::Stop { which }
-        | ServiceCommand::Restart { which }
-        | ServiceCommand::Status { which, .. } => which,
-    };
-    let service = Service::of(which, overrides)?;
+    let service = Service::of(command.which(), overrides)?;
     match command {
         ServiceCommand::Install(options) => service.install(options, overrides),
         ServiceCommand::Uninstall { purge, .. } => service.uninstall(*purge),

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
 use super::dirs::Environment;
+use super::identity::{is_root, owner_of};
 
 /// So much of the end of each of a child's outputs is kept: more than any token, or the reason of any failure.
 const KEPT_OUTPUT: usize = 64 * 1024;
@@ -56,6 +57,8 @@ pub(crate) fn candidates(environment: &Environment, name: &Path) -> Vec<PathBuf>
         .chain(usual.map(PathBuf::from))
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
+        // Root runs by name only what nobody else can replace.
+        .filter(|program| !is_root() || owner_of(program).is_none())
         .collect()
 }
 

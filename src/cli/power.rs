@@ -1,0 +1,42 @@
+//! What root does in a home that is somebody else's: nothing. It becomes that user first.
+
+use std::path::PathBuf;
+
+use super::arguments::Command;
+use crate::config::Overrides;
+use crate::failure::{Code, Failure};
+use crate::os::dirs::Environment;
+use crate::os::identity;
+
+/// Gives up root's power for good where the home directory, or the configuration file that is named, is another user's: for the
+/// programs that such a configuration names, too. Returns a sentence on it, where anything changed.
+///
+/// # Errors
+/// Root may not become that user here.
+pub(super) fn leave_root(command: &Command, overrides: &Overrides) -> Result<Option<String>, Failure> {
+    if !identity::is_root() || !works_in_a_home(command) {
+        return Ok(None);
+    }
+    let environment = Environment::of_this_process();
+    let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
+    let paths: Vec<PathBuf> = environment.home().into_iter().chain(named).collect();
+    match identity::leave_root(paths.iter().map(PathBuf::as_path)) {
+        Ok(None) => Ok(None),
+        Ok(Some(uid)) => Ok(Some(format!(
+            "Running as uid {uid} instead of root: the home directory or the configuration is that user's"
+        ))),
+        Err(error) => {
+            Err(Failure::permanent(Code::Configuration, format!("root cannot work in that home directory: {error}"))
+                .hint("run it as that user, or set HOME to root's own home directory"))
+        }
+    }
+}
+
+/// Only who sets up the machine's own units must stay root.
+fn works_in_a_home(command: &Command) -> bool {
+    match command {
+        Command::Completions { .. } => false,
+        Command::Service { command } => !command.which().system,
+        _ => true,
+    }
+}
