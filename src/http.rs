@@ -73,7 +73,7 @@ impl Answer {
     }
 
     /// How long the other side asked to be left alone: seconds or a date (RFC 9110, section 10.2.3).
-    fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         let text = self.header(&RETRY_AFTER)?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
             return Some(Duration::from_secs(seconds));

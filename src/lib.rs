@@ -28,6 +28,7 @@ mod postgres;
 mod rotation;
 mod service;
 mod token;
+mod vendor_errors;
 
 pub use auth::Method;
 #[doc(hidden)]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::api::Api;
 use crate::failure::{Code, Failure, quoted};
 use crate::http::Answer;
+use crate::vendor_errors::{Remedy, remedy};
 
 /// What was asked for, for messages: `mint a credential for`, `instance orders`.
 pub(super) struct About {
@@ -43,13 +44,18 @@ pub(super) fn meaning(answer: &Answer, api: &Api<'_>, about: &About) -> Failure 
     let said = Complaint::of(answer);
     let words = said.text.to_ascii_lowercase();
     let has = |text: &str| words.contains(text);
+    let remedy = remedy(answer.status.as_u16(), &said.code, &said.text);
     if has("ip acl") || has("ip access list") || has("source ip address") {
         Failure::permanent(Code::Unavailable, format!("{to} takes no requests from this network: {said}"))
             .hint("let an administrator add its address to the workspace's IP access list, or use the VPN")
     } else if has("private link") || has("private access") || has("public network access") {
         let failure = private_link(to);
         Failure { message: format!("{}: {said}", failure.message), ..failure }
-    } else if answer.status == StatusCode::UNAUTHORIZED || has("has expired") || has("invalid access token") {
+    } else if remedy == Some(Remedy::Wait) {
+        Failure::transient(Code::TryAgain, format!("{to} asks to {} {} later: {said}", about.verb, about.object))
+            .hint("it is tried again; if it stays so for hours, look at the workspace's status page")
+            .retry_after(answer.retry_after())
+    } else if remedy == Some(Remedy::SignInAgain) {
         Failure::transient(Code::SignInRefused, format!("{to} takes the access token for expired or foreign: {said}"))
             .hint("it signs in anew; if it stays so, check this machine's clock, or log in again")
     } else if is_other_workspace(&words) {
@@ -65,8 +71,10 @@ pub(super) fn meaning(answer: &Answer, api: &Api<'_>, about: &About) -> Failure 
         Failure::transient(Code::Unavailable, format!("{to} cannot {} {} now: {said}", about.verb, about.object))
             .hint("start it in the workspace, or wait until it is up")
     } else {
+        // Nobody knows what it means, so nothing is made up.
+        let status = answer.status.as_u16();
         Failure::permanent(Code::Configuration, format!("{to} refused to {} {}: {said}", about.verb, about.object))
-            .hint("`dbx-rotator connections` lists what there is")
+            .hint(format!("it answered with HTTP status {status}; `dbx-rotator connections` lists what there is"))
     }
 }
 

@@ -1,0 +1,104 @@
+//! What the vendor's errors say about trying again, whichever endpoint sends them: one table, a source for each row.
+//!
+//! Neither the status nor the code nor the text decides alone. 403 is sent for "may not" and for "has expired", 400 for "wrong"
+//! and for "later". So each row names what it needs of the three.
+//!
+//! Sources: `go` is databricks-sdk-go (apierr/, httpclient/errors.go); a name with a number is a public issue of that repository.
+
+/// What a request that was refused needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// The access token is no longer accepted: a new one.
+    SignInAgain,
+    /// Nothing but time.
+    Wait,
+}
+
+/// One row: all that is given must hold.
+struct Row {
+    /// HTTP status codes; none: any.
+    statuses: &'static [u16],
+    /// The error code, in any case; empty: any.
+    code: &'static str,
+    /// A part of the text, in lower case; empty: any.
+    text: &'static str,
+    remedy: Remedy,
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the reader, and for the test that each row has one"))]
+    source: &'static str,
+}
+
+const fn row(
+    statuses: &'static [u16],
+    code: &'static str,
+    text: &'static str,
+    remedy: Remedy,
+    source: &'static str,
+) -> Row {
+    Row { statuses, code, text, remedy, source }
+}
+
+/// An unknown 4xx is in no row, and gets no invented remedy.
+const TABLE: &[Row] = &[
+    row(&[401], "", "", Remedy::SignInAgain, "RFC 9110, section 15.5.2"),
+    row(&[], "", "token is expiring within", Remedy::SignInAgain, "databrickslabs/brickster#258: 30 s before the end"),
+    row(&[400, 403], "", "token expired", Remedy::SignInAgain, "databrickslabs/brickster#258"),
+    row(&[400, 403], "", "jwt has expired", Remedy::SignInAgain, "databricks-sdk-go#1061"),
+    row(&[400, 403], "", "token has expired", Remedy::SignInAgain, "databricks-sdk-go#1061"),
+    row(&[400, 403], "", "invalid token", Remedy::SignInAgain, "databricks-sdk-go#1061"),
+    row(&[400, 403], "", "invalid access token", Remedy::SignInAgain, "omnigent-ai/omnigent#3231"),
+    row(&[], "REQUEST_LIMIT_EXCEEDED", "", Remedy::Wait, "go apierr: too many requests, sent with 400"),
+    row(&[], "RESOURCE_EXHAUSTED", "", Remedy::Wait, "go apierr: too many requests, sent with 403"),
+    row(&[], "ABORTED", "", Remedy::Wait, "go apierr: a conflict with another change, sent with 409"),
+    row(&[], "TEMPORARILY_UNAVAILABLE", "", Remedy::Wait, "go apierr; RFC 6749, section 4.1.2.1"),
+    row(&[], "DEADLINE_EXCEEDED", "", Remedy::Wait, "go apierr"),
+    row(&[], "SERVER_ERROR", "", Remedy::Wait, "RFC 6749, section 4.1.2.1"),
+    row(&[400, 429], "INVALID_REQUEST", "throttled", Remedy::Wait, "the token endpoint under load"),
+    row(&[400, 403], "", "temporarily throttled", Remedy::Wait, "the token endpoint under load"),
+    row(&[], "", "in updating state", Remedy::Wait, "the database API while an instance changes"),
+];
+
+/// What this refusal needs; none where nobody knows, or where a person must do something.
+pub(crate) fn remedy(status: u16, code: &str, text: &str) -> Option<Remedy> {
+    let text = text.to_lowercase();
+    let holds = |row: &&Row| {
+        (row.statuses.is_empty() || row.statuses.contains(&status))
+            && (row.code.is_empty() || row.code.eq_ignore_ascii_case(code))
+            && text.contains(row.text)
+    };
+    TABLE.iter().find(holds).map(|row| row.remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_code_and_text_decide_together() {
+        let rows = [
+            (401, "", "", Some(Remedy::SignInAgain)),
+            (403, "403", "Token is expiring within 30 seconds. (token expired)", Some(Remedy::SignInAgain)),
+            (400, "INVALID_PARAMETER_VALUE", "Invalid Token", Some(Remedy::SignInAgain)),
+            (403, "", "Invalid access token. [ReqId: 1]", Some(Remedy::SignInAgain)),
+            (403, "PERMISSION_DENIED", "User lacks CAN_USE.", None),
+            (403, "RESOURCE_EXHAUSTED", "quota", Some(Remedy::Wait)),
+            (400, "REQUEST_LIMIT_EXCEEDED", "", Some(Remedy::Wait)),
+            (409, "aborted", "", Some(Remedy::Wait)),
+            (400, "invalid_request", "Temporarily throttled", Some(Remedy::Wait)),
+            (400, "invalid_request", "Refresh token is invalid", None),
+            (400, "BAD_REQUEST", "Instance orders is in UPDATING state", Some(Remedy::Wait)),
+            (404, "NOT_FOUND", "the token has expired", None),
+            (418, "TEAPOT", "short and stout", None),
+        ];
+        for (status, code, text, wanted) in rows {
+            assert_eq!(remedy(status, code, text), wanted, "{status} {code}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_row_is_bound_to_something_and_has_a_source() {
+        for row in TABLE {
+            assert!(!(row.statuses.is_empty() && row.code.is_empty() && row.text.is_empty()) && !row.source.is_empty());
+            assert_eq!(row.text, row.text.to_lowercase(), "compared with lower case");
+        }
+    }
+}
