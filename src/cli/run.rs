@@ -61,10 +61,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
             }
             // It may have appeared before anybody watched.
             if Stamps::of(&files) == before {
-                let watched = watch::changed(&files).await;
-                watched.map_err(|error| {
-                    Failure::transient(Code::Unavailable, format!("cannot wait for the configuration: {error}"))
-                })?;
+                watch::changed(&files).await;
             }
         }
     })?

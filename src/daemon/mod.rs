@@ -214,10 +214,7 @@ impl<'a> Daemon<'a> {
             return timer::sleep(watch::SETTLE).await;
         }
         files.extend(config.files_of_programs());
-        if let Err(error) = watch::changed(&files).await {
-            tracing::debug!("cannot watch the files that a person would mend: {error}");
-            std::future::pending().await
-        }
+        watch::changed(&files).await;
     }
 
     /// Reads the configuration again, and tries at once what failed. A new configuration that cannot be used is said and left

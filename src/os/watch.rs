@@ -18,8 +18,11 @@ use std::time::Duration;
 pub(crate) const SETTLE: Duration = Duration::from_millis(250);
 
 /// How often files are looked at where the system does not tell of changes by itself.
-#[cfg(any(not(target_os = "linux"), test))]
 const GLANCE: Duration = Duration::from_secs(2);
+
+/// As many links as Linux follows in one path.
+#[cfg(target_os = "linux")]
+const LINK_LIMIT: usize = 40;
 
 /// Names by the directory that they are in.
 #[cfg(target_os = "linux")]
@@ -45,11 +48,33 @@ fn places(files: &[PathBuf]) -> Places {
     };
     for file in files {
         add(file);
+        for link in links_on_the_way(file) {
+            add(&link);
+        }
         if let Ok(target) = file.canonicalize() {
             add(&target);
         }
     }
     places
+}
+
+/// Every link that decides where a path leads, directories among them.
+#[cfg(target_os = "linux")]
+fn links_on_the_way(path: &Path) -> Vec<PathBuf> {
+    let mut links = Vec::new();
+    let mut rest: Vec<PathBuf> = vec![path.to_owned()];
+    while let Some(path) = rest.pop() {
+        for part in path.ancestors() {
+            let Ok(end) = part.read_link() else { continue };
+            if links.iter().any(|known| known == part) || links.len() >= LINK_LIMIT {
+                continue;
+            }
+            links.push(part.to_owned());
+            let beyond = path.strip_prefix(part).unwrap_or(Path::new(""));
+            rest.push(part.parent().unwrap_or(Path::new("/")).join(end).join(beyond));
+        }
+    }
+    links
 }
 
 /// What tells one state of a file from another without reading it.
@@ -81,12 +106,18 @@ impl Stamps {
     }
 }
 
-/// Waits until one of these files has changed and been left in peace for a moment.
-///
-/// # Errors
-/// They cannot be watched.
+/// Waits until one of these files has changed and been left in peace for a moment. Where the system has no more watches to give
+/// away, the files are looked at every two seconds instead.
 #[cfg(target_os = "linux")]
-pub(crate) async fn changed(files: &[PathBuf]) -> io::Result<()> {
+pub(crate) async fn changed(files: &[PathBuf]) {
+    if let Err(error) = told_of_a_change(files).await {
+        tracing::debug!("changes of files are not told ({error}): looking at them every {} s", GLANCE.as_secs());
+        look_until_changed(files, GLANCE).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn told_of_a_change(files: &[PathBuf]) -> io::Result<()> {
     let mut events = Events::of(files)?;
     events.next().await?;
     while let Ok(more) = tokio::time::timeout(SETTLE, events.next()).await {
@@ -96,17 +127,12 @@ pub(crate) async fn changed(files: &[PathBuf]) -> io::Result<()> {
 }
 
 /// The same by looking at them every now and then, which costs little: it is only done while something needs a person.
-///
-/// # Errors
-/// None; the other way has some.
 #[cfg(not(target_os = "linux"))]
-pub(crate) async fn changed(files: &[PathBuf]) -> io::Result<()> {
+pub(crate) async fn changed(files: &[PathBuf]) {
     look_until_changed(files, GLANCE).await;
-    Ok(())
 }
 
 /// Looks at the files every `pause`, until they are others than at first and have been left in peace for as long as that.
-#[cfg(any(not(target_os = "linux"), test))]
 async fn look_until_changed(files: &[PathBuf], pause: Duration) {
     let first = Stamps::of(files);
     let mut last = Stamps::of(files);
@@ -210,6 +236,32 @@ mod tests {
         fs::write(at("target"), "old").unwrap();
         std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
         assert!(is_noticed(&at("link"), || fs::write(at("target"), "new").unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_directory_that_leads_elsewhere_now_is_noticed_wherever_it_stands_on_the_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["one/deep", "two/deep", "top"] {
+            fs::create_dir_all(at(name)).unwrap();
+            fs::write(at(name).join("secret"), name).unwrap();
+        }
+        std::os::unix::fs::symlink("../one", at("top/link")).unwrap();
+        std::os::unix::fs::symlink(at("top/link/deep"), at("outer")).unwrap();
+        let swap = |link: &str, target: &str| {
+            std::os::unix::fs::symlink(target, at("new")).unwrap();
+            fs::rename(at("new"), at(link)).unwrap();
+        };
+        for (link, target) in [("top/link", "../two"), ("outer", "one/deep")] {
+            let file = at("outer/secret");
+            let mut events = Events::of(std::slice::from_ref(&file)).unwrap();
+            swap(link, target);
+            tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap().unwrap();
+        }
+        // A circle has an end.
+        std::os::unix::fs::symlink("b", at("a")).unwrap();
+        std::os::unix::fs::symlink("a", at("b")).unwrap();
+        assert!(links_on_the_way(&at("a/x")).len() <= LINK_LIMIT);
     }
 
     #[tokio::test]
