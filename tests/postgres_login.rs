@@ -15,6 +15,7 @@ mod failure;
 #[path = "../src/os"]
 #[allow(dead_code, reason = "what a login needs of it")]
 mod os {
+    #[cfg(target_os = "linux")]
     pub(crate) mod accounts;
     pub(crate) mod files;
     pub(crate) mod identity;

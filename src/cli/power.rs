@@ -26,7 +26,7 @@ pub(super) fn leave_root(command: &Command, overrides: &Overrides) -> Result<Opt
             "Running as uid {uid} instead of root: the home directory or the configuration is that user's"
         ))),
         Err(error) => {
-            Err(Failure::permanent(Code::Configuration, format!("root cannot work in that home directory: {error}"))
+            Err(Failure::permanent(Code::Configuration, format!("root cannot work in this home directory: {error}"))
                 .hint("run it as that user, or set HOME to root's own home directory"))
         }
     }

@@ -60,9 +60,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
                 Err(_) => {}
             }
             // It may have appeared before anybody watched.
-            if Stamps::of(&files) == before {
-                watch::changed(&files).await;
-            }
+            watch::changed(&files, || Stamps::of(&files) != before).await;
         }
     })?
 }

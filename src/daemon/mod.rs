@@ -208,13 +208,10 @@ impl<'a> Daemon<'a> {
             return std::future::pending().await;
         }
         let config = self.rotator.config();
-        let mut files = config.files_of_people();
+        let people = config.files_of_people();
+        let files = [people.clone(), config.files_of_programs()].concat();
         // It may have changed while the last round was reading it.
-        if Stamps::of(&files) != self.heeded {
-            return timer::sleep(watch::SETTLE).await;
-        }
-        files.extend(config.files_of_programs());
-        watch::changed(&files).await;
+        watch::changed(&files, || Stamps::of(&people) != self.heeded).await;
     }
 
     /// Reads the configuration again, and tries at once what failed. A new configuration that cannot be used is said and left

@@ -1,6 +1,7 @@
 //! What the operating system tells and is told: where things are kept, what time it is and when to wake up, which files have
 //! changed, how one is replaced, how a child is run, how the service goes, what must not be dumped.
 
+#[cfg(target_os = "linux")]
 pub(crate) mod accounts;
 pub(crate) mod child;
 pub(crate) mod clock;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 #[cfg(target_os = "linux")]
 use std::ffi::OsString;
+#[cfg(target_os = "linux")]
 use std::io;
 use std::os::unix::fs::MetadataExt;
 #[cfg(target_os = "linux")]
@@ -106,20 +107,23 @@ impl Stamps {
     }
 }
 
-/// Waits until one of these files has changed and been left in peace for a moment. Where the system has no more watches to give
-/// away, the files are looked at every two seconds instead.
+/// Waits until one of these files has changed and been left in peace for a moment. `has_changed` is asked once the files are
+/// watched, so that no change in between goes unseen. Where the system has no more watches to give away, the files are looked at
+/// every two seconds instead.
 #[cfg(target_os = "linux")]
-pub(crate) async fn changed(files: &[PathBuf]) {
-    if let Err(error) = told_of_a_change(files).await {
+pub(crate) async fn changed(files: &[PathBuf], has_changed: impl Fn() -> bool) {
+    if let Err(error) = told_of_a_change(files, &has_changed).await {
         tracing::debug!("changes of files are not told ({error}): looking at them every {} s", GLANCE.as_secs());
-        look_until_changed(files, GLANCE).await;
+        look_until_changed(files, GLANCE, has_changed).await;
     }
 }
 
 #[cfg(target_os = "linux")]
-async fn told_of_a_change(files: &[PathBuf]) -> io::Result<()> {
+async fn told_of_a_change(files: &[PathBuf], has_changed: impl Fn() -> bool) -> io::Result<()> {
     let mut events = Events::of(files)?;
-    events.next().await?;
+    if !has_changed() {
+        events.next().await?;
+    }
     while let Ok(more) = tokio::time::timeout(SETTLE, events.next()).await {
         more?;
     }
@@ -128,14 +132,17 @@ async fn told_of_a_change(files: &[PathBuf]) -> io::Result<()> {
 
 /// The same by looking at them every now and then, which costs little: it is only done while something needs a person.
 #[cfg(not(target_os = "linux"))]
-pub(crate) async fn changed(files: &[PathBuf]) {
-    look_until_changed(files, GLANCE).await;
+pub(crate) async fn changed(files: &[PathBuf], has_changed: impl Fn() -> bool) {
+    look_until_changed(files, GLANCE, has_changed).await;
 }
 
 /// Looks at the files every `pause`, until they are others than at first and have been left in peace for as long as that.
-async fn look_until_changed(files: &[PathBuf], pause: Duration) {
+async fn look_until_changed(files: &[PathBuf], pause: Duration, has_changed: impl Fn() -> bool) {
     let first = Stamps::of(files);
     let mut last = Stamps::of(files);
+    if has_changed() {
+        return tokio::time::sleep(SETTLE).await;
+    }
     loop {
         tokio::time::sleep(pause).await;
         let now = Stamps::of(files);
@@ -270,9 +277,21 @@ mod tests {
         let files = [directory.path().join("secret")];
         let pause = Duration::from_millis(20);
         assert!(GLANCE >= SETTLE, "a file is mended in several steps");
-        let mut looking = std::pin::pin!(look_until_changed(&files, pause));
+        let mut looking = std::pin::pin!(look_until_changed(&files, pause, || false));
         assert!(tokio::time::timeout(pause * 5, &mut looking).await.is_err(), "nothing has changed");
         fs::write(&files[0], "new").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_that_came_before_anybody_watched_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [directory.path().join("secret")];
+        let before = Stamps::of(&files);
+        fs::write(&files[0], "new").unwrap();
+        let has_changed = || Stamps::of(&files) != before;
+        tokio::time::timeout(Duration::from_secs(20), changed(&files, has_changed)).await.unwrap();
+        let looking = look_until_changed(&files, GLANCE, has_changed);
         tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap();
     }
 
