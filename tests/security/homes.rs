@@ -1,1 +1,436 @@
-//! Root at work in a home that belongs to somebody else.
+//! Root at work in a home that belongs to somebody else: whatever the owner put there, nothing of root's is read out, written or
+//! given away, no program of the owner's runs as root, and what root makes there belongs to the owner.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::support::workspace::scratch_directory;
+use crate::support::{Home, Outcome, Session, Workspace, dbx_rotator, skip};
+
+/// Somebody with a home, whom no list of users has to know.
+const BOB: u32 = 4242;
+
+/// What root's files hold.
+const MARK: &str = "this-is-roots-and-nobody-elses";
+
+const CONFIG: &str = ".config/dbx-rotator/config.toml";
+const SECRET: &str = ".config/dbx-rotator/secret";
+
+/// What root has, by the names that the program looks for where a directory of root's stands for one of bob's.
+const OF_ROOT: [&str; 13] = [
+    "victim",
+    "dbx-rotator/config.toml",
+    "dbx-rotator/secret",
+    "dbx-rotator/record.json",
+    "dbx-rotator/lock",
+    "state/dbx-rotator/record.json",
+    "state/dbx-rotator/lock",
+    "config.toml",
+    "secret",
+    "record.json",
+    "lock",
+    ".pgpass",
+    "token",
+];
+
+/// The directories that a rotation works in.
+const DIRECTORIES: [&str; 9] = [
+    ".local",
+    ".local/state",
+    ".local/state/dbx-rotator",
+    ".config",
+    ".config/dbx-rotator",
+    "passwords",
+    "out",
+    "envs",
+    "logs",
+];
+
+/// The files that a rotation reads or writes.
+const FILES: [&str; 11] = [
+    ".local/state/dbx-rotator/lock",
+    ".local/state/dbx-rotator/record.json",
+    "passwords/.pgpass",
+    "out/token",
+    "envs/env",
+    "logs/log",
+    ".pg_service.conf",
+    CONFIG,
+    SECRET,
+    "ca.pem",
+    ".databrickscfg",
+];
+
+const COMMANDS: [&[&str]; 6] =
+    [&["rotate", "--retry-for", "0s"], &["status"], &["check"], &["config", "show"], &["config", "check"], &["token"]];
+
+/// Two homes in one directory, bob's and root's, and a workspace.
+struct Homes {
+    base: tempfile::TempDir,
+    workspace: Workspace,
+    /// Where commands are started.
+    desk: Home,
+}
+
+/// How a name of bob's leads to something of root's.
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Absolute,
+    Relative,
+    Hard,
+}
+
+/// Files by their path: whose they are, with which mode, and what is in them.
+type Seen = BTreeMap<PathBuf, (u32, u32, u32, i64, i64, Vec<u8>)>;
+
+impl Homes {
+    /// Bob's home is set up for a first rotation.
+    fn new(test: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skip(test, "only root can be trapped");
+            return None;
+        }
+        let base = scratch_directory(0o711);
+        let homes = Homes { base, workspace: Workspace::start(), desk: Home::new() };
+        for (home, owner, mode) in [("bob", BOB, 0o755), ("root", 0, 0o700)] {
+            let home = homes.base.path().join(home);
+            fs::create_dir(&home).unwrap();
+            fs::set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+            chown(&home, Some(owner), Some(owner)).unwrap();
+        }
+        for file in OF_ROOT {
+            let path = homes.of_root(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, format!("{MARK}\n")).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        }
+        homes.put(CONFIG, homes.config(""));
+        homes.put(SECRET, homes.workspace.client_secret());
+        homes.put("ca.pem", fs::read(homes.workspace.ca_file()).unwrap());
+        Some(homes)
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!(
+            "password_file = '~/passwords/.pgpass'\nlog_file = '~/logs/log'\n[[workspace]]\nhost = '{}'\nclient_id = '{}'\n\
+             client_secret_file = '~/{SECRET}'\nca_file = '~/ca.pem'\n[[connection]]\nname = 'orders'\nhost = 'db.example'\n\
+             service_file = true\ntoken_file = '~/out/token'\nenv_file = '~/envs/env'\n{more}",
+            self.workspace.url(),
+            self.workspace.client_id(),
+        )
+    }
+
+    fn of_bob(&self, inside: &str) -> PathBuf {
+        self.base.path().join("bob").join(inside)
+    }
+
+    fn of_root(&self, inside: &str) -> PathBuf {
+        self.base.path().join("root").join(inside)
+    }
+
+    /// A file of bob's in a directory of bob's.
+    fn put(&self, inside: &str, bytes: impl AsRef<[u8]>) {
+        self.make_parents(inside);
+        let path = self.of_bob(inside);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(BOB), Some(BOB)).unwrap();
+    }
+
+    fn make_parents(&self, inside: &str) {
+        let home = self.of_bob("");
+        let path = self.of_bob(inside);
+        let mut missing: Vec<_> = path.ancestors().skip(1).take_while(|above| above.starts_with(&home)).collect();
+        missing.retain(|above| !above.exists());
+        for directory in missing.into_iter().rev() {
+            fs::create_dir(directory).unwrap();
+            chown(directory, Some(BOB), Some(BOB)).unwrap();
+        }
+    }
+
+    /// Bob makes a name of his lead to something of root's.
+    fn link(&self, inside: &str, to: &Path, link: Link) {
+        self.make_parents(inside);
+        let path = self.of_bob(inside);
+        match fs::symlink_metadata(&path) {
+            Ok(there) if there.is_dir() => fs::remove_dir_all(&path).unwrap(),
+            Ok(_) => fs::remove_file(&path).unwrap(),
+            Err(_) => {}
+        }
+        let up = "../".repeat(Path::new(inside).components().count());
+        match link {
+            Link::Absolute => symlink(to, &path).unwrap(),
+            Link::Relative => symlink(Path::new(&up).join(to.strip_prefix(self.base.path()).unwrap()), &path).unwrap(),
+            Link::Hard => fs::hard_link(to, &path).unwrap(),
+        }
+        if !matches!(link, Link::Hard) {
+            std::os::unix::fs::lchown(&path, Some(BOB), Some(BOB)).unwrap();
+        }
+    }
+
+    /// What root types, with this home.
+    fn root(&self, home: &str, arguments: &[&str]) -> Session<'_> {
+        let session = dbx_rotator!(self.desk).args(arguments);
+        let session = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"]
+            .iter()
+            .fold(session, |session, name| session.without_env(name));
+        session.env("HOME", self.base.path().join(home)).may_print_secrets().patience(Duration::from_secs(20))
+    }
+
+    /// What root types in root's own home, for a password file in bob's.
+    fn own_settings(&self, password_file: &str) -> Session<'_> {
+        let config = self.of_root("settings.toml");
+        fs::write(&config, "").unwrap();
+        self.root("root", &["rotate", "--retry-for", "0s", "--pg-host", "db.example", "--config"])
+            .arg(config)
+            .arg("--pgpass-file")
+            .arg(self.of_bob(password_file))
+            .signed_in_to(&self.workspace)
+    }
+
+    /// Everything in a home; links are not followed.
+    fn seen(&self, home: &str) -> Seen {
+        fn below(directory: &Path, seen: &mut Seen) {
+            for path in
+                fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).chain([directory.to_owned()])
+            {
+                let data = fs::symlink_metadata(&path).unwrap();
+                if data.is_dir() && path != directory {
+                    below(&path, seen);
+                    continue;
+                }
+                let bytes = if data.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+                seen.insert(path, (data.mode(), data.uid(), data.gid(), data.mtime(), data.mtime_nsec(), bytes));
+            }
+        }
+        let mut seen = Seen::new();
+        below(&self.base.path().join(home), &mut seen);
+        seen
+    }
+
+    /// What is wrong after a command: root's home is to be as it was, and nothing of it is to be anywhere else.
+    fn faults(&self, was: &Seen, outcome: &Outcome) -> Vec<String> {
+        let mut faults = Vec::new();
+        let is = self.seen("root");
+        let names = |seen: &Seen| seen.keys().cloned().collect::<Vec<_>>();
+        for path in names(&is).into_iter().filter(|path| !was.contains_key(path)) {
+            faults.push(format!("{} was made", path.display()));
+        }
+        faults.extend(names(was).into_iter().filter(|path| is.get(path) != was.get(path)).map(|path| {
+            let (mode, uid, gid, ..) = is.get(&path).or(was.get(&path)).unwrap();
+            format!("{} was changed (now {mode:o}, {uid}:{gid})", path.display())
+        }));
+        if outcome.stdout.contains(MARK) || outcome.stderr.contains(MARK) {
+            faults.push(format!("what is in root's file was printed:\n{}{}", outcome.stdout, outcome.stderr));
+        }
+        if !matches!(outcome.code, Some(0 | 1 | 64 | 69 | 70 | 73 | 75 | 77 | 78)) {
+            faults.push(format!("it ended with {:?} by signal {:?}: {}", outcome.code, outcome.signal, outcome.stderr));
+        }
+        for (path, (_, uid, .., bytes)) in self.seen("bob") {
+            let is_another_name = uid == 0 && fs::symlink_metadata(&path).unwrap().nlink() > 1;
+            if !is_another_name && String::from_utf8_lossy(&bytes).contains(MARK) {
+                faults.push(format!("what is in root's file was copied to {}", path.display()));
+            }
+        }
+        faults
+    }
+
+    /// What belongs to somebody else in bob's home.
+    fn not_of_bob(&self) -> Vec<String> {
+        let foreign = self.seen("bob").into_iter().filter(|(_, (_, uid, gid, ..))| (*uid, *gid) != (BOB, BOB));
+        foreign.map(|(path, (_, uid, gid, ..))| format!("{} belongs to {uid}:{gid}", path.display())).collect()
+    }
+}
+
+/// All that was found, so that one run shows it.
+fn none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "{} findings:\n  {}", findings.len(), findings.join("\n  "));
+}
+
+/// Each command, with one name of bob's leading to something of root's.
+fn trapped(test: &str, names: &[&str], to: &str, links: &[Link]) {
+    let mut findings = Vec::new();
+    for name in names {
+        for link in links {
+            let Some(homes) = Homes::new(test) else { return };
+            if *name == ".databrickscfg" {
+                let config = homes.config("").replace("client_secret_file", "profile = 'x'\n# ");
+                homes.put(CONFIG, config.replace("client_id", "# "));
+            }
+            homes.link(name, &homes.of_root(to), *link);
+            let was = homes.seen("root");
+            for command in COMMANDS {
+                let faults = homes.faults(&was, &homes.root("bob", command).run());
+                findings.extend(faults.into_iter().map(|fault| format!("{name} {link:?}, {command:?}: {fault}")));
+            }
+            if *name == SECRET && homes.workspace.token_requests() > 0 {
+                findings.push(format!("{name} {link:?}: what is in root's file was sent"));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn no_directory_of_roots_is_worked_in_for_one_of_bobs() {
+    let test = "no_directory_of_roots_is_worked_in_for_one_of_bobs";
+    trapped(test, &DIRECTORIES, "", &[Link::Absolute, Link::Relative]);
+}
+
+#[test]
+fn no_file_of_roots_is_read_or_written_for_one_of_bobs() {
+    let test = "no_file_of_roots_is_read_or_written_for_one_of_bobs";
+    trapped(test, &FILES, "victim", &[Link::Absolute, Link::Relative, Link::Hard]);
+}
+
+#[test]
+fn the_daemon_keeps_to_bobs_home_as_well() {
+    let test = "the_daemon_keeps_to_bobs_home_as_well";
+    let mut findings = Vec::new();
+    for name in [".local/state", "passwords", "out", "logs"] {
+        let Some(homes) = Homes::new(test) else { return };
+        homes.link(name, &homes.of_root(""), Link::Absolute);
+        let was = homes.seen("root");
+        let running = homes.root("bob", &["run"]).spawn();
+        // Whatever it makes of it, it has had its first round when it signs in, or has ended, or says why not.
+        let had_its_round = || homes.workspace.token_requests() > 0 || running.has_ended();
+        for _ in 0..100 {
+            if had_its_round() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let faults = homes.faults(&was, &running.terminate());
+        findings.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    none(findings);
+}
+
+#[test]
+fn a_name_that_changes_under_the_program_leads_nowhere_else() {
+    let test = "a_name_that_changes_under_the_program_leads_nowhere_else";
+    let rounds = if std::env::var_os("DBX_ROTATOR_FAULTS").is_some_and(|level| level == "all") { 300 } else { 25 };
+    let mut findings = Vec::new();
+    for name in [".local/state", "passwords", "out"] {
+        let Some(homes) = Homes::new(test) else { return };
+        homes.make_parents(&format!("{name}/x"));
+        homes.link("trap", &homes.of_root(""), Link::Absolute);
+        let (place, trap, done) = (homes.of_bob(name), homes.of_bob("trap"), AtomicBool::new(false));
+        let was = homes.seen("root");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    renameat_with(CWD, &place, CWD, &trap, RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            for _ in 0..rounds {
+                let faults = homes.faults(&was, &homes.root("bob", COMMANDS[0]).run());
+                if !faults.is_empty() {
+                    findings.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
+                    break;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+    none(findings);
+}
+
+#[test]
+fn what_root_makes_in_a_home_belongs_to_its_owner() {
+    let Some(homes) = Homes::new("what_root_makes_in_a_home_belongs_to_its_owner") else { return };
+    for _ in 0..2 {
+        homes.root("bob", COMMANDS[0]).run().exits(0);
+        none(homes.not_of_bob());
+    }
+    for file in [".local/state/dbx-rotator/record.json", "passwords/.pgpass", "out/token", "envs/env", "logs/log"] {
+        assert!(homes.of_bob(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn links_to_what_is_bobs_own_are_followed() {
+    let Some(homes) = Homes::new("links_to_what_is_bobs_own_are_followed") else { return };
+    for (name, to) in [(".local/state", "disk/state"), ("passwords", "disk/passwords")] {
+        homes.make_parents(&format!("{to}/x"));
+        homes.link(name, &homes.of_bob(to), Link::Relative);
+    }
+    homes.put("dotfiles/services", "[other]\nhost=other.example\n");
+    homes.link(".pg_service.conf", &homes.of_bob("dotfiles/services"), Link::Absolute);
+    homes.root("bob", COMMANDS[0]).run().exits(0);
+    none(homes.not_of_bob());
+    assert!(fs::read_to_string(homes.of_bob("disk/passwords/.pgpass")).unwrap().contains("db.example"));
+    assert!(fs::read_to_string(homes.of_bob("dotfiles/services")).unwrap().contains("[orders]"));
+}
+
+#[test]
+fn a_password_file_of_bobs_is_bobs_whatever_home_root_has() {
+    let test = "a_password_file_of_bobs_is_bobs_whatever_home_root_has";
+    let Some(homes) = Homes::new(test) else { return };
+    homes.make_parents("passwords/x");
+    homes.own_settings("passwords/.pgpass").run().exits(0);
+    none(homes.not_of_bob());
+    assert!(homes.of_bob("passwords/.pgpass").exists());
+    // The same with traps; what root keeps in a home of root's own is not of interest.
+    let mut findings = Vec::new();
+    for (name, to, password_file) in
+        [("passwords", "dbx-rotator", "passwords/.pgpass"), (".pgpass", "victim", ".pgpass")]
+    {
+        for link in [Link::Absolute, Link::Relative] {
+            let Some(homes) = Homes::new(test) else { return };
+            homes.link(name, &homes.of_root(to), link);
+            let of_interest = |seen: Seen| -> Seen {
+                let of = [homes.of_root("dbx-rotator"), homes.of_root("victim")];
+                seen.into_iter().filter(|(path, _)| of.iter().any(|of| path.starts_with(of))).collect()
+            };
+            let was = of_interest(homes.seen("root"));
+            homes.own_settings(password_file).run();
+            if of_interest(homes.seen("root")) != was {
+                findings.push(format!("{name} {link:?}: root's files were changed"));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn no_program_of_bobs_runs_as_root() {
+    let test = "no_program_of_bobs_runs_as_root";
+    let mut findings = Vec::new();
+    for name in ["on_rotate", "cli_path", "~/.local/bin", "~/bin"] {
+        let Some(homes) = Homes::new(test) else { return };
+        let place = match name {
+            "~/.local/bin" => ".local/bin/databricks",
+            "~/bin" => "bin/databricks",
+            _ => "program",
+        };
+        let (program, told) = (homes.of_bob(place), homes.of_bob("told"));
+        homes.put(place, format!("#!/bin/sh\nid -u >> '{}'\n", told.display()));
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let by_cli =
+            |more: &str| homes.config("").replace("client_secret_file", &format!("auth = 'databricks-cli'\n{more}# "));
+        homes.put(
+            CONFIG,
+            match name {
+                "on_rotate" => homes.config(&format!("on_rotate = ['{}']\n", program.display())),
+                "cli_path" => by_cli(&format!("cli_path = '{}'\n", program.display())).replace("client_id", "# "),
+                _ => by_cli("").replace("client_id", "# "),
+            },
+        );
+        for command in COMMANDS {
+            homes.root("bob", command).run();
+        }
+        let who = fs::read_to_string(told).unwrap_or_default();
+        if who.lines().any(|uid| uid == "0") {
+            findings.push(format!("{name}: ran as root"));
+        }
+    }
+    none(findings);
+}

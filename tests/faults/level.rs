@@ -1,0 +1,59 @@
+//! How much is run: a sample, or all of it.
+
+use std::env;
+use std::fmt::Debug;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Whether all of it is wanted, however long that takes.
+pub(crate) fn whole() -> bool {
+    env::var_os("DBX_ROTATOR_FAULTS").is_some_and(|level| level == "all")
+}
+
+/// All of the cases, or so many of them, evenly spread from a random one on.
+pub(crate) fn sample<T: Debug>(test: &str, cases: Vec<T>, most: usize) -> Vec<T> {
+    let all = cases.len();
+    if whole() || all <= most {
+        eprintln!("{test}: all of {all} cases");
+        return cases;
+    }
+    let seed = seed();
+    eprintln!("{test}: {most} of {all} cases, DBX_ROTATOR_SEED={seed}");
+    let first = fastrand::Rng::with_seed(seed).usize(..all);
+    let mut cases: Vec<Option<T>> = cases.into_iter().map(Some).collect();
+    (0..most).filter_map(|index| cases[(first + index * all / most) % all].take()).collect()
+}
+
+fn seed() -> u64 {
+    let given = env::var("DBX_ROTATOR_SEED").ok().map(|seed| seed.parse().expect("DBX_ROTATOR_SEED is a number"));
+    given.unwrap_or_else(|| u64::from(SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").subsec_nanos()))
+}
+
+/// What was found wrong, collected so that one run shows all of it.
+#[derive(Default)]
+pub(crate) struct Findings {
+    tried: usize,
+    missed: usize,
+    wrong: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn add(&mut self, case: impl Debug, faults: Vec<String>) {
+        self.tried += 1;
+        self.wrong.extend(faults.into_iter().map(|fault| format!("{case:?}: {fault}")));
+    }
+
+    /// A case that did not come about: the program took another way this time.
+    pub(crate) fn miss(&mut self) {
+        self.missed += 1;
+    }
+
+    /// Nothing may be wrong, and most cases must have come about.
+    #[track_caller]
+    pub(crate) fn are_none(&self, test: &str) {
+        const SHOWN: usize = 40;
+        eprintln!("{test}: {} cases, {} missed, {} findings", self.tried, self.missed, self.wrong.len());
+        assert!(self.missed * 10 <= self.tried, "{test}: {} of {} cases did not come about", self.missed, self.tried);
+        let shown = self.wrong.iter().take(SHOWN).map(|fault| format!("  {fault}\n")).collect::<String>();
+        assert!(self.wrong.is_empty(), "{test}: {} findings in {} cases:\n{shown}", self.wrong.len(), self.tried);
+    }
+}

@@ -1,0 +1,299 @@
+//! Somebody else edits the same files at the same moment, in each of the ways that editors, shells and other programs have:
+//! not one of their lines is lost, for the password file and for libpq's service file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::level::{Findings, whole};
+use super::stage::{CONFIG, FOREIGN_PASSWORDS, FOREIGN_SERVICES, PASSWORDS, SERVICES, Stage};
+use crate::support::{Running, Workspace};
+
+/// Between two lines of a writer.
+const PACE: Duration = Duration::from_millis(20);
+
+/// How long a writer of one kind has the file open before it writes.
+const HELD: Duration = Duration::from_millis(50);
+
+/// How long a redirected command takes until it says something.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// How soon the program has made everything right once nobody disturbs it any more.
+const SOON: Duration = Duration::from_secs(20);
+
+/// How a line gets into a file.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// A new file with the line in the old one's place: vim, `sed -i`, Ansible.
+    Rename,
+    /// `echo >>`.
+    Append,
+    /// The same by a program that takes its time.
+    Hold,
+    /// The file is emptied and written anew: nano, `>`.
+    Rewrite,
+}
+
+const WAYS: [Way; 4] = [Way::Rename, Way::Append, Way::Hold, Way::Rewrite];
+
+impl Way {
+    fn write(self, file: &Path, line: &str) {
+        match self {
+            Way::Rename => {
+                let beside = file.with_extension("writer");
+                fs::write(&beside, with_line(file, line)).expect("write beside the file");
+                fs::set_permissions(&beside, Permissions::from_mode(0o600)).expect("set the mode");
+                fs::rename(&beside, file).expect("rename over the file");
+            }
+            Way::Append => append(file).write_all(line.as_bytes()).expect("append"),
+            Way::Hold => {
+                let mut held = append(file);
+                thread::sleep(HELD);
+                held.write_all(line.as_bytes()).expect("append");
+            }
+            Way::Rewrite => fs::write(file, with_line(file, line)).expect("write the file anew"),
+        }
+    }
+}
+
+fn with_line(file: &Path, line: &str) -> Vec<u8> {
+    let mut bytes = fs::read(file).expect("read the file");
+    bytes.extend_from_slice(line.as_bytes());
+    bytes
+}
+
+fn append(file: &Path) -> File {
+    OpenOptions::new().append(true).open(file).expect("open the file to append")
+}
+
+/// The lines of one writer, in a file where they mean something: sections of the service file have two.
+struct Lines {
+    file: &'static str,
+    line: fn(usize) -> String,
+    foreign: &'static [u8],
+}
+
+const LINES: [Lines; 2] = [
+    Lines {
+        file: PASSWORDS,
+        line: |index| format!("writer-{index}.example:5432:*:ada:password-{index}\n"),
+        foreign: FOREIGN_PASSWORDS,
+    },
+    Lines {
+        file: SERVICES,
+        line: |index| format!("[writer-{index}]\nhost=writer-{index}.example\n"),
+        foreign: FOREIGN_SERVICES,
+    },
+];
+
+impl Lines {
+    fn write(&self, stage: &Stage, way: Way, lines: usize) {
+        let file = stage.home.path(self.file);
+        for index in 0..lines {
+            way.write(&file, &(self.line)(index));
+            thread::sleep(PACE);
+        }
+    }
+
+    /// What is wrong with what is there now.
+    fn faults(&self, stage: &Stage, lines: usize) -> Vec<String> {
+        let now = fs::read(stage.home.path(self.file)).expect("read the file");
+        let mut times: BTreeMap<&[u8], usize> = BTreeMap::new();
+        for line in now.split_inclusive(|byte| *byte == b'\n') {
+            *times.entry(line).or_default() += 1;
+        }
+        let wanted: String = (0..lines).map(self.line).collect();
+        let wanted: Vec<&[u8]> = [self.foreign, wanted.as_bytes()].into_iter().flat_map(lines_of).collect();
+        let lost = wanted.iter().filter(|line| !times.contains_key(*line)).count();
+        let doubled =
+            lines_of(wanted.concat().as_slice()).filter(|line| times.get(line).is_some_and(|n| *n > 1)).count();
+        let mut faults = Vec::new();
+        if lost > 0 {
+            faults.push(format!("{}: {lost} of {} lines are lost", self.file, wanted.len()));
+        }
+        if doubled > 0 {
+            faults.push(format!("{}: {doubled} lines are there more than once", self.file));
+        }
+        faults
+    }
+}
+
+/// Empty ones are nobody's to count.
+fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.len() > 1)
+}
+
+fn lines() -> usize {
+    if whole() { 10_000 } else { 250 }
+}
+
+/// Each writer at both files, while `rotate` goes on until they are done.
+fn beside(test: &str, life: Duration, rotate: impl Fn(&Stage, &AtomicBool) -> Vec<String> + Sync) {
+    let mut findings = Findings::default();
+    for way in WAYS {
+        let stage = Stage::with(Workspace::builder().token_life(life).start());
+        stage.rotate().run().exits(0);
+        let done = AtomicBool::new(false);
+        let mut faults = thread::scope(|scope| {
+            let rotating = scope.spawn(|| rotate(&stage, &done));
+            let writing = LINES.each_ref().map(|of| scope.spawn(|| of.write(&stage, way, lines())));
+            let written = writing.map(|writer| writer.join());
+            done.store(true, Ordering::Relaxed);
+            let faults = rotating.join();
+            assert!(written.iter().all(Result::is_ok), "{test}: a writer did not find its file");
+            faults.expect("the rotations")
+        });
+        // What was written at the very last is to be found by who comes next.
+        stage.rotate().run().exits(0);
+        faults.extend(LINES.iter().flat_map(|of| of.faults(&stage, lines())));
+        findings.add(way, faults);
+    }
+    findings.are_none(test);
+}
+
+#[test]
+fn no_line_of_another_writer_is_lost_beside_one_rotation_after_the_other() {
+    let test = "no_line_of_another_writer_is_lost_beside_one_rotation_after_the_other";
+    beside(test, Duration::from_secs(3600), |stage, done| {
+        let (mut faults, mut times) = (Vec::new(), Vec::new());
+        for mode in ["verify-full", "require"].iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+            stage.configure(mode);
+            let outcome = stage.rotate().run();
+            times.push(outcome.elapsed);
+            faults.extend(stage.faults_of(&outcome));
+            if outcome.code != Some(0) {
+                faults.push(format!("a rotation ended with {:?}: {}", outcome.code, outcome.stderr.trim()));
+            }
+        }
+        times.sort();
+        let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+        eprintln!("{} rotations, {median:?} at the median, {most:?} at most", times.len());
+        faults
+    });
+}
+
+#[test]
+fn no_line_of_another_writer_is_lost_beside_the_daemon() {
+    let test = "no_line_of_another_writer_is_lost_beside_the_daemon";
+    // It is due again after a second.
+    beside(test, Duration::from_secs(2), |stage, done| {
+        let running = stage.rotator(&["run"]).spawn();
+        running.says("orders is valid until", SOON);
+        for mode in ["verify-full", "require"].iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+            configure_at_once(stage, mode);
+            running.signal(Signal::HUP);
+            thread::sleep(PACE);
+        }
+        let outcome = running.terminate();
+        eprintln!("{} rotations of the daemon", outcome.stderr.matches("orders is valid until").count());
+        let mut faults = stage.faults_of(&outcome);
+        if outcome.code != Some(0) {
+            faults.push(format!("the daemon ended with {:?}", outcome.code));
+        }
+        faults
+    });
+}
+
+/// The daemon may be reading it.
+fn configure_at_once(stage: &Stage, mode: &str) {
+    let beside = stage.home.write("config-to-be", stage.config(mode), 0o600);
+    fs::rename(beside, stage.home.path(CONFIG)).expect("rename the configuration");
+}
+
+/// `(sleep 3; echo lines) > ~/.pgpass`: the file is empty meanwhile, and somebody has it open.
+fn redirect(stage: &Stage, text: &str) {
+    let mut file = File::create(stage.home.path(PASSWORDS)).expect("empty the file");
+    thread::sleep(SLOW);
+    file.write_all(text.as_bytes()).expect("write what the command says");
+}
+
+/// Everything that the command wrote, and our entry with it.
+fn is_right(stage: &Stage, text: &str) -> bool {
+    let now = fs::read(stage.home.path(PASSWORDS)).expect("read the file");
+    let (ours, others) = stage.split(&now);
+    others == text.as_bytes() && ours.len() == 1
+}
+
+/// What the `round`-th command says.
+fn said(round: usize) -> String {
+    (0..40).map(|line| format!("round-{round}-{line}.example:5432:*:ada:password-{line}\n")).collect()
+}
+
+fn rounds(all: usize, few: usize) -> usize {
+    if whole() { all } else { few }
+}
+
+/// How much of what a command wrote is lost.
+fn lost(stage: &Stage, text: &str) -> Vec<String> {
+    let now = fs::read_to_string(stage.home.path(PASSWORDS)).expect("read the file");
+    let lost = text.lines().filter(|line| !now.lines().any(|other| other == *line)).count();
+    vec![format!("{lost} of {} lines are lost, {} are there", text.lines().count(), now.lines().count())]
+}
+
+#[test]
+fn what_a_slow_command_writes_into_the_file_is_not_lost_beside_the_daemon() {
+    let test = "what_a_slow_command_writes_into_the_file_is_not_lost_beside_the_daemon";
+    let mut findings = Findings::default();
+    // It looks at the file every second or so.
+    let stage = Stage::with(Workspace::builder().token_life(Duration::from_secs(3)).start());
+    let running = stage.rotator(&["run"]).spawn();
+    running.says("orders is valid until", SOON);
+    for round in 0..rounds(47, 2) {
+        let text = said(round);
+        redirect(&stage, &text);
+        let faults = if until(SOON, || is_right(&stage, &text)) { Vec::new() } else { lost(&stage, &text) };
+        findings.add(format!("round {round}"), faults);
+    }
+    end(running);
+    findings.are_none(test);
+}
+
+fn end(running: Running<'_>) {
+    running.terminate().exits(0);
+}
+
+/// Whether it came about within the limit; a file is looked at again and again, since who waits for changes opens it.
+fn until(limit: Duration, mut reached: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !reached() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(PACE);
+    }
+    true
+}
+
+#[test]
+fn what_a_slow_command_writes_into_the_file_is_not_lost_beside_a_timers_runs() {
+    let test = "what_a_slow_command_writes_into_the_file_is_not_lost_beside_a_timers_runs";
+    let mut findings = Findings::default();
+    let stage = Stage::new();
+    let if_due = || stage.rotator(&["rotate", "--if-due", "--retry-for", "0s"]).run();
+    if_due().exits(0);
+    for round in 0..rounds(2, 1) {
+        let text = said(round);
+        let mut faults = thread::scope(|scope| {
+            let command = scope.spawn(|| redirect(&stage, &text));
+            let mut faults = Vec::new();
+            while !command.is_finished() {
+                faults.extend(stage.faults_of(&if_due()));
+                thread::sleep(PACE);
+            }
+            faults
+        });
+        if_due().exits(0);
+        if !is_right(&stage, &text) {
+            faults.extend(lost(&stage, &text));
+        }
+        findings.add(format!("round {round}"), faults);
+    }
+    findings.are_none(test);
+}
