@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use rustix::process::Signal;
 
-use super::stage::{CONFIG, ENV, PASSWORDS, SECRET, Stage, TOKEN};
+use super::stage::{CONFIG, ENV, FOREIGN_PASSWORDS, PASSWORDS, SECRET, Stage, TOKEN};
 use crate::support::workspace::DEFAULT_CLIENT_ID;
 use crate::support::{Failure, Fault, Outcome, Session, Workspace, skip};
 
@@ -219,7 +219,8 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager.set_nonblocking(true).unwrap();
     stage.workspace.set_token_life(Duration::from_secs(2));
-    stage.rotate().run().exits(0);
+    // What is in it lives longer.
+    stage.home.write(PASSWORDS, FOREIGN_PASSWORDS, 0o600);
     let running = talkative(stage, &["run"]).env("NOTIFY_SOCKET", &socket).spawn();
     running.says("orders is valid until", SOON);
     for fault in repeating(MARK) {

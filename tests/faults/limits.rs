@@ -11,13 +11,25 @@ use rustix::process::Signal;
 
 use super::level::Findings;
 use super::stage::{CONFIG, ENV, Files, LOCK, PASSWORDS, RECORD, SECRET, SERVICES, Stage, TOKEN};
+use crate::support::workspace::scratch_directory;
 use crate::support::{Outcome, skip};
 
 /// Longer is for ever.
 const SOON: Duration = Duration::from_secs(20);
 
 /// What a command may take of memory, whatever is in a file: some times what it takes with files that are as they should be.
-const MEMORY: &str = "--data=100000000";
+const MEMORY: u64 = 64 * MIB;
+
+/// Runs a command for no longer than is patient, and tells in a file what it took at most, in KiB.
+const MEASURED: &str = "
+import os, resource, sys
+ended = os.spawnvp(os.P_WAIT, 'timeout', ['timeout', '-s', 'KILL', '10'] + sys.argv[2:])
+with open(sys.argv[1], 'w') as file:
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=file)
+if ended < 0:
+    os.kill(os.getpid(), -ended)
+sys.exit(ended)
+";
 
 const PRLIMIT: &str = "/usr/bin/prlimit";
 
@@ -215,7 +227,9 @@ fn remove(path: &Path) {
 fn whatever_stands_where_a_file_should_be_commands_end_soon_and_take_little() {
     let mut findings = Findings::default();
     let log = "log";
-    let stage = Stage::new();
+    let (stage, measure) = (Stage::new(), scratch_directory(0o700));
+    let (taken, mut most) = (measure.path().join("taken"), 0);
+    let taken = taken.to_str().unwrap();
     stage.rotate().args(["--log-file", "log"]).run().exits(0);
     let kept = Files::of(&stage.home);
     for file in [LOCK, RECORD, CONFIG, SECRET, PASSWORDS, SERVICES, TOKEN, ENV, log] {
@@ -224,15 +238,23 @@ fn whatever_stands_where_a_file_should_be_commands_end_soon_and_take_little() {
             for command in [&["rotate", "--retry-for", "0s", "--log-file", "log"][..], &["status"], &["check"]] {
                 remove(&path);
                 odd.put(&path);
-                let outcome = stage.by(&["/usr/bin/timeout", "-s", "KILL", "10", PRLIMIT, MEMORY], command).run();
+                let outcome = stage.by(&["python3", "-c", MEASURED, taken], command).run();
                 remove(&path);
                 let mut faults: Vec<String> = signal(&outcome).or_else(|| undocumented(&outcome)).into_iter().collect();
+                let took = fs::read_to_string(taken).unwrap().trim().parse::<u64>().unwrap() * 1024;
+                most = most.max(took);
+                if took > MEMORY {
+                    faults.push(format!("it took {} MiB", took / MIB));
+                }
+                // A log that is too large becomes the first of the old ones.
+                remove(&stage.home.path("log.1"));
                 faults.extend(stage.faults_in_names(&kept.without(file)));
                 kept.restore(&stage.home);
                 findings.add((file, odd, command[0]), faults);
             }
         }
     }
+    eprintln!("at most {} MiB", most / MIB);
     // The device is another's.
     let zero = fs::metadata("/dev/zero").unwrap();
     assert_eq!((zero.uid(), zero.mode() & 0o777), (0, 0o666));

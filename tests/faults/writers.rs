@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::level::{Findings, whole};
-use super::stage::{CONFIG, FOREIGN_PASSWORDS, FOREIGN_SERVICES, PASSWORDS, SERVICES, Stage};
+use super::stage::{CONFIG, FOREIGN_PASSWORDS, FOREIGN_SERVICES, HOST, PASSWORDS, SERVICES, Stage};
 use crate::support::{Running, Workspace};
 
 /// Between two lines of a writer.
@@ -24,6 +24,9 @@ const HELD: Duration = Duration::from_millis(50);
 
 /// How long a redirected command takes until it says something.
 const SLOW: Duration = Duration::from_secs(3);
+
+/// Long enough for a round of the daemon, which a change of its configuration ends.
+const A_ROUND: Duration = Duration::from_millis(100);
 
 /// How soon the program has made everything right once nobody disturbs it any more.
 const SOON: Duration = Duration::from_secs(20);
@@ -63,10 +66,11 @@ impl Way {
     }
 }
 
+/// The file and the line, as somebody has it who knows nothing of our entry: so it is due again at once.
 fn with_line(file: &Path, line: &str) -> Vec<u8> {
-    let mut bytes = fs::read(file).expect("read the file");
-    bytes.extend_from_slice(line.as_bytes());
-    bytes
+    let bytes = fs::read(file).expect("read the file");
+    let theirs = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(HOST.as_bytes()));
+    theirs.chain([line.as_bytes()]).collect::<Vec<_>>().concat()
 }
 
 fn append(file: &Path) -> File {
@@ -189,7 +193,7 @@ fn no_line_of_another_writer_is_lost_beside_the_daemon() {
         for mode in ["verify-full", "require"].iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
             configure_at_once(stage, mode);
             running.signal(Signal::HUP);
-            thread::sleep(PACE);
+            thread::sleep(A_ROUND);
         }
         let outcome = running.terminate();
         eprintln!("{} rotations of the daemon", outcome.stderr.matches("orders is valid until").count());

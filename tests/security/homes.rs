@@ -114,6 +114,7 @@ impl Homes {
         homes.put(CONFIG, homes.config(""));
         homes.put(SECRET, homes.workspace.client_secret());
         homes.put("ca.pem", fs::read(homes.workspace.ca_file()).unwrap());
+        homes.make_parents("logs/log");
         Some(homes)
     }
 
@@ -215,29 +216,32 @@ impl Homes {
         seen
     }
 
-    /// What is wrong after a command: root's home is to be as it was, and nothing of it is to be anywhere else.
+    /// What is wrong after a command: nothing of root's is to be anywhere else than it was, in whatever way.
     fn faults(&self, was: &Seen, outcome: &Outcome) -> Vec<String> {
-        let mut faults = Vec::new();
-        let is = self.seen("root");
-        let names = |seen: &Seen| seen.keys().cloned().collect::<Vec<_>>();
-        for path in names(&is).into_iter().filter(|path| !was.contains_key(path)) {
-            faults.push(format!("{} was made", path.display()));
-        }
-        faults.extend(names(was).into_iter().filter(|path| is.get(path) != was.get(path)).map(|path| {
-            let (mode, uid, gid, ..) = is.get(&path).or(was.get(&path)).unwrap();
-            format!("{} was changed (now {mode:o}, {uid}:{gid})", path.display())
-        }));
-        if outcome.stdout.contains(MARK) || outcome.stderr.contains(MARK) {
-            faults.push(format!("what is in root's file was printed:\n{}{}", outcome.stdout, outcome.stderr));
-        }
-        if !matches!(outcome.code, Some(0 | 1 | 64 | 69 | 70 | 73 | 75 | 77 | 78)) {
-            faults.push(format!("it ended with {:?} by signal {:?}: {}", outcome.code, outcome.signal, outcome.stderr));
-        }
+        let mut faults = self.faults_of_roots(was, outcome);
         for (path, (_, uid, .., bytes)) in self.seen("bob") {
             let is_another_name = uid == 0 && fs::symlink_metadata(&path).unwrap().nlink() > 1;
             if !is_another_name && String::from_utf8_lossy(&bytes).contains(MARK) {
                 faults.push(format!("what is in root's file was copied to {}", path.display()));
             }
+        }
+        faults
+    }
+
+    /// The same without a look at bob's home.
+    fn faults_of_roots(&self, was: &Seen, outcome: &Outcome) -> Vec<String> {
+        let is = self.seen("root");
+        let made = is.keys().filter(|path| !was.contains_key(*path));
+        let mut faults: Vec<_> = made.map(|path| format!("{} was made", path.display())).collect();
+        for path in was.keys().filter(|path| is.get(*path) != was.get(*path)) {
+            let now = is.get(path).map(|(mode, uid, gid, ..)| format!("now {mode:o} of {uid}:{gid}"));
+            faults.push(format!("{} was changed ({})", path.display(), now.unwrap_or_default()));
+        }
+        if outcome.stdout.contains(MARK) || outcome.stderr.contains(MARK) {
+            faults.push(format!("what is in root's file was printed:\n{}{}", outcome.stdout, outcome.stderr));
+        }
+        if !matches!(outcome.code, Some(0 | 1 | 64 | 69 | 70 | 73 | 75 | 77 | 78)) {
+            faults.push(format!("it ended with {:?} by signal {:?}: {}", outcome.code, outcome.signal, outcome.stderr));
         }
         faults
     }
@@ -327,16 +331,13 @@ fn a_name_that_changes_under_the_program_leads_nowhere_else() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    renameat_with(CWD, &place, CWD, &trap, RenameFlags::EXCHANGE).unwrap();
+                    // The program may have made the directory that is to be exchanged.
+                    let _ = renameat_with(CWD, &place, CWD, &trap, RenameFlags::EXCHANGE);
                 }
             });
-            for _ in 0..rounds {
-                let faults = homes.faults(&was, &homes.root("bob", COMMANDS[0]).run());
-                if !faults.is_empty() {
-                    findings.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
-                    break;
-                }
-            }
+            let faults = (0..rounds).map(|_| homes.faults_of_roots(&was, &homes.root("bob", COMMANDS[0]).run()));
+            let faults = faults.filter(|faults| !faults.is_empty()).take(1).flatten();
+            findings.extend(faults.map(|fault| format!("{name}: {fault}")));
             done.store(true, Ordering::Relaxed);
         });
     }
@@ -424,7 +425,8 @@ fn no_program_of_bobs_runs_as_root() {
                 _ => by_cli("").replace("client_id", "# "),
             },
         );
-        for command in COMMANDS {
+        // Not `token`, which tries for a minute to get one.
+        for command in &COMMANDS[..5] {
             homes.root("bob", command).run();
         }
         let who = fs::read_to_string(told).unwrap_or_default();
