@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 
 use super::stage::{CONFIG, ENV, FOREIGN_PASSWORDS, PASSWORDS, SECRET, Stage, TOKEN};
 use crate::support::workspace::DEFAULT_CLIENT_ID;
-use crate::support::{Failure, Fault, Outcome, Session, Workspace, skip};
+use crate::support::{Failure, Fault, Outcome, Running, Session, Workspace, skip};
 
 /// Nobody else says this, in whatever form.
 const MARK: &str = "canary-5f1e0c9a/7b+3d=2846&e9\"d1";
@@ -21,6 +22,8 @@ const MARK: &str = "canary-5f1e0c9a/7b+3d=2846&e9\"d1";
 const PIECE: usize = 16;
 
 const SOON: Duration = Duration::from_secs(30);
+
+const RENEWED: &str = "orders is valid until";
 
 /// What a program that is told of rotations can see of itself and of ours.
 const TOLD: &str = "#!/bin/sh\ncat /proc/$$/environ /proc/$$/cmdline /proc/$PPID/cmdline >> ~/seen\n";
@@ -213,6 +216,10 @@ fn through_the_cli(stage: &Stage, seen: &mut Seen) {
     stage.home.write(CONFIG, config, 0o600);
 }
 
+fn times_renewed(running: &Running<'_>) -> usize {
+    running.stderr().matches(RENEWED).count()
+}
+
 /// Rotates, is refused, is told to stop, and tells the manager of all of it.
 fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     let socket = stage.home.path("notify");
@@ -222,11 +229,19 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     // What is in it lives longer.
     stage.home.write(PASSWORDS, FOREIGN_PASSWORDS, 0o600);
     let running = talkative(stage, &["run"]).env("NOTIFY_SOCKET", &socket).spawn();
-    running.says("orders is valid until", SOON);
+    running.says(RENEWED, SOON);
     for fault in repeating(MARK) {
+        let (asked, renewed) = (stage.workspace.token_requests(), times_renewed(&running));
         stage.workspace.fail_next(fault);
+        assert!(stage.workspace.wait_for_token_requests(asked + 1, SOON), "it asked for nothing");
+        // What needs a person is tried again at once when that person says so.
+        let deadline = Instant::now() + SOON;
+        while times_renewed(&running) == renewed {
+            assert!(Instant::now() < deadline, "it did not get over it:\n{}", running.stderr());
+            running.signal(Signal::HUP);
+            thread::sleep(Duration::from_millis(300));
+        }
     }
-    running.says_times(3, "orders is valid until", SOON);
     let mut told = vec![0; 65_536];
     while let Ok(length) = manager.recv(&mut told) {
         seen.0.push(("what the service manager was told".to_owned(), told[..length].to_owned()));

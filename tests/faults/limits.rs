@@ -17,8 +17,9 @@ use crate::support::{Outcome, skip};
 /// Longer is for ever.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What a command may take of memory, whatever is in a file: some times what it takes with files that are as they should be.
-const MEMORY: u64 = 64 * MIB;
+/// What a command may take of memory, whatever is in a file: enough for the largest
+/// password file that is read.
+const MEMORY: u64 = 160 * MIB;
 
 /// Runs a command for no longer than is patient, and tells in a file what it took at most, in KiB.
 const MEASURED: &str = "

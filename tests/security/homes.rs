@@ -115,6 +115,7 @@ impl Homes {
         homes.put(SECRET, homes.workspace.client_secret());
         homes.put("ca.pem", fs::read(homes.workspace.ca_file()).unwrap());
         homes.make_parents("logs/log");
+        homes.make_parents("passwords/.pgpass");
         Some(homes)
     }
 
@@ -375,7 +376,6 @@ fn links_to_what_is_bobs_own_are_followed() {
 fn a_password_file_of_bobs_is_bobs_whatever_home_root_has() {
     let test = "a_password_file_of_bobs_is_bobs_whatever_home_root_has";
     let Some(homes) = Homes::new(test) else { return };
-    homes.make_parents("passwords/x");
     homes.own_settings("passwords/.pgpass").run().exits(0);
     none(homes.not_of_bob());
     assert!(homes.of_bob("passwords/.pgpass").exists());
