@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Home, Outcome, Session, dbx_rotator};
+use support::{Home, Outcome, Session, Workspace, dbx_rotator};
 
 const SECRET: &str = "dose-stand-in-secret-0000000000";
 const FILE: &str = ".config/dbx-rotator/config.toml";
@@ -264,4 +264,24 @@ fn usage_errors_are_64_and_help_is_0() {
     for command in ["rotate", "run", "status", "token", "config"] {
         dbx_rotator!(home).args([command, "--help"]).run().exits(0).stdout_has("Usage: dbx-rotator");
     }
+}
+
+#[test]
+fn a_host_that_cannot_exist_is_refused_before_anything_is_published() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let rows = [
+        ("DATABRICKS_PG_HOST", "\"db.example.com\"", "is in quotes"),
+        ("DATABRICKS_PG_HOST", "${PGHOST}", "is a variable"),
+        ("DATABRICKS_PG_HOST", "ada@db.example.com", "is a user and a host"),
+        ("DATABRICKS_PG_HOST", "db.example.com/databricks_postgres?sslmode=require", "with a path or an option"),
+        ("DATABRICKS_PG_USERNAME", "<client-id>", "placeholder"),
+        ("DATABRICKS_HOST", "https://{workspace}.x", "is not a workspace address"),
+    ];
+    for (variable, value, says) in rows {
+        let command =
+            dbx_rotator!(home).args(["rotate"]).signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
+        command.env(variable, value).run().exits(78).stderr_has(value).stderr_has(says);
+        assert_eq!(home.pgpass(), "");
+    }
+    assert!(workspace.requests().is_empty());
 }

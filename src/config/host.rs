@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use super::server::{left_over_of, name_misfit};
+
 /// Scheme, host and port of a workspace, and the workspace id that its address named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceHost {
@@ -24,6 +26,9 @@ impl WorkspaceHost {
         if text.is_empty() {
             return Err("the host is empty".to_owned());
         }
+        if let Some(left_over) = left_over_of(text) {
+            return Err(format!("{}: {}", left_over.why, left_over.hint));
+        }
         let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         let url = Url::parse(&full).map_err(|fault| format!("`{text}` is not a workspace address: {fault}"))?;
         let Some(host) = url.host() else {
@@ -38,6 +43,9 @@ impl WorkspaceHost {
             "http" => return Err(format!("`{text}` would send secrets unencrypted: use https://{host}")),
             other => return Err(format!("`{text}` has the scheme {other}: a workspace is reached by https")),
         }
+        if let Some(misfit) = url.domain().and_then(name_misfit) {
+            return Err(format!("`{text}` is not a workspace address: {}", misfit.why));
+        }
         let name = host.to_string();
         let origin = url.origin().ascii_serialization();
         Ok(WorkspaceHost { origin, name, workspace_id: workspace_id_of(&url) })
@@ -51,6 +59,14 @@ impl WorkspaceHost {
     /// The bare host name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a database cannot be there, since the workspace is; this machine itself may have both.
+    pub(crate) fn is_named(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let is_this_machine =
+            Url::parse(&self.origin).is_ok_and(|url| url.host().is_some_and(|host| is_loopback(&host)));
+        !is_this_machine && self.name.eq_ignore_ascii_case(host)
     }
 
     /// The workspace id that the address named in its query.
@@ -111,7 +127,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_workspace_is_refused() {
-        for written in ["", "http://dbc-1.cloud.databricks.com", "ftp://x", "https://u:p@x", "https://", "a b"] {
+        for written in [
+            "https://{workspace}.x",
+            "https://<workspace>",
+            "\"https://x\"",
+            "${HOST}",
+            "https://a..b",
+            "",
+            "http://dbc-1.cloud.databricks.com",
+            "ftp://x",
+            "https://u:p@x",
+            "https://",
+            "a b",
+        ] {
             assert!(WorkspaceHost::parse(written).is_err(), "{written}");
         }
     }

@@ -12,6 +12,7 @@ mod overrides;
 mod place;
 mod profile;
 mod secret;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -139,8 +140,9 @@ impl Connection {
         self.address.host.is_none() || self.address.user.is_none()
     }
 
-    /// Fills in what is not set; a host or user that cannot stand in a password file leaves it without a key.
+    /// Fills in what is not set; a host that is none, or a host or user that cannot stand in a password file, leaves it without a key.
     pub(crate) fn locate(&mut self, host: Option<&str>, user: Option<&str>) {
+        let host = host.filter(|host| server::host_misfit(host).is_none());
         let Address { host: set_host, port, database, user: set_user } = &self.address;
         let (host, user) = (set_host.as_deref().or(host), set_user.as_deref().or(user));
         self.key = host.zip(user).and_then(|(host, user)| pgpass::Key::new(host, *port, database, user).ok());

@@ -8,6 +8,7 @@ use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
+use crate::config::server::{host_misfit, user_misfit};
 use crate::config::{Address, Connection, DEFAULT_DATABASE, Place, Workspace};
 use crate::lakebase::short_name;
 use crate::pgpass;
@@ -77,7 +78,10 @@ impl Merge<'_> {
             return Ok(None);
         }
         if let Some(host) = &draft.host {
-            self.refuse_unusable_host(host)?;
+            self.refuse_unusable_host(host, workspaces.get(workspace).and_then(Option::as_ref))?;
+        }
+        if let Some((user, misfit)) = draft.user.as_ref().and_then(|user| Some((user, user_misfit(&user.value)?))) {
+            return Err(self.fault(&user.origin, format!("the user {}", misfit.why)).hint(misfit.hint));
         }
         let section = format!("connection \"{name}\"");
         self.note_place(&section, table);
@@ -227,19 +231,15 @@ impl Merge<'_> {
         tables.iter().map(named).collect()
     }
 
-    fn refuse_unusable_host(&self, host: &Sourced<String>) -> Result<(), ConfigError> {
-        if host.value.contains("://") {
-            let why = format!("`{}` is an address, not a host name", host.value);
-            return Err(self.fault(&host.origin, why).hint("leave out the scheme, the port and the path"));
+    fn refuse_unusable_host(&self, host: &Sourced<String>, of: Option<&Workspace>) -> Result<(), ConfigError> {
+        if let Some(misfit) = host_misfit(&host.value) {
+            return Err(self.fault(&host.origin, format!("the PostgreSQL host {}", misfit.why)).hint(misfit.hint));
         }
-        let port = host.value.rsplit_once(':').filter(|(name, port)| {
-            !name.contains(':') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        if let Some((name, port)) = port {
-            let why = format!("`{}` is a host with a port", host.value);
+        if of.is_some_and(|workspace| workspace.host.is_named(&host.value)) {
+            let why = format!("`{}` is the workspace's own address: no database is there", host.value);
             return Err(self
                 .fault(&host.origin, why)
-                .hint(format!("give the host as {name} and the port as --pg-port {port}, or port = {port}")));
+                .hint("`dbx-rotator connections` lists the hosts of its databases"));
         }
         let first_label = host.value.split('.').next().unwrap_or_default();
         if first_label.ends_with("-pooler") {

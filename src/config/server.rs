@@ -1,0 +1,230 @@
+//! What a person wrote where a PostgreSQL host or user belongs: a host name, an address or a socket directory, and for a user
+//! anything that is not a left-over of an example. What is neither would be published and never found, so it is refused with what
+//! it looks like.
+
+use std::net::IpAddr;
+
+/// The longest name and the longest label of a name, in bytes (RFC 1035, section 2.3.4).
+const LONGEST_NAME: usize = 253;
+const LONGEST_LABEL: usize = 63;
+
+const PLACEHOLDER: &str = "holds a placeholder of an example";
+
+/// What is wrong with a value, and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    pub(crate) why: String,
+    pub(crate) hint: String,
+}
+
+fn misfit(value: &str, looks: &str, hint: impl Into<String>) -> Option<Misfit> {
+    Some(Misfit { why: format!("`{value}` {looks}"), hint: hint.into() })
+}
+
+/// Why this cannot be the host of a database; none where it can.
+pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
+    if let Some(left_over) = left_over_of(value) {
+        return Some(left_over);
+    }
+    if is_socket_directory(value) || is_address(value) {
+        return None;
+    }
+    if let Some((_, rest)) = value.split_once("://") {
+        let (_, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let host = host.split(['/', ':', '?']).next().unwrap_or_default();
+        return misfit(value, "is an address with a scheme, not a host name", leave(host));
+    }
+    if let Some(inner) = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|ip| is_address(ip)) {
+        return misfit(value, "has the brackets of a URL", leave(inner));
+    }
+    if value.contains(char::is_whitespace) {
+        return misfit(value, "holds blanks, as a command or a connection string does", "write the host name alone");
+    }
+    let holds = |open: char, close: char| value.split_once(open).is_some_and(|(_, rest)| rest.contains(close));
+    if holds('<', '>') || holds('{', '}') {
+        return misfit(value, PLACEHOLDER, "write the value itself");
+    }
+    if let Some((key, host)) = value.split_once('=').filter(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase())) {
+        return misfit(value, &format!("is a setting ({key}=...), not a host name"), leave(host));
+    }
+    if let Some((first, _)) = value.split_once(',') {
+        let hint = format!("write one host, such as {first}; several databases are several connections");
+        return misfit(value, "is a list of hosts", hint);
+    }
+    if let Some((host, _)) = value.split_once(['/', '?', '\\']) {
+        return misfit(value, "is a host with a path or an option", leave(host));
+    }
+    if let Some((user, host)) = value.split_once('@') {
+        let hint = format!("write {host} as the host and {user} as the user");
+        return misfit(value, "is a user and a host", hint);
+    }
+    if let Some((host, port)) = value.rsplit_once(':').filter(|(host, port)| !host.contains(':') && is_number(port)) {
+        let hint = format!("give the host as {host} and the port as --pg-port {port}, or port = {port}");
+        return misfit(value, "is a host with a port", hint);
+    }
+    name_misfit(value)
+}
+
+/// Why this cannot be a host's name; none where it can. Underscores are no part of one, and found in many.
+pub(super) fn name_misfit(value: &str) -> Option<Misfit> {
+    let hint = "write the host as the workspace shows it; `dbx-rotator connections` lists those that you can see";
+    if value.is_empty() {
+        return misfit(value, "is empty", hint);
+    }
+    if value.len() > LONGEST_NAME {
+        return misfit(value, "is longer than a host name can be (253 characters)", hint);
+    }
+    if let Some(odd) = value.chars().find(|c| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
+        return misfit(value, &format!("is not a host name: {odd:?} cannot be in one"), hint);
+    }
+    // A dot at the end is the root's.
+    let mut labels = value.strip_suffix('.').unwrap_or(value).split('.');
+    if labels.any(|label| label.is_empty() || label.len() > LONGEST_LABEL) {
+        return misfit(value, "is not a host name: between two dots are 1 to 63 characters", hint);
+    }
+    None
+}
+
+/// Why this cannot be a user; none where it can. The name of a group may hold nearly anything.
+pub(crate) fn user_misfit(value: &str) -> Option<Misfit> {
+    left_over_of(value)
+}
+
+/// What is left of an example, a shell or a file that did not do what was expected of it.
+pub(crate) fn left_over_of(value: &str) -> Option<Misfit> {
+    let hint = "write the value itself";
+    let between = |open: &str, close: &str| {
+        let inner = value.strip_prefix(open)?.strip_suffix(close)?;
+        (!inner.is_empty()).then_some(inner)
+    };
+    for quote in ["\"", "'", "`", "\u{201c}", "\u{2018}", "\u{201e}"] {
+        let closing = match quote {
+            "\u{201c}" | "\u{201e}" => ["\u{201d}", "\u{201c}"],
+            "\u{2018}" => ["\u{2019}", "\u{2018}"],
+            same => [same, same],
+        };
+        if let Some(inner) = closing.into_iter().find_map(|close| between(quote, close)) {
+            let hint = format!("leave out the quotes: {inner} (docker's --env-file keeps them)");
+            return misfit(value, "is in quotes", hint);
+        }
+    }
+    let is_placeholder =
+        between("<", ">").or_else(|| between("{", "}")).is_some() || value.contains("{{") || value.contains("}}");
+    if value.contains("${") || value.contains("$(") || value.strip_prefix('$').is_some_and(is_variable) {
+        return misfit(value, "is a variable that nothing has put a value in place of", hint);
+    }
+    if value.len() > 2 && value.starts_with('%') && value.ends_with('%') {
+        return misfit(value, "is a variable that nothing has put a value in place of", hint);
+    }
+    if is_placeholder {
+        return misfit(value, PLACEHOLDER, hint);
+    }
+    None
+}
+
+fn leave(host: &str) -> String {
+    if host.is_empty() { "write the host name alone".to_owned() } else { format!("write {host} alone") }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// As libpq tells one (`is_unixsock_path` in src/include/port.h).
+fn is_socket_directory(value: &str) -> bool {
+    value.starts_with(['/', '@']) && value.len() > 1 && !value.chars().any(char::is_control)
+}
+
+/// An IPv4 or IPv6 address; the latter may name its interface (RFC 4007, section 11).
+fn is_address(value: &str) -> bool {
+    let (address, zone) = value.split_once('%').unwrap_or((value, "x"));
+    value.parse::<IpAddr>().is_ok() || (address.contains(':') && !zone.is_empty() && address.parse::<IpAddr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_addresses_and_socket_directories_are_hosts() {
+        for host in [
+            "db.example.com",
+            "localhost",
+            "h",
+            "db_1.internal",
+            "instance-f96815e5-c6ae-466b-abc7-dc874505beec.database.cloud.databricks.com",
+            "ep-quiet-sun-1234.database.eu-west-1.azuredatabricks.net",
+            "xn--bcher-kva.example",
+            "db.example.com.",
+            "127.0.0.1",
+            "::1",
+            "fe80::1%eth0",
+            "/var/run/postgresql",
+            "@abstract",
+        ] {
+            assert_eq!(host_misfit(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_it_looks_like() {
+        let long = format!("{}.example", "a".repeat(64));
+        for (host, looks, hint) in [
+            ("\"db.example.com\"", "in quotes", "db.example.com"),
+            ("'db.example.com'", "in quotes", "--env-file"),
+            ("\u{201c}db.example.com\u{201d}", "in quotes", "db.example.com"),
+            ("${PGHOST}", "variable", "value itself"),
+            ("$PGHOST", "variable", "value itself"),
+            ("%PGHOST%", "variable", "value itself"),
+            ("$(cat host)", "variable", "value itself"),
+            ("<your-host>", "placeholder", "value itself"),
+            ("{{ host }}", "placeholder", "value itself"),
+            ("{host}.example.com", "placeholder", "value itself"),
+            ("<name>.database.cloud.databricks.com", "placeholder", "value itself"),
+            ("ada@db.example.com", "user and a host", "db.example.com as the host and ada"),
+            ("host=db.example.com", "setting (host=...)", "db.example.com alone"),
+            ("a.example,b.example", "list of hosts", "a.example"),
+            ("db.example.com/databricks_postgres?sslmode=require", "path or an option", "db.example.com alone"),
+            ("postgresql://ada@db.example.com:5432/x", "scheme", "db.example.com alone"),
+            ("https://db.example.com", "scheme", "db.example.com alone"),
+            ("jdbc:postgresql://db.example.com/x", "scheme", "db.example.com alone"),
+            ("psql -h db.example.com", "blanks", "host name alone"),
+            ("host=db.example.com port=5432", "blanks", "host name alone"),
+            ("db.example.com:5432", "with a port", "--pg-port 5432"),
+            ("[::1]", "brackets", "::1 alone"),
+            ("db..example", "between two dots", "dbx-rotator connections"),
+            (".example", "between two dots", "dbx-rotator connections"),
+            (&long, "between two dots", "dbx-rotator connections"),
+            ("db.example.com;", "';'", "dbx-rotator connections"),
+            ("db*.example", "'*'", "dbx-rotator connections"),
+            ("db.example\u{7}", "\\u{7}", "dbx-rotator connections"),
+            ("", "is empty", "dbx-rotator connections"),
+        ] {
+            let misfit = host_misfit(host).unwrap_or_else(|| panic!("{host}"));
+            assert!(misfit.why.contains(looks) && misfit.hint.contains(hint), "{host}: {misfit:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_may_be_called_nearly_anything_but_what_an_example_calls_it() {
+        for user in [
+            "ada@example.com",
+            "data readers",
+            "0b1c2d3e-0000-4000-8000-000000000000",
+            "o'brien",
+            "a{b}",
+            "a <b>",
+            "$",
+            "50%",
+        ] {
+            assert_eq!(user_misfit(user), None, "{user}");
+        }
+        for user in ["<client-id>", "${USER}", "$USER", "{{user}}", "\"ada@example.com\"", "%USER%", "{client_id}"] {
+            assert!(user_misfit(user).is_some(), "{user}");
+        }
+    }
+}
