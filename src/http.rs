@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Client, RequestBuilder, StatusCode};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::Workspace;
@@ -39,11 +40,37 @@ impl<'a> Line<'a> {
         self.workspace.host.origin()
     }
 
+    /// A request to the workspace, which may carry its secrets and tokens: nothing else makes one.
+    ///
+    /// # Errors
+    /// Permanent: the address belongs to another origin; or as [`client`].
+    pub(crate) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Failure> {
+        if let Some(why) = self.workspace.host.bars(&url) {
+            return Err(Failure::permanent(
+                Code::Configuration,
+                format!("nothing secret is sent there: {}", quoted(&why)),
+            )
+            .hint("check that the host is the workspace's own address"));
+        }
+        Ok(self.client()?.request(method, url))
+    }
+
+    /// An address of the workspace's own.
+    ///
+    /// # Errors
+    /// Permanent: there is none.
+    pub(crate) fn url(&self, path: &str) -> Result<Url, Failure> {
+        let origin = self.origin();
+        Url::parse(origin)
+            .and_then(|url| url.join(path))
+            .map_err(|_| Failure::permanent(Code::Configuration, format!("{origin} is not an address")))
+    }
+
     /// The client, which keeps the connection.
     ///
     /// # Errors
     /// As [`client`].
-    pub(crate) fn client(&self) -> Result<&Client, Failure> {
+    fn client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }

@@ -14,7 +14,7 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::{Method, SignedIn};
-use crate::config::{Client, is_loopback};
+use crate::config::Client;
 use crate::failure::{Code, Failure, quoted};
 use crate::http::{self, Answer, Line};
 use crate::token::{Token, is_publishable};
@@ -30,8 +30,7 @@ pub(crate) async fn sign_in(line: &Line<'_>, client: &Client, limit: Duration) -
     let (secret, warning) = client.secret.read(&client.id)?;
     let endpoint = token_endpoint(line, limit).await?;
     let request = line
-        .client()?
-        .post(endpoint.as_str())
+        .request(reqwest::Method::POST, endpoint)?
         .header(AUTHORIZATION, basic(&client.id, &secret))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(FORM);
@@ -63,26 +62,26 @@ struct Metadata {
     token_endpoint: String,
 }
 
-/// Where tokens are to be had: what discovery (RFC 8414) says, else the place where every workspace has it.
+/// Where tokens are to be had: what discovery (RFC 8414) says, else the place where every workspace has it. Whoever answers for
+/// the workspace may name another path, and never another origin: the secret would go there.
 async fn token_endpoint(line: &Line<'_>, limit: Duration) -> Result<Url, Failure> {
     let origin = line.origin();
-    let usual = format!("{origin}/oidc/v1/token");
-    let request = line.client()?.get(format!("{origin}/oidc/.well-known/oauth-authorization-server"));
+    let request = line.request(reqwest::Method::GET, line.url("/oidc/.well-known/oauth-authorization-server")?)?;
     let answer = http::exchange(request, origin, limit).await?;
-    let found = (answer.status == StatusCode::OK)
-        .then(|| serde_json::from_slice::<Metadata>(&answer.body).ok())
-        .flatten()
-        .map_or(usual, |metadata| metadata.token_endpoint);
-    let secure = |url: &Url| {
-        url.scheme() == "https" || url.host().is_some_and(|host| url.scheme() == "http" && is_loopback(&host))
-    };
-    Url::parse(&found).ok().filter(secure).ok_or_else(|| {
-        Failure::permanent(
-            Code::Configuration,
-            format!("{origin} names a token endpoint that is not https: {}", quoted(&found)),
+    let metadata =
+        (answer.status == StatusCode::OK).then(|| serde_json::from_slice::<Metadata>(&answer.body).ok()).flatten();
+    let Some(Metadata { token_endpoint: named }) = metadata else { return line.url("/oidc/v1/token") };
+    let refused = |why: &str| {
+        let message = format!("{origin} names a token endpoint that gets no secret: {}", quoted(why));
+        Failure::permanent(Code::Configuration, message).hint(
+            "check that the host is the workspace's own address; if it is, what answers for it is wrong or not it",
         )
-        .hint("check that the host is a workspace")
-    })
+    };
+    let url = Url::parse(&named).map_err(|_| refused(&format!("`{named}` is not an address")))?;
+    match line.workspace.host.bars(&url) {
+        Some(why) => Err(refused(&why)),
+        None => Ok(url),
+    }
 }
 
 #[derive(Deserialize)]

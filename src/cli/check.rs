@@ -63,7 +63,8 @@ pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fa
     if json {
         print::json(&Answer { version: 1, connections: findings.iter().map(row).collect() })?;
     } else {
-        print::out(&findings.iter().map(sentence).collect::<String>())?;
+        let notes = located.config().notes().iter().map(|note| format!("note: {note}\n"));
+        print::out(&findings.iter().map(sentence).chain(notes).collect::<String>())?;
     }
     Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
 }

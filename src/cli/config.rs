@@ -43,5 +43,8 @@ fn with_warnings(mut text: String, config: &Config) -> String {
     for warning in config.warnings() {
         let _ = writeln!(text, "warning: {warning}");
     }
+    for note in config.notes() {
+        let _ = writeln!(text, "note: {note}");
+    }
     text
 }

@@ -56,6 +56,19 @@ impl WorkspaceHost {
         &self.origin
     }
 
+    /// Why a secret or a token of this workspace must not be sent to `url`; none where it may be. Every request that carries one
+    /// goes through here ([`crate::http::Line::request`]), so that each sign-in method keeps the same rule: scheme, host and port
+    /// are those that a person configured. The path may be any.
+    pub(crate) fn bars(&self, url: &Url) -> Option<String> {
+        let origin = url.origin();
+        let other = if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) };
+        if other != self.origin {
+            return Some(format!("{other} is another origin than {}", self.origin));
+        }
+        let names_somebody = !url.username().is_empty() || url.password().is_some();
+        names_somebody.then(|| format!("the address at {other} holds a user name, as that of {} does not", self.origin))
+    }
+
     /// The bare host name.
     pub fn name(&self) -> &str {
         &self.name
@@ -82,7 +95,7 @@ impl fmt::Display for WorkspaceHost {
 }
 
 /// Whether an address may be spoken to without TLS: only this machine itself.
-pub(crate) fn is_loopback(host: &Host<&str>) -> bool {
+fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
         Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
@@ -123,6 +136,53 @@ mod tests {
         assert_eq!(id("https://spog.databricks.com/?o=123"), Some("123".to_owned()));
         assert_eq!(id("https://spog.databricks.com/?w=7&o=8"), Some("8".to_owned()));
         assert_eq!(id("https://spog.databricks.com/?o=abc"), None);
+    }
+
+    #[test]
+    fn a_secret_may_go_to_the_same_scheme_host_and_port_and_nowhere_else() {
+        let secure = WorkspaceHost::parse("https://dbc-1.cloud.databricks.com").unwrap();
+        for (url, may) in [
+            ("https://dbc-1.cloud.databricks.com/oidc/v1/token", true),
+            ("https://dbc-1.cloud.databricks.com/another/path?x=1#y", true),
+            ("https://DBC-1.Cloud.Databricks.COM/oidc/v1/token", true),
+            ("https://dbc-1.cloud.databricks.com:443/oidc/v1/token", true),
+            ("https://dbc-1.cloud.databricks.com:444/oidc/v1/token", false),
+            ("http://dbc-1.cloud.databricks.com/oidc/v1/token", false),
+            ("http://dbc-1.cloud.databricks.com:443/oidc/v1/token", false),
+            ("https://dbc-1.cloud.databricks.com./oidc/v1/token", false),
+            ("https://dbc-2.cloud.databricks.com/oidc/v1/token", false),
+            ("https://cloud.databricks.com/oidc/v1/token", false),
+            ("https://dbc-1.cloud.databricks.com.evil.example/oidc/v1/token", false),
+            ("https://evil.example/https://dbc-1.cloud.databricks.com/", false),
+            ("https://dbc-1.cloud.databricks.com@evil.example/oidc/v1/token", false),
+            ("https://evil.example#@dbc-1.cloud.databricks.com/", false),
+            ("https://evil.example\\@dbc-1.cloud.databricks.com/", false),
+            ("https://ada@dbc-1.cloud.databricks.com/oidc/v1/token", false),
+            ("https://ada:x@dbc-1.cloud.databricks.com/oidc/v1/token", false),
+            ("https://dbc-1.cloud.dat\u{430}bricks.com/oidc/v1/token", false),
+            ("https://dbc-1.cloud.xn--dtabricks-8ig.com/oidc/v1/token", false),
+            ("https://dbc\u{2010}1.cloud.databricks.com/oidc/v1/token", false),
+            ("https://127.0.0.1/oidc/v1/token", false),
+            ("https://[::1]/oidc/v1/token", false),
+            ("ftp://dbc-1.cloud.databricks.com/oidc/v1/token", false),
+            ("file:///oidc/v1/token", false),
+            ("data:text/plain,x", false),
+        ] {
+            // What cannot be read as an address is none that anything is sent to.
+            let may_receive = Url::parse(url).is_ok_and(|url| secure.bars(&url).is_none());
+            assert_eq!(may_receive, may, "{url}");
+        }
+        let plain = WorkspaceHost::parse("http://127.0.0.1:8080").unwrap();
+        for (url, may) in [
+            ("http://127.0.0.1:8080/x", true),
+            ("http://127.1:8080/x", true),
+            ("http://localhost:8080/x", false),
+            ("http://127.0.0.2:8080/x", false),
+            ("http://127.0.0.1:8081/x", false),
+            ("https://127.0.0.1:8080/x", false),
+        ] {
+            assert_eq!(plain.bars(&Url::parse(url).unwrap()).is_none(), may, "{url}");
+        }
     }
 
     #[test]

@@ -20,7 +20,6 @@ use std::time::Duration;
 pub use fault::ConfigError;
 pub use file::parse_duration;
 pub use host::WorkspaceHost;
-pub(crate) use host::is_loopback;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
 pub(crate) use place::{Listing, Place, Source, Verify};
@@ -188,6 +187,7 @@ pub struct Config {
     pub(crate) file: Option<PathBuf>,
     pub(crate) settings: Vec<Setting>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Config {
@@ -318,6 +318,11 @@ impl Config {
     /// What works but is unwise or was left aside, a sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What was set and is not used, with the reason, a sentence each: for who looks at the settings.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Where a configuration file is read from, or would be.

@@ -1,31 +1,53 @@
 //! `~/.databrickscfg`, read as the vendor's SDKs read it (config_file.go of databricks-sdk-go): sections stand alone, there is
 //! no inheritance from DEFAULT, `[__settings__] default_profile` names the one to use when nobody does.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
 
 use super::fault::ConfigError;
-use crate::os::files::read_text;
+use super::origin::{Origin, Sourced};
+use crate::os::files::read_text_up_to;
 
 const SETTINGS: &str = "__settings__";
 
-/// One profile: its name, where it stands, and its keys.
+/// In bytes; thousands of profiles fit.
+const LARGEST: u64 = 1024 * 1024;
+
+/// So many names of profiles fit into a message.
+const SHOWN: usize = 20;
+
+/// One profile: its name, where it stands, and its keys. Any value may be a secret.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
-    keys: Vec<(String, String, usize)>,
+    keys: Vec<(String, SecretString, usize)>,
 }
 
 impl Profile {
     /// A key's value and the line it stands in; an empty value counts as unset.
     pub(crate) fn get(&self, key: &str) -> Option<(&str, usize)> {
-        self.keys.iter().rfind(|(name, ..)| name == key).map(|(_, value, line)| (value.as_str(), *line))
+        self.secret(key).map(|(value, line)| (value.expose_secret(), line))
+    }
+
+    /// The same as a secret.
+    pub(crate) fn secret(&self, key: &str) -> Option<(&SecretString, usize)> {
+        self.keys.iter().rfind(|(name, ..)| name == key).map(|(_, value, line)| (value, *line))
+    }
+
+    /// The same with where it stands.
+    pub(crate) fn sourced(&self, key: &str) -> Option<Sourced<String>> {
+        let (value, line) = self.get(key)?;
+        Some(Sourced::new(value.to_owned(), Origin::Profile(self.name.clone(), Arc::from(self.file.as_path()), line)))
     }
 
     /// Reads the profile that is named, or else the default one. A missing file or a missing DEFAULT is no fault unless a
     /// profile was asked for by name.
     pub(crate) fn read(path: &Path, named: Option<&str>) -> Result<Option<Self>, ConfigError> {
-        let text = match read_text(path) {
+        let text = match read_text_up_to(path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(None),
             Err(error) => {
@@ -47,7 +69,8 @@ impl Profile {
             return Err(ConfigError::new(format!("`{SETTINGS}` is not a profile")));
         }
         let names: Vec<&str> = sections.iter().map(|s| s.name.as_str()).filter(|name| *name != SETTINGS).collect();
-        let known = format!("the profiles there are: {}", names.join(", "));
+        let more = if names.len() > SHOWN { ", ..." } else { "" };
+        let known = format!("the profiles there are: {}{more}", names[..names.len().min(SHOWN)].join(", "));
         match sections.into_iter().find(|section| section.name == wanted) {
             Some(profile) => Ok(Some(profile)),
             None if !must_exist => Ok(None),
@@ -58,6 +81,7 @@ impl Profile {
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Profile>, ConfigError> {
     let mut sections = vec![Profile { name: "DEFAULT".to_owned(), file: path.to_owned(), keys: Vec::new() }];
+    let mut by_name = HashMap::from([("DEFAULT", 0)]);
     let mut current = 0;
     let mut offset = 0;
     for (index, whole) in text.split_inclusive('\n').enumerate() {
@@ -68,14 +92,14 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Profile>, ConfigError> {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name.trim()) {
-            current = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
+            current = *by_name.entry(name).or_insert_with(|| {
                 sections.push(Profile { name: name.to_owned(), file: path.to_owned(), keys: Vec::new() });
                 sections.len() - 1
             });
         } else if let Some((key, value)) = line.split_once(['=', ':']) {
             let value = unquote(without_comment(value.trim()));
             if !value.is_empty() {
-                sections[current].keys.push((key.trim().to_owned(), value.to_owned(), index + 1));
+                sections[current].keys.push((key.trim().to_owned(), SecretString::from(value), index + 1));
             }
         } else {
             return Err(ConfigError::new("neither `[profile]` nor `key = value`").at(

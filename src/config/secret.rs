@@ -36,6 +36,15 @@ pub(crate) fn credential_source(plain: &Path) -> Option<PathBuf> {
 const LARGEST_SECRET: usize = 16 * 1024;
 
 impl SecretSource {
+    /// What a setting with it is called.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            SecretSource::Given(_) => "client_secret",
+            SecretSource::File(_) => "client_secret_file",
+            SecretSource::Keychain(_) => "client_secret_keychain",
+        }
+    }
+
     /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors

@@ -113,8 +113,7 @@ impl Api<'_> {
         let to = self.line.origin();
         let mut request = self
             .line
-            .client()?
-            .request(method, self.url(path, query)?)
+            .request(method, self.url(path, query)?)?
             .header(AUTHORIZATION, bearer(self.token))
             .header(ACCEPT, "application/json");
         if let Some(id) = &self.line.workspace.workspace_id {
@@ -129,7 +128,7 @@ impl Api<'_> {
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
         let origin = self.line.origin();
         let unusable = || Failure::permanent(Code::Configuration, format!("{origin} is not an address"));
-        let mut url = Url::parse(origin).map_err(|_| unusable())?;
+        let mut url = self.line.url("/")?;
         url.path_segments_mut().map_err(|()| unusable())?.clear().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);

@@ -1,10 +1,27 @@
 //! Where the program keeps and finds things (XDG Base Directory Specification, systemd.exec(5)).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
 
 /// Where the machine's service manager has the configurations of its instances, one for each user: `USER.toml`.
 pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/dbx-rotator";
+
+/// The variable that holds a service principal's secret.
+pub(crate) const CLIENT_SECRET: &str = "DATABRICKS_CLIENT_SECRET";
+
+/// Variables that hold other secrets, which nothing here reads and no child gets.
+const NOT_KEPT: [&str; 8] = [
+    "DATABRICKS_TOKEN",
+    "DATABRICKS_PASSWORD",
+    "DATABRICKS_OIDC_TOKEN",
+    "ARM_CLIENT_SECRET",
+    "GOOGLE_CREDENTIALS",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "SYSTEM_ACCESSTOKEN",
+    "PGPASSWORD",
+];
 
 /// The directory of ours in others.
 const OURS: &str = "dbx-rotator";
@@ -30,6 +47,8 @@ impl Platform {
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
     variables: std::collections::BTreeMap<OsString, OsString>,
+    /// See [`Environment::client_secret`].
+    secret: Option<SecretString>,
     /// See [`Environment::handed_over`].
     credential: Option<PathBuf>,
 }
@@ -43,15 +62,33 @@ impl Environment {
     /// The same with a variable set to this.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.variables.insert(name.into(), value.into());
+        self.keep(name.into(), value.into());
         self
     }
 
     /// The same with a variable not set.
     #[must_use]
     pub(crate) fn without(mut self, name: &str) -> Self {
-        self.variables.remove(std::ffi::OsStr::new(name));
+        self.variables.remove(OsStr::new(name));
+        if name == CLIENT_SECRET {
+            self.secret = None;
+        }
         self
+    }
+
+    /// Secrets do not go where they are cloned in the clear and could be handed on.
+    fn keep(&mut self, name: OsString, value: OsString) {
+        if name == CLIENT_SECRET {
+            // One that is not UTF-8 counts as unset, and so does an empty one.
+            self.secret = value.into_string().ok().filter(|text| !text.is_empty()).map(SecretString::from);
+        } else if !NOT_KEPT.iter().any(|secret| name == *secret) {
+            self.variables.insert(name, value);
+        }
+    }
+
+    /// What `DATABRICKS_CLIENT_SECRET` says; the variable is not among the others.
+    pub(crate) fn client_secret(&self) -> Option<&SecretString> {
+        self.secret.as_ref()
     }
 
     /// The same seen from outside of a unit to which this file will be handed over as the credential `client-secret`.
@@ -66,14 +103,14 @@ impl Environment {
         self.credential.as_deref()
     }
 
-    /// All variables, for the environment of a child.
+    /// All variables but those that hold secrets, for the environment of a child.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.variables.iter()
     }
 
     /// A variable's value; an empty one counts as unset (as in Databricks' unified authentication).
     pub(crate) fn get_os(&self, name: &str) -> Option<&OsString> {
-        self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
+        self.variables.get(OsStr::new(name)).filter(|value| !value.is_empty())
     }
 
     /// A variable's value as text; one that is not UTF-8 counts as unset.
@@ -191,8 +228,11 @@ impl Environment {
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Environment { variables, credential: None }
+        let mut environment = Environment::default();
+        for (name, value) in variables {
+            environment.keep(name.into(), value.into());
+        }
+        environment
     }
 }
 

@@ -21,10 +21,18 @@ pub(crate) const LARGEST: u64 = 16 * 1024 * 1024;
 /// # Errors
 /// As `read(2)`; and where it is no regular file, is larger than 16 MiB, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>> {
+    read_text_up_to(path, LARGEST)
+}
+
+/// The same of a file that may have so many bytes.
+///
+/// # Errors
+/// As [`read_text`], but for its size.
+pub(crate) fn read_text_up_to(path: &Path, largest: u64) -> Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
-    read_with(path, |file, length| {
+    read_with(path, largest, |file, length| {
         text.reserve_exact(length + 1);
-        file.take(LARGEST).read_to_string(&mut text)
+        file.take(largest).read_to_string(&mut text)
     })?;
     Ok(text)
 }
@@ -35,19 +43,19 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>> {
 /// As `read(2)`; and where it is no regular file, or is larger than 16 MiB.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    read_with(path, |file, length| {
+    read_with(path, LARGEST, |file, length| {
         bytes.reserve_exact(length + 1);
         file.take(LARGEST).read_to_end(&mut bytes)
     })?;
     Ok(bytes)
 }
 
-fn read_with(path: &Path, read: impl FnOnce(File, usize) -> Result<usize>) -> Result<()> {
+fn read_with(path: &Path, largest: u64, read: impl FnOnce(File, usize) -> Result<usize>) -> Result<()> {
     try_as_owner_of(path, || {
         let file = open_regular(path, OpenOptions::new().read(true))?;
         let length = file.metadata()?.len();
-        if length > LARGEST {
-            return Err(Error::other("it is larger than 16 MiB"));
+        if length > largest {
+            return Err(Error::other(format!("it is larger than {} KiB", largest / 1024)));
         }
         read(file, usize::try_from(length).unwrap_or_default()).map(drop)
     })

@@ -1,1 +1,288 @@
 //! A secret goes to the origin that it belongs to, and to no other.
+
+use std::io::Read;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use super::support::workspace::{DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET};
+use super::support::{Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
+
+/// A place on this machine where nobody has any business: it counts who comes and keeps what they say.
+struct Elsewhere {
+    port: u16,
+    visits: Arc<AtomicUsize>,
+    heard: Arc<Mutex<Vec<u8>>>,
+    closing: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Elsewhere {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (visits, heard, closing) = (Arc::default(), Arc::default(), Arc::default());
+        let mut elsewhere = Elsewhere { port, visits, heard, closing, thread: None };
+        let (visits, heard, closing) =
+            (Arc::clone(&elsewhere.visits), Arc::clone(&elsewhere.heard), Arc::clone(&elsewhere.closing));
+        elsewhere.thread = Some(std::thread::spawn(move || {
+            for mut visitor in listener.incoming().flatten() {
+                if closing.load(Ordering::SeqCst) {
+                    return;
+                }
+                visits.fetch_add(1, Ordering::SeqCst);
+                let mut first = [0; 4096];
+                let length = visitor.read(&mut first).unwrap_or(0);
+                heard.lock().unwrap().extend_from_slice(&first[..length]);
+                let _ = visitor.shutdown(Shutdown::Both);
+            }
+        }));
+        elsewhere
+    }
+
+    /// Fails where anybody has been here.
+    #[track_caller]
+    fn saw_nobody(&self, after: &str) {
+        let heard = self.heard.lock().unwrap().len();
+        assert_eq!((self.visits.load(Ordering::SeqCst), heard), (0, 0), "visits and bytes, after {after}");
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `dbx-rotator rotate` as a service principal.
+fn rotate<'a>(home: &'a Home, workspace: &Workspace) -> Session<'a> {
+    dbx_rotator!(home)
+        .args(["rotate"])
+        .signed_in_to(workspace)
+        .env("DATABRICKS_PG_HOST", "db.example")
+        .env("DATABRICKS_PG_USERNAME", workspace.client_id())
+}
+
+fn discovery(token_endpoint: &str) -> Fault {
+    let body = format!(r#"{{"authorization_endpoint":"https://x.example","token_endpoint":"{token_endpoint}"}}"#);
+    Fault::StatusWith { status: 200, body, headers: vec![("Content-Type".to_owned(), "application/json".to_owned())] }
+}
+
+#[test]
+fn a_discovery_document_that_names_another_origin_ends_with_78_and_nothing_is_sent_there() {
+    let (workspace, elsewhere) = (Workspace::start(), Elsewhere::open());
+    let (ours, theirs) = (workspace.port(), elsewhere.port);
+    for (named, other) in [
+        (format!("https://127.0.0.1:{theirs}/oidc/v1/token"), format!("https://127.0.0.1:{theirs}")),
+        (format!("http://127.0.0.1:{theirs}/oidc/v1/token"), format!("http://127.0.0.1:{theirs}")),
+        (format!("http://127.0.0.1:{ours}/oidc/v1/token"), format!("http://127.0.0.1:{ours}")),
+        (format!("https://localhost:{ours}/oidc/v1/token"), format!("https://localhost:{ours}")),
+        (format!("https://127.0.0.2:{ours}/oidc/v1/token"), format!("https://127.0.0.2:{ours}")),
+        ("https://127.0.0.1/oidc/v1/token".to_owned(), "https://127.0.0.1 ".to_owned()),
+        (format!("https://127.0.0.1:{ours}@localhost:{theirs}/"), format!("https://localhost:{theirs}")),
+        (format!("https://ada:x@127.0.0.1:{ours}/oidc/v1/token"), "holds a user name".to_owned()),
+        (format!("https://[::1]:{theirs}/oidc/v1/token"), format!("https://[::1]:{theirs}")),
+        ("/oidc/v1/token".to_owned(), "is not an address".to_owned()),
+        ("file:///etc/passwd".to_owned(), "file:".to_owned()),
+    ] {
+        let home = Home::new();
+        workspace.faults_on(Endpoint::Discovery).clear().always(discovery(&named));
+        let before = workspace.token_requests();
+        rotate(&home, &workspace).run().exits(78).stderr_has(&other).stderr_has(&workspace.url());
+        elsewhere.saw_nobody(&named);
+        assert_eq!(workspace.token_requests(), before, "{named}");
+        assert!(home.pgpass().is_empty(), "{named}");
+    }
+}
+
+#[test]
+fn a_discovery_document_may_name_the_origin_in_other_words_and_another_path() {
+    let workspace = Workspace::start();
+    for named in [
+        format!("https://127.0.0.1:{}/oidc/v1/token", workspace.port()),
+        format!("HTTPS://127.0.0.1:{}/./oidc/../oidc/v1/token", workspace.port()),
+        format!("https://127.1:{}/oidc/v1/token?x=1", workspace.port()),
+    ] {
+        let home = Home::new();
+        workspace.faults_on(Endpoint::Discovery).clear().always(discovery(&named));
+        rotate(&home, &workspace).run().exits(0);
+        assert!(home.pgpass().contains(":eyJ"), "{named}");
+    }
+}
+
+#[test]
+fn a_redirect_is_followed_by_no_request_that_carries_something() {
+    let (workspace, elsewhere) = (Workspace::start(), Elsewhere::open());
+    let away = Fault::Redirect(format!("https://127.0.0.1:{}/x", elsewhere.port));
+    for endpoint in
+        [Endpoint::Discovery, Endpoint::Token, Endpoint::Me, Endpoint::DatabaseInstance, Endpoint::DatabaseCredentials]
+    {
+        workspace.heal();
+        workspace.faults_on(endpoint).always(away.clone());
+        let home = Home::new();
+        home.write(".config/dbx-rotator/config.toml", "[[connection]]\ninstance = 'orders'\n", 0o600);
+        dbx_rotator!(home).args(["rotate"]).signed_in_to(&workspace).run();
+        elsewhere.saw_nobody(&format!("{endpoint:?}"));
+    }
+}
+
+// ---- whose identity it is ----
+
+const CONFIG: &str = ".config/dbx-rotator/config.toml";
+const CONNECTION: &str = "[[connection]]\nhost = 'db.example'\n";
+
+/// A workspace as each of the places describes it.
+fn described(workspace: &str, more: &str) -> String {
+    let pair = format!("client_id = '{DEFAULT_CLIENT_ID}'\nclient_secret_file = 'secret'\n");
+    format!("[[workspace]]\nhost = '{workspace}'\n{pair}{more}{CONNECTION}")
+}
+
+fn profile(name: &str, host: &str) -> String {
+    let host = if host.is_empty() { String::new() } else { format!("host = {host}\n") };
+    format!("[{name}]\n{host}client_id = {DEFAULT_CLIENT_ID}\nclient_secret = {DEFAULT_CLIENT_SECRET}\n")
+}
+
+fn plain<'a>(home: &'a Home, workspace: &Workspace, command: &[&str]) -> Session<'a> {
+    home.watch(workspace);
+    dbx_rotator!(home).args(command).trusting(workspace)
+}
+
+#[test]
+fn an_exported_profile_of_another_host_signs_in_nowhere_else() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let elsewhere = Elsewhere::open();
+    for of_profile in ["https://prod.example", "", "https://127.0.0.1"] {
+        home.write(".databrickscfg", profile("prod", of_profile), 0o600);
+        let with = |command: &[&str]| {
+            plain(&home, &workspace, command)
+                .env("DATABRICKS_CONFIG_PROFILE", "prod")
+                .env("DATABRICKS_PG_HOST", "db.example")
+                .env("DATABRICKS_PG_USERNAME", DEFAULT_CLIENT_ID)
+        };
+        // From the environment, from config.toml, and by flag.
+        with(&["rotate"]).env("DATABRICKS_HOST", workspace.url()).run().exits(78).stderr_has("left aside");
+        with(&["rotate", "--workspace-url", &workspace.url()]).run().exits(78).stderr_has("left aside");
+        home.write(CONFIG, format!("[[workspace]]\nhost = '{}'\n{CONNECTION}", workspace.url()), 0o600);
+        with(&["rotate"]).run().exits(78).stderr_has("left aside");
+        let shown = with(&["config", "show"]).run();
+        shown.exits(0).stdout_has("the profile is left aside").stdout_has(&workspace.url()).stdout_lacks("client_id");
+        with(&["config", "check"]).run().exits(0).stdout_has("the profile is left aside");
+        with(&["check"]).run().stderr_has("the profile is left aside");
+        std::fs::remove_file(home.path(CONFIG)).unwrap();
+    }
+    assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
+    elsewhere.saw_nobody("all of it");
+    // And where it is the host's own, it signs in.
+    home.write(".databrickscfg", profile("prod", &format!("{}/?o=1444828305810485", workspace.url())), 0o600);
+    plain(&home, &workspace, &["rotate"])
+        .env("DATABRICKS_CONFIG_PROFILE", "prod")
+        .env("DATABRICKS_HOST", workspace.url())
+        .env("DATABRICKS_PG_HOST", "db.example")
+        .run()
+        .exits(0);
+}
+
+#[test]
+fn settings_that_are_complete_read_no_profile() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let complete = |home: &Home| rotate(home, &workspace).env("DATABRICKS_CONFIG_PROFILE", "gone").run();
+    complete(&home).exits(0);
+    home.write(".databrickscfg", "[prod]\nhost = x\n", 0o600);
+    complete(&home).exits(0);
+    home.write(".databrickscfg", "neither a section nor a key\n", 0o600);
+    complete(&home).exits(0).stderr_lacks("profile");
+    home.write(CONFIG, described(&workspace.url(), "profile = 'gone'\n"), 0o600);
+    home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
+    let shown = plain(&home, &workspace, &["config", "show"]).run();
+    shown.exits(0).stdout_has("note: profile gone").stdout_has("is not read");
+    plain(&home, &workspace, &["rotate"]).run().exits(0);
+    // What is not complete needs it.
+    home.write(CONFIG, format!("[[workspace]]\nprofile = 'gone'\n{CONNECTION}"), 0o600);
+    plain(&home, &workspace, &["rotate"]).run().exits(78);
+}
+
+#[test]
+fn a_secret_does_not_stay_when_the_workspace_changes() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
+    let url = workspace.url();
+    let secret = ("DATABRICKS_CLIENT_SECRET", DEFAULT_CLIENT_SECRET);
+    let id = ("DATABRICKS_CLIENT_ID", DEFAULT_CLIENT_ID);
+    let only_host = format!("[[workspace]]\nhost = '{url}'\n{CONNECTION}");
+    let with_id = format!("[[workspace]]\nhost = '{url}'\nclient_id = '{DEFAULT_CLIENT_ID}'\n{CONNECTION}");
+    let no_host = described("x", "").replace("host = 'x'\n", "");
+    let others = described("https://other.example", "");
+    for (file, variables, flags, what) in [
+        // The pair in the environment says nothing of the host in the file, or is for another.
+        (&only_host, &[id, secret][..], &[][..], "DATABRICKS_CLIENT_SECRET"),
+        (&with_id, &[secret], &[], "DATABRICKS_CLIENT_SECRET"),
+        (
+            &only_host,
+            &[id, secret, ("DATABRICKS_HOST", "https://127.0.0.1:1")],
+            &["--workspace-url", &url],
+            "127.0.0.1:1",
+        ),
+        // The pair in the file says nothing of the host in the environment, or is for another.
+        (&no_host, &[("DATABRICKS_HOST", &url)], &[], "client_secret_file"),
+        (&others, &[("DATABRICKS_HOST", &url)], &[], "https://other.example"),
+        (&others, &[], &["--workspace-url", &url], "https://other.example"),
+    ] {
+        home.write(CONFIG, file, 0o600);
+        let session = plain(&home, &workspace, &["rotate"]).args(flags);
+        let session = variables.iter().fold(session, |session, (name, value)| session.env(name, value));
+        session.run().exits(78).stderr_has("left aside").stderr_has(what).stderr_has(&url);
+    }
+    assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
+}
+
+#[test]
+fn who_says_for_which_workspace_a_secret_is_may_use_it() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
+    home.write("credentials/client-secret", workspace.client_secret(), 0o400);
+    let url = workspace.url();
+    let host = ("DATABRICKS_HOST", url.clone());
+    let id = ("DATABRICKS_CLIENT_ID", DEFAULT_CLIENT_ID.to_owned());
+    let secret = ("DATABRICKS_CLIENT_SECRET", DEFAULT_CLIENT_SECRET.to_owned());
+    let credential = ("CREDENTIALS_DIRECTORY", home.path("credentials").display().to_string());
+    let whole = described(&url, "");
+    let with_id = whole.replace("client_secret_file = 'secret'\n", "");
+    let file = home.path(".config/dbx-rotator/secret").display().to_string();
+    for (written, variables, flags) in [
+        (CONNECTION, vec![&host, &id, &secret], vec![]),
+        (CONNECTION, vec![&id, &secret], vec!["--workspace-url", &url]),
+        (CONNECTION, vec![&host, &secret], vec!["--client-id", DEFAULT_CLIENT_ID]),
+        (CONNECTION, vec![&host, &id, &credential], vec![]),
+        (&whole, vec![], vec![]),
+        (&with_id, vec![&credential], vec![]),
+        (&with_id, vec![&host, &secret], vec![]),
+        (&with_id, vec![], vec!["--client-secret-file", &file]),
+        (&whole, vec![&id], vec![]),
+        (&whole, vec![&host, &id, &secret], vec![]),
+    ] {
+        home.write(CONFIG, written, 0o600);
+        let session = plain(&home, &workspace, &["rotate"]).args(&flags);
+        let session = variables.iter().fold(session, |session, (name, value)| session.env(name, value));
+        let outcome = session.run();
+        outcome.exits(0).stderr_lacks("left aside");
+    }
+}
+
+#[test]
+fn a_secret_is_not_tried_with_another_clients_id() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
+    home.write(CONFIG, described(&workspace.url(), ""), 0o600);
+    let another = "11111111-0000-4000-8000-000000000000";
+    let refused = |session: Session<'_>| {
+        session.run().exits(78).stderr_has("not of one client").stderr_has("config.toml:4");
+    };
+    refused(plain(&home, &workspace, &["rotate", "--client-id", another]));
+    refused(plain(&home, &workspace, &["rotate"]).env("DATABRICKS_CLIENT_ID", another));
+    assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
+}

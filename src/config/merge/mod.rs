@@ -3,6 +3,7 @@
 //! What is missing is gathered and said at once; any other fault ends the merge.
 
 mod connection;
+mod identity;
 mod options;
 mod workspace;
 
@@ -17,7 +18,7 @@ use super::fault::ConfigError;
 use super::file::{ConfigFile, Interval, Source};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
-use crate::os::dirs::Environment;
+use crate::os::dirs::{CLIENT_SECRET, Environment};
 
 /// What the one workspace or connection is called that nobody named.
 const DEFAULT_NAME: &str = "default";
@@ -42,6 +43,8 @@ pub(in crate::config) fn load(
         expected_file: named.map(|(path, _)| path),
         settings: Vec::new(),
         warnings: Vec::new(),
+        notes: Vec::new(),
+        aside: Vec::new(),
         missing: Vec::new(),
     };
     merge.config()
@@ -93,6 +96,9 @@ struct Merge<'a> {
     expected_file: Option<PathBuf>,
     settings: Vec<Setting>,
     warnings: Vec<String>,
+    notes: Vec<String>,
+    /// What was left aside of identities: it may be what is missing.
+    aside: Vec<String>,
     missing: Vec<String>,
 }
 
@@ -118,6 +124,7 @@ impl Merge<'_> {
             file: self.source.map(|source| source.path.clone()),
             settings: self.settings,
             warnings: self.warnings,
+            notes: self.notes,
         })
     }
 
@@ -260,6 +267,7 @@ impl Merge<'_> {
         if self.missing.is_empty() {
             return Ok(());
         }
+        self.missing.append(&mut self.aside);
         let hint = "`dbx-rotator config show` shows what is set and where it came from once nothing is missing";
         Err(ConfigError::new(self.missing.join("\n")).hint(hint))
     }
@@ -274,7 +282,8 @@ impl Merge<'_> {
 
     fn note_unused(&mut self, variables: &[&'static str], count: usize, what: &str) {
         for name in variables {
-            if self.environment.get(name).is_some() {
+            let is_secret = *name == CLIENT_SECRET && self.environment.client_secret().is_some();
+            if is_secret || self.environment.get(name).is_some() {
                 self.warnings.push(format!("${name} is left aside: the configuration file has {count} {what}"));
             }
         }

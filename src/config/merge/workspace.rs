@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secrecy::SecretString;
 use toml::Spanned;
 
+use super::identity::{Chosen, Said, Who, choose};
 use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
@@ -15,47 +15,36 @@ use crate::config::profile::Profile;
 use crate::config::secret::{credential_source, is_filled};
 use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
 use crate::failure::could_be_secret;
-use crate::os::dirs::SYSTEM_DIRECTORY;
+use crate::os::dirs::{CLIENT_SECRET, SYSTEM_DIRECTORY};
 
 const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
     use --client-secret-file or DATABRICKS_CLIENT_SECRET";
 
-/// What the sources say of one workspace, before any of it is judged.
-#[derive(Default)]
+/// What is in effect for one workspace, before it is judged.
 struct Draft {
-    host: Option<Sourced<String>>,
-    client_id: Option<Sourced<String>>,
-    secret: Option<Sourced<SecretSource>>,
-    auth: Option<Sourced<String>>,
+    chosen: Chosen,
     cli_path: Option<Sourced<String>>,
     ca_file: Option<Sourced<String>>,
-    workspace_id: Option<Sourced<String>>,
-    /// The profile that somebody named.
-    profile: Option<Sourced<String>>,
+    /// The profile that somebody named and that is in use.
+    named: Option<Sourced<String>>,
+    /// The profile, where it is the host's own.
+    profile: Option<Profile>,
 }
 
-impl Draft {
-    /// Unified authentication: the profile file is skipped when no profile is named and anything is set already.
-    fn wants_profile(&self) -> bool {
-        let nothing_set =
-            self.host.is_none() && self.client_id.is_none() && self.secret.is_none() && self.auth.is_none();
-        self.profile.is_some() || nothing_set
-    }
-
-    /// Takes what is not set from a profile.
-    fn fill_from(&mut self, profile: &Profile) {
-        let file: Arc<Path> = Arc::from(profile.file.as_path());
-        let take = |key: &str| {
-            let (value, line) = profile.get(key)?;
-            Some(Sourced::new(value.to_owned(), Origin::Profile(profile.name.clone(), Arc::clone(&file), line)))
-        };
-        let secret = || Some(take("client_secret")?.map(|value| SecretSource::Given(SecretString::from(value))));
-        self.host = self.host.take().or_else(|| take("host"));
-        self.client_id = self.client_id.take().or_else(|| take("client_id"));
-        self.secret = self.secret.take().or_else(secret);
-        self.auth = self.auth.take().or_else(|| take("auth_type"));
-        self.cli_path = self.cli_path.take().or_else(|| take("databricks_cli_path"));
-        self.workspace_id = self.workspace_id.take().or_else(|| take("workspace_id"));
+/// What a profile says, as a source like the others.
+fn said_by(profile: &Profile) -> Said {
+    let take = |key: &str| profile.sourced(key);
+    let secret = profile.secret("client_secret").map(|(secret, line)| {
+        let origin = Origin::Profile(profile.name.clone(), Arc::from(profile.file.as_path()), line);
+        Sourced::new(SecretSource::Given(secret.clone()), origin)
+    });
+    Said {
+        host: take("host"),
+        client_id: take("client_id"),
+        secret,
+        auth: take("auth_type"),
+        workspace_id: take("workspace_id"),
+        ..Said::nothing(Who::Profile)
     }
 }
 
@@ -110,101 +99,146 @@ impl Merge<'_> {
                 .fault(item, "the client secret cannot be both in a file and in the keychain")
                 .hint("leave out client_secret_file or client_secret_keychain"));
         }
-        let mut draft = self.draft(&name, table, ambient);
-        let profile = if draft.wants_profile() { self.profile(draft.profile.as_ref())? } else { None };
-        if let Some(profile) = &profile {
-            draft.fill_from(profile);
-        }
-        self.settle(name, draft, profile.as_ref(), ambient)
+        let draft = self.draft(&name, table, ambient)?;
+        self.settle(name, draft, ambient)
     }
 
-    /// What flags, environment and file say; of the first two only what is `ambient`, meant for the one workspace there is.
-    fn draft(&self, name: &str, table: &WorkspaceTable, ambient: bool) -> Draft {
+    /// What flags, environment, file and profile say, put together; of the first two only what is `ambient`, meant for the one
+    /// workspace there is.
+    fn draft(&mut self, name: &str, table: &WorkspaceTable, ambient: bool) -> Result<Draft, ConfigError> {
+        let mut sources = self.sources(table, ambient);
+        let handed_over = self.credential(name, ambient || table.client_id.is_some());
+        let mut named = None;
+        let profiles = [
+            self.overrides.profile.clone().filter(|_| ambient).map(|p| Sourced::new(p, Origin::Flag("--profile"))),
+            ambient.then(|| self.variable("DATABRICKS_CONFIG_PROFILE")).flatten(),
+            table.profile.as_ref().and_then(|profile| self.written(profile)),
+        ];
+        for (said, profile) in sources.iter_mut().zip(profiles) {
+            said.named_profile = named.is_none() && profile.is_some();
+            named = named.or(profile);
+        }
+        let mut chosen = choose(sources.clone(), handed_over.clone());
+        let is_complete = chosen.as_ref().is_ok_and(Chosen::is_complete);
+        // Unified authentication: the profile file is skipped when no profile is named and anything is set already.
+        let nothing_set = handed_over.is_none() && !sources.iter().any(Said::says_something);
+        let mut profile = None;
+        match &named {
+            Some(named) if is_complete => {
+                let why = "host, client id and secret are set without it";
+                let said = format!("profile {} ({}) is not read: {why}", named.value, named.origin);
+                // What is typed for this run is expected to count.
+                let is_typed = matches!(named.origin, Origin::Flag(_));
+                if is_typed { &mut self.warnings } else { &mut self.notes }.push(said);
+            }
+            Some(_) => profile = self.profile(named.as_ref(), chosen.as_ref().ok())?,
+            None if nothing_set => profile = self.profile(None, None)?,
+            None => {}
+        }
+        if let Some(profile) = &profile {
+            sources.push(said_by(profile));
+            chosen = choose(sources, handed_over);
+        }
+        let mut chosen = chosen?;
+        self.warnings.extend(chosen.aside.iter().cloned());
+        self.aside.append(&mut chosen.aside);
+        let profile = profile.filter(|_| chosen.profile_is_used);
+        let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
+        let of_profile = || profile.as_ref().and_then(|profile| profile.sourced("databricks_cli_path"));
+        Ok(Draft {
+            // Where the program is does not depend on the workspace.
+            cli_path: self.variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)).or_else(of_profile),
+            ca_file: written(&table.ca_file),
+            named: named.filter(|_| profile.is_some()),
+            chosen,
+            profile,
+        })
+    }
+
+    /// Flags, environment and table, best first.
+    fn sources(&self, table: &WorkspaceTable, ambient: bool) -> Vec<Said> {
         let given = |value: &Option<String>, flag| {
             value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
         };
         let variable = |name: &'static str| ambient.then(|| self.variable(name)).flatten();
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
-        Draft {
-            host: given(&self.overrides.workspace_url, "--workspace-url")
-                .or_else(|| variable("DATABRICKS_HOST"))
-                .or_else(|| written(&table.host)),
-            client_id: given(&self.overrides.client_id, "--client-id")
-                .or_else(|| variable("DATABRICKS_CLIENT_ID"))
-                .or_else(|| written(&table.client_id)),
-            secret: self.secret(name, table, ambient),
-            auth: variable("DATABRICKS_AUTH_TYPE").or_else(|| written(&table.auth)),
-            // Where the program is does not depend on the workspace.
-            cli_path: self.variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)),
-            ca_file: written(&table.ca_file),
+        let flags = Said {
+            host: given(&self.overrides.workspace_url, "--workspace-url"),
+            client_id: given(&self.overrides.client_id, "--client-id"),
+            secret: self.secret_flag().filter(|_| ambient),
+            ..Said::nothing(Who::Flags)
+        };
+        let secret = self
+            .environment
+            .client_secret()
+            .filter(|_| ambient)
+            .map(|secret| Sourced::new(SecretSource::Given(secret.clone()), Origin::Environment(CLIENT_SECRET)));
+        let environment = Said {
+            host: variable("DATABRICKS_HOST"),
+            client_id: variable("DATABRICKS_CLIENT_ID"),
+            secret,
+            auth: variable("DATABRICKS_AUTH_TYPE"),
             workspace_id: variable("DATABRICKS_WORKSPACE_ID"),
-            profile: given(&self.overrides.profile, "--profile")
-                .or_else(|| variable("DATABRICKS_CONFIG_PROFILE"))
-                .or_else(|| written(&table.profile)),
-        }
+            ..Said::nothing(Who::Environment)
+        };
+        let in_file = Said {
+            host: written(&table.host),
+            client_id: written(&table.client_id),
+            secret: self.secret_in(table),
+            auth: written(&table.auth),
+            ..Said::nothing(Who::Table)
+        };
+        vec![flags, environment, in_file]
     }
 
     /// Judges a draft; none where something is missing.
     fn settle(
         &mut self,
         name: String,
-        draft: Draft,
-        profile: Option<&Profile>,
+        Draft { chosen, cli_path, ca_file, named, profile }: Draft,
         ambient: bool,
     ) -> Result<Option<Workspace>, ConfigError> {
         let section = format!("workspace \"{name}\"");
-        let Some(host) = draft.host else {
+        let Some(host) = chosen.host else {
             let places = Places::of_workspace(("--workspace-url URL", "DATABRICKS_HOST"), "host", "host", ambient);
             self.lacks(("the workspace's address", &name), places);
             return Ok(None);
         };
         let parsed = WorkspaceHost::parse(&host.value).map_err(|why| self.fault(&host.origin, why))?;
         self.note(&section, "host", host, |_| parsed.origin().to_owned());
-        let auth = self.auth(&section, draft.auth)?;
-        let client = self.client((&section, &name), auth, (draft.client_id, draft.secret), ambient);
-        if let Some(named) = draft.profile {
+        let auth = self.auth(&section, chosen.auth)?;
+        let client = self.client((&section, &name), auth, (chosen.client_id, chosen.secret), ambient);
+        if let Some(named) = named {
             self.note(&section, "profile", named, String::clone);
         }
-        let cli_path = draft.cli_path.map(|path| {
+        let cli_path = cli_path.map(|path| {
             let path = path.map(|text| self.environment.expand_home(&text));
             self.note(&section, "cli_path", path, |path| path.display().to_string())
         });
-        let ca_file = draft.ca_file.map(|path| {
+        let ca_file = ca_file.map(|path| {
             let path = path.map(|text| self.path_in_file(&text));
             self.note(&section, "ca_file", path, |path| path.display().to_string())
         });
-        // The CLI refuses a profile together with another profile's host.
-        let is_of_host = |profile: &&Profile| {
-            let host = profile.get("host").and_then(|(text, _)| WorkspaceHost::parse(text).ok());
-            host.is_some_and(|host| host.origin() == parsed.origin())
-        };
-        let profile = profile.filter(is_of_host).map(|profile| profile.name.clone());
+        // Only the host's own: the CLI refuses a profile together with another profile's host.
+        let profile = profile.map(|profile| profile.name);
         // The CLI writes `none` into profiles that have no workspace.
         let is_id = |id: &Sourced<String>| id.value.bytes().all(|byte| byte.is_ascii_digit());
-        let told = draft.workspace_id.filter(is_id).map(|id| self.note(&section, "workspace_id", id, String::clone));
+        let told = chosen.workspace_id.filter(is_id).map(|id| self.note(&section, "workspace_id", id, String::clone));
         let workspace_id = parsed.workspace_id().map(str::to_owned).or(told);
         Ok(Some(Workspace { name, host: parsed, workspace_id, auth, client, profile, cli_path, ca_file }))
     }
 
-    fn secret(&self, name: &str, table: &WorkspaceTable, ambient: bool) -> Option<Sourced<SecretSource>> {
-        let flag = || {
-            let given = self.overrides.client_secret.clone().map(SecretSource::Given).map(|s| (s, "--client-secret"));
-            let file = || {
-                self.overrides.client_secret_file.clone().map(SecretSource::File).map(|s| (s, "--client-secret-file"))
-            };
-            given.or_else(file).map(|(secret, flag)| Sourced::new(secret, Origin::Flag(flag)))
-        };
-        let variable = || {
-            let secret = self.variable("DATABRICKS_CLIENT_SECRET")?;
-            Some(secret.map(|value| SecretSource::Given(SecretString::from(value))))
-        };
-        let written = || {
-            let item = || Some(self.written(table.client_secret_keychain.as_ref()?)?.map(SecretSource::Keychain));
-            let path = || self.written(table.client_secret_file.as_ref()?);
-            path().map(|path| path.map(|text| SecretSource::File(self.path_in_file(&text)))).or_else(item)
-        };
-        let ambiently = ambient.then(|| flag().or_else(variable)).flatten();
-        ambiently.or_else(written).or_else(|| self.credential(name, ambient || table.client_id.is_some()))
+    fn secret_flag(&self) -> Option<Sourced<SecretSource>> {
+        let given = self.overrides.client_secret.clone().map(SecretSource::Given).map(|s| (s, "--client-secret"));
+        let file =
+            || self.overrides.client_secret_file.clone().map(SecretSource::File).map(|s| (s, "--client-secret-file"));
+        given.or_else(file).map(|(secret, flag)| Sourced::new(secret, Origin::Flag(flag)))
+    }
+
+    fn secret_in(&self, table: &WorkspaceTable) -> Option<Sourced<SecretSource>> {
+        let item = || Some(self.written(table.client_secret_keychain.as_ref()?)?.map(SecretSource::Keychain));
+        let path = table.client_secret_file.as_ref().and_then(|path| self.written(path));
+        path.map(|path| path.map(|text| SecretSource::File(self.path_in_file(&text)))).or_else(item)
     }
 
     /// What systemd hands over; the one without a name is nobody else's than the only workspace's, or that of a client named here.
@@ -246,12 +280,7 @@ impl Merge<'_> {
                     self.warnings.push(ARGV_IS_PUBLIC.to_owned());
                 }
                 let id = self.note(section, "client_id", id, String::clone);
-                let key = match secret.value {
-                    SecretSource::Given(_) => "client_secret",
-                    SecretSource::File(_) => "client_secret_file",
-                    SecretSource::Keychain(_) => "client_secret_keychain",
-                };
-                let secret = self.note(section, key, secret, |secret| match secret {
+                let secret = self.note(section, secret.value.key(), secret, |secret| match secret {
                     SecretSource::Given(_) => "(set)".to_owned(),
                     SecretSource::File(path) => path.display().to_string(),
                     SecretSource::Keychain(service) => service.clone(),
@@ -297,8 +326,22 @@ impl Merge<'_> {
         Ok(method)
     }
 
-    fn profile(&mut self, named: Option<&Sourced<String>>) -> Result<Option<Profile>, ConfigError> {
+    /// The profile of that name, else the default one. One that is only exported, and without which a person can sign in at the
+    /// host that is set, may be missing.
+    fn profile(
+        &mut self,
+        named: Option<&Sourced<String>>,
+        without: Option<&Chosen>,
+    ) -> Result<Option<Profile>, ConfigError> {
         let Some(path) = self.environment.databricks_config_file() else { return Ok(None) };
-        Profile::read(&path, named.map(|name| name.value.as_str()))
+        let read = Profile::read(&path, named.map(|name| name.value.as_str()));
+        let by_host = without.is_some_and(|set| set.host.is_some() && set.client_id.is_none() && set.secret.is_none());
+        match (read, named) {
+            (Err(fault), Some(Sourced { value, origin: origin @ Origin::Environment(_) })) if by_host => {
+                self.notes.push(format!("profile {value} ({origin}) is left aside: {}", fault.message()));
+                Ok(None)
+            }
+            (read, _) => read,
+        }
     }
 }

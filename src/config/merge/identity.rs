@@ -1,0 +1,337 @@
+//! Who signs in where: what each source says of it, and which of that may be put together.
+//!
+//! Invariants: what a source says of an identity is for the host that this source names. Where another host is in use it is left
+//! aside, and that is said. A secret whose source names no host is used only where a person has named one for this run, or where
+//! the service manager handed the secret over; a secret is never used with another client's id.
+
+use super::super::origin::{Origin, Sourced};
+use crate::config::fault::ConfigError;
+use crate::config::{SecretSource, WorkspaceHost};
+
+/// One of the places where a workspace can be described, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Flags,
+    Environment,
+    /// One `[[workspace]]`.
+    Table,
+    Profile,
+}
+
+/// What one source says of a workspace and of who signs in there.
+#[derive(Clone)]
+pub(super) struct Said {
+    pub(super) who: Who,
+    pub(super) host: Option<Sourced<String>>,
+    pub(super) client_id: Option<Sourced<String>>,
+    pub(super) secret: Option<Sourced<SecretSource>>,
+    pub(super) auth: Option<Sourced<String>>,
+    pub(super) workspace_id: Option<Sourced<String>>,
+    /// The profile in use was named here, so that its host is this source's own.
+    pub(super) named_profile: bool,
+}
+
+impl Said {
+    pub(super) fn nothing(who: Who) -> Self {
+        let (host, client_id, secret, auth, workspace_id) = (None, None, None, None, None);
+        Said { who, host, client_id, secret, auth, workspace_id, named_profile: false }
+    }
+
+    /// Whether it says anything that decides where and how to sign in.
+    pub(super) fn says_something(&self) -> bool {
+        self.host.is_some() || self.client_id.is_some() || self.secret.is_some() || self.auth.is_some()
+    }
+
+    /// What it says of the identity, for a sentence.
+    fn identity(&self) -> Vec<String> {
+        let shown = |key: &str, origin: Option<&Origin>| origin.map(|origin| format!("{key} ({origin})"));
+        let keys = [
+            shown("client_id", self.client_id.as_ref().map(|value| &value.origin)),
+            self.secret.as_ref().map(|secret| format!("{} ({})", secret.value.key(), secret.origin)),
+            shown("auth", self.auth.as_ref().map(|value| &value.origin)),
+            shown("workspace_id", self.workspace_id.as_ref().map(|value| &value.origin)),
+        ];
+        keys.into_iter().flatten().collect()
+    }
+
+    fn forget_identity(&mut self) {
+        *self = Said { host: self.host.take(), named_profile: self.named_profile, ..Said::nothing(self.who) };
+    }
+}
+
+/// What is used.
+#[derive(Default)]
+pub(super) struct Chosen {
+    pub(super) host: Option<Sourced<String>>,
+    pub(super) client_id: Option<Sourced<String>>,
+    pub(super) secret: Option<Sourced<SecretSource>>,
+    pub(super) auth: Option<Sourced<String>>,
+    pub(super) workspace_id: Option<Sourced<String>>,
+    /// The profile is the host's own.
+    pub(super) profile_is_used: bool,
+    /// What was left aside and why, a sentence each.
+    pub(super) aside: Vec<String>,
+}
+
+impl Chosen {
+    /// Nothing is missing for a service principal to sign in.
+    pub(super) fn is_complete(&self) -> bool {
+        let by_cli = self.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli");
+        self.host.is_some() && self.client_id.is_some() && self.secret.is_some() && !by_cli
+    }
+}
+
+/// Puts the sources together, best first; `handed_over` is what the service manager gave, which comes before a profile.
+///
+/// # Errors
+/// The secret that would be used is another client's than the id.
+pub(super) fn choose(
+    mut sources: Vec<Said>,
+    handed_over: Option<Sourced<SecretSource>>,
+) -> Result<Chosen, ConfigError> {
+    let mut chosen = Chosen::default();
+    let in_use = sources.iter().find_map(|said| Some((said.who, said.host.clone()?)));
+    if let Some((whose, host)) = &in_use {
+        leave_aside(&mut sources, *whose, host, &mut chosen);
+    }
+    chosen.host = in_use.map(|(_, host)| host);
+    for said in &sources {
+        let before = handed_over.as_ref().filter(|_| said.who == Who::Profile);
+        if chosen.secret.is_none() {
+            chosen.secret = before.cloned();
+        }
+        chosen.client_id = chosen.client_id.or_else(|| said.client_id.clone());
+        chosen.secret = chosen.secret.or_else(|| said.secret.clone());
+        chosen.auth = chosen.auth.or_else(|| said.auth.clone());
+        chosen.workspace_id = chosen.workspace_id.or_else(|| said.workspace_id.clone());
+    }
+    chosen.secret = chosen.secret.or(handed_over);
+    refuse_another_clients(&chosen, &sources)?;
+    Ok(chosen)
+}
+
+/// Leaves aside what belongs to another host than the one in use, and secrets that belong to none.
+fn leave_aside(sources: &mut [Said], whose: Who, host: &Sourced<String>, chosen: &mut Chosen) {
+    // What cannot be read as an address is nobody's; that it is in use is refused later.
+    let parse = |host: &Sourced<String>| WorkspaceHost::parse(&host.value).ok();
+    let wanted = parse(host);
+    let of_profile = sources.iter().find(|said| said.who == Who::Profile).and_then(|said| said.host.clone());
+    let namer = sources.iter().find(|said| said.named_profile).map(|said| said.who);
+    // Where the host is a profile's, who named the profile named the host.
+    let whose = if whose == Who::Profile { namer.unwrap_or(whose) } else { whose };
+    let shown = wanted.as_ref().map_or("not an address", |host| host.origin());
+    for said in sources.iter_mut() {
+        let own = said.host.clone().or_else(|| of_profile.clone().filter(|_| said.named_profile));
+        let fits = own.as_ref().map(|own| {
+            let own = parse(own);
+            own.is_some() && own.as_ref().map(WorkspaceHost::origin) == wanted.as_ref().map(WorkspaceHost::origin)
+        });
+        let in_use = format!("the host in use is {shown} ({})", host.origin);
+        let theirs = own.as_ref().map(|own| {
+            let address = parse(own).map_or_else(|| "not an address".to_owned(), |host| host.origin().to_owned());
+            format!("its host is {address} ({})", own.origin)
+        });
+        let identity = said.identity();
+        match (said.who, fits) {
+            // These are typed for this very run.
+            (Who::Flags, _) => {}
+            (Who::Profile, Some(true)) => chosen.profile_is_used = true,
+            (Who::Profile, _) => {
+                let why = theirs.unwrap_or_else(|| "it has no host".to_owned());
+                chosen.aside.push(format!("the profile is left aside: {why}, and {in_use}"));
+                said.forget_identity();
+            }
+            (_, Some(false)) => {
+                if !identity.is_empty() {
+                    let theirs = theirs.unwrap_or_default();
+                    chosen.aside.push(format!("left aside: {}: {theirs}, and {in_use}", identity.join(", ")));
+                }
+                said.forget_identity();
+            }
+            (_, None) if whose != Who::Flags && whose != said.who => {
+                if let Some(secret) = said.secret.take() {
+                    let how = match said.who {
+                        Who::Environment => format!("set DATABRICKS_HOST={shown} beside it"),
+                        _ => format!("write host = \"{shown}\" beside it"),
+                    };
+                    let what = format!("left aside: {} ({})", secret.value.key(), secret.origin);
+                    chosen.aside.push(format!(
+                        "{what}: nothing says that it is for {shown}, the host in use ({}); {how}",
+                        host.origin
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An id and a secret are a pair: a source that gives both gives them for each other.
+fn refuse_another_clients(chosen: &Chosen, sources: &[Said]) -> Result<(), ConfigError> {
+    let (Some(id), Some(secret)) = (&chosen.client_id, &chosen.secret) else { return Ok(()) };
+    if chosen.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli") {
+        return Ok(());
+    }
+    let of_secret = sources.iter().find(|said| said.secret.as_ref().is_some_and(|own| own.origin == secret.origin));
+    match of_secret.and_then(|said| said.client_id.as_ref()) {
+        Some(other) if other.value != id.value => Err(ConfigError::new(format!(
+            "the client id ({}) and the secret ({}) are not of one client: that secret is for the client id of {}",
+            id.origin, secret.origin, other.origin
+        ))
+        .hint("give the client id and its secret in the same place")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+
+    const PROD: &str = "https://prod.example";
+    const DEV: &str = "dev.example";
+
+    fn origin(who: Who) -> Origin {
+        match who {
+            Who::Flags => Origin::Flag("--x"),
+            Who::Environment => Origin::Environment("X"),
+            Who::Table => Origin::File(Arc::from(Path::new("c.toml")), 7, 0..1),
+            Who::Profile => Origin::Profile("p".to_owned(), Arc::from(Path::new("cfg")), 9),
+        }
+    }
+
+    const ALL: [Who; 4] = [Who::Flags, Who::Environment, Who::Table, Who::Profile];
+
+    fn says(who: Who, host: Option<&str>, id: Option<&str>, secret: bool) -> Said {
+        let text = |text: &str| Sourced::new(text.to_owned(), origin(who));
+        let secret = secret.then(|| Sourced::new(SecretSource::Given("s3cret".into()), origin(who)));
+        Said { host: host.map(text), client_id: id.map(text), secret, ..Said::nothing(who) }
+    }
+
+    fn chosen(sources: Vec<Said>) -> Chosen {
+        choose(sources, None).unwrap()
+    }
+
+    /// Of each pair of sources: the host is from the first, id and secret are from the second.
+    #[test]
+    fn a_secret_goes_to_a_host_that_its_own_source_names_or_that_was_typed() {
+        let used = [
+            (Who::Flags, Who::Flags),
+            (Who::Flags, Who::Environment),
+            (Who::Flags, Who::Table),
+            (Who::Environment, Who::Flags),
+            (Who::Environment, Who::Environment),
+            (Who::Table, Who::Flags),
+            (Who::Table, Who::Table),
+            (Who::Profile, Who::Flags),
+            (Who::Profile, Who::Profile),
+        ];
+        for of_host in ALL {
+            for of_pair in ALL {
+                let sources = ALL.map(|who| {
+                    says(who, (who == of_host).then_some(PROD), (who == of_pair).then_some("id"), who == of_pair)
+                });
+                let chosen = chosen(sources.into());
+                let expected = used.contains(&(of_host, of_pair));
+                assert_eq!(chosen.secret.is_some(), expected, "{of_host:?} {of_pair:?}: {:?}", chosen.aside);
+                let of_profile = of_pair == Who::Profile || of_host == Who::Profile;
+                assert!(
+                    expected || of_profile || chosen.aside.len() == 2,
+                    "{of_host:?} {of_pair:?}: {:?}",
+                    chosen.aside
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_for_another_host_is_left_aside_wherever_it_stands() {
+        for of_host in ALL {
+            for of_pair in ALL.into_iter().filter(|other| *other != of_host && *other != Who::Flags) {
+                // The host in use is the best one: the other must be named below it.
+                if ALL.iter().position(|who| *who == of_pair) < ALL.iter().position(|who| *who == of_host) {
+                    continue;
+                }
+                let said = |who| match who {
+                    who if who == of_host => says(who, Some(PROD), None, false),
+                    who if who == of_pair => says(who, Some(DEV), Some("id"), true),
+                    who => says(who, None, None, false),
+                };
+                let chosen = chosen(ALL.map(said).into());
+                assert!(chosen.client_id.is_none() && chosen.secret.is_none(), "{of_host:?} {of_pair:?}");
+                let said = chosen.aside.concat();
+                assert!(said.contains("https://dev.example") && said.contains(PROD), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_host_in_other_words_is_the_same_host() {
+        for same in ["prod.example", "https://PROD.example/", "https://prod.example:443/?o=1"] {
+            let sources =
+                vec![says(Who::Environment, Some(PROD), None, false), says(Who::Profile, Some(same), Some("id"), true)];
+            let chosen = chosen(sources);
+            assert!(chosen.secret.is_some() && chosen.profile_is_used && chosen.aside.is_empty(), "{same}");
+        }
+        for other in ["https://prod.example:8443", "http://localhost", "prod.example.", "not a host", ""] {
+            let sources = vec![
+                says(Who::Environment, Some(PROD), None, false),
+                says(Who::Profile, Some(other), Some("id"), true),
+            ];
+            assert!(chosen(sources).secret.is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_id_and_the_secret_of_another_client_are_not_put_together() {
+        for of_id in ALL {
+            for of_secret in ALL {
+                let before = ALL.iter().position(|who| *who == of_id) < ALL.iter().position(|who| *who == of_secret);
+                if !before {
+                    continue;
+                }
+                let said = |other: &'static str| {
+                    ALL.map(|who| match who {
+                        who if who == of_id => says(who, Some(PROD), Some("id"), false),
+                        who if who == of_secret => says(who, Some(PROD), Some(other), true),
+                        who => says(who, Some(PROD), None, false),
+                    })
+                };
+                assert!(choose(said("id").into(), None).is_ok(), "{of_id:?} {of_secret:?}");
+                let fault = choose(said("another").into(), None).map(|_| ()).unwrap_err().to_string();
+                let both = [origin(of_id).to_string(), origin(of_secret).to_string()];
+                assert!(both.iter().all(|origin| fault.contains(origin)), "{fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_service_manager_hands_over_is_for_the_host_in_use_and_comes_before_a_profile() {
+        let handed_over =
+            Sourced::new(SecretSource::File("/run/credentials/x/client-secret".into()), Origin::Credential);
+        for who in ALL {
+            let sources = vec![says(who, Some(PROD), Some("id"), who == Who::Profile)];
+            let chosen = choose(sources, Some(handed_over.clone())).unwrap();
+            assert_eq!(chosen.secret.unwrap().origin, Origin::Credential, "{who:?}");
+        }
+    }
+
+    #[test]
+    fn who_names_a_profile_names_its_host() {
+        for (namer, whose, used) in [
+            (Who::Table, Who::Table, true),
+            (Who::Environment, Who::Environment, true),
+            (Who::Environment, Who::Table, false),
+            (Who::Table, Who::Environment, false),
+            (Who::Flags, Who::Environment, true),
+        ] {
+            let said = |who| Said {
+                named_profile: who == namer,
+                ..says(who, (who == Who::Profile).then_some(PROD), None, who == whose)
+            };
+            assert_eq!(chosen(ALL.map(said).into()).secret.is_some(), used, "{namer:?} {whose:?}");
+        }
+    }
+}
