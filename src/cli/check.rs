@@ -89,8 +89,13 @@ async fn look_at(connection: &Connection, standing: &Standing, last_error: Optio
     match postgres::login(&target, &token.password, LIMIT).await {
         Ok(session) => {
             let milliseconds = session.took.as_millis();
+            let unproven = match (target.sslmode, target.root) {
+                (postgres::SslMode::VerifyFull, _) => "",
+                (postgres::SslMode::Require, Some(_)) => "; that it is this host is not checked (sslmode require)",
+                (postgres::SslMode::Require, None) => "; whose server it is, is not checked (sslmode require)",
+            };
             let what = format!(
-                "{live}; logged in to {}:{} as {} in {milliseconds} ms (PostgreSQL {})",
+                "{live}; logged in to {}:{} as {} in {milliseconds} ms (PostgreSQL {}){unproven}",
                 target.host, target.port, target.user, session.server_version
             );
             finding(what, Ok(Some(Login { server_version: session.server_version, milliseconds })))

@@ -114,7 +114,8 @@ pub struct Connection {
     /// A database credential only where the API knows its host; else the workspace's token.
     pub(crate) only_if_found: bool,
     pub(crate) verify: Verify,
-    pub(crate) sslmode: SslMode,
+    /// What was asked for, if anything.
+    pub(crate) sslmode: Option<SslMode>,
     /// The authorities that the server's certificate is checked by, where they are not the platform's.
     pub(crate) sslrootcert: Option<PathBuf>,
     pub(crate) outputs: Outputs,
@@ -155,7 +156,13 @@ impl Connection {
     /// libpq's `sslrootcert`: by itself it looks for a file of the user's, and not at the platform's store.
     pub(crate) fn root_for_libpq(&self) -> Option<String> {
         let file = self.sslrootcert.as_ref().map(|path| path.display().to_string());
-        file.or_else(|| (self.sslmode == SslMode::VerifyFull).then(|| "system".to_owned()))
+        file.or_else(|| (self.sslmode == Some(SslMode::VerifyFull)).then(|| "system".to_owned()))
+    }
+
+    /// libpq's `sslmode` for who uses the service file. Before version 16 it cannot look at the platform's store, so `verify-full` is
+    /// written only where it was asked for.
+    pub(crate) fn sslmode_for_libpq(&self) -> SslMode {
+        self.sslmode.unwrap_or(SslMode::Require)
     }
 
     /// What a login needs to know; none before host and user have been found.
@@ -166,7 +173,8 @@ impl Connection {
             port: key.port(),
             database: self.login_database(),
             user: key.user(),
-            sslmode: self.sslmode,
+            // A credential of ours goes to the host itself, unless somebody asked for less.
+            sslmode: self.sslmode.unwrap_or(SslMode::VerifyFull),
             root: self.sslrootcert.as_deref(),
         })
     }

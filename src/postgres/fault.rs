@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::bounded::TooMuch;
 use super::refusal::{Meaning, Refusal};
 
 /// What was being done when the time was over.
@@ -48,6 +49,9 @@ impl Fault {
 
     /// An I/O error once there was a connection: TLS errors hide in it.
     pub(super) fn of_io(error: io::Error) -> Self {
+        if let Some(too_much) = error.get_ref().and_then(|inner| inner.downcast_ref::<TooMuch>()) {
+            return Fault::Strange(too_much.to_string());
+        }
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(tls) => Fault::Tls(tls.clone()),
             None => Fault::Lost(error),

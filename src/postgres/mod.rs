@@ -3,9 +3,10 @@
 //! What a client of the password file would do, done once: find the host, connect, ask for TLS, log in with the credential,
 //! ask one question and take leave. Every way to fail becomes a [`Failure`] that says what to do next.
 //!
-//! Invariants: the credential is sent over TLS or not at all, and stands in no message, log or `Debug` output; a login ends
-//! within its limit.
+//! Invariants: the credential is sent over TLS or not at all, and unless `require` was asked for only to who has proved to be the
+//! host; it stands in no message, log or `Debug` output; a login ends within its limit, and reads at most 1 MiB.
 
+mod bounded;
 mod diagnosis;
 mod fault;
 mod network;
@@ -35,10 +36,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How TLS is asked for, in libpq's words (`sslmode`). There is none without: a password in the clear is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SslMode {
     /// Encrypted; whose certificate it is, is not asked. With a root, as in libpq, it must come from there.
-    #[default]
     Require,
     /// Encrypted, with a certificate for this host from an authority that is trusted.
     VerifyFull,
@@ -167,7 +167,6 @@ mod tests {
         for weak in ["disable", "allow", "prefer", "verify-ca", "", "REQUIRE"] {
             assert_eq!(SslMode::parse(weak), None, "{weak}");
         }
-        assert_eq!(SslMode::default(), SslMode::Require);
     }
 
     #[test]

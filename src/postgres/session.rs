@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
+use super::bounded::Bounded;
 use super::fault::Fault;
 use super::{Session, Target};
 use crate::failure::quoted;
@@ -37,7 +38,7 @@ where
         .application_name("dbx-rotator")
         // TLS is below; the server must not be asked for it once more.
         .ssl_mode(SslMode::Disable);
-    let (client, connection) = config.connect_raw(stream, NoTls).await?;
+    let (client, connection) = config.connect_raw(Bounded::by_message(stream), NoTls).await?;
     // It holds the password, and is not needed while the server answers.
     drop(config);
     let server_version = quoted(connection.parameter("server_version").unwrap_or("unknown"));
@@ -152,6 +153,15 @@ mod tests {
         let nothing = answered_with(Vec::new()).await;
         assert!(matches!(&nothing, Fault::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof));
         assert!(nothing.may_pass(), "a server that hangs up may be starting");
+    }
+
+    #[tokio::test]
+    async fn a_length_that_no_login_needs_is_not_believed() {
+        for (kind, length) in [(b'R', 0x7fff_ffff_u32), (b'E', 5_000_000), (b'N', 1 << 20), (b'S', u32::MAX)] {
+            let head = [&[kind], &length.to_be_bytes()[..]].concat();
+            let Fault::Strange(what) = answered_with(head).await else { panic!("{kind}") };
+            assert_eq!(what, format!("it sent a message of {length} bytes during a login"));
+        }
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::bounded::{Bounded, Bytes};
 use super::fault::Fault;
 use super::{SslMode, Target};
 use crate::failure::{Code, Failure, quoted};
@@ -51,7 +52,8 @@ impl Tls {
 
     /// Asks for TLS and shakes hands. One byte is read in the clear, so that nothing that came before TLS is taken for
     /// something that came after (CVE-2021-23222).
-    pub(super) async fn over(&self, mut stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
+    pub(super) async fn over(&self, stream: TcpStream) -> Result<TlsStream<Bounded<TcpStream, Bytes>>, Fault> {
+        let mut stream = Bounded::in_all(stream);
         stream.write_all(&SSL_REQUEST).await.map_err(Fault::Lost)?;
         match stream.read_u8().await.map_err(Fault::Lost)? {
             b'S' => self.connector.connect(self.name.clone(), stream).await.map_err(Fault::of_io),

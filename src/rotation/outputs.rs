@@ -156,7 +156,7 @@ impl Rotator {
                 port: key.port(),
                 database: key.database().to_owned(),
                 user: key.user().to_owned(),
-                sslmode: connection.sslmode.as_str().to_owned(),
+                sslmode: connection.sslmode_for_libpq().as_str().to_owned(),
                 sslrootcert: connection.root_for_libpq(),
                 passfile: passfile.as_ref().map(|path| path.display().to_string()),
             })

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use super::support::refusing::{Refusing, Reply, message, welcome};
 use super::support::workspace::{DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET};
 use super::support::{Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
 
@@ -285,4 +286,129 @@ fn a_secret_is_not_tried_with_another_clients_id() {
     refused(plain(&home, &workspace, &["rotate", "--client-id", another]));
     refused(plain(&home, &workspace, &["rotate"]).env("DATABRICKS_CLIENT_ID", another));
     assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
+}
+
+// ---- PostgreSQL, and who answers in its place ----
+
+/// A workspace and a server that somebody put in the place of the real one: its certificate is of another authority.
+fn impostor(reply: Reply) -> (Workspace, Workspace, Refusing) {
+    let (workspace, other) = (Workspace::start(), Workspace::start());
+    let server = Refusing::start(&other, &["db.example"], reply).unwrap();
+    (workspace, other, server)
+}
+
+fn connected<'a>(home: &'a Home, workspace: &Workspace, host: &str, more: &str, command: &[&str]) -> Session<'a> {
+    home.write(CONFIG, format!("[[connection]]\nhost = '{host}'\n{more}"), 0o600);
+    dbx_rotator!(home).args(command).signed_in_to(workspace)
+}
+
+#[test]
+fn a_server_that_cannot_prove_who_it_is_gets_no_credential_unless_that_was_asked_for() {
+    let (workspace, _other, server) = impostor(Reply::Welcome("ada".to_owned()));
+    let (home, host) = (Home::new(), server.address().to_string());
+    let rotate = ["rotate", "--retry-for", "0s"];
+    for (more, why) in [
+        ("verify = 'login'\n".to_owned(), "is not trusted"),
+        ("verify = 'login'\nsslmode = 'verify-full'\n".to_owned(), "is not trusted"),
+        (format!("verify = 'login'\nsslrootcert = '{}'\n", workspace.ca_file().display()), "is not trusted"),
+    ] {
+        let outcome = connected(&home, &workspace, &host, &more, &rotate).run();
+        outcome.exits(69).stderr_has(why).stderr_has("sslrootcert");
+        assert!(home.pgpass().is_empty(), "{more}");
+    }
+    // One is published without a login, and `check` has it.
+    connected(&home, &workspace, &host, "", &["rotate"]).run().exits(0);
+    let check = ["check", "--connect"];
+    connected(&home, &workspace, &host, "", &check).run().exits(1).stdout_has("is not trusted");
+    assert_eq!((server.attempts(), server.passwords_received()), (0, 0), "nobody got as far as to be asked who it is");
+    let asked_for = connected(&home, &workspace, &host, "sslmode = 'require'\n", &check).run();
+    asked_for.exits(0).stdout_has("whose server it is, is not checked (sslmode require)");
+    assert_eq!(server.passwords_received(), 1);
+}
+
+#[test]
+fn a_certificate_for_another_name_gets_no_credential() {
+    let workspace = Workspace::start();
+    let server = Refusing::start(&workspace, &[], Reply::Welcome("ada".to_owned())).unwrap();
+    let front = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (port, behind) = (front.local_addr().unwrap().port(), server.address());
+    // The same server under an address that its certificate does not have.
+    std::thread::spawn(move || {
+        for client in front.incoming().flatten() {
+            let server = TcpStream::connect((behind, 5432)).unwrap();
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to).map(drop));
+            let (mut from, mut to) = (client, server);
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        }
+    });
+    let home = Home::new();
+    let more = format!("port = {port}\nverify = 'login'\n");
+    let outcome = connected(&home, &workspace, "127.0.0.1", &more, &["rotate", "--retry-for", "0s"]).run();
+    outcome.exits(78).stderr_has("certificate is for another name");
+    assert_eq!((server.attempts(), server.passwords_received()), (0, 0));
+}
+
+#[test]
+fn nothing_but_the_request_for_tls_is_sent_in_the_clear() {
+    let workspace = Workspace::start();
+    for answer in [
+        &b"N"[..],
+        b"E\0\0\0\x0eSFATAL\0Mboo\0\0",
+        b"R\0\0\0\x08\0\0\0\x03",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"",
+        b"S\x15\x03\x03\0\x02\x02\x28",
+        b"SR\0\0\0\x08\0\0\0\x03",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 8];
+            client.read_exact(&mut request).unwrap();
+            std::io::Write::write_all(&mut client, answer).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let mut rest = Vec::new();
+            let _ = client.read_to_end(&mut rest);
+            (request, rest)
+        });
+        let home = Home::new();
+        let more = format!("port = {port}\nverify = 'login'\nsslmode = 'require'\n");
+        let outcome = connected(&home, &workspace, "127.0.0.1", &more, &["rotate", "--retry-for", "0s"]).run();
+        assert!(outcome.stderr.contains("cannot log in") && home.pgpass().is_empty(), "{answer:?}\n{outcome}");
+        let (request, rest) = heard.join().unwrap();
+        assert_eq!(request, [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f], "SSLRequest");
+        // A TLS client says hello (record type 22) and, where it is told nonsense, that it goes (21).
+        let is_tls = rest.is_empty() || matches!(rest[0], 21 | 22);
+        assert!(is_tls && !rest.windows(3).any(|three| three == b"eyJ"), "{answer:?}: {rest:?}");
+        assert!(answer.first() == Some(&b'S') || rest.is_empty(), "{answer:?}: {rest:?}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_stop_talking_is_left_early_and_in_few_words() {
+    let workspace = Workspace::start();
+    let user = workspace.client_id().to_owned();
+    let server = Refusing::start(&workspace, &[], Reply::HangUp).unwrap();
+    let row = message(b'D', &[&[0, 1, 0, 0, 4, 0], &[b'x'; 1024][..]].concat());
+    let column = message(b'T', &[&[0, 1], &b"session_user\0"[..], &[0; 18]].concat());
+    let zeros = vec![0; 16 * 1024];
+    let claim = |kind: u8, length: u32| Reply::Endless([&[kind], &length.to_be_bytes()[..]].concat(), zeros.clone());
+    for (name, reply, said) in [
+        ("a message of 2 GB", claim(b'R', 0x7fff_ffff), "a message of 2147483647 bytes"),
+        ("an error of 5 MB", claim(b'E', 5_000_000), "a message of 5000000 bytes"),
+        ("notices", Reply::Endless(Vec::new(), message(b'N', b"SNOTICE\0Mboo\0\0")), "more than 1024 KiB"),
+        ("rows", Reply::Endless([welcome(), column].concat(), row), "more than 1024 KiB"),
+        ("parameters", Reply::Endless(message(b'R', &[0; 4]), message(b'S', b"a\0b\0")), "more than 1024 KiB"),
+    ] {
+        server.then(reply);
+        let home = Home::new();
+        let host = server.address().to_string();
+        let outcome = connected(&home, &workspace, &host, "verify = 'login'\n", &["rotate", "--retry-for", "0s"]).run();
+        outcome.exits(69).stderr_has(said).stderr_has(&user);
+        assert!(home.pgpass().is_empty(), "{name}");
+        assert!(outcome.stderr.lines().all(|line| line.len() < 1000), "{name}\n{outcome}");
+    }
 }

@@ -29,7 +29,7 @@ use super::workspace::Workspace;
 mod wire;
 
 use wire::Opening;
-pub use wire::Refusal;
+pub use wire::{Refusal, message, welcome};
 
 /// A client that says nothing for longer than a test waits is dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -40,6 +40,8 @@ pub enum Reply {
     Refuse(Refusal),
     /// The connection ends without a word.
     HangUp,
+    /// These bytes, and then those again and again, for as long as the client listens.
+    Endless(Vec<u8>, Vec<u8>),
     /// Let in, and every query is answered with one row that holds this.
     Welcome(String),
 }
@@ -220,6 +222,13 @@ impl Shared {
         }
         match self.reply() {
             Reply::HangUp => return Ok(()),
+            Reply::Endless(first, again) => {
+                self.take_password(&mut client)?;
+                client.write_all(&first)?;
+                loop {
+                    client.write_all(&again)?;
+                }
+            }
             Reply::Refuse(refusal) => {
                 if !refusal.asks_for_nothing() {
                     self.take_password(&mut client)?;

@@ -97,14 +97,14 @@ impl Merge<'_> {
         Ok(verify)
     }
 
-    pub(super) fn sslmode(&mut self, section: &str, table: &ConnectionTable) -> Result<SslMode, ConfigError> {
-        let Some(written) = &table.sslmode else { return Ok(SslMode::default()) };
+    pub(super) fn sslmode(&mut self, section: &str, table: &ConnectionTable) -> Result<Option<SslMode>, ConfigError> {
+        let Some(written) = &table.sslmode else { return Ok(None) };
         let Some(mode) = SslMode::parse(written.get_ref()) else {
             let why = format!("`{}` is not a way to speak TLS to Lakebase", written.get_ref());
             return Err(self.fault_at(written, why).hint("write \"require\" or \"verify-full\""));
         };
         self.note_written(section, "sslmode", written, String::clone);
-        Ok(mode)
+        Ok(Some(mode))
     }
 
     pub(super) fn listing(&mut self, section: &str, table: &ConnectionTable, place: Option<&Place>) -> Listing {

@@ -115,7 +115,7 @@ fn ready() -> Vec<u8> {
     message(b'Z', b"I")
 }
 
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).expect("a short message");
     [&[kind], &length.to_be_bytes()[..], body].concat()
 }
