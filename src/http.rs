@@ -17,6 +17,7 @@ use crate::config::Workspace;
 use crate::failure::{Code, Failure, quoted};
 use crate::os::clock::{Anchor, Reading};
 use crate::os::files::read_text;
+use crate::os::wiped;
 
 /// What golang/oauth2 allows a token endpoint to answer (internal/token.go).
 const LARGEST_BODY: usize = 1024 * 1024;
@@ -201,13 +202,14 @@ pub(crate) async fn exchange(request: RequestBuilder, to: &str, limit: Duration)
 async fn collect(request: RequestBuilder, to: &str) -> Result<Answer, Failure> {
     let mut response = request.send().await.map_err(|error| unreachable(&error, to))?;
     let received = Reading::now();
-    let mut body = Zeroizing::new(Vec::new());
+    let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut body = Zeroizing::new(Vec::with_capacity(told.min(LARGEST_BODY)));
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, to))? {
         if body.len() + chunk.len() > LARGEST_BODY {
             return Err(Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
                 .hint("check that the host is a workspace"));
         }
-        body.extend_from_slice(&chunk);
+        wiped::append(&mut body, &chunk);
     }
     Ok(Answer { status: response.status(), headers: response.headers().clone(), body, received })
 }

@@ -255,6 +255,139 @@ fn half_a_client_says_which_half_is_missing() {
         .stderr_has("--client-secret-file PATH");
 }
 
+/// What is in the home when a table of paths is tried.
+fn furnished(home: &Home) {
+    home.write(".config/dbx-rotator/secret", "kept-as-it-is", 0o600);
+    home.write(".config/dbx-rotator/ca.pem", "kept-as-it-is", 0o600);
+    home.write(".databrickscfg", "kept-as-it-is", 0o600);
+    home.write(".databricks/token-cache.json", "kept-as-it-is", 0o600);
+    home.write(".pgpass", "kept-as-it-is", 0o600);
+    home.write(".pg_service.conf", "kept-as-it-is", 0o600);
+    home.write("dir/file", "kept-as-it-is", 0o600);
+    std::os::unix::fs::symlink(home.path(".pgpass"), home.path("linked")).unwrap();
+    std::os::unix::fs::symlink(home.path("."), home.path("linked-home")).unwrap();
+    std::fs::hard_link(home.path(".pgpass"), home.path("hard")).unwrap();
+}
+
+#[test]
+fn no_file_that_is_written_is_any_other_file_of_ours() {
+    let home = Home::new();
+    furnished(&home);
+    // Each setting that names a file to be written, with each file that has another role.
+    let others = [
+        ("~/.pgpass", "password_file"),
+        ("~/./.config/../.pgpass", "password_file"),
+        ("~/linked", "password_file"),
+        ("~/linked-home/.pgpass", "password_file"),
+        ("~/hard", "password_file"),
+        ("secret", "client_secret_file"),
+        ("ca.pem", "ca_file"),
+        ("config.toml", "configuration file"),
+        ("~/.databrickscfg", "profile file"),
+        ("~/.databricks/token-cache.json", "logins of the Databricks CLI"),
+        ("~/.pg_service.conf", "connection service file"),
+        ("~/.local/state/dbx-rotator/record.json", "the record"),
+        ("~/.local/state/dbx-rotator/lock", "the lock"),
+        ("~/the.log", "log_file"),
+        ("~/the.log.3", "the old log file 3"),
+        ("~/.pgpass/below", "below"),
+        ("~/.local/state/dbx-rotator", "below"),
+        ("~/dir", "is a directory"),
+    ];
+    let written = |globals: &str, connection: &str| {
+        format!(
+            "{globals}[[workspace]]\nhost = 'w.example'\nclient_id = 'id'\nclient_secret_file = 'secret'\nca_file = 'ca.pem'\n\
+             [[connection]]\nname = 'orders'\nhost = 'h'\n{connection}"
+        )
+    };
+    for (path, role) in others {
+        let log = "log_file = '~/the.log'\n";
+        let mut tried = vec![
+            (written(log, &format!("token_file = '{path}'\n")), "token_file"),
+            (written(log, &format!("env_file = '{path}'\n")), "env_file"),
+        ];
+        if role != "log_file" && role != "the old log file 3" {
+            tried.push((written(&format!("log_file = '{path}'\n"), ""), "log_file"));
+        }
+        if !matches!(role, "password_file" | "log_file" | "the old log file 3") && path != "~/.pgpass/below" {
+            tried.push((written(&format!("{log}password_file = '{path}'\n"), ""), "password_file"));
+        }
+        for (text, setting) in tried {
+            home.write(FILE, &text, 0o600);
+            for command in [&["config", "check"][..], &["rotate"]] {
+                let outcome = dbx_rotator!(home).args(command).run();
+                let pointed_at = format!("| {setting} = ");
+                outcome.exits(78).stderr_has(role).stderr_has(setting).stderr_has(&pointed_at).stderr_has("^");
+            }
+        }
+    }
+    // Two connections, and two settings of one.
+    let second = "[[connection]]\nname = 'more'\nhost = 'h2'\n";
+    for both in [
+        "token_file = '~/x'\nenv_file = '~/x'\n".to_owned(),
+        format!("token_file = '~/x'\n{second}token_file = '~/x'\n"),
+        format!("env_file = '~/x'\n{second}env_file = '~/linked-home/x'\n"),
+        format!("token_file = '~/x'\n{second}env_file = '~/dir/../x'\n"),
+        format!("sslrootcert = '~/x'\n{second}env_file = '~/x'\n"),
+    ] {
+        home.write(FILE, written("", &both), 0o600);
+        let outcome = dbx_rotator!(home).args(["config", "check"]).run();
+        outcome.exits(78).stderr_has("are the same file").stderr_has("connection \"orders\"");
+    }
+    // By variable and flag.
+    home.write(FILE, written("", ""), 0o600);
+    let secret = home.path(".config/dbx-rotator/secret");
+    let check = || dbx_rotator!(home).args(["config", "check"]);
+    check().env("PGPASSFILE", &secret).run().exits(78).stderr_has("$PGPASSFILE").stderr_has("client_secret_file");
+    check().args(["--pgpass-file".as_ref(), secret.as_os_str()]).run().exits(78).stderr_has("--pgpass-file");
+    check().args(["--log-file".as_ref(), secret.as_os_str()]).run().exits(78).stderr_has("--log-file");
+    check().env("PGSERVICEFILE", &secret).run().exits(78).stderr_has("$PGSERVICEFILE");
+    check().env("SSL_CERT_FILE", home.path(".pgpass")).run().exits(78).stderr_has("SSL_CERT_FILE");
+    for file in
+        [".config/dbx-rotator/secret", ".config/dbx-rotator/ca.pem", ".databrickscfg", ".pgpass", ".pg_service.conf"]
+    {
+        assert_eq!(home.read(file), "kept-as-it-is", "{file}");
+    }
+}
+
+#[test]
+fn files_that_are_read_may_be_read_twice_and_other_files_are_nobodys_business() {
+    let home = Home::new();
+    furnished(&home);
+    let text = "log_file = '~/the.log'\n[[workspace]]\nhost = 'w.example'\nclient_id = 'id'\nclient_secret_file = 'secret'\n\
+                ca_file = 'ca.pem'\n[[connection]]\nname = 'a'\nhost = 'h'\nsslrootcert = 'ca.pem'\ntoken_file = '~/the.log.6'\n\
+                env_file = '~/dir/the.log'\n[[connection]]\nname = 'b'\nhost = 'h2'\nsslrootcert = 'ca.pem'\ntoken_file = '~/dir/file'\n";
+    home.write(FILE, text, 0o600);
+    dbx_rotator!(home)
+        .args(["config", "check"])
+        .env("SSL_CERT_FILE", home.path(".config/dbx-rotator/ca.pem"))
+        .run()
+        .exits(0);
+}
+
+#[test]
+fn files_without_measure_are_refused_before_they_are_taken_apart() {
+    let home = Home::new();
+    let deep = format!("[[connection]]\non_rotate = {}\n", "[".repeat(500_000));
+    faulty(&home, &deep).stderr_has("nested deeper than 16 levels");
+    faulty(&home, &"[".repeat(3_000_000)).stderr_has("larger than 1024 KiB");
+    let many: String =
+        (0..100_000).map(|number| format!("[[connection]]\nname='c{number}'\nhost='h{number}'\n")).collect();
+    faulty(&home, &many).stderr_has("larger than 1024 KiB");
+    let many: String =
+        (0..10_001).map(|number| format!("[[connection]]\nname='c{number}'\nhost='h{number}'\n")).collect();
+    faulty(&home, &many).stderr_has("there are 10001 connections, and at most 10000");
+    std::fs::remove_file(home.path(FILE)).unwrap();
+    let sections = |most: usize| (0..most).map(|number| format!("[p{number}]\nhost=x\n")).collect::<String>();
+    let profile = || config(&home, &["check", "--profile", "gone"]);
+    home.write(".databrickscfg", sections(100_000), 0o600);
+    profile().run().exits(78).stderr_has("larger than 1024 KiB");
+    home.write(".databrickscfg", sections(60_000), 0o600);
+    let outcome = profile().run();
+    outcome.exits(78).stderr_has("has no gone profile configured").stderr_has("p19, ...");
+    assert!(outcome.stderr.len() < 2_000, "{} bytes", outcome.stderr.len());
+}
+
 #[test]
 fn usage_errors_are_64_and_help_is_0() {
     let home = Home::new();

@@ -97,7 +97,10 @@ impl Place {
 
 /// The line with its value masked where it could be a secret: by what it is called, or by what it looks like.
 fn without_secret(line: &str) -> String {
-    let names = line.to_ascii_lowercase().replace("client_secret_file", "").replace("password_file", "");
+    let lower = line.to_ascii_lowercase();
+    // What these name is a path.
+    let names =
+        ["client_secret_file", "password_file", "token_file"].iter().fold(lower, |line, key| line.replace(key, ""));
     let by_name = ["secret", "token", "password"].iter().any(|name| names.contains(name));
     let by_look = line.split(['"', '\'', ' ']).any(could_be_secret);
     match line.split_once('=') {
@@ -167,7 +170,9 @@ mod tests {
         {
             assert!(without_secret(line).ends_with("= ********"), "{line}");
         }
-        assert_eq!(without_secret("client_secret_file = 'x'"), "client_secret_file = 'x'");
+        for line in ["client_secret_file = 'x'", "password_file = 'x'", "token_file = 'x'"] {
+            assert_eq!(without_secret(line), line);
+        }
     }
 
     #[test]

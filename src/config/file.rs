@@ -5,9 +5,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use super::fault::ConfigError;
-use crate::os::files::read_text;
+use crate::os::files::read_text_up_to;
+
+/// How large a configuration may be, in bytes. A connection takes 100 to 300.
+const LARGEST: u64 = 1024 * 1024;
+
+/// How many connections it may have; the password file that they would fill is read by each client at each login.
+const MOST_CONNECTIONS: usize = 10_000;
+
+/// How deep brackets and braces may be nested: two levels are needed.
+const DEEPEST: usize = 16;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -108,7 +118,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// A parsed file with its text, which faults point into.
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
-    pub(crate) text: String,
+    /// A secret may have been written into it by mistake.
+    pub(crate) text: Zeroizing<String>,
     pub(crate) file: ConfigFile,
     line_starts: Vec<usize>,
 }
@@ -116,8 +127,8 @@ pub(crate) struct Source {
 impl Source {
     /// Reads and parses a file; none if it does not exist and nobody named it.
     pub(crate) fn read(path: &Path, named: bool) -> Result<Option<Self>, ConfigError> {
-        let text = match read_text(path) {
-            Ok(text) => text.to_string(),
+        let text = match read_text_up_to(path, LARGEST) {
+            Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(None),
             Err(error) => {
                 let absent = error.kind() == std::io::ErrorKind::NotFound;
@@ -126,13 +137,21 @@ impl Source {
                 return Err(ConfigError::new(format!("cannot read {}: {error}", path.display())).hint(hint));
             }
         };
-        let file = toml::from_str(&text).map_err(|fault| {
+        if let Some(at) = too_deep(&text) {
+            let why = format!("brackets are nested deeper than {DEEPEST} levels");
+            return Err(ConfigError::new(why).at(path, &text, at..at + 1));
+        }
+        let file: ConfigFile = toml::from_str(&text).map_err(|fault| {
             let error = ConfigError::new(fault.message().to_owned());
             match fault.span() {
                 Some(span) => error.at(path, &text, span),
                 None => error.hint(format!("in {}", path.display())),
             }
         })?;
+        if let Some(first) = file.connection.get(MOST_CONNECTIONS) {
+            let why = format!("there are {} connections, and at most {MOST_CONNECTIONS} may be", file.connection.len());
+            return Err(ConfigError::new(why).at(path, &text, first.span()));
+        }
         let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
         Ok(Some(Source { path: path.to_owned(), text, file, line_starts }))
     }
@@ -146,6 +165,46 @@ impl Source {
     pub(crate) fn line<T>(&self, at: &Spanned<T>) -> usize {
         self.line_starts.partition_point(|start| *start <= at.span().start) + 1
     }
+}
+
+/// Where brackets or braces are nested deeper than any setting needs: the parser would take memory for each of them.
+fn too_deep(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > DEEPEST {
+                    return Some(at);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'#' => at += bytes[at..].iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len() - at - 1),
+            b'"' | b'\'' => at = end_of_string(bytes, at),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The last byte of the string that begins here (TOML 1.0, "String"), or of its line where it does not end.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let quote = bytes[start];
+    let is_long = bytes[start..].starts_with(&[quote; 3]);
+    let mut at = start + if is_long { 3 } else { 1 };
+    while let Some(byte) = bytes.get(at) {
+        match *byte {
+            b'\\' if quote == b'"' => at += 1,
+            b'\n' if !is_long => return at,
+            byte if byte == quote && !is_long => return at,
+            byte if byte == quote && bytes[at..].starts_with(&[quote; 3]) => return at + 2,
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
 }
 
 #[cfg(test)]
@@ -168,6 +227,29 @@ mod tests {
         let section = rest.split("\n.SH ").next().unwrap();
         let names = section.split(".TP\n.B ").skip(1).filter_map(|paragraph| paragraph.lines().next());
         names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn brackets_count_where_they_are_no_text() {
+        let many = "[".repeat(DEEPEST + 1);
+        let long = "\"\"\"";
+        for fine in [
+            format!("a = '{many}'"),
+            format!("a = \"\\\"{many}\""),
+            format!("a = {long}\n{many}\n\"{many}{long}"),
+            format!("a = '''\n{many}\n'{many}'''"),
+            format!("a = 1 # {many}\nb = 2"),
+            "[[connection]]\non_rotate = ['a', 'b']\n".repeat(DEEPEST),
+            format!("a = '{many}"),
+            format!("# {many}"),
+        ] {
+            assert_eq!(too_deep(&fine), None, "{fine}");
+        }
+        for deep in
+            [format!("a = {many}"), format!("a = ''\nb = {many}"), "{a=".repeat(DEEPEST + 1), "[".repeat(1 << 20)]
+        {
+            assert!(too_deep(&deep).is_some(), "{deep:.40}");
+        }
     }
 
     #[test]

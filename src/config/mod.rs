@@ -9,6 +9,7 @@ mod host;
 mod merge;
 mod origin;
 mod overrides;
+mod paths;
 mod place;
 mod profile;
 mod secret;

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::dirs::Environment;
 use super::identity::{is_root, owner_of};
+use super::wiped;
 
 /// So much of the end of each of a child's outputs is kept: more than any token, or the reason of any failure.
 const KEPT_OUTPUT: usize = 64 * 1024;
@@ -124,15 +125,19 @@ impl Drop for Group {
 }
 
 /// Reads to the end, so that no child waits for a reader or dies for want of one, and keeps the last of it.
-async fn last_of(pipe: Option<impl AsyncRead + Unpin>, text: &mut Vec<u8>) {
+async fn last_of(pipe: Option<impl AsyncRead + Unpin>, text: &mut Zeroizing<Vec<u8>>) {
     let Some(mut pipe) = pipe else { return };
     // What could be read before an error is judged as it is.
-    while let Ok(1..) = pipe.read_buf(text).await {
+    let mut piece = Zeroizing::new([0; 8 * 1024]);
+    while let Ok(length @ 1..) = pipe.read(piece.as_mut_slice()).await {
+        wiped::append(text, &piece[..length]);
         if text.len() > 2 * KEPT_OUTPUT {
-            text.drain(..text.len() - KEPT_OUTPUT);
+            let first = text.len() - KEPT_OUTPUT;
+            text.drain(..first);
         }
     }
-    text.drain(..text.len().saturating_sub(KEPT_OUTPUT));
+    let first = text.len().saturating_sub(KEPT_OUTPUT);
+    text.drain(..first);
 }
 
 #[cfg(test)]

@@ -16,3 +16,4 @@ pub(crate) mod replace;
 pub(crate) mod timer;
 pub(crate) mod watch;
 pub(crate) mod watchdog;
+pub(crate) mod wiped;

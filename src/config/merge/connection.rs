@@ -8,6 +8,7 @@ use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
+use crate::config::paths::Access;
 use crate::config::server::{host_misfit, user_misfit};
 use crate::config::{Address, Connection, DEFAULT_DATABASE, Place, Workspace};
 use crate::lakebase::short_name;
@@ -38,6 +39,7 @@ impl Merge<'_> {
             let table = ConnectionTable::default();
             return Ok(self.connection(DEFAULT_NAME.to_owned(), &table, true, workspaces)?.into_iter().collect());
         }
+        self.by_name = self.workspace_names().into_iter().enumerate().map(|(index, name)| (name, index)).collect();
         let mut all = Vec::with_capacity(tables.len());
         let mut taken = HashSet::new();
         let mut keys = HashSet::new();
@@ -101,7 +103,7 @@ impl Merge<'_> {
             only_if_found,
             verify: self.verify(&section, table)?,
             sslmode: self.sslmode(&section, table)?,
-            sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref()),
+            sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref(), Access::Reads),
             outputs: self.outputs(&section, table)?,
             listing,
             last_copy: self.switch(&section, "last_copy", table.last_copy.as_ref()),
@@ -206,7 +208,7 @@ impl Merge<'_> {
     fn workspace_index(&self, table: &ConnectionTable, workspaces: &[Option<Workspace>]) -> Result<usize, ConfigError> {
         let names = || self.workspace_names();
         match (&table.workspace, self.source) {
-            (Some(wanted), Some(source)) => names().iter().position(|name| name == wanted.get_ref()).ok_or_else(|| {
+            (Some(wanted), Some(source)) => self.by_name.get(wanted.get_ref()).copied().ok_or_else(|| {
                 source
                     .fault(wanted, format!("there is no workspace named `{}`", wanted.get_ref()))
                     .hint(format!("the workspaces there are: {}", names().join(", ")))

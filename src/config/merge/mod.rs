@@ -7,7 +7,7 @@ mod identity;
 mod options;
 mod workspace;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,10 +18,14 @@ use super::fault::ConfigError;
 use super::file::{ConfigFile, Interval, Source};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
+use super::paths::{self, Access, Clash, Use};
 use crate::os::dirs::{CLIENT_SECRET, Environment};
 
 /// What the one workspace or connection is called that nobody named.
 const DEFAULT_NAME: &str = "default";
+
+/// How many old log files are kept beside the present one, as `FILE.1` and so on.
+const OLD_LOG_FILES: usize = 5;
 
 /// Reads and merges everything.
 pub(in crate::config) fn load(
@@ -38,6 +42,7 @@ pub(in crate::config) fn load(
         overrides,
         environment: &environment,
         only_workspaces,
+        by_name: HashMap::new(),
         path: source.as_ref().map(|source| Arc::from(source.path.as_path())),
         source: source.as_ref(),
         expected_file: named.map(|(path, _)| path),
@@ -45,6 +50,7 @@ pub(in crate::config) fn load(
         warnings: Vec::new(),
         notes: Vec::new(),
         aside: Vec::new(),
+        uses: Vec::new(),
         missing: Vec::new(),
     };
     merge.config()
@@ -91,6 +97,8 @@ struct Merge<'a> {
     environment: &'a Environment,
     /// What connections lack does not matter: somebody wants to know which there could be.
     only_workspaces: bool,
+    /// Where in the file the workspace of that name is.
+    by_name: HashMap<String, usize>,
     source: Option<&'a Source>,
     path: Option<Arc<Path>>,
     expected_file: Option<PathBuf>,
@@ -99,6 +107,8 @@ struct Merge<'a> {
     notes: Vec<String>,
     /// What was left aside of identities: it may be what is missing.
     aside: Vec<String>,
+    /// All files in all their roles.
+    uses: Vec<Use>,
     missing: Vec<String>,
 }
 
@@ -112,11 +122,15 @@ impl Merge<'_> {
         let workspaces = self.workspaces()?;
         let connections = if self.only_workspaces { Vec::new() } else { self.connections(&workspaces)? };
         self.report_missing()?;
+        let service_file = self.service_file();
+        self.use_what_is_not_set(&state_dir, service_file.as_deref());
+        paths::check(&self.uses)
+            .map_err(|Clash { at, message }| self.fault(&at, message).hint("give each of them a file of its own"))?;
         Ok(Config {
             workspaces: workspaces.into_iter().flatten().collect(),
             connections,
             password_file,
-            service_file: self.service_file(),
+            service_file,
             log_file,
             interval,
             state_dir,
@@ -140,7 +154,7 @@ impl Merge<'_> {
             ConfigError::new("no home directory is known, so there is no ~/.pgpass")
                 .hint("set HOME, or use --pgpass-file PATH")
         })?;
-        Ok(self.note("", "password_file", path, |path| path.display().to_string()))
+        Ok(self.note_file("", "password_file", path, Access::Writes))
     }
 
     /// libpq's own rule (fe-connect.c, parseServiceInfo).
@@ -156,7 +170,13 @@ impl Merge<'_> {
             Some(name.map(|text| self.environment.log_file_named(&text).unwrap_or_else(|| self.path_in_file(&text))))
         };
         let path = flag.or_else(written)?;
-        Some(self.note("", "log_file", path, |path| path.display().to_string()))
+        for number in 1..=OLD_LOG_FILES {
+            let mut old = path.value.clone().into_os_string();
+            old.push(format!(".{number}"));
+            let role = format!("the old log file {number}");
+            self.uses.push(Use { role, origin: path.origin.clone(), path: old.into(), access: Access::Writes });
+        }
+        Some(self.note_file("", "log_file", path, Access::Writes))
     }
 
     fn interval(&mut self) -> Result<Option<std::time::Duration>, ConfigError> {
@@ -231,6 +251,53 @@ impl Merge<'_> {
         let shown = show(&value.value);
         self.settings.push(Setting { section: section.to_owned(), key, value: shown, origin: value.origin });
         value.value
+    }
+
+    /// Notes a setting that names a file, and what is done with it.
+    fn note_file(&mut self, section: &str, key: &'static str, path: Sourced<PathBuf>, access: Access) -> PathBuf {
+        self.use_file(section, key, &path, access);
+        self.note(section, key, path, |path| path.display().to_string())
+    }
+
+    fn use_file(&mut self, section: &str, key: &str, path: &Sourced<PathBuf>, access: Access) {
+        let role = if section.is_empty() { key.to_owned() } else { format!("{key} of {section}") };
+        self.uses.push(Use { role, origin: path.origin.clone(), path: path.value.clone(), access });
+    }
+
+    /// The files that no setting of ours names.
+    fn use_what_is_not_set(&mut self, state_dir: &Path, service_file: Option<&Path>) {
+        let environment = self.environment;
+        let by_variable = |name: &'static str| {
+            if environment.get_os(name).is_some() { Origin::Environment(name) } else { Origin::Default }
+        };
+        let config = self.source.map(|source| source.path.clone());
+        let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
+        let program = environment.get("DATABRICKS_CLI_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
+        let authorities = environment.path("SSL_CERT_FILE");
+        for (role, path, origin, access) in [
+            ("the record", record, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the lock", lock, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the configuration file", config, by_variable("DBX_ROTATOR_CONFIG"), Access::Reads),
+            (
+                "the profile file",
+                environment.databricks_config_file(),
+                by_variable("DATABRICKS_CONFIG_FILE"),
+                Access::Reads,
+            ),
+            ("the logins of the Databricks CLI", environment.databricks_token_cache(), Origin::Default, Access::Reads),
+            ("the Databricks CLI", program, by_variable("DATABRICKS_CLI_PATH"), Access::Reads),
+            ("SSL_CERT_FILE", authorities, by_variable("SSL_CERT_FILE"), Access::Reads),
+            // Written where a connection is listed, and never to be written by anything else.
+            (
+                "the connection service file",
+                service_file.map(Path::to_owned),
+                by_variable("PGSERVICEFILE"),
+                Access::Writes,
+            ),
+        ] {
+            let role = role.to_owned();
+            self.uses.extend(path.map(|path| Use { role, origin, path, access }));
+        }
     }
 
     fn fault(&self, origin: &Origin, why: impl Into<String>) -> ConfigError {

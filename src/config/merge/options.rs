@@ -8,6 +8,7 @@ use super::Merge;
 use crate::config::fault::ConfigError;
 use crate::config::file::ConnectionTable;
 use crate::config::origin::{Origin, Sourced};
+use crate::config::paths::Access;
 use crate::config::{Listing, Place, Source, Verify};
 use crate::lakebase::is_lakebase_host;
 use crate::outputs::Outputs;
@@ -122,13 +123,14 @@ impl Merge<'_> {
             let why = "on_rotate names no program";
             return Err(self.fault_at(command, why).hint("write it as [\"program\", \"argument\"]"));
         }
-        let token_file = self.file_beside(section, "token_file", table.token_file.as_ref());
-        let env_file = self.file_beside(section, "env_file", table.env_file.as_ref());
-        if let Some(second) = table.env_file.as_ref().filter(|_| env_file.is_some() && env_file == token_file) {
-            return Err(self.fault_at(second, "token_file and env_file are the same file"));
-        }
+        let token_file = self.file_beside(section, "token_file", table.token_file.as_ref(), Access::Writes);
+        let env_file = self.file_beside(section, "env_file", table.env_file.as_ref(), Access::Writes);
         let on_rotate = table.on_rotate.as_ref().map(|command| {
             self.note_written(section, "on_rotate", command, |command| command.join(" "));
+            let program = self.written(command).map(|command| command.map(|words| PathBuf::from(&words[0])));
+            if let Some(program) = program.filter(|program| program.value.is_absolute()) {
+                self.use_file(section, "on_rotate", &program, Access::Reads);
+            }
             command.get_ref().clone()
         });
         Ok(Outputs { token_file, env_file, on_rotate })
@@ -140,9 +142,10 @@ impl Merge<'_> {
         section: &str,
         key: &'static str,
         written: Option<&Spanned<String>>,
+        access: Access,
     ) -> Option<PathBuf> {
         let path = self.written(written?)?.map(|text| self.path_in_file(&text));
-        Some(self.note(section, key, path, |path| path.display().to_string()))
+        Some(self.note_file(section, key, path, access))
     }
 
     fn note_written<T: Clone>(

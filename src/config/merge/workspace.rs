@@ -11,6 +11,7 @@ use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
+use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{credential_source, is_filled};
 use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
@@ -213,11 +214,14 @@ impl Merge<'_> {
         }
         let cli_path = cli_path.map(|path| {
             let path = path.map(|text| self.environment.expand_home(&text));
+            if path.value.is_absolute() {
+                self.use_file(&section, "cli_path", &path, Access::Reads);
+            }
             self.note(&section, "cli_path", path, |path| path.display().to_string())
         });
         let ca_file = ca_file.map(|path| {
             let path = path.map(|text| self.path_in_file(&text));
-            self.note(&section, "ca_file", path, |path| path.display().to_string())
+            self.note_file(&section, "ca_file", path, Access::Reads)
         });
         // Only the host's own: the CLI refuses a profile together with another profile's host.
         let profile = profile.map(|profile| profile.name);
@@ -280,6 +284,10 @@ impl Merge<'_> {
                     self.warnings.push(ARGV_IS_PUBLIC.to_owned());
                 }
                 let id = self.note(section, "client_id", id, String::clone);
+                if let SecretSource::File(path) = &secret.value {
+                    let path = Sourced::new(path.clone(), secret.origin.clone());
+                    self.use_file(section, "client_secret_file", &path, Access::Reads);
+                }
                 let secret = self.note(section, secret.value.key(), secret, |secret| match secret {
                     SecretSource::Given(_) => "(set)".to_owned(),
                     SecretSource::File(path) => path.display().to_string(),

@@ -1,0 +1,234 @@
+//! All files that the program reads or writes, as one set: what is written must be nothing else.
+//!
+//! Paths are compared after links have been followed, and files that exist by what they are, so that `..`, a link, a second hard
+//! link or another case of letters hides nothing. Two settings may read one file; who writes one has it alone.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::origin::Origin;
+
+/// Links in a row after which a path is taken as it stands (Linux gives up at 40).
+const MOST_LINKS: usize = 40;
+
+/// What is done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Reads,
+    Writes,
+}
+
+/// One file in one role.
+#[derive(Clone, Debug)]
+pub(super) struct Use {
+    /// What it is called: `token_file of connection "orders"`.
+    pub(super) role: String,
+    pub(super) origin: Origin,
+    pub(super) path: PathBuf,
+    pub(super) access: Access,
+}
+
+/// Two roles that one path cannot have, or one that it cannot have at all; `at` is where to point.
+#[derive(Debug)]
+pub(super) struct Clash {
+    pub(super) at: Origin,
+    pub(super) message: String,
+}
+
+/// By what two paths are known to be one file.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Path(PathBuf),
+    /// Device and number.
+    File(u64, u64),
+    /// A file to be, by its directory and its name.
+    In(u64, u64, OsString),
+}
+
+/// Finds the first clash, in the order of the uses.
+///
+/// # Errors
+/// Two roles on one path of which one writes, a path below a file, or a directory where a file is to be written.
+pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
+    let resolved: Vec<PathBuf> = uses.iter().map(|one| resolve(&one.path)).collect();
+    let mut known: HashMap<Key, usize> = HashMap::new();
+    for (index, (one, path)) in uses.iter().zip(&resolved).enumerate() {
+        if one.access == Access::Writes && fs::metadata(path).is_ok_and(|data| data.is_dir()) {
+            let message = format!("{} is a directory, not a file: {}", one.role, one.path.display());
+            return Err(Clash { at: one.origin.clone(), message });
+        }
+        for key in keys(path) {
+            let earlier = *known.entry(key).or_insert(index);
+            if earlier != index && may_not_meet(&uses[earlier], one) {
+                return Err(same_file(&uses[earlier], one));
+            }
+        }
+    }
+    let files: HashMap<&Path, usize> =
+        resolved.iter().enumerate().map(|(index, path)| (path.as_path(), index)).collect();
+    for (one, path) in uses.iter().zip(&resolved) {
+        let above = path.ancestors().skip(1).find_map(|above| files.get(above)).map(|index| &uses[*index]);
+        if let Some(above) = above.filter(|above| may_not_meet(above, one)) {
+            let message = format!(
+                "{} ({}) lies below {} ({}), which is a file: {}",
+                one.role,
+                one.origin,
+                above.role,
+                above.origin,
+                one.path.display()
+            );
+            return Err(Clash { at: pointed_at(above, one), message });
+        }
+    }
+    Ok(())
+}
+
+fn may_not_meet(one: &Use, other: &Use) -> bool {
+    one.access == Access::Writes || other.access == Access::Writes
+}
+
+fn same_file(one: &Use, other: &Use) -> Clash {
+    let which = if one.path == other.path {
+        one.path.display().to_string()
+    } else {
+        format!("{} and {}", one.path.display(), other.path.display())
+    };
+    let message =
+        format!("{} ({}) and {} ({}) are the same file: {which}", one.role, one.origin, other.role, other.origin);
+    Clash { at: pointed_at(one, other), message }
+}
+
+/// Where to point: at what stands in the configuration, there at who writes, and of two that do at the later one.
+fn pointed_at(one: &Use, other: &Use) -> Origin {
+    let in_file = [other, one].into_iter().filter(|one| matches!(one.origin, Origin::File(..)));
+    in_file.min_by_key(|one| one.access != Access::Writes).unwrap_or(other).origin.clone()
+}
+
+fn keys(path: &Path) -> Vec<Key> {
+    let mut keys = vec![Key::Path(path.to_owned())];
+    match fs::metadata(path) {
+        Ok(data) if data.is_file() => keys.push(Key::File(data.dev(), data.ino())),
+        Ok(_) => {}
+        Err(_) => {
+            let directory = path.parent().and_then(|parent| fs::metadata(parent).ok());
+            if let (Some(directory), Some(name)) = (directory, path.file_name()) {
+                // On a Mac names usually differ in more than their case.
+                let name = if cfg!(target_os = "macos") { name.to_ascii_lowercase() } else { name.to_owned() };
+                keys.push(Key::In(directory.dev(), directory.ino(), name));
+            }
+        }
+    }
+    keys
+}
+
+/// The path with all links followed, those to nowhere too, so that it is known where a file would be made.
+fn resolve(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut rest: VecDeque<OsString> = parts(&whole);
+    let mut done = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(part) = rest.pop_front() {
+        if part == ".." {
+            done.pop();
+            continue;
+        }
+        let next = done.join(part);
+        match fs::read_link(&next) {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                if target.is_absolute() {
+                    done = PathBuf::from("/");
+                }
+                for part in parts(&target).into_iter().rev() {
+                    rest.push_front(part);
+                }
+            }
+            _ => done = next,
+        }
+    }
+    done
+}
+
+fn parts(path: &Path) -> VecDeque<OsString> {
+    let named = |part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
+    };
+    path.components().filter_map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn one(role: &str, path: impl Into<PathBuf>, access: Access) -> Use {
+        Use { role: role.to_owned(), origin: Origin::Default, path: path.into(), access }
+    }
+
+    #[test]
+    fn who_writes_a_file_has_it_alone_however_it_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        fs::write(at("real/secret"), "x").unwrap();
+        symlink("real", at("linked")).unwrap();
+        symlink("real/secret", at("to-secret")).unwrap();
+        symlink("real/to-be", at("to-nowhere")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        fs::hard_link(at("real/secret"), at("hard")).unwrap();
+        for (first, second, same) in [
+            ("real/secret", "real/secret", true),
+            ("real/secret", "real/../real/./secret", true),
+            ("real/secret", "linked/secret", true),
+            ("real/secret", "linked/../real/secret", true),
+            ("real/secret", "to-secret", true),
+            ("real/secret", "hard", true),
+            ("real/to-be", "to-nowhere", true),
+            ("real/to-be", "linked/to-be", true),
+            ("absent/one", "absent/../absent/one", true),
+            ("loop", "loop", true),
+            ("real/secret", "real/secret2", false),
+            ("real/to-be", "to-be", false),
+            ("loop", "linked/loop", false),
+        ] {
+            let uses = |one_access, other_access| {
+                [one("password_file", at(first), one_access), one("token_file", at(second), other_access)]
+            };
+            for (a, b) in
+                [(Access::Writes, Access::Reads), (Access::Reads, Access::Writes), (Access::Writes, Access::Writes)]
+            {
+                let clash = check(&uses(a, b));
+                assert_eq!(clash.is_err(), same, "{first} {second}: {clash:?}");
+                if let Err(Clash { message, .. }) = clash {
+                    assert!(message.contains("password_file") && message.contains("token_file"), "{message}");
+                }
+            }
+            assert!(check(&uses(Access::Reads, Access::Reads)).is_ok(), "{first} {second}: to read twice is fine");
+        }
+    }
+
+    #[test]
+    fn a_third_that_writes_is_found_behind_two_that_read() {
+        let uses = [Access::Reads, Access::Reads, Access::Writes].map(|access| one("x", "/nowhere/file", access));
+        assert!(check(&uses).is_err());
+    }
+
+    #[test]
+    fn a_file_is_no_directory_and_a_directory_no_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = check(&[one("log_file", scratch.path(), Access::Writes)]).unwrap_err();
+        assert!(directory.message.contains("is a directory"), "{directory:?}");
+        let below = check(&[
+            one("token_file", scratch.path().join("a/b"), Access::Writes),
+            one("password_file", scratch.path().join("a"), Access::Writes),
+        ]);
+        assert!(below.unwrap_err().message.contains("lies below password_file"));
+    }
+}
