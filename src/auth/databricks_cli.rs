@@ -218,19 +218,30 @@ impl Cli<'_> {
         Ok(token)
     }
 
-    /// A CLI before 0.207.1 takes `--profile` and ignores it (databricks/cli, cmd/auth/token.go).
+    /// A token of another workspace must not be sent to this one. Its audience decides, where the workspace's id is known; else
+    /// its issuer, which may be another name of the same workspace. (A CLI before 0.207.1 takes `--profile` and ignores it:
+    /// databricks/cli, cmd/auth/token.go.)
     fn refuse_other_workspace(&self, token: &Token) -> Result<(), Failure> {
-        let issuer = token.claims.as_ref().and_then(|claims| url::Url::parse(claims.issuer.as_deref()?).ok());
-        match issuer.as_ref().and_then(url::Url::host_str) {
-            Some(host) if host != self.workspace.host.name() && self.workspace.profile.is_some() => {
-                Err(Failure::permanent(
-                    Code::Configuration,
-                    format!("the Databricks CLI handed out a token of {host} for {}", self.workspace.host.name()),
-                )
-                .hint("check the profile; a CLI older than 0.207.1 ignores --profile and must be upgraded"))
+        let Some(claims) = &token.claims else { return Ok(()) };
+        let host = self.workspace.host.name();
+        let is_id = |text: &&String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let of = match (&self.workspace.workspace_id, claims.audience.iter().find(is_id)) {
+            (Some(wanted), Some(_)) if claims.audience.contains(wanted) => return Ok(()),
+            (Some(_), Some(other)) => format!("workspace {}", quoted(other)),
+            _ => {
+                let issuer = claims.issuer.as_deref().and_then(|issuer| url::Url::parse(issuer).ok());
+                match issuer.as_ref().and_then(url::Url::host_str) {
+                    Some(other) if !other.eq_ignore_ascii_case(host) => quoted(other),
+                    _ => return Ok(()),
+                }
             }
-            _ => Ok(()),
-        }
+        };
+        let wanted = self.workspace.workspace_id.as_ref().map_or_else(String::new, |id| format!(" (workspace {id})"));
+        let message = format!("the Databricks CLI handed out a token of {of} for {host}{wanted}");
+        Err(Failure::permanent(Code::Configuration, message).hint(
+            "check the profile, and the host and its ?o=WORKSPACE_ID, which says which workspace is meant where it has \
+             several names; a CLI older than 0.207.1 ignores --profile and must be upgraded",
+        ))
     }
 
     /// By the texts of databricks/cli, cmd/auth and libs/auth. What is unknown may be the network and is tried again.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::support::refusing::{Refusing, Reply, message, welcome};
+use super::support::refusing::{Refusing, Reply, message};
 use super::support::workspace::{DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET};
 use super::support::{Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
 
@@ -130,6 +130,59 @@ fn a_redirect_is_followed_by_no_request_that_carries_something() {
         dbx_rotator!(home).args(["rotate"]).signed_in_to(&workspace).run();
         elsewhere.saw_nobody(&format!("{endpoint:?}"));
     }
+}
+
+#[test]
+fn what_a_proxy_is_told_in_confidence_is_told_to_nobody_else_and_printed_nowhere() {
+    let workspace = Workspace::start();
+    let proxy_password = "pr0xy-pass-word";
+    for scheme in ["http", "https", "socks5", "nonsense"] {
+        let (home, proxy) = (Home::new(), Elsewhere::open());
+        home.keep_secret(proxy_password);
+        // The proxy hangs up: what was said to it is looked at.
+        let address = format!("{scheme}://ada:{proxy_password}@127.0.0.1:{}", proxy.port);
+        let outcome = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy"]
+            .iter()
+            .fold(rotate(&home, &workspace).args(["--retry-for", "0s"]), |session, name| session.env(name, &address));
+        outcome.run();
+        let heard = proxy.heard.lock().unwrap().clone();
+        let text = String::from_utf8_lossy(&heard).into_owned();
+        if scheme == "http" {
+            assert!(text.starts_with("CONNECT 127.0.0.1:"), "{text}");
+        }
+        let lower = text.to_ascii_lowercase();
+        assert!(!lower.contains("\r\nauthorization:") && !text.contains(workspace.client_secret()), "{text}");
+    }
+    // A workspace on this machine without TLS is reached by no proxy.
+    let (plain, home, proxy) = (Workspace::builder().http().start(), Home::new(), Elsewhere::open());
+    rotate(&home, &plain).env("HTTP_PROXY", format!("http://127.0.0.1:{}", proxy.port)).run().exits(0);
+    proxy.saw_nobody("plain http");
+}
+
+#[test]
+fn the_clis_token_of_another_workspace_is_not_sent_to_this_one() {
+    let (workspace, other) = (Workspace::start(), Workspace::builder().workspace_id("999").start());
+    let home = Home::new();
+    home.watch(&other);
+    // The CLI is logged in elsewhere and hands out that token whatever it is asked for.
+    let token = other.issue(workspace.user(), std::time::Duration::from_secs(3600));
+    home.keep_secret(&token);
+    home.write("bin/token", token, 0o600);
+    // A shell writes it, as in support/cli.rs: a file that a child of another test holds open cannot be run.
+    let script = "printf '#!/bin/sh\\ncat \"%s/token\"\\n' \"$1\" > \"$1/new\" && chmod 755 \"$1/new\" && mv \"$1/new\" \"$1/databricks\"";
+    let made = std::process::Command::new("/bin/sh").args(["-c", script, "sh"]).arg(home.path("bin")).status();
+    assert!(made.unwrap().success());
+    let person = |address: String| {
+        plain(&home, &workspace, &["rotate", "--retry-for", "0s"])
+            .env("DATABRICKS_HOST", address)
+            .env("DATABRICKS_PG_USERNAME", workspace.user())
+    };
+    home.write(CONFIG, "[[connection]]\ninstance = 'orders'\n", 0o600);
+    let with_id = format!("{}/?o={}", workspace.url_as("localhost"), workspace.workspace_id());
+    for address in [with_id, workspace.url_as("localhost")] {
+        person(address).run().exits(78).stderr_has("handed out a token of").stderr_has("localhost");
+    }
+    assert_eq!(workspace.requests(), Vec::<String>::new(), "no bearer was sent");
 }
 
 // ---- whose identity it is ----
@@ -399,8 +452,8 @@ fn a_server_that_does_not_stop_talking_is_left_early_and_in_few_words() {
     for (name, reply, said) in [
         ("a message of 2 GB", claim(b'R', 0x7fff_ffff), "a message of 2147483647 bytes"),
         ("an error of 5 MB", claim(b'E', 5_000_000), "a message of 5000000 bytes"),
-        ("notices", Reply::Endless(Vec::new(), message(b'N', b"SNOTICE\0Mboo\0\0")), "more than 1024 KiB"),
-        ("rows", Reply::Endless([welcome(), column].concat(), row), "more than 1024 KiB"),
+        ("notices", Reply::Endless(message(b'R', &[0; 4]), message(b'N', b"SNOTICE\0Mboo\0\0")), "more than 1024 KiB"),
+        ("rows", Reply::EndlessAnswer(column, row), "more than 1024 KiB"),
         ("parameters", Reply::Endless(message(b'R', &[0; 4]), message(b'S', b"a\0b\0")), "more than 1024 KiB"),
     ] {
         server.then(reply);

@@ -29,7 +29,7 @@ use super::workspace::Workspace;
 mod wire;
 
 use wire::Opening;
-pub use wire::{Refusal, message, welcome};
+pub use wire::{Refusal, message};
 
 /// A client that says nothing for longer than a test waits is dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -42,6 +42,8 @@ pub enum Reply {
     HangUp,
     /// These bytes, and then those again and again, for as long as the client listens.
     Endless(Vec<u8>, Vec<u8>),
+    /// Let in, and the first query is answered so.
+    EndlessAnswer(Vec<u8>, Vec<u8>),
     /// Let in, and every query is answered with one row that holds this.
     Welcome(String),
 }
@@ -224,10 +226,13 @@ impl Shared {
             Reply::HangUp => return Ok(()),
             Reply::Endless(first, again) => {
                 self.take_password(&mut client)?;
-                client.write_all(&first)?;
-                loop {
-                    client.write_all(&again)?;
-                }
+                talk(&mut client, &first, &again)?;
+            }
+            Reply::EndlessAnswer(first, again) => {
+                self.take_password(&mut client)?;
+                client.write_all(&wire::welcome())?;
+                wire::is_query(&mut client)?;
+                talk(&mut client, &first, &again)?;
             }
             Reply::Refuse(refusal) => {
                 if !refusal.asks_for_nothing() {
@@ -260,6 +265,14 @@ impl Shared {
         wire::skip_password(client)?;
         self.state().passwords += 1;
         Ok(())
+    }
+}
+
+/// Until the client is gone.
+fn talk(client: &mut impl Write, first: &[u8], again: &[u8]) -> io::Result<()> {
+    client.write_all(first)?;
+    loop {
+        client.write_all(again)?;
     }
 }
 
