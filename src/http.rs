@@ -89,6 +89,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// An answer that nobody sent, for [`crate::fuzzing`].
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of(status: u16, body: &[u8]) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        Answer { status, body: body.to_vec().into(), headers: HeaderMap::new(), received: Reading::now() }
+    }
+
     /// The workspace's clock, where the answer tells it (RFC 9110, section 6.6.1).
     pub(crate) fn anchor(&self) -> Option<Anchor> {
         let date = httpdate::parse_http_date(self.header(&DATE)?).ok()?;

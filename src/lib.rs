@@ -18,6 +18,9 @@ mod cli;
 mod config;
 mod daemon;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod lakebase;
 mod logging;

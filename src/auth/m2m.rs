@@ -127,7 +127,7 @@ impl Seconds {
 }
 
 /// What a token endpoint's answer means.
-fn read_token(answer: &Answer, to: &str) -> Result<Token, Failure> {
+pub(super) fn read_token(answer: &Answer, to: &str) -> Result<Token, Failure> {
     if answer.status.is_redirection() {
         return Err(redirected(answer, to));
     }

@@ -3,6 +3,8 @@
 //! Invariants: nothing here is interactive (no browser, no prompt, stdin closed), and every outcome is typed.
 
 mod databricks_cli;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod m2m;
 
 use std::fmt;

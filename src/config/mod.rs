@@ -68,6 +68,16 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Some workspace, for [`crate::fuzzing`].
+    #[cfg(any(test, fuzzing))]
+    #[allow(clippy::expect_used, reason = "the address is a constant")]
+    pub(crate) fn for_fuzzing() -> Self {
+        let host = WorkspaceHost::parse("https://workspace.example").expect("an address");
+        let (name, auth) = ("default".to_owned(), Auth::DatabricksCli);
+        let (workspace_id, client, profile, cli_path, ca_file) = (None, None, None, None, None);
+        Workspace { name, host, workspace_id, auth, client, profile, cli_path, ca_file }
+    }
+
     /// The name that connections refer to it by.
     pub fn name(&self) -> &str {
         &self.name

@@ -6,6 +6,8 @@
 mod api;
 mod autoscaling;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod list;
 mod meaning;
 mod mint;

@@ -9,6 +9,8 @@
 //! src/interfaces/libpq/fe-connect.c).
 
 mod edit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod reader;
 mod section;
 

@@ -1,0 +1,63 @@
+//! What servers and programs of others say: it is read, judged and put into words.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{check_message, split};
+use crate::failure::{Failure, could_be_secret, quoted};
+use crate::http::Answer;
+use crate::token::{Claims, Token, is_publishable};
+use crate::{auth, lakebase};
+
+/// Statuses that are told apart somewhere.
+const STATUSES: [u16; 10] = [200, 201, 302, 400, 401, 403, 404, 408, 429, 503];
+
+fn answer(choice: u8, body: &[u8]) -> Answer {
+    Answer::of(STATUSES[usize::from(choice) % STATUSES.len()], body)
+}
+
+fn check(failure: &Failure) {
+    check_message(&failure.message);
+    failure.hint.iter().for_each(|hint| check_message(hint));
+}
+
+fn check_token(token: Result<Token, Failure>) {
+    match token {
+        Ok(token) => {
+            assert!(is_publishable(token.secret.expose_secret()), "a token that a password file cannot carry");
+            let own = token.claims.as_ref().and_then(|claims| claims.expires_at);
+            assert!(own.is_none_or(|own| token.expires_at <= own), "it is said to live longer than it does");
+        }
+        Err(failure) => check(&failure),
+    }
+}
+
+pub fn token_answer(data: &[u8]) {
+    let Some(([choice], body)) = split::<1>(data) else { return };
+    check_token(auth::fuzz::token_answer(&answer(choice, body)));
+    if let Ok(text) = std::str::from_utf8(body) {
+        let token = SecretString::from(text);
+        // Whoever reads the claims of a text reads the same of it a second time.
+        assert_eq!(Claims::of(token.expose_secret()), Claims::of(text));
+    }
+}
+
+pub fn error_body(data: &[u8]) {
+    let Some(([choice], body)) = split::<1>(data) else { return };
+    check(&lakebase::fuzz::meaning_of(&answer(choice, body)));
+}
+
+/// The first byte is the exit code; what comes before the first NUL went to stdout, the rest to stderr.
+pub fn cli_output(data: &[u8]) {
+    let Some(([code], output)) = split::<1>(data) else { return };
+    let mut parts = output.splitn(2, |byte| *byte == 0);
+    let (stdout, stderr) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    check_token(auth::fuzz::cli_output(code, stdout, stderr));
+}
+
+pub fn foreign_text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let line = quoted(&text);
+    check_message(&line);
+    assert!(line.chars().count() <= 303, "{}", line.chars().count());
+    assert!(line.ends_with("...") || !could_be_secret(&line), "it holds what could be a token: {line}");
+}

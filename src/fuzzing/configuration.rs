@@ -1,0 +1,67 @@
+//! config.toml and the vendor's profile file, read as the program reads them.
+
+use std::path::Path;
+
+use crate::config::{Config, ConfigError, Overrides};
+use crate::os::dirs::Environment;
+
+/// No text of ours may hold it: it is a client secret.
+const SECRET: &str = "dose0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+thread_local! {
+    /// A home directory with nothing in it but what an input puts there.
+    static HOME: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
+fn load(home: &Path, file: Option<&Path>, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment: Environment = variables.iter().copied().collect();
+    let overrides = Overrides { config: file.map(Path::to_owned), ..Overrides::default() };
+    Config::load_in(environment.with("HOME", home), &overrides)
+}
+
+/// What a person may see of it, whether it was good or not.
+fn shown(loaded: &Result<Config, ConfigError>) -> String {
+    match loaded {
+        Ok(config) => {
+            let settings = config.settings().iter().map(|setting| format!("{} {}", setting.key, setting.value));
+            let mut all: Vec<String> = settings.chain(config.warnings().iter().cloned()).collect();
+            all.push(config.summary());
+            for connection in config.connections() {
+                // Whatever is accepted can be written into a password file.
+                assert!(connection.key().is_none_or(|key| key.host().bytes().all(|byte| byte.is_ascii_graphic())));
+            }
+            all.join("\n")
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+pub fn config(data: &[u8]) {
+    HOME.with(|home| {
+        let file = home.path().join("config.toml");
+        std::fs::write(&file, data).unwrap();
+        let variables = [("DATABRICKS_CLIENT_SECRET", SECRET), ("DATABRICKS_CLIENT_ID", "an-application")];
+        let loaded = load(home.path(), Some(&file), &variables);
+        if !contains(data, SECRET) {
+            assert!(!shown(&loaded).contains(SECRET), "a secret is shown");
+        }
+    });
+}
+
+pub fn databrickscfg(data: &[u8]) {
+    HOME.with(|home| {
+        let text = [data, format!("\n[PROD]\nclient_secret = {SECRET}\n").as_bytes()].concat();
+        std::fs::write(home.path().join(".databrickscfg"), &text).unwrap();
+        for profile in ["PROD", "DEFAULT", ""] {
+            let variables = [("DATABRICKS_CONFIG_PROFILE", profile), ("DATABRICKS_PG_HOST", "db.example")];
+            let loaded = load(home.path(), None, &variables);
+            if !contains(data, SECRET) {
+                assert!(!shown(&loaded).contains(SECRET), "a secret is shown");
+            }
+        }
+    });
+}
+
+fn contains(data: &[u8], text: &str) -> bool {
+    data.windows(text.len()).any(|window| window == text.as_bytes())
+}

@@ -1,0 +1,66 @@
+//! What the fuzz targets in `fuzz/` call: hostile input goes into one reader or editor, and what must hold afterwards is checked.
+//!
+//! It exists for fuzzing and for the test that runs every kept input again. A function panics where an invariant does not hold.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken invariant is to be loud; nothing of this is in the program"
+)]
+
+mod answers;
+mod configuration;
+mod password_file;
+
+pub use crate::outputs::service_file::fuzz::service_file;
+pub use answers::{cli_output, error_body, foreign_text, token_answer};
+pub use configuration::{config, databrickscfg};
+pub use password_file::password_file;
+
+/// Every target, by the name of its program and its corpus.
+pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+    ("password_file", password_file),
+    ("config", config),
+    ("databrickscfg", databrickscfg),
+    ("service_file", service_file),
+    ("token_answer", token_answer),
+    ("error_body", error_body),
+    ("cli_output", cli_output),
+    ("foreign_text", foreign_text),
+];
+
+/// The first bytes of an input choose, the rest is the text.
+fn split<const N: usize>(data: &[u8]) -> Option<([u8; N], &[u8])> {
+    let (choice, text) = data.split_first_chunk::<N>()?;
+    Some((*choice, text))
+}
+
+/// Holds for every message that a person reads: one line without control characters, of bounded length.
+fn check_message(message: &str) {
+    assert!(!message.chars().any(char::is_control), "a message holds a control character: {message:?}");
+    assert!(message.chars().count() <= 2_000, "a message of {} characters: {message}", message.chars().count());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kept_input_holds() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for (name, target) in TARGETS {
+            let mut inputs = 0;
+            for file in std::fs::read_dir(corpus.join(name)).unwrap_or_else(|_| panic!("{name} has no corpus")) {
+                let file = file.unwrap().path();
+                let input = std::fs::read(&file).unwrap();
+                // Its name is told by the panic's own thread, which the runner shows with what was printed.
+                eprintln!("{}", file.display());
+                target(&input);
+                inputs += 1;
+            }
+            assert!(inputs > 0, "{name} has no kept input");
+            target(b"");
+        }
+    }
+}
