@@ -134,6 +134,48 @@ fn a_program_that_fails_is_reported_and_blocks_nothing() {
     rotator(&home, &workspace, "on_rotate = ['no-such']", &["rotate"]).run().exits(0).stderr_has("no-such");
 }
 
+/// Rotates, and counts how often the program was run that starts `command` itself.
+fn rotating_program(command: &str) -> (Home, support::Outcome, usize) {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let program = env!("CARGO_BIN_EXE_dbx-rotator");
+    let script = format!(
+        "#!/bin/sh\necho run >> ~/runs\n[ $(wc -l < ~/runs) -lt 5 ] || exit 1\n\
+         export DATABRICKS_CLIENT_SECRET='{}' DATABRICKS_CLIENT_ID='{}' DATABRICKS_HOST='{}'\n{}\n",
+        workspace.client_secret(),
+        workspace.client_id(),
+        workspace.url(),
+        command.replace("ROTATOR", program)
+    );
+    home.write("bin/told", script, 0o755);
+    let outcome = rotator(&home, &workspace, "on_rotate = ['told']", &["rotate"]).run();
+    let runs = home.read("runs").lines().count();
+    (home, outcome, runs)
+}
+
+#[test]
+fn a_program_that_rotates_does_not_start_itself_again() {
+    for command in [
+        "ROTATOR rotate 2> ~/inner",
+        "sh -c 'ROTATOR rotate 2> ~/inner; true'",
+        "ROTATOR rotate --json 2> ~/inner > ~/answer",
+    ] {
+        let (home, outcome, runs) = rotating_program(command);
+        outcome.exits(0);
+        assert_eq!(runs, 1, "{command}\n{outcome}");
+        let inner = home.read("inner");
+        assert!(inner.contains("on_rotate is not run for orders") && inner.contains("DBX_ROTATOR_HOOK"), "{inner}");
+        assert!(inner.contains("Successfully"), "it did rotate: {inner}");
+    }
+}
+
+#[test]
+fn a_service_that_such_a_program_starts_finds_nothing_due_and_so_tells_nobody() {
+    // A service manager does not hand the variable on.
+    let (home, outcome, runs) = rotating_program("env -u DBX_ROTATOR_HOOK ROTATOR rotate --if-due > ~/inner 2>&1");
+    outcome.exits(0);
+    assert_eq!((runs, home.read("inner").as_str()), (1, ""), "{outcome}");
+}
+
 #[test]
 fn an_instance_has_a_service_by_itself_and_foreign_sections_stay() {
     let (workspace, home) = (Workspace::start(), Home::new());

@@ -16,6 +16,15 @@ use crate::os::dirs::Environment;
 /// A program that is to tell a pool or a service needs a moment; the next connection's rotation waits for it.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Set for the program, and so for all that it starts: a rotation that finds it runs no programs. One that rotates would otherwise
+/// start itself without end.
+pub(crate) const INSIDE: &str = "DBX_ROTATOR_HOOK";
+
+/// Whether this process runs inside such a program. An application that keeps its environment from the library is asked too.
+pub(crate) fn is_inside(environment: &Environment) -> bool {
+    environment.get_os(INSIDE).is_some() || std::env::var_os(INSIDE).is_some_and(|value| !value.is_empty())
+}
+
 /// Variables by which libpq would go elsewhere than the program is told, or which were told of another rotation.
 const DIVERTING: [&str; 4] = ["PGSERVICE", "PGHOSTADDR", "DBX_ROTATOR_TOKEN_FILE", "DBX_ROTATOR_ENV_FILE"];
 
@@ -91,6 +100,7 @@ fn variables(outputs: &Outputs, about: &Rotated<'_>) -> Vec<(&'static str, OsStr
     // It runs in another directory than we do.
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
     let mut variables = vec![
+        (INSIDE, "1".into()),
         ("DBX_ROTATOR_CONNECTION", about.connection.into()),
         ("DBX_ROTATOR_EXPIRES_AT", about.expires_at.to_string().into()),
         ("PGHOST", about.host.into()),

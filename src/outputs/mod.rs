@@ -6,7 +6,7 @@
 //! environment; a file that holds anything that is not ours is not overwritten.
 
 mod credential_file;
-mod hook;
+pub(crate) mod hook;
 mod place;
 pub mod service_file;
 
@@ -92,7 +92,7 @@ impl Outputs {
     /// Runs the program, if there is one, in a process group of its own, for at most 30 s; then all of the group is killed.
     ///
     /// It is told by its environment, and the credential only by where that is: `DBX_ROTATOR_CONNECTION`,
-    /// `DBX_ROTATOR_EXPIRES_AT` (RFC 3339, UTC), `DBX_ROTATOR_TOKEN_FILE` and `DBX_ROTATOR_ENV_FILE` where there are such,
+    /// `DBX_ROTATOR_EXPIRES_AT` (RFC 3339, UTC), `DBX_ROTATOR_HOOK` (`1`), `DBX_ROTATOR_TOKEN_FILE` and `DBX_ROTATOR_ENV_FILE` where there are such,
     /// `PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER` and `PGPASSFILE`. Of this process's own environment it gets what is not a
     /// secret or a service manager's word to this process.
     ///

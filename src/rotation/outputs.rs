@@ -13,7 +13,7 @@ use super::round::Outcomes;
 use crate::config::{Connection, Listing};
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
-use crate::outputs::Rotated;
+use crate::outputs::{Rotated, hook};
 use crate::outputs::service_file::{self, Section};
 
 /// How long the record is waited for, to say in it how a program ended.
@@ -89,6 +89,15 @@ impl Rotator {
         };
         let rotated: Vec<usize> = outcomes.iter().filter(has_program).map(|(index, ..)| *index).collect();
         if rotated.is_empty() {
+            return;
+        }
+        if hook::is_inside(&self.config.environment) {
+            let names: Vec<&str> = rotated.iter().map(|index| self.name(*index)).collect();
+            tracing::warn!(
+                "on_rotate is not run for {}: this rotation was started by such a program ({} is set)",
+                names.join(", "),
+                hook::INSIDE
+            );
             return;
         }
         let here = self.located(&self.record());
