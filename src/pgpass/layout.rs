@@ -14,6 +14,9 @@ use std::collections::HashMap;
 use super::entry::Entry;
 use super::survey::{Finding, Slot, Survey};
 
+/// So many lines of one entry are refreshed from the top, and the last one.
+const MOST_COPIES: usize = 100;
+
 /// What becomes of one entry's lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -121,7 +124,10 @@ fn keep_and_append(entries: &[&Entry], survey: &Survey, open: &[Option<usize>], 
 
 fn plan(entry: &Entry, finding: &Finding, insert: Option<Slot>, last_rival: Option<Position>) -> Plan {
     // Stay: the first line and all copies. Move: only what shields a line from the NUL above.
-    let mut keep: Vec<bool> = finding.own.iter().map(|own| insert.is_none() || own.shields).collect();
+    // Copies beyond what anybody could have meant go: each is as long as a token.
+    let last = finding.own.len().saturating_sub(1);
+    let is_kept = |at: usize| insert.is_none() && (at < MOST_COPIES || at == last);
+    let mut keep: Vec<bool> = (0..).zip(&finding.own).map(|(at, own)| is_kept(at) || own.shields).collect();
     let mut append = false;
     if let (true, Some(rival)) = (entry.last_copy(), last_rival) {
         match finding.own.last() {

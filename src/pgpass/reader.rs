@@ -9,6 +9,7 @@
 //!
 //! `tests/pgpass_libpq.rs` holds the model against the real library.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use secrecy::SecretString;
@@ -19,6 +20,9 @@ use super::line::{Fields, Print, Relation, Wanted, is_wild, strip_line_end};
 
 /// The socket directory that Debian, PGDG and the psycopg wheels build into libpq; upstream's is `/tmp`.
 pub const DEBIAN_SOCKET_DIRECTORY: &[u8] = b"/var/run/postgresql";
+
+/// How many bytes of a line can name a database. PostgreSQL's names have at most 63 bytes (NAMEDATALEN), each perhaps escaped.
+const LONGEST_DATABASE: usize = 1024;
 
 /// libpq's port when a connection gives none.
 const DEFAULT_PORT: &[u8] = b"5432";
@@ -194,8 +198,7 @@ impl Text<'_> {
 struct Logical<'a> {
     line: usize,
     text: Text<'a>,
-    /// `None` when the line has too few fields to match anything.
-    print: Option<Print>,
+    print: Print,
 }
 
 impl Logical<'_> {
@@ -221,12 +224,13 @@ impl fmt::Debug for Reading<'_> {
 }
 
 impl<'a> Reading<'a> {
-    /// Reads the bytes of a password file. Comments and empty lines are left out.
+    /// Reads the bytes of a password file. What cannot match anything is left out: comments, and lines with too few fields, of
+    /// which a hostile file may have millions.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         let lines = Fgets { bytes, position: 0, line: 1, capacity: 256 }
             .filter(|(_, text)| !matches!(text.bytes().first(), None | Some(b'#')))
-            .map(|(line, text)| {
+            .filter_map(|(line, text)| {
                 let text = match text {
                     Text::Whole(bytes) => Text::Whole(strip_line_end(bytes)),
                     Text::Glued(mut bytes) => {
@@ -235,8 +239,8 @@ impl<'a> Reading<'a> {
                         Text::Glued(bytes)
                     }
                 };
-                let print = Fields::split(text.bytes()).map(|fields| Print::from(&fields));
-                Logical { line, text, print }
+                let print = Print::from(&Fields::split(text.bytes())?);
+                Some(Logical { line, text, print })
             })
             .collect();
         Self { lines }
@@ -293,7 +297,7 @@ impl<'a> Reading<'a> {
     fn candidates(&self, print: Option<Print>) -> impl Iterator<Item = &Logical<'a>> {
         self.lines.iter().filter(move |line| match print {
             None => true,
-            Some(sought) => line.print.is_some_and(|print| print.meets(sought)),
+            Some(sought) => line.print.meets(sought),
         })
     }
 }
@@ -304,15 +308,12 @@ fn is_own(wanted: &Wanted<'_>, logical: &Logical<'_>) -> bool {
 
 /// Among the lines above our own, one that takes a named database of ours without being narrower than ours.
 fn exception_thief<'r, 'a>(wanted: &Wanted<'_>, above: &[&'r Logical<'a>]) -> Option<&'r Logical<'a>> {
+    // Judged at the line that wins, which is the first: an exception of the user may stand above another line.
+    let mut won: HashSet<Vec<u8>> = HashSet::new();
     above.iter().copied().find(|logical| {
         served_databases(wanted, logical.bytes()).any(|database| {
-            let sought = Sought::of(wanted, &database);
-            // Judged at the line that wins: an exception of the user may stand above it.
-            !is_exception(&sought, logical.bytes())
-                && above
-                    .iter()
-                    .find(|line| sought.matches(line.bytes()).is_some())
-                    .is_some_and(|winner| std::ptr::eq(*winner, *logical))
+            let is_thief = !is_exception(&Sought::of(wanted, &database), logical.bytes());
+            won.insert(database) && is_thief
         })
     })
 }
@@ -334,7 +335,9 @@ fn served_databases(wanted: &Wanted<'_>, line: &[u8]) -> impl Iterator<Item = Ve
     let rest = match_field(line, wanted.key.host().as_bytes())
         .and_then(|rest| match_field(rest, wanted.port.as_bytes()))
         .unwrap_or_default();
-    let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    // A line of colons would be as many databases.
+    let named = &rest[..rest.len().min(LONGEST_DATABASE)];
+    let ends = named.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
     ends.filter_map(move |end| {
         let (database, tail) = rest.split_at(end);
         match_field(&tail[1..], wanted.key.user().as_bytes())?;

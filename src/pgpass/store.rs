@@ -48,8 +48,8 @@ pub enum StoreError {
         /// What it is.
         kind: &'static str,
     },
-    /// It has more than 64 MiB.
-    #[error("the password file {} has more than 64 MiB: it cannot be a password file", path.display())]
+    /// It has more than 16 MiB.
+    #[error("the password file {} has more than 16 MiB: it cannot be a password file", path.display())]
     TooLarge {
         /// The password file.
         path: PathBuf,

@@ -28,7 +28,7 @@ pub(crate) enum FileError {
     Read { path: PathBuf, source: io::Error },
     #[error("it is {kind}, not a regular file")]
     NotAFile { path: PathBuf, kind: &'static str },
-    #[error("it has more than 64 MiB")]
+    #[error("it has more than 16 MiB")]
     TooLarge { path: PathBuf },
     #[error("it is a symbolic link that leads nowhere: too many links")]
     LinkLoop { path: PathBuf },

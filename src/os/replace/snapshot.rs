@@ -13,8 +13,9 @@ use super::FileError;
 /// As many links as Linux follows in one path.
 const LINK_LIMIT: usize = 40;
 
-/// A password file of 100,000 entries has about 6 MiB; what else is replaced is smaller. More than this is something else.
-const SIZE_LIMIT: u64 = 64 * 1024 * 1024;
+/// A password file of 10,000 tokens or of 200,000 other entries has about 12 MiB; what else is replaced is smaller. More than this
+/// is something else, and would take long to read and much memory to edit.
+const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// The file at one moment.
 pub(crate) struct Snapshot {
@@ -53,6 +54,9 @@ impl Snapshot {
         };
         let metadata = file.metadata().map_err(read)?;
         check_kind(path, &metadata)?;
+        if metadata.len() > SIZE_LIMIT {
+            return Err(FileError::TooLarge { path: path.to_owned() });
+        }
         let bytes = read_all(&mut file, metadata.len()).map_err(read)?;
         if bytes.len() as u64 > SIZE_LIMIT {
             return Err(FileError::TooLarge { path: path.to_owned() });
