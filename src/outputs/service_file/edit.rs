@@ -4,10 +4,11 @@
 //! order; editing again changes nothing; libpq finds every section that it found before, as it was, and ours as they are wanted,
 //! but for those of which a sentence tells.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
-use super::reader::{Kind, LONGEST_LINE, Line, find, lines};
+use super::reader::{Kind, LONGEST_LINE, Line, each, lines};
 use super::section::Section;
 
 /// How the comment begins that makes a section ours; then come the keys that we keep, up to `;`.
@@ -30,62 +31,139 @@ struct Wanted<'a> {
     settings: Vec<(&'static str, String)>,
 }
 
-/// Puts every section into the file. Of several of one name the first counts.
+/// Puts every section into the file. Of several of one name the first counts. Takes time and memory for the file once, however
+/// many sections there are.
 pub(super) fn edit(file: &[u8], path: &Path, sections: &[Section]) -> Edit {
-    let mut edit = Edit { bytes: file.to_vec(), sentences: Vec::new() };
+    let mut sentences = Vec::new();
     let mut seen = HashSet::new();
+    let mut wanted = Vec::new();
     for section in sections {
         if !seen.insert(section.name.as_str()) {
-            edit.sentences
-                .push(format!("there is more than one connection {:?}: the first has the section", section.name));
+            sentences.push(format!("there is more than one connection {:?}: the first has the section", section.name));
             continue;
         }
         match section.settings() {
-            Ok(settings) => edit.put(&Wanted { name: &section.name, settings }, path),
-            Err(sentence) => edit.sentences.push(sentence),
+            Ok(settings) => wanted.push(Wanted { name: &section.name, settings }),
+            Err(sentence) => sentences.push(sentence),
         }
     }
+    let survey = Survey::of(file, &wanted.iter().map(|wanted| wanted.name.as_bytes()).collect());
+    let mut edit = Edit { bytes: Vec::new(), sentences };
+    let (there, missing): (Vec<_>, Vec<_>) =
+        wanted.iter().partition(|wanted| survey.bodies.contains_key(wanted.name.as_bytes()));
+    edit.rewrite(file, &survey, &there, path);
+    edit.append(survey.ending, &missing, path);
     edit
 }
 
-impl Edit {
-    fn put(&mut self, wanted: &Wanted<'_>, path: &Path) {
-        let lines = lines(&self.bytes);
-        let ending = style(&lines);
-        let Some(body) = find(&lines, wanted.name.as_bytes()) else {
-            let hidden = too_long(&lines);
-            self.sentences.extend(hidden.map(|number| wanted.hidden(number, path)));
-            match lines.last().filter(|last| !last.bytes.ends_with(b"\n") && last.bytes.len() > LONGEST_LINE) {
-                Some(last) if last.kind != Kind::TooLong => self.sentences.push(wanted.no_room(lines.len(), path)),
-                _ => self.bytes = append(&self.bytes, &lines, ending, wanted),
+/// What an edit must know of a file.
+struct Survey<'f> {
+    /// Where the lines of a section are that libpq finds by this name.
+    bodies: HashMap<&'f [u8], Body>,
+    /// The number, from 0, of the line at which libpq gives up.
+    too_long: Option<usize>,
+    /// The file's own line end where all its lines have one, else LF.
+    ending: &'static [u8],
+}
+
+/// The lines of a section, without its header.
+#[derive(Clone)]
+struct Body {
+    bytes: Range<usize>,
+    /// The number of the first, from 0.
+    line: usize,
+}
+
+impl<'f> Survey<'f> {
+    fn of(file: &'f [u8], names: &HashSet<&[u8]>) -> Self {
+        let mut bodies: HashMap<&[u8], Body> = HashMap::new();
+        let (mut open, mut too_long, mut offset) = (None, None, 0);
+        let (mut crlf, mut lf) = (false, false);
+        for (number, line) in each(file).enumerate() {
+            match line.kind {
+                Kind::Header(name) => {
+                    if let Some(body) = open.take().and_then(|name| bodies.get_mut(name)) {
+                        body.bytes.end = offset;
+                    }
+                    let start = offset + line.bytes.len();
+                    let name = name.filter(|name| names.contains(name) && !bodies.contains_key(name));
+                    bodies.extend(name.map(|name| (name, Body { bytes: start..file.len(), line: number + 1 })));
+                    open = name;
+                }
+                Kind::TooLong => too_long = too_long.or(Some(number)),
+                _ => {}
             }
-            return;
-        };
-        let (before, rest) = lines.split_at(body.start);
-        let (own, after) = rest.split_at(body.len());
-        let Some(kept) = kept_keys(own) else {
-            if !wanted.stands_in(own) {
-                self.sentences.push(wanted.foreign(path));
-            }
-            return;
-        };
-        let hidden = too_long(before).or_else(|| too_long(own).map(|number| before.len() + number));
-        self.sentences.extend(hidden.map(|number| wanted.hidden(number, path)));
-        self.sentences.extend(refused(own).map(|number| wanted.refused(before.len() + number, path)));
-        let bytes = |lines: &[Line<'_>]| lines.iter().flat_map(|line| line.bytes).copied().collect::<Vec<u8>>();
-        self.bytes = [bytes(before), wanted.rewrite(own, &kept, ending), bytes(after)].concat();
+            crlf |= line.bytes.ends_with(b"\r\n");
+            lf |= line.bytes.ends_with(b"\n") && !line.bytes.ends_with(b"\r\n");
+            offset += line.bytes.len();
+        }
+        Survey { bodies, too_long, ending: if crlf && !lf { b"\r\n" } else { b"\n" } }
     }
 }
 
-/// The file's own line end where all its lines have one, else LF.
-fn style(lines: &[Line<'_>]) -> &'static [u8] {
-    let mut ended = lines.iter().filter(|line| line.bytes.ends_with(b"\n")).peekable();
-    if ended.peek().is_some() && ended.all(|line| line.bytes.ends_with(b"\r\n")) { b"\r\n" } else { b"\n" }
-}
+impl Edit {
+    /// The file with the sections that are there as they should be.
+    fn rewrite(&mut self, file: &[u8], survey: &Survey<'_>, wanted: &[&Wanted<'_>], path: &Path) {
+        let mut changed: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+        for wanted in wanted {
+            let Some(body) = survey.bodies.get(wanted.name.as_bytes()) else { continue };
+            let own = lines(&file[body.bytes.clone()]);
+            let Some(kept) = kept_keys(&own) else {
+                if !wanted.stands_in(&own) {
+                    self.sentences.push(wanted.foreign(path));
+                }
+                continue;
+            };
+            let hidden = survey.too_long.filter(|line| *line < body.line + own.len());
+            self.sentences.extend(hidden.map(|line| wanted.hidden(line + 1, path)));
+            self.sentences.extend(refused(&own).map(|number| wanted.refused(body.line + number, path)));
+            changed.push((body.bytes.clone(), wanted.rewrite(&own, &kept, survey.ending)));
+        }
+        changed.sort_by_key(|(bytes, _)| bytes.start);
+        self.bytes.reserve(file.len());
+        let mut copied = 0;
+        for (replaced, new) in changed {
+            self.bytes.extend_from_slice(&file[copied..replaced.start]);
+            self.bytes.extend_from_slice(&new);
+            copied = replaced.end;
+        }
+        self.bytes.extend_from_slice(&file[copied..]);
+    }
 
-/// The number, from 1, of the line at which libpq gives up.
-fn too_long(lines: &[Line<'_>]) -> Option<usize> {
-    lines.iter().position(|line| line.kind == Kind::TooLong).map(|index| index + 1)
+    /// New sections at the end, each with an empty line above it.
+    fn append(&mut self, ending: &[u8], wanted: &[&Wanted<'_>], path: &Path) {
+        if wanted.is_empty() {
+            return;
+        }
+        let (mut count, mut too_long, mut is_blank, mut has_no_room) = (0, None, true, false);
+        for line in each(&self.bytes) {
+            count += 1;
+            if line.kind == Kind::TooLong {
+                too_long = too_long.or(Some(count));
+            }
+            is_blank = line.kind == Kind::Blank;
+            let ends = line.bytes.ends_with(b"\n");
+            has_no_room = !ends && line.bytes.len() > LONGEST_LINE && line.kind != Kind::TooLong;
+        }
+        let mut out = Out { bytes: std::mem::take(&mut self.bytes), ending };
+        for wanted in wanted {
+            self.sentences.extend(too_long.map(|number| wanted.hidden(number, path)));
+            if has_no_room {
+                self.sentences.push(wanted.no_room(count, path));
+                continue;
+            }
+            if !is_blank {
+                out.line("");
+            }
+            is_blank = false;
+            out.line(&format!("[{}]", wanted.name));
+            out.line(&wanted.mark());
+            for (key, value) in &wanted.settings {
+                out.line(&format!("{key}={value}"));
+            }
+        }
+        self.bytes = out.bytes;
+    }
 }
 
 /// The number, from 1, of a line that libpq refuses in any section.
@@ -114,20 +192,6 @@ fn marked<'a>(line: &Line<'a>) -> Option<&'a [u8]> {
         Kind::Comment(text) => text.strip_prefix(MARK.as_bytes()),
         _ => None,
     }
-}
-
-/// A new section at the end, with an empty line above it.
-fn append(file: &[u8], lines: &[Line<'_>], ending: &[u8], wanted: &Wanted<'_>) -> Vec<u8> {
-    let mut out = Out { bytes: file.to_vec(), ending };
-    if lines.last().is_some_and(|line| line.kind != Kind::Blank) {
-        out.line("");
-    }
-    out.line(&format!("[{}]", wanted.name));
-    out.line(&wanted.mark());
-    for (key, value) in &wanted.settings {
-        out.line(&format!("{key}={value}"));
-    }
-    out.bytes
 }
 
 /// What is written, line by line.

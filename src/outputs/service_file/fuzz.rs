@@ -36,7 +36,10 @@ pub fn service_file(data: &[u8]) {
     assert_eq!(edit(&bytes, path, &sections).bytes, bytes, "a second edit changes nothing");
     assert!(sentences.iter().all(|sentence| !sentence.chars().any(char::is_control)), "{sentences:?}");
     // Every section of others is as it was, but for empty lines and the line end at its very end.
-    let names: Vec<&[u8]> = lines(file).iter().filter_map(|line| if let Kind::Header(Some(name)) = line.kind { Some(name) } else { None }).collect();
+    let names: Vec<&[u8]> = lines(file)
+        .iter()
+        .filter_map(|line| if let Kind::Header(Some(name)) = line.kind { Some(name) } else { None })
+        .collect();
     let trimmed = |kinds: Option<Vec<Kind<'_>>>| {
         kinds.map(|kinds| {
             let length = kinds.iter().rposition(|kind| *kind != Kind::Blank).map_or(0, |last| last + 1);

@@ -1,5 +1,6 @@
 //! The lines of a service file as libpq reads them.
 
+#[cfg(any(test, fuzzing))]
 use std::ops::Range;
 
 /// libpq's buffer: `fgets` fills it with so many bytes of a line at most (1,024 with the final NUL).
@@ -36,16 +37,19 @@ pub(super) struct Line<'a> {
 
 /// All lines, to the end of the file: libpq stops before where it has found what it looks for.
 pub(super) fn lines(file: &[u8]) -> Vec<Line<'_>> {
-    let mut lines = Vec::new();
+    each(file).collect()
+}
+
+/// The same, one after the other.
+pub(super) fn each(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut rest = file;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let buffer = &rest[..rest.len().min(BUFFER)];
         let end = buffer.iter().position(|&byte| byte == b'\n').map_or(buffer.len(), |at| at + 1);
         let (bytes, after) = rest.split_at(end);
-        lines.push(Line { bytes, kind: kind(bytes) });
         rest = after;
-    }
-    lines
+        (!bytes.is_empty()).then(|| Line { bytes, kind: kind(bytes) })
+    })
 }
 
 fn kind(bytes: &[u8]) -> Kind<'_> {
@@ -78,7 +82,9 @@ fn trim(text: &[u8]) -> &[u8] {
     &text[start..end]
 }
 
-/// The section of this name that libpq finds, which is the first: its lines, without the header.
+/// The section of this name that libpq finds, which is the first: its lines, without the header. What [`super::edit`] makes is held
+/// against it.
+#[cfg(any(test, fuzzing))]
 pub(super) fn find(lines: &[Line<'_>], name: &[u8]) -> Option<Range<usize>> {
     let header = lines.iter().position(|line| line.kind == Kind::Header(Some(name)))?;
     let body = header + 1;
