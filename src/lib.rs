@@ -21,6 +21,7 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod generated;
 mod http;
 mod lakebase;
 mod logging;

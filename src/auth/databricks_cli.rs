@@ -309,8 +309,13 @@ pub(super) fn judge(code: i32, stdout: &[u8], stderr: &[u8]) -> Result<Token, Fa
     use std::os::unix::process::ExitStatusExt;
     let workspace = Workspace::for_fuzzing();
     let (program, environment) = (PathBuf::from("/databricks"), Environment::default());
-    let cli =
-        Cli { program, workspace: &workspace, environment: &environment, limit: LONGEST_RUN, now: Timestamp::UNIX_EPOCH };
+    let cli = Cli {
+        program,
+        workspace: &workspace,
+        environment: &environment,
+        limit: LONGEST_RUN,
+        now: Timestamp::UNIX_EPOCH,
+    };
     let status = std::process::ExitStatus::from_raw(code << 8);
     let ran = Ran { status, stdout: stdout.to_vec().into(), stderr: stderr.to_vec().into() };
     if ran.status.success() { cli.read(&ran.stdout) } else { Err(cli.failed(&ran)) }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::arguments::ConfigCommand;
 use super::{Fault, print};
 use crate::config::{Config, Overrides};
+use crate::generated::on_one_line;
 
 pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, Fault> {
     match command {
@@ -25,9 +26,9 @@ fn show(config: &Config) -> String {
             rows.clear();
             section = &setting.section;
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "\n{section}");
+            let _ = writeln!(text, "\n{}", on_one_line(section));
         }
-        rows.push(vec![setting.key.to_owned(), setting.value.clone(), format!("({})", setting.origin)]);
+        rows.push([setting.key, &setting.value, &format!("({})", setting.origin)].map(on_one_line).to_vec());
     }
     text.push_str(&print::table(&rows));
     with_warnings(text, config)
@@ -41,7 +42,7 @@ fn check(config: &Config) -> String {
 
 fn with_warnings(mut text: String, config: &Config) -> String {
     for warning in config.warnings() {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "warning: {}", on_one_line(warning));
     }
     for note in config.notes() {
         let _ = writeln!(text, "note: {note}");

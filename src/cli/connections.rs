@@ -9,6 +9,7 @@ use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::config::{Config, Overrides, Workspace};
 use crate::failure::{Code, Failure};
+use crate::generated::{is_plain, on_one_line, read_back};
 use crate::lakebase::{Database, Target};
 use crate::rotation::{Visible, visible};
 
@@ -50,12 +51,19 @@ struct Row<'a> {
 pub(super) fn run(form: Form, overrides: &Overrides) -> Result<u8, Fault> {
     let config = Config::load_workspaces(overrides)?;
     let seen = block_on(visible(&config))?;
+    let mut codes: Vec<Code> = Vec::new();
     match form {
         Form::Json => print::json(&Answer { version: 1, workspaces: seen.iter().map(workspace_row).collect() })?,
         Form::Table => print::out(&table(&seen))?,
-        Form::Toml => print::out(&toml(&seen))?,
+        Form::Toml => {
+            let (text, refused) = toml(&seen)?;
+            print::out(&text)?;
+            for name in &refused {
+                print::warning(&format!("left out {name}: a configuration cannot carry what the workspace says of it"));
+            }
+            codes.extend(refused.iter().map(|_| Code::Unavailable));
+        }
     }
-    let mut codes: Vec<Code> = Vec::new();
     for (workspace, result) in &seen {
         match result {
             Err(failure) => {
@@ -117,39 +125,81 @@ fn table(seen: &[Seen<'_>]) -> String {
         for database in &visible.databases {
             let Row { name, instance, state, host, read_only_host, .. } = row(database);
             let kind = if instance.is_some() { "instance" } else { "endpoint" };
-            let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
-            let cells =
-                vec![name.to_owned(), kind.to_owned(), state.to_owned(), or_none(host), or_none(read_only_host)];
-            rows.push(with(workspace.name(), cells));
+            let cells = [name, kind, state, host.unwrap_or("-"), read_only_host.unwrap_or("-")];
+            rows.push(with(&on_one_line(workspace.name()), cells.map(on_one_line).to_vec()));
         }
     }
     if rows.len() == 1 { String::new() } else { print::table(&rows) }
 }
 
-/// What can be pasted into config.toml as it is: names are told apart, and everything that a connection needs is found.
-fn toml(seen: &[Seen<'_>]) -> String {
-    let mut text = String::new();
-    let mut taken = HashSet::new();
+/// One `[[connection]]`, as it is meant: its keys and their values.
+type Meant = Vec<(&'static str, String)>;
+
+/// What can be pasted into config.toml as it is: names are told apart, and everything that a connection needs is found. Beside it
+/// the names of those that cannot be written, on one line each.
+fn toml(seen: &[Seen<'_>]) -> Result<(String, Vec<String>), Failure> {
+    let (mut text, mut refused) = (String::new(), Vec::new());
+    let (mut taken, mut all) = (HashSet::new(), Vec::new());
     for (workspace, result) in seen {
         let Ok(visible) = result else { continue };
         for database in &visible.databases {
-            let Row { name, instance, endpoint, state, host, read_only_host } = row(database);
-            let quoted = |text: &str| toml_edit::Value::from(text).to_string();
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "[[connection]]\nname = {}", quoted(&unique(name, &mut taken)));
+            let row = row(database);
+            if !row.is_expressible() {
+                refused.push(on_one_line(row.name));
+                continue;
+            }
+            let mut meant: Meant = vec![("name", unique(row.name, &mut taken))];
             if seen.len() > 1 {
-                let _ = writeln!(text, "workspace = {}", quoted(workspace.name()));
+                meant.push(("workspace", workspace.name().to_owned()));
             }
-            let (key, value) =
-                instance.map(|name| ("instance", name)).or(endpoint.map(|name| ("endpoint", name))).unwrap_or_default();
-            let _ = writeln!(text, "{key} = {}", quoted(value));
-            if let Some(host) = read_only_host.filter(|own| Some(*own) != host) {
-                let _ = writeln!(text, "# read_only = true    # a second entry, for {host}");
-            }
-            let _ = writeln!(text, "# {state}, {}\n", host.unwrap_or("no host yet"));
+            meant.extend(row.instance.map(|name| ("instance", name.to_owned())));
+            meant.extend(row.endpoint.map(|name| ("endpoint", name.to_owned())));
+            text.push_str(&row.section(&meant));
+            all.push(meant);
         }
     }
-    text
+    read_back("the configuration", &all, sections(&text).as_ref())?;
+    Ok((text, refused))
+}
+
+impl Row<'_> {
+    /// Whether a configuration can carry it: a name that the API takes, and hosts that can stand in a comment.
+    fn is_expressible(&self) -> bool {
+        let is_id = |text: &str| is_plain(text) && !text.is_empty() && !text.contains(char::is_whitespace);
+        let is_host = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_plain(self.name)
+            && self.instance.is_none_or(|name| is_id(name) && !name.contains('/'))
+            && self.endpoint.is_none_or(is_id)
+            && [self.host, self.read_only_host].into_iter().flatten().all(is_host)
+    }
+
+    fn section(&self, meant: &Meant) -> String {
+        let mut text = "[[connection]]\n".to_owned();
+        for (key, value) in meant {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{key} = {}", toml_edit::Value::from(value.as_str()));
+        }
+        if let Some(host) = self.read_only_host.filter(|own| Some(*own) != self.host) {
+            let _ = writeln!(text, "# read_only = true    # a second entry, for {host}");
+        }
+        let _ = writeln!(text, "# {}, {}\n", self.state, self.host.unwrap_or("no host yet"));
+        text
+    }
+}
+
+/// The sections of a configuration that holds nothing else; none for any other.
+fn sections(text: &str) -> Option<Vec<Meant>> {
+    const KEYS: [&str; 4] = ["name", "workspace", "instance", "endpoint"];
+    let document: toml_edit::DocumentMut = text.parse().ok()?;
+    if document.is_empty() {
+        return Some(Vec::new());
+    }
+    let tables = document.get("connection").filter(|_| document.len() == 1)?.as_array_of_tables()?;
+    let setting = |(key, item): (&str, &toml_edit::Item)| {
+        let key = KEYS.into_iter().find(|known| *known == key)?;
+        Some((key, item.as_str()?.to_owned()))
+    };
+    tables.iter().map(|table| table.iter().map(setting).collect()).collect()
 }
 
 fn unique(name: &str, taken: &mut HashSet<String>) -> String {
@@ -162,6 +212,70 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::lakebase::{Found, State};
+
+    fn database(target: Target, host: Option<&str>, read_only_host: Option<&str>) -> Database {
+        let name = match &target {
+            Target::Instance(name) => name.clone(),
+            Target::Endpoint(name) => crate::lakebase::short_name(name),
+        };
+        let (host, read_only_host) = (host.map(str::to_owned), read_only_host.map(str::to_owned));
+        let found_at = jiff::Timestamp::UNIX_EPOCH;
+        Database { name, found: Found { target, host, read_only_host, state: State::Available, found_at } }
+    }
+
+    /// Words that would be settings of their own, were they not taken for what they are.
+    const HOSTILE: [&str; 14] = [
+        "a\"\non_rotate = [\"/bin/sh\"]\n#",
+        "a'\non_rotate = ['/bin/sh']\n",
+        "a\"\"\"\non_rotate = ['x']\n\"\"\"",
+        "a\n[[connection]]\nname = 'b'",
+        "a\r\non_rotate=['x']",
+        "a\\",
+        "a\"",
+        "a' # b",
+        "a\u{85}b",
+        "a\u{2028}b",
+        "a\u{202e}b",
+        "a\u{0}b",
+        "a b",
+        "",
+    ];
+
+    #[test]
+    fn what_the_api_says_never_becomes_a_setting() {
+        let workspace = Workspace::for_fuzzing();
+        for word in HOSTILE {
+            let good = || database(Target::Instance("good".to_owned()), Some("h.example"), None);
+            let hostile = [
+                database(Target::Instance(word.to_owned()), None, None),
+                database(Target::Endpoint(format!("projects/{word}/branches/b/endpoints/e")), None, None),
+                database(Target::Endpoint(word.to_owned()), None, None),
+                database(Target::Instance("x".to_owned()), Some(word), None),
+                database(Target::Instance("x".to_owned()), Some("h"), Some(word)),
+            ];
+            for one in hostile {
+                let said = format!("{one:?}");
+                let visible = Visible { user: None, databases: vec![good(), one] };
+                let (text, refused) = toml(&[(&workspace, Ok(visible))]).unwrap();
+                let sections = sections(&text).unwrap_or_else(|| panic!("{said}\n{text}"));
+                assert_eq!(sections.len() + refused.len(), 2, "{said}\n{text}");
+                assert!(!text.lines().any(|line| line.starts_with("on_rotate")), "{said}\n{text}");
+                assert!(refused.iter().all(|name| is_plain(name)), "{refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_has_one_line_for_each_whatever_it_is_called() {
+        let workspace = Workspace::for_fuzzing();
+        for word in HOSTILE {
+            let databases = vec![database(Target::Instance(word.to_owned()), Some(word), Some(word))];
+            let text = table(&[(&workspace, Ok(Visible { user: None, databases }))]);
+            assert!(text.lines().count() == 2 && text.lines().all(is_plain), "{text:?}");
+        }
+    }
 
     #[test]
     fn names_that_occur_twice_are_told_apart() {

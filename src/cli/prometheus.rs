@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use crate::failure::Failure;
+use crate::generated::{on_one_line, read_back};
 use crate::service::State;
 
 /// What is told of one connection.
@@ -18,63 +20,146 @@ pub(super) struct Sample<'a> {
     pub(super) permanent_failures: u64,
 }
 
-/// All metrics, each with its help and type; what is not known of a connection has no line.
-pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> String {
-    let mut text = String::new();
-    let time = |at: Option<Timestamp>| at.map(|at| at.as_second().to_string());
-    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Sample<'_>) -> Option<String>| {
-        head(&mut text, name, "gauge", help);
-        for sample in samples {
-            if let Some(value) = value(sample) {
-                // Writing to a String cannot fail.
-                let _ = writeln!(text, "{name}{{connection=\"{}\"}} {value}", escaped(sample.name));
-            }
-        }
-    };
-    gauge("dbx_rotator_credential_live", "Whether clients read a live credential (1) or not (0).", &|sample| {
+/// One line of it: a metric, its labels, its value.
+#[derive(Debug, PartialEq)]
+struct Line {
+    metric: &'static str,
+    labels: Vec<(&'static str, String)>,
+    value: String,
+}
+
+/// What a metric is called, its kind, and its help.
+type Metric = (&'static str, &'static str, &'static str);
+
+/// How the value of a connection is had; none where it is not known.
+type Value = fn(&Sample<'_>) -> Option<String>;
+
+const GAUGES: [(Metric, Value); 4] = [
+    (("dbx_rotator_credential_live", "gauge", "Whether clients read a live credential (1) or not (0)."), |sample| {
         Some(u8::from(sample.live).to_string())
+    }),
+    (
+        (
+            "dbx_rotator_credential_expiry_timestamp_seconds",
+            "gauge",
+            "When the published credential expires, in seconds since 1970.",
+        ),
+        |sample| seconds(sample.expires_at),
+    ),
+    (
+        (
+            "dbx_rotator_last_success_timestamp_seconds",
+            "gauge",
+            "When a credential was published last, in seconds since 1970.",
+        ),
+        |sample| seconds(sample.last_success_at),
+    ),
+    (
+        (
+            "dbx_rotator_next_attempt_timestamp_seconds",
+            "gauge",
+            "When the next rotation is due, in seconds since 1970.",
+        ),
+        |sample| seconds(sample.next_attempt_at),
+    ),
+];
+
+const FAILURES: Metric =
+    ("dbx_rotator_failures_total", "counter", "Tries that failed since the record began, by kind.");
+
+const SERVICE: Metric = (
+    "dbx_rotator_service_active",
+    "gauge",
+    "Whether the service manager keeps the unit running or waiting (1) or not (0).",
+);
+
+fn seconds(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.as_second().to_string())
+}
+
+/// All metrics, each with its help and type; what is not known of a connection has no line.
+///
+/// # Errors
+/// It would not be read as it is meant.
+pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> Result<String, Failure> {
+    let (mut text, mut meant) = (String::new(), Vec::new());
+    for ((metric, kind, help), value) in GAUGES {
+        let line = |sample: &Sample<'_>| Some(Line { metric, labels: labels(sample), value: value(sample)? });
+        add(&mut text, &mut meant, (metric, kind, help), samples.iter().filter_map(line));
+    }
+    let metric = FAILURES.0;
+    let failures = samples.iter().flat_map(|sample| {
+        let counts = [("transient", sample.transient_failures), ("permanent", sample.permanent_failures)];
+        counts.map(|(kind, count)| {
+            let labels = labels(sample).into_iter().chain([("kind", kind.to_owned())]).collect();
+            Line { metric, labels, value: count.to_string() }
+        })
     });
-    gauge(
-        "dbx_rotator_credential_expiry_timestamp_seconds",
-        "When the published credential expires, in seconds since 1970.",
-        &|sample| time(sample.expires_at),
-    );
-    gauge(
-        "dbx_rotator_last_success_timestamp_seconds",
-        "When a credential was published last, in seconds since 1970.",
-        &|sample| time(sample.last_success_at),
-    );
-    gauge(
-        "dbx_rotator_next_attempt_timestamp_seconds",
-        "When the next rotation is due, in seconds since 1970.",
-        &|sample| time(sample.next_attempt_at),
-    );
-    failures(&mut text, samples);
+    add(&mut text, &mut meant, FAILURES, failures);
     if let Some(state) = service {
-        let name = "dbx_rotator_service_active";
-        head(&mut text, name, "gauge", "Whether the service manager keeps the unit running or waiting (1) or not (0).");
-        let _ = writeln!(text, "{name}{{unit=\"{}\"}} {}", escaped(&state.unit), u8::from(state.is_up()));
+        let (labels, value) = (vec![("unit", on_one_line(&state.unit))], u8::from(state.is_up()).to_string());
+        add(&mut text, &mut meant, SERVICE, [Line { metric: SERVICE.0, labels, value }]);
     }
-    text
+    read_back("the list of metrics", &meant, read(&text).as_ref())?;
+    Ok(text)
 }
 
-fn failures(text: &mut String, samples: &[Sample<'_>]) {
-    let name = "dbx_rotator_failures_total";
-    head(text, name, "counter", "Tries that failed since the record began, by kind.");
-    for sample in samples {
-        for (kind, count) in [("transient", sample.transient_failures), ("permanent", sample.permanent_failures)] {
-            let _ = writeln!(text, "{name}{{connection=\"{}\",kind=\"{kind}\"}} {count}", escaped(sample.name));
-        }
-    }
+fn labels(sample: &Sample<'_>) -> Vec<(&'static str, String)> {
+    vec![("connection", on_one_line(sample.name))]
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+/// Writes one metric, and notes what it says.
+fn add(text: &mut String, meant: &mut Vec<Line>, metric: Metric, lines: impl IntoIterator<Item = Line>) {
+    let (name, kind, help) = metric;
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for line in lines {
+        let labels: Vec<String> =
+            line.labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+        let _ = writeln!(text, "{name}{{{}}} {}", labels.join(","), line.value);
+        meant.push(line);
+    }
 }
 
 /// A label's value ("Comments, help text, and type information").
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The lines as a reader of the format finds them; none for a text with any other line.
+fn read(text: &str) -> Option<Vec<Line>> {
+    text.split_terminator('\n').filter(|line| !line.starts_with("# ")).map(read_line).collect()
+}
+
+fn read_line(line: &str) -> Option<Line> {
+    let (name, mut rest) = line.split_once('{')?;
+    let metric =
+        GAUGES.map(|((name, ..), _)| name).into_iter().chain([FAILURES.0, SERVICE.0]).find(|known| *known == name)?;
+    let mut labels = Vec::new();
+    loop {
+        let (name, value) = rest.split_once("=\"")?;
+        let label = ["connection", "kind", "unit"].into_iter().find(|known| *known == name)?;
+        let (mut unescaped, mut characters) = (String::new(), value.char_indices());
+        let end = loop {
+            match characters.next()? {
+                (at, '"') => break at,
+                (_, '\\') => unescaped.push(match characters.next()?.1 {
+                    'n' => '\n',
+                    plain @ ('\\' | '"') => plain,
+                    _ => return None,
+                }),
+                (_, other) => unescaped.push(other),
+            }
+        };
+        labels.push((label, unescaped));
+        match value[end + 1..].strip_prefix(',') {
+            Some(more) => rest = more,
+            None => {
+                let value = value[end + 1..].strip_prefix("} ")?.parse::<i64>().ok()?.to_string();
+                return Some(Line { metric, labels, value });
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +177,7 @@ mod tests {
             transient_failures: 3,
             permanent_failures: 0,
         };
-        let text = text(&[sample], None);
+        let text = text(&[sample], None).unwrap();
         for line in [
             r#"dbx_rotator_credential_live{connection="a \"b\"\\c"} 1"#,
             r#"dbx_rotator_credential_expiry_timestamp_seconds{connection="a \"b\"\\c"} 1764057600"#,
@@ -103,5 +188,31 @@ mod tests {
         }
         assert!(!text.contains("last_success_timestamp_seconds{"));
         assert!(text.lines().all(|line| !line.is_empty()) && text.ends_with('\n'));
+    }
+
+    #[test]
+    fn no_name_becomes_a_line_of_its_own() {
+        for name in ["a\"} 1\nb{c=\"d", "a\nb 1", "a\\", "a\\n", "a\r\nb", "\u{1b}[2J", "a\",kind=\"x", ""] {
+            let (live, none) = (false, None);
+            let (expires_at, last_success_at, next_attempt_at) = (none, none, none);
+            let sample = Sample {
+                name,
+                live,
+                expires_at,
+                last_success_at,
+                next_attempt_at,
+                transient_failures: 0,
+                permanent_failures: 0,
+            };
+            let text = text(&[sample], None).unwrap();
+            let lines = read(&text).unwrap();
+            assert_eq!(lines.len(), 3, "{text}");
+            assert!(lines.iter().all(|line| line.labels[0] == ("connection", on_one_line(name))), "{text}");
+        }
+        for text in
+            ["x 1\n", "dbx_rotator_credential_live{connection=\"a\"} 1 2\n", "dbx_rotator_credential_live{} 1\n"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::{Fault, print, status};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
+use crate::generated::on_one_line;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::keychain;
 use crate::rotation::Rotator;
@@ -107,7 +108,8 @@ impl Service {
         let program = self.program()?;
         let plan = Plan::new(&config, Place { keychain: options.keychain, ..self.place.clone() })?;
         if !plan.changes().is_empty() && !options.yes {
-            let changes = plan.changes().join("\n    ");
+            let changes: Vec<String> = plan.changes().iter().map(|change| on_one_line(change)).collect();
+            let changes = changes.join("\n    ");
             ask(&format!("{} would change:\n    {changes}\nChange it?", plan.file().display()), "--yes")?;
         }
         for file in plan.carry_out(&config)? {

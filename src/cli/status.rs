@@ -58,7 +58,7 @@ pub(super) fn run(rotator: &Rotator, json: bool, prometheus: bool) -> Result<u8,
     let (rows, all_live) = (view.rows(), view.all_live());
     if prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
-        print::out(&prometheus::text(&view.samples(&rows), service.as_ref()))?;
+        print::out(&prometheus::text(&view.samples(&rows), service.as_ref())?)?;
         return Ok(0);
     }
     if json {

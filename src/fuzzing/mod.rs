@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a broken invariant is to be loud; nothing of this is in the program"
 )]
 
@@ -18,8 +19,11 @@ pub use answers::{cli_output, error_body, foreign_text, token_answer};
 pub use configuration::{config, databrickscfg};
 pub use password_file::password_file;
 
+/// What takes one input.
+pub type Target = fn(&[u8]);
+
 /// Every target, by the name of its program and its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("password_file", password_file),
     ("config", config),
     ("databrickscfg", databrickscfg),

@@ -75,8 +75,11 @@ pub fn password_file(data: &[u8]) {
     assert_eq!(before.len(), after.len(), "foreign lines were lost or made");
     for (number, (old, new)) in before.iter().zip(&after).enumerate() {
         // Only the last line may have got the end that it lacked.
-        let same = old == new || (number + 1 == before.len() && new.strip_suffix(b"\r") == Some(old))
-            || (number + 1 == before.len() && new.starts_with(old) && matches!(&new[old.len()..], b"\n" | b"\r\n" | b"\r"));
+        let same = old == new
+            || (number + 1 == before.len() && new.strip_suffix(b"\r") == Some(old))
+            || (number + 1 == before.len()
+                && new.starts_with(old)
+                && matches!(&new[old.len()..], b"\n" | b"\r\n" | b"\r"));
         assert!(same, "the foreign line {old:?} became {new:?}");
     }
     let again = publish(&edit.bytes, &entries);

@@ -13,8 +13,8 @@ use super::round::Outcomes;
 use crate::config::{Connection, Listing};
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
-use crate::outputs::{Rotated, hook};
 use crate::outputs::service_file::{self, Section};
+use crate::outputs::{Rotated, hook};
 
 /// How long the record is waited for, to say in it how a program ended.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);

@@ -2,11 +2,13 @@
 //! this.
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::path::Path;
 
 use launchd::{KeepAliveOptions, Launchd as PropertyList, LoadSessionType, ProcessType};
 
 use crate::failure::{Code, Failure};
+use crate::generated::{expressible, read_back};
 use crate::os::launchd::LABEL;
 
 /// What is in each file that `service install` writes, so that it knows its own again.
@@ -49,12 +51,18 @@ impl Agent<'_> {
     /// The property list, marked as ours.
     ///
     /// # Errors
-    /// None that could be caused.
+    /// A path holds what XML cannot, or would not be read as it is meant.
     pub(super) fn text(&self) -> Result<String, Failure> {
         let fail = |why: String| Failure::permanent(Code::Unavailable, format!("cannot write the agent: {why}"));
         let mut text = Vec::new();
+        // XML has no way to write a control character.
+        for path in [self.program, self.path, self.errors] {
+            expressible("an agent of launchd", Path::new(path), &[])?;
+        }
         self.model().and_then(|model| model.to_writer_xml(&mut text)).map_err(|error| fail(error.to_string()))?;
         let text = String::from_utf8(text).map_err(|error| fail(error.to_string()))?;
+        let found = PropertyList::from_reader_xml(Cursor::new(&text)).map_err(|error| fail(error.to_string()))?;
+        read_back("the agent", &self.model().map_err(|error| fail(error.to_string()))?, Some(&found))?;
         Ok(text.replacen("<plist ", &format!("{MARK}\n<plist "), 1))
     }
 }
@@ -96,6 +104,18 @@ mod tests {
             ("StandardErrorPath", agent.errors.into()),
         ];
         assert_eq!(read, Dictionary::from_iter(expected));
+    }
+
+    #[test]
+    fn a_path_is_what_it_is_or_refused() {
+        for program in ["/a</string><string>b", "/a]]>", "/a&amp;b", "/a<!--b", "/a\"'b", "/é %h $HOME"] {
+            let text = Agent { program, ..agent() }.text().unwrap();
+            let arguments = read(&text)["ProgramArguments"].as_array().unwrap().clone();
+            assert_eq!(arguments, [Value::from(program), Value::from("run")]);
+        }
+        for program in ["/a\nb", "/a\u{1}", "/a\u{202e}b"] {
+            assert!(Agent { program, ..agent() }.text().is_err(), "{program:?}");
+        }
     }
 
     #[test]

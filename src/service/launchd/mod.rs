@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::{Account, Scope, ServiceManager, Started, State, Way, files};
 use crate::failure::{Code, Failure};
+use crate::generated::expressible;
 use crate::os::dirs::Environment;
 use crate::os::launchd::{LABEL, SUBSYSTEM};
 use agent::{Agent, MARK};
@@ -210,9 +211,11 @@ impl ServiceManager for Launchd {
         let (file, logs) = (self.file(LABEL), self.home.join("Library/Logs"));
         // launchd opens the log, and does not start the program where it cannot.
         std::fs::create_dir_all(&logs).map_err(|error| files::cannot("make", &logs, &error))?;
-        let (program, errors) = (program.display().to_string(), logs.join("dbx-rotator.log").display().to_string());
+        let errors = logs.join("dbx-rotator.log");
+        let (program, errors) =
+            (expressible("an agent of launchd", program, &[])?, expressible("an agent of launchd", &errors, &[])?);
         let path = self.environment.get("PATH").unwrap_or(PATH);
-        let text = Agent { program: &program, path, errors: &errors }.text()?;
+        let text = Agent { program, path, errors }.text()?;
         // Homebrew's, by `brew services`, has the same name, and stays.
         Ok(files::write(&file, &text, MARK)?.then_some(file).into_iter().collect())
     }

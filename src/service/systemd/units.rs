@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::generated::{expressible, read_back};
 use crate::os::dirs::Environment;
 use crate::service::Scope;
 use crate::service::files;
@@ -94,7 +95,7 @@ impl Directory {
             remove_if_ours(&file)?;
             return Ok(None);
         }
-        write(&file, &unit.text.replace(PACKAGED_PROGRAM, &quoted_program(program)))?;
+        write(&file, &with_program(unit.text, program)?)?;
         Ok(Some(file))
     }
 
@@ -107,11 +108,7 @@ impl Directory {
     /// Lets the units of this instance write below a home directory that is not in /home.
     pub(super) fn add_home(&self, unit: &str, home: &Path) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(HOME);
-        let path = home.display().to_string().replace('%', "%%");
-        // It may be in a place that ProtectHome= empties, such as /root.
-        let text =
-            format!("[Service]\nBindPaths=\"{path}\"\nReadWritePaths=\"{path}\"\nInaccessiblePaths=-\"{path}/.ssh\"\n");
-        Ok(write(&file, &text)?.then_some(file))
+        Ok(write(&file, &home_drop_in(home)?)?.then_some(file))
     }
 
     /// Removes what [`Directory::provide`] and the drop-ins wrote for these units, and nothing else; returns what went.
@@ -153,14 +150,59 @@ fn write(file: &Path, text: &str) -> Result<bool, Failure> {
     files::write(file, &format!("{MARK}{text}"), MARK)
 }
 
-/// A path as ExecStart= reads it (systemd.service(5), "Command lines").
-fn quoted_program(program: &Path) -> String {
-    let text = program.display().to_string();
+/// What no path in a unit may hold: systemd gives each a meaning of its own in some setting (systemd.syntax(7), systemd.service(5),
+/// "Command lines", systemd.exec(5), BindPaths=).
+const SPECIAL: [char; 5] = ['"', '\'', '\\', '$', ':'];
+
+/// A unit whose program is this one.
+fn with_program(unit: &str, program: &Path) -> Result<String, Failure> {
+    let path = absolute("a systemd unit", program)?;
+    let text = unit.replace(PACKAGED_PROGRAM, &quoted(path));
+    let meant: Vec<(&str, String)> =
+        settings(unit).map(|(key, value)| (key, value.replace(PACKAGED_PROGRAM, path))).collect();
+    let found: Vec<(&str, String)> = settings(&text).map(|(key, value)| (key, unquoted(key, value, path))).collect();
+    read_back("the unit", &meant, Some(&found))?;
+    Ok(text)
+}
+
+/// What lets a unit write below this directory. It may be in a place that ProtectHome= empties, such as /root.
+fn home_drop_in(home: &Path) -> Result<String, Failure> {
+    let path = absolute("a systemd unit", home)?;
+    let quoted = format!("\"{}\"", path.replace('%', "%%"));
+    let ssh = format!("-\"{}/.ssh\"", path.replace('%', "%%"));
+    let text = format!("[Service]\nBindPaths={quoted}\nReadWritePaths={quoted}\nInaccessiblePaths={ssh}\n");
+    let keys: Vec<&str> = settings(&text).map(|(key, _)| key).collect();
+    read_back("the drop-in", &vec!["BindPaths", "ReadWritePaths", "InaccessiblePaths"], Some(&keys))?;
+    Ok(text)
+}
+
+fn absolute<'p>(what: &str, path: &'p Path) -> Result<&'p str, Failure> {
+    let path = if path.is_absolute() { path } else { Path::new("") };
+    expressible(what, path, &SPECIAL).and_then(|text| match text {
+        "" => Err(crate::Failure::permanent(crate::Code::Configuration, "a systemd unit needs an absolute path")),
+        text => Ok(text),
+    })
+}
+
+/// A path as ExecStart= reads it.
+fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '@');
-    if text.chars().all(plain) {
-        return text;
+    if path.chars().all(plain) { path.to_owned() } else { format!("\"{}\"", path.replace('%', "%%")) }
+}
+
+/// The settings of a unit in their order, comments and section heads left out.
+fn settings(unit: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = unit.lines().filter(|line| !line.starts_with(['#', ';', '[']) && !line.trim().is_empty());
+    lines.map(|line| line.split_once('=').unwrap_or((line, "")))
+}
+
+/// A value with the path that stands quoted in it as it is meant.
+fn unquoted(key: &str, value: &str, path: &str) -> String {
+    let word = value.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+    match word {
+        Some((word, rest)) if key.starts_with("Exec") && word.replace("%%", "%") == path => format!("{path}{rest}"),
+        _ => value.to_owned(),
     }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$"))
 }
 
 #[cfg(test)]
@@ -210,5 +252,40 @@ mod tests {
             let (key, _) = line.split_once('=').unwrap();
             assert!(USER[1].text.contains(&format!("\n{key}=")), "{key}");
         }
+    }
+
+    #[test]
+    fn a_path_never_becomes_a_setting_or_a_variable() {
+        use std::os::unix::ffi::OsStrExt;
+        let program = |path: &str| with_program(USER[1].text, Path::new(path));
+        for path in [
+            "/opt/a\nExecStartPre=/bin/sh",
+            "/a\"b",
+            "/a'b",
+            "/a\\",
+            "/a$HOME",
+            "/a\u{1b}",
+            "/a\u{2028}b",
+            "/a\r",
+            "a",
+            "",
+        ] {
+            assert!(program(path).is_err() && home_drop_in(Path::new(path)).is_err(), "{path:?}");
+        }
+        assert!(with_program(USER[1].text, Path::new(std::ffi::OsStr::from_bytes(b"/\xff"))).is_err());
+        // A second path after the colon would be another place.
+        assert!(home_drop_in(Path::new("/home/a:/etc")).is_err());
+        for (path, line) in [
+            ("/opt/a b/x", "ExecStart=\"/opt/a b/x\" rotate --if-due"),
+            ("/opt/50%/x", "ExecStart=\"/opt/50%%/x\" rotate --if-due"),
+            ("/opt/é;x", "ExecStart=\"/opt/é;x\" rotate --if-due"),
+            ("/opt/#x", "ExecStart=\"/opt/#x\" rotate --if-due"),
+            ("/opt/x", "ExecStart=/opt/x rotate --if-due"),
+        ] {
+            let text = program(path).unwrap();
+            assert!(text.lines().any(|one| one.starts_with(line)), "{line}\n{text}");
+        }
+        let text = home_drop_in(Path::new("/srv/a b%h")).unwrap();
+        assert!(text.contains("BindPaths=\"/srv/a b%%h\"\n") && text.contains("-\"/srv/a b%%h/.ssh\"\n"), "{text}");
     }
 }
