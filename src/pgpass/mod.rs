@@ -11,6 +11,8 @@
 
 mod document;
 mod entry;
+#[cfg(test)]
+mod hostile;
 mod layout;
 mod line;
 mod reader;
