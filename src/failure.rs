@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logging::{foreign, secrets};
+
 /// Whether trying again, with nothing changed by a person, can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -126,13 +128,13 @@ impl Failure {
     }
 
     fn new(kind: Kind, code: Code, message: String) -> Self {
-        Failure { kind, code, message, hint: None, retry_after: None }
+        Failure { kind, code, message: foreign::line(&message).into_owned(), hint: None, retry_after: None }
     }
 
     /// The same failure with what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(foreign::line(&hint.into()).into_owned());
         self
     }
 
@@ -157,17 +159,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Someone else's words, fit to stand in a message: one line, at most 300 characters, and nothing that could be a token.
+/// Someone else's words, fit to stand in a message: one printable line, at most 300 characters, no secret of this process, and
+/// nothing that could be a token.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 300;
-    let mut words: Vec<String> = Vec::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
-        words.push(if could_be_secret(word) { "...".to_owned() } else { word.to_owned() });
-    }
-    let line = words.join(" ");
+    let text = secrets::removed(foreign::beginning(text));
+    let words = text.split_whitespace().map(|word| if could_be_secret(word) { "..." } else { word });
+    let line = words.collect::<Vec<_>>().join(" ");
+    let line = foreign::line(&line);
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
+        None => line.into_owned(),
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_others_said_is_quoted_on_one_line_and_without_tokens() {
-        assert_eq!(quoted("Error:\n  no such\thost\u{7}"), "Error: no such host");
+        assert_eq!(quoted("Error:\n  no such\thost\u{7}"), "Error: no such host\\u0007");
         assert_eq!(quoted("token \"eyJhbGciOi.J9.x\" is bad"), "token ... is bad");
         assert_eq!(quoted("secret=dose0123456789abcdef0123"), "...");
         assert_eq!(quoted(&format!("x {}", "A".repeat(64))), "x ...");

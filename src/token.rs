@@ -9,6 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::auth::Method;
+use crate::logging::secrets;
 
 /// Longer than any token seen (2 to 4 KiB), shorter than any client's line limit (64 KiB in pgx).
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
@@ -92,6 +93,7 @@ impl Token {
             (own, told) => own.or(told)?,
         };
         let issued_at = claims.as_ref().and_then(|claims| claims.issued_at).unwrap_or(now);
+        secrets::keep_until(&secret, expires_at);
         Some(Token { secret, claims, expires_at, issued_at, method })
     }
 

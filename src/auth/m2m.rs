@@ -17,6 +17,7 @@ use super::{Method, SignedIn};
 use crate::config::Client;
 use crate::failure::{Code, Failure, quoted};
 use crate::http::{self, Answer, Line};
+use crate::logging::secrets;
 use crate::token::{Token, is_publishable};
 
 /// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
@@ -101,6 +102,8 @@ struct TokenAnswer {
 
 impl TokenAnswer {
     fn complaint(&self) -> Option<(String, String)> {
+        // It may repeat the token that comes with it.
+        self.access_token.iter().for_each(|token| secrets::keep_until(token, Timestamp::now()));
         let code = self.error.as_ref().or(self.error_code.as_ref());
         let text = self.error_description.as_ref().or(self.error_summary.as_ref()).or(self.message.as_ref());
         (code.is_some() || text.is_some())

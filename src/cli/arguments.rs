@@ -14,8 +14,8 @@ use crate::rotation::PATIENCE;
 #[derive(Debug, Parser)]
 #[command(name = "dbx-rotator", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done or nothing due, 64 usage, 69 unavailable, 73 cannot write, 75 try again later, \
-    77 sign-in refused or login needed, 78 configuration."
+    after_help = "Exit codes: 0 done or nothing due, 64 usage, 69 unavailable, 70 a fault of the program itself, \
+    73 cannot write, 75 try again later, 77 sign-in refused or login needed, 78 configuration."
 )]
 pub(super) struct Arguments {
     /// Rotate now and stop: the same as `rotate`

@@ -116,6 +116,6 @@ fn row(finding: &Finding) -> Row<'_> {
 fn sentence(finding: &Finding) -> String {
     let Finding { name, said, result, .. } = finding;
     let hint = result.as_ref().err().and_then(|failure| failure.hint.as_deref());
-    let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    format!("{name}: {said}{hint}\n")
+    let hint = hint.map(|hint| print::line(&format!("hint: {hint}"))).unwrap_or_default();
+    format!("{}{hint}", print::line(&format!("{name}: {said}")))
 }

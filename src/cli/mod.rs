@@ -62,6 +62,7 @@ impl From<Failure> for Fault {
 /// The program, from the command line to the exit code.
 pub fn main() -> ExitCode {
     core_dumps::forbid();
+    logging::panics::end_the_process();
     let mut words = std::env::args_os();
     let name = Name::of(words.next());
     let code = name.exit_code(run_as(name, words));
@@ -71,10 +72,12 @@ pub fn main() -> ExitCode {
 
 fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     let arguments = match Arguments::try_parse_from(name.words(words)) {
-        Ok(arguments) => arguments,
+        Ok(arguments) => {
+            arguments.overrides.client_secret.iter().for_each(logging::secrets::keep);
+            arguments
+        }
         Err(error) => {
-            // A closed pipe is no reason to fail.
-            let _ = error.print();
+            print::usage(&error);
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked_for { 0 } else { USAGE };
         }
@@ -82,24 +85,25 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     match dispatch(arguments, name) {
         Ok(code) => code,
         Err(Fault::Config(error)) => {
-            complain(&error.to_string(), None, Code::Configuration, Kind::Permanent);
+            complain(&error.sentence(), None, Code::Configuration, Kind::Permanent, || print::fault(&error));
             error.exit_code()
         }
         Err(Fault::Failure(failure)) => {
-            complain(&failure.message, failure.hint.as_deref(), failure.code, failure.kind);
+            let (message, hint) = (&failure.message, failure.hint.as_deref());
+            complain(message, hint, failure.code, failure.kind, || print::error(message, hint));
             failure.code.exit_code()
         }
     }
 }
 
-/// Says why a command ends: on stderr, or in the journal with what that wants to know.
-fn complain(message: &str, hint: Option<&str>, code: Code, kind: Kind) {
+/// Says why a command ends: on stderr, by `print`, or in the journal with what that wants to know.
+fn complain(message: &str, hint: Option<&str>, code: Code, kind: Kind, print: impl FnOnce()) {
     if logging::journal::is_connected() {
         // It may have ended before logging was started.
         let _ = logging::start(LevelFilter::INFO, None);
         logging::announce::refused(message, hint, code, kind);
     } else {
-        print::error(message, hint);
+        print();
     }
 }
 

@@ -4,13 +4,24 @@ use std::io::{self, Write};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::ConfigError;
 use crate::failure::{Code, Failure};
+use crate::logging::{foreign, json};
 
-/// Prints to stdout. A reader that has gone away (`| head`) has had enough.
+/// Prints lines of ours to stdout, without secrets and with nothing in them that cannot be seen. What others wrote stands on one
+/// line ([`line`], [`table`]).
+///
+/// # Errors
+/// As [`exactly`].
+pub(super) fn out(text: &str) -> Result<(), Failure> {
+    exactly(&foreign::lines(text))
+}
+
+/// Prints to stdout just this: a secret that was asked for, or what others read by a grammar of its own. A reader that has gone away (`| head`) has had enough.
 ///
 /// # Errors
 /// Anything else that keeps the text from being written, such as a full disk.
-pub(super) fn out(text: &str) -> Result<(), Failure> {
+pub(super) fn exactly(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -20,24 +31,60 @@ pub(super) fn out(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints JSON to stdout.
+/// Prints JSON to stdout, without secrets.
 ///
 /// # Errors
-/// As [`out`].
+/// As [`exactly`].
 pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     // Plain structs with string keys cannot fail to serialize.
-    out(&format!("{}\n", serde_json::to_string(value).unwrap_or_default()))
+    exactly(&format!("{}\n", json::line(value).unwrap_or_default()))
 }
 
-/// Prints what went wrong and what to do next to stderr.
+/// Prints JSON to stdout with the secret that was asked for.
+///
+/// # Errors
+/// As [`exactly`].
+pub(super) fn json_with_secrets(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = json::line_with_secrets(value).unwrap_or_default();
+    exactly(&text)?;
+    exactly("\n")
+}
+
+/// Prints what went wrong and what to do next to stderr, a line each.
 pub(super) fn error(message: &str, hint: Option<&str>) {
-    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    let _ = io::stderr().write_all(format!("error: {message}\n{hint}").as_bytes());
+    let hint = hint.map(|hint| format!("hint: {}\n", foreign::line(hint))).unwrap_or_default();
+    to_stderr(&format!("error: {}\n{hint}", foreign::line(message)));
+}
+
+/// Prints a fault of the configuration to stderr, with the line it is in.
+pub(super) fn fault(fault: &ConfigError) {
+    to_stderr(&format!("error: {}\n", foreign::lines(&fault.to_string())));
 }
 
 /// Prints what works but is unwise to stderr.
 pub(super) fn warning(message: &str) {
-    let _ = io::stderr().write_all(format!("warning: {message}\n").as_bytes());
+    to_stderr(&format!("warning: {}\n", foreign::line(message)));
+}
+
+/// Prints what clap says of the command line: as it is, with its colours, or without them where it quotes what cannot be shown.
+pub(super) fn usage(error: &clap::Error) {
+    let text = error.render().to_string();
+    let shown = foreign::lines(&text);
+    if shown == text {
+        // A closed pipe is no reason to fail.
+        let _ = error.print();
+    } else {
+        to_stderr(&shown);
+    }
+}
+
+fn to_stderr(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A line of text, with its end, whoever wrote it.
+pub(super) fn line(text: &str) -> String {
+    format!("{}\n", foreign::line(text))
 }
 
 /// `in 40 min`, `2 h 5 min ago`.
@@ -58,15 +105,17 @@ pub(super) fn duration(length: SignedDuration) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, two blanks apart, none at the end of a line.
+/// Columns as wide as their widest cell, two blanks apart, none at the end of a line. A cell is one line, whoever wrote it.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let cells = |row: &Vec<String>| row.iter().map(|cell| foreign::line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect::<String>();
         text.push_str(padded.trim_end());
         text.push('\n');

@@ -63,8 +63,7 @@ fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -
             }
             (None, true) => format!("{}: not due", connection.name()),
         };
-        text.push_str(&line);
-        text.push('\n');
+        text.push_str(&print::line(&line));
     }
     print::out(&text)?;
     Ok(0)

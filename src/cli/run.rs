@@ -45,7 +45,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
     let say = |fault: &str| {
         logging::before_start(|| announce::refused(fault, Some(WAITING), Code::Configuration, Kind::Permanent));
     };
-    let mut said = error.to_string();
+    let mut said = error.sentence();
     say(&said);
     block_on(async {
         loop {
@@ -53,8 +53,8 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
             let before = Stamps::of(&files);
             match Config::load(overrides) {
                 Ok(config) => return Ok(config),
-                Err(error) if error.to_string() != said => {
-                    said = error.to_string();
+                Err(error) if error.sentence() != said => {
+                    said = error.sentence();
                     say(&said);
                 }
                 Err(_) => {}

@@ -192,19 +192,22 @@ fn text(connections: &[Row<'_>], standings: &[Standing], service: Option<&State>
         let entry = format!("{host}:{}:{}:{user}", row.port, row.database);
         rows.push(vec![row.name.to_owned(), state.to_owned(), when(row.expires_at), next, entry]);
         if let Some(reason) = &standing.reason {
-            remarks.push_str(&format!("{}: due, for {reason}\n", row.name));
+            remarks.push_str(&print::line(&format!("{}: due, for {reason}", row.name)));
         }
         if let Some(remark) = &row.database_remark {
-            remarks.push_str(&format!("{}: {remark}\n", row.name));
+            remarks.push_str(&print::line(&format!("{}: {remark}", row.name)));
         }
         if let Some(error) = &row.hook_error {
-            remarks.push_str(&format!("{}: on_rotate failed: {}\n", row.name, error.sentence()));
+            remarks.push_str(&print::line(&format!("{}: on_rotate failed: {}", row.name, error.sentence())));
         }
         if let Some(error) = &row.last_error {
-            remarks.push_str(&format!("{}: last try failed: {}\n", row.name, error.sentence()));
+            remarks.push_str(&print::line(&format!("{}: last try failed: {}", row.name, error.sentence())));
         }
     }
-    let file = connections.first().map(|row| format!("password file: {}\n", row.password_file)).unwrap_or_default();
+    let file = connections
+        .first()
+        .map(|row| print::line(&format!("password file: {}", row.password_file)))
+        .unwrap_or_default();
     let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
     format!("{}{file}{service}{remarks}", print::table(&rows))
 }
@@ -227,9 +230,9 @@ pub(super) fn service_lines(state: &State, now: Timestamp) -> String {
     {
         parts.push(format!("ended: {result}"));
     }
-    let mut text = format!("service: {} ({manager}): {}\n", state.unit, parts.join(", "));
+    let mut text = print::line(&format!("service: {} ({manager}): {}", state.unit, parts.join(", ")));
     if let Some(said) = &state.status_text {
-        text.push_str(&format!("service says: {said}\n"));
+        text.push_str(&print::line(&format!("service says: {said}")));
     }
     if state.lacks_namespaces() {
         text.push_str("the unit's sandbox needs user namespaces, which this machine forbids: dbx-rotator service install --relaxed\n");

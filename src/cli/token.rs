@@ -33,9 +33,9 @@ pub(super) fn run(options: &TokenOptions, rotator: &Rotator) -> Result<u8, Fault
     let token = credential.password().expose_secret();
     if options.json {
         let (expires_at, expires_in_seconds) = (credential.expires_at, credential.left.as_secs());
-        print::json(&Answer { version: 1, connection: name, token, expires_at, expires_in_seconds })?;
+        print::json_with_secrets(&Answer { version: 1, connection: name, token, expires_at, expires_in_seconds })?;
     } else {
-        print::out(&Zeroizing::new(format!("{token}\n")))?;
+        print::exactly(&Zeroizing::new(format!("{token}\n")))?;
     }
     Ok(0)
 }

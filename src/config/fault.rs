@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Code, could_be_secret};
+use crate::logging::foreign;
 
 /// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,15 @@ struct Place {
 impl ConfigError {
     /// A fault that has no place in a file.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        ConfigError(Box::new(Fault { message: message.into(), place: None, hint: None, usage: false }))
+        let message = foreign::line(&message.into()).into_owned();
+        ConfigError(Box::new(Fault { message, place: None, hint: None, usage: false }))
+    }
+
+    /// Several faults that have no place in a file, a line each.
+    pub(crate) fn list(messages: &[String]) -> Self {
+        let mut error = Self::new("");
+        error.0.message = messages.iter().map(|message| foreign::line(message)).collect::<Vec<_>>().join("\n");
+        error
     }
 
     /// A command line that cannot mean anything (exit code 64 instead of 78).
@@ -52,7 +61,7 @@ impl ConfigError {
     /// The same fault with what to do next.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(foreign::line(&hint.into()).into_owned());
         self
     }
 
@@ -70,6 +79,14 @@ impl ConfigError {
         &self.0.message
     }
 
+    /// All of it on one line, for logs.
+    pub(crate) fn sentence(&self) -> String {
+        let Fault { message, place, hint, .. } = &*self.0;
+        let place = place.as_ref().map(|place| format!(" ({}:{}:{})", place.file.display(), place.line, place.column));
+        let hint = hint.as_ref().map(|hint| format!(" - {hint}"));
+        format!("{}{}{}", message.replace('\n', "; "), place.unwrap_or_default(), hint.unwrap_or_default())
+    }
+
     /// The exit code, as sysexits.h numbers them: 64 for usage, else 78.
     pub fn exit_code(&self) -> u8 {
         if self.0.usage { 64 } else { Code::Configuration.exit_code() }
@@ -82,14 +99,15 @@ impl Place {
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let end = floor_boundary(text, span.end).clamp(start, line_end);
-        let shown = without_secret(text[line_start..line_end].trim_end_matches('\r'));
+        // Tabs are kept: see below.
+        let shown = foreign::lines(&without_secret(text[line_start..line_end].trim_end_matches('\r'))).into_owned();
         let length = shown.chars().count();
-        let column = text[line_start..start].chars().count().min(length) + 1;
+        let column = foreign::lines(&text[line_start..start]).chars().count().min(length) + 1;
         Place {
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
             column,
-            width: text[start..end].chars().count().min((length + 1).saturating_sub(column)).max(1),
+            width: foreign::lines(&text[start..end]).chars().count().min((length + 1).saturating_sub(column)).max(1),
             text: shown,
         }
     }
@@ -124,7 +142,7 @@ impl fmt::Display for ConfigError {
         if let Some(place) = &self.0.place {
             let number = place.line.to_string();
             let margin = " ".repeat(number.len());
-            write!(f, "\n{margin}--> {}:{number}:{}", place.file.display(), place.column)?;
+            write!(f, "\n{margin}--> {}:{number}:{}", foreign::line(&place.file.to_string_lossy()), place.column)?;
             write!(f, "\n{margin} |\n{number} | {}", place.text)?;
             // Tabs are kept, so that the caret stands under its character whatever a tab's width is.
             let indent: String =
@@ -154,6 +172,22 @@ mod tests {
             fault.to_string(),
             "unknown key `höst`\n --> c.toml:2:2\n  |\n2 | \thöst = 1\n  | \t^^^^\nhint: host?"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_escaped_and_the_caret_stands_under_the_fault_all_the_same() {
+        let text = "a = '\u{1b}' \u{202e}; host = 1";
+        let start = text.find("host").unwrap();
+        let fault =
+            ConfigError::new("bad\nerror: worse").at(Path::new("c\n.toml"), text, start..start + 4).hint("a\rb");
+        let shown = r"bad\nerror: worse
+ --> c\n.toml:1:22
+  |
+1 | a = '\u001b' \u202e; host = 1
+  |                      ^^^^
+hint: a\rb";
+        assert_eq!(fault.to_string(), shown.replace(r"\\", r"\"));
+        assert_eq!(fault.sentence().lines().count(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use crate::failure::{Code, Failure};
+use crate::logging::secrets;
 use crate::os::files::read_text;
 use crate::os::keychain::{self, Item};
 
@@ -45,11 +46,22 @@ impl SecretSource {
         }
     }
 
+    /// A secret that is given in full: from here on nothing that is shown holds it.
+    pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
+        let secret = secret.into();
+        secrets::keep(&secret);
+        SecretSource::Given(secret)
+    }
+
     /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors
     /// Permanent: the file cannot be read, is empty, or is no secret.
     pub(crate) fn read(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
+        self.find(client_id).inspect(|(secret, _)| secrets::keep(secret))
+    }
+
+    fn find(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
         match self {
             SecretSource::Given(secret) => Ok((secret.clone(), None)),
             SecretSource::Keychain(service) => {

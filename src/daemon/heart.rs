@@ -11,6 +11,9 @@ use crate::os::watchdog::{self, Watchdog};
 /// Longer than a round can rightly take: a minute for the lock, and half a minute for each request or child of two sign-ins.
 const LONGEST_ROUND: Duration = Duration::from_secs(4 * 60);
 
+/// The least patience that a loop can live up to: it beats no more often than each half of this.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Where the beats go.
 pub(super) struct Heart {
     manager: Manager,
@@ -27,15 +30,20 @@ impl Heart {
 
     /// A heart that the service manager hears, else a watchdog of our own.
     pub(super) fn new(manager: Manager, tick: Duration) -> Self {
-        let heard_by = |patience: Duration| tick.min(patience / 2);
-        if let Some(patience) = manager.patience() {
-            return Heart { manager, own: None, pace: heard_by(patience) };
+        let pace = |patience: Duration| tick.min(patience.max(LEAST_PATIENCE) / 2);
+        let asked_for = manager.patience().or(manager.unheard_patience());
+        if let Some(patience) = asked_for.filter(|patience| *patience < LEAST_PATIENCE) {
+            tracing::warn!("a watchdog of {patience:?} is too short for any program: give WatchdogSec= some seconds");
         }
-        let patience = manager.unheard_patience().unwrap_or(watchdog::PATIENCE);
+        if let Some(patience) = manager.patience() {
+            return Heart { manager, own: None, pace: pace(patience) };
+        }
+        let patience = manager.unheard_patience().filter(|patience| *patience >= LEAST_PATIENCE);
+        let patience = patience.unwrap_or(watchdog::PATIENCE);
         let own = Watchdog::start(patience)
             .inspect_err(|error| tracing::warn!("nobody watches whether this program hangs: {error}"))
             .ok();
-        Heart { manager, own, pace: heard_by(patience) }
+        Heart { manager, own, pace: pace(patience) }
     }
 
     /// The longest that the loop may sleep.

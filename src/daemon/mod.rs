@@ -165,7 +165,7 @@ impl<'a> Daemon<'a> {
         // The death of what cannot be renewed is to be said when it happens.
         let deaths = rows.iter().filter(|row| row.trouble.is_some()).filter_map(|row| row.left);
         let next = rows.iter().map(|row| row.next).chain(deaths).min().and_then(|next| Duration::try_from(next).ok());
-        let pause = next.unwrap_or_default().clamp(PAUSE, self.heart.pace());
+        let pause = next.unwrap_or_default().clamp(PAUSE, self.heart.pace().max(PAUSE));
         let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
         match self.phase {
             Phase::Starting if !settled => self.manager.tell(News::StillStarting(&text)),
@@ -237,7 +237,10 @@ impl<'a> Daemon<'a> {
                 self.refused = None;
             }
             Err(error) => {
-                tracing::error!("the old configuration stays in use, since the new one cannot be: {error}");
+                tracing::error!(
+                    "the old configuration stays in use, since the new one cannot be: {}",
+                    error.sentence()
+                );
                 self.refused = Some(error.message().to_owned());
             }
         }

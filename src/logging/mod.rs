@@ -2,37 +2,33 @@
 //! wanted, in the form that users of the Python original know: `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
 
 pub(crate) mod announce;
+mod clean;
+mod file;
+pub(crate) mod foreign;
 #[cfg_attr(target_os = "macos", path = "os_log.rs")]
 #[cfg_attr(not(any(target_os = "linux", target_os = "macos")), path = "no_journal.rs")]
 pub(crate) mod journal;
+pub(crate) mod json;
+pub(crate) mod panics;
+pub(crate) mod secrets;
+mod stderr;
 #[cfg(any(target_os = "macos", test))]
 mod unified;
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Mutex;
 
-use file_rotate::compression::Compression;
-use file_rotate::suffix::AppendCount;
-use file_rotate::{ContentLimit, FileRotate};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::failure::{Code, Failure};
-
-/// The size at which a log file is put aside, in bytes (as in the Python original).
-const LARGEST_FILE: usize = 10 * 1024 * 1024;
+use clean::Clean;
+use file::LogFile;
 
 /// The target of messages that say who somebody is: they stay with that person, on stderr and in the log file.
 pub(crate) const PRIVATE: &str = concat!(env!("CARGO_CRATE_NAME"), "::private");
-
-/// How many old log files are kept (as in the Python original).
-const OLD_FILES: usize = 5;
 
 /// Starts logging for the whole process, with messages up to `level`.
 ///
@@ -52,10 +48,9 @@ pub(crate) fn before_start(say: impl FnOnce()) {
 
 fn subscriber(level: LevelFilter, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
     let journal = journal::connect();
-    tracing_subscriber::registry().with(Lines { level, stderr: journal.is_none(), file }).with(journal)
+    let lines = Lines { level, stderr: journal.is_none(), file };
+    tracing_subscriber::registry().with(Clean(lines)).with(journal.map(Clean))
 }
-
-type LogFile = Mutex<Box<dyn Write + Send>>;
 
 struct Lines {
     level: LevelFilter,
@@ -64,26 +59,10 @@ struct Lines {
 }
 
 fn open(path: &Path) -> Result<LogFile, Failure> {
-    let fail = |error: io::Error| {
+    LogFile::open(path).map_err(|error| {
         Failure::permanent(Code::CannotWrite, format!("cannot write the log file {}: {error}", path.display()))
             .hint("choose another with --log-file PATH, or leave it out")
-    };
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).read(true).mode(0o600);
-    // Tried first: the crate panics where it cannot, and would put a device or a link aside as if it were a log.
-    let file = options.open(path).map_err(fail)?;
-    let target = std::fs::canonicalize(path).map_err(fail)?;
-    let data = file.metadata().map_err(fail)?;
-    if !data.is_file() {
-        return Ok(Mutex::new(Box::new(file)));
-    }
-    if data.permissions().mode() & 0o077 != 0 {
-        // Best effort: it may be somebody else's.
-        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
-    }
-    let limit = ContentLimit::BytesSurpassed(LARGEST_FILE);
-    let rotating = FileRotate::new(target, AppendCount::new(OLD_FILES), limit, Compression::None, Some(options));
-    Ok(Mutex::new(Box::new(rotating)))
+    })
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -100,12 +79,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut message);
         let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
         let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
-        // Nobody is left to tell when a log cannot be written.
         if self.stderr {
-            let _ = io::stderr().write_all(line.as_bytes());
+            stderr::write(&line);
         }
-        if let Some(mut file) = self.file.as_ref().and_then(|file| file.lock().ok()) {
-            let _ = file.write_all(line.as_bytes());
+        if let Some(trouble) = self.file.as_ref().and_then(|file| file.write(&line)) {
+            // It comes back here, and the file says nothing of the same trouble a second time.
+            tracing::warn!("{trouble}");
         }
     }
 }

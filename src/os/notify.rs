@@ -5,6 +5,9 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use sd_notify::NotifyState;
 
+#[cfg(target_os = "linux")]
+use crate::logging::foreign;
+
 /// The start-up may take this much longer, counted from each time it is said.
 #[cfg(target_os = "linux")]
 const LONGER: Duration = Duration::from_secs(3 * 60);
@@ -108,7 +111,7 @@ impl Manager {
 /// A line break would begin another assignment.
 #[cfg(target_os = "linux")]
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_STATUS).collect()
+    foreign::line(text).chars().take(LONGEST_STATUS).collect()
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_status_is_one_line_whatever_it_quotes() {
-        assert_eq!(one_line("a\nWATCHDOG=trigger\u{1b}"), "a WATCHDOG=trigger ");
+        assert_eq!(one_line("a\nWATCHDOG=trigger\u{1b}"), "a\\nWATCHDOG=trigger\\u001b");
     }
 
     #[test]

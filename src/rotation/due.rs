@@ -8,6 +8,7 @@ use super::record::Record;
 use super::schedule::{NEXT_RUN, dies_before_next_run, refresh_at};
 use super::verify::could_be;
 use crate::config::{Config, Connection};
+use crate::logging::secrets;
 use crate::os::clock::{Reading, workspace_time};
 use crate::pgpass::{Contents, Current, Reading as FileReading};
 use crate::token::{Claims, fingerprint};
@@ -144,6 +145,7 @@ fn known(config: &Config, record: &Record, connection: &Connection, password: Se
     let claims = Claims::of(password.expose_secret()).unwrap_or_default();
     let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
     let told = published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()));
+    secrets::keep_until(&password, claims.expires_at.unwrap_or_else(Timestamp::now));
     // The workspace may have told an earlier expiry than the token does.
     let expires_at = claims.expires_at.into_iter().chain(told.map(|told| told.expires_at)).min()?;
     // A token that nobody knows the issue of is taken for one of the usual hour.

@@ -14,7 +14,7 @@ use crate::config::{Config, Connection, Place, Source, Verify, Workspace};
 use crate::failure::{Code, Failure};
 use crate::http::Line;
 use crate::lakebase::{self, Api, Found, Refused, State, Target};
-use crate::logging::announce;
+use crate::logging::{announce, secrets};
 use crate::postgres;
 use crate::token::Token;
 
@@ -268,6 +268,11 @@ fn locate(
         Err(_) if connection.address.user.is_some() => None,
         Err(failure) => return Err(Refused { failure: failure.clone(), shared: failure.is_transient() }),
     };
+    // Some servers repeat whatever they are sent: that must not become a name that is written and shown everywhere.
+    if host.into_iter().chain(user).any(secrets::are_in) {
+        let message = format!("what was found for connection {} holds a secret of this program", connection.name);
+        return Err(alone(Failure::permanent(Code::Configuration, message).hint("set host and user in config.toml")));
+    }
     let mut located = connection.clone();
     located.locate(host, user);
     if located.key.is_none() {

@@ -19,6 +19,7 @@ use super::locate::Known;
 use crate::auth::Method;
 use crate::config::{Config, Connection, Source};
 use crate::failure::{Code, Failure};
+use crate::logging::json;
 use crate::os::clock::Anchor;
 use crate::os::files::{make_directories, open_regular, read_bytes};
 use crate::os::identity::try_as_owner_of;
@@ -204,7 +205,7 @@ impl Store {
         let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
         // Whatever the umask is.
         file.as_file().set_permissions(Permissions::from_mode(MODE))?;
-        file.write_all(&serde_json::to_vec(record)?)?;
+        file.write_all(json::line(record)?.as_bytes())?;
         file.persist(self.directory.join("record.json"))?;
         Ok(())
     }

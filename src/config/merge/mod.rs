@@ -336,7 +336,7 @@ impl Merge<'_> {
         }
         self.missing.append(&mut self.aside);
         let hint = "`dbx-rotator config show` shows what is set and where it came from once nothing is missing";
-        Err(ConfigError::new(self.missing.join("\n")).hint(hint))
+        Err(ConfigError::list(&self.missing).hint(hint))
     }
 
     fn only_for_one(&self, count: usize, what: &str, flag: Option<&'static str>) -> Result<(), ConfigError> {

@@ -37,7 +37,7 @@ fn said_by(profile: &Profile) -> Said {
     let take = |key: &str| profile.sourced(key);
     let secret = profile.secret("client_secret").map(|(secret, line)| {
         let origin = Origin::Profile(profile.name.clone(), Arc::from(profile.file.as_path()), line);
-        Sourced::new(SecretSource::Given(secret.clone()), origin)
+        Sourced::new(SecretSource::given(secret.clone()), origin)
     });
     Said {
         host: take("host"),
@@ -173,7 +173,7 @@ impl Merge<'_> {
             .environment
             .client_secret()
             .filter(|_| ambient)
-            .map(|secret| Sourced::new(SecretSource::Given(secret.clone()), Origin::Environment(CLIENT_SECRET)));
+            .map(|secret| Sourced::new(SecretSource::given(secret.clone()), Origin::Environment(CLIENT_SECRET)));
         let environment = Said {
             host: variable("DATABRICKS_HOST"),
             client_id: variable("DATABRICKS_CLIENT_ID"),
@@ -233,7 +233,7 @@ impl Merge<'_> {
     }
 
     fn secret_flag(&self) -> Option<Sourced<SecretSource>> {
-        let given = self.overrides.client_secret.clone().map(SecretSource::Given).map(|s| (s, "--client-secret"));
+        let given = self.overrides.client_secret.clone().map(SecretSource::given).map(|s| (s, "--client-secret"));
         let file =
             || self.overrides.client_secret_file.clone().map(SecretSource::File).map(|s| (s, "--client-secret-file"));
         given.or_else(file).map(|(secret, flag)| Sourced::new(secret, Origin::Flag(flag)))

@@ -1,0 +1,189 @@
+//! A log file that several may share: a timer, a daemon, a person, logrotate. It never ends a rotation and never delays one.
+//!
+//! Each line is one write to the end of the file, so lines of several processes never mix. Before each the file is looked for by
+//! its name, and opened again where somebody put it aside or took it away. A file that is full is put aside as `NAME.1`, under a
+//! lock on it that is not waited for: who does not get it goes on writing.
+
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// The size at which a log file is put aside, in bytes (as in the Python original).
+const LARGEST: u64 = 10 * 1024 * 1024;
+
+/// How many old log files are kept (as in the Python original).
+const OLD_FILES: usize = 5;
+
+/// How long the reader of a pipe is waited for, once.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// A log that lines are appended to.
+pub(super) struct LogFile {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    log: Log,
+    /// The last line was written in part.
+    is_torn: bool,
+    /// The reader of a pipe has not read for a while.
+    is_stuck: bool,
+    /// The trouble there is has been told.
+    is_told: bool,
+}
+
+/// What the path led to when it was opened last.
+struct Log {
+    file: File,
+    /// Its name without links, and which file it is; none where it is no regular file.
+    regular: Option<(PathBuf, Identity)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl LogFile {
+    /// # Errors
+    /// It cannot be opened for writing.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let log = Log::open(path)?;
+        Ok(LogFile {
+            path: path.to_owned(),
+            state: Mutex::new(State { log, is_torn: false, is_stuck: false, is_told: false }),
+        })
+    }
+
+    /// Appends a line; returns what went wrong, once for as long as it goes wrong.
+    pub(super) fn write(&self, line: &str) -> Option<String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = state.log.follow(&self.path);
+        let room = state.log.make_room(&self.path, line.len() as u64);
+        let Err(error) = state.append(line.as_bytes()).and(followed).and(room) else {
+            state.is_told = false;
+            return None;
+        };
+        let is_news = !std::mem::replace(&mut state.is_told, true);
+        is_news.then(|| format!("cannot keep the log file {} as it should be: {error}", self.path.display()))
+    }
+}
+
+impl State {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let text = if self.is_torn { [b"\n", line].concat() } else { line.to_vec() };
+        loop {
+            match self.log.file.write(&text) {
+                Ok(length) => {
+                    self.is_stuck = false;
+                    self.is_torn = length < text.len();
+                    return if self.is_torn {
+                        Err(io::Error::other("only a part of a line was written"))
+                    } else {
+                        Ok(())
+                    };
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !self.is_stuck => {
+                    self.is_stuck = true;
+                    let _ = poll(&mut [PollFd::new(&self.log.file, PollFlags::OUT)], Some(&PATIENCE));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Log {
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+        let file = match options.open(path) {
+            // A pipe that nobody reads yet.
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => options.read(true).open(path)?,
+            opened => opened?,
+        };
+        let data = file.metadata()?;
+        if !data.is_file() {
+            return Ok(Log { file, regular: None });
+        }
+        if data.permissions().mode() & 0o077 != 0 {
+            // Best effort: it may be somebody else's.
+            let _ = file.set_permissions(Permissions::from_mode(0o600));
+        }
+        Ok(Log { file, regular: Some((fs::canonicalize(path)?, Identity::of(&data))) })
+    }
+
+    /// Opens the file anew where the path leads to another one by now, or to none.
+    fn follow(&mut self, path: &Path) -> io::Result<()> {
+        let Some((_, identity)) = &self.regular else { return Ok(()) };
+        match fs::metadata(path) {
+            Ok(data) if Identity::of(&data) == *identity => return Ok(()),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        *self = Log::open(path)?;
+        Ok(())
+    }
+
+    /// Puts the file aside where it would be too large with so many bytes more.
+    fn make_room(&mut self, path: &Path, more: u64) -> io::Result<()> {
+        let Some((name, identity)) = &self.regular else { return Ok(()) };
+        let length = self.file.metadata()?.len();
+        if length == 0 || length.saturating_add(more) <= LARGEST {
+            return Ok(());
+        }
+        // Some file systems know no locks: then two of us may put one file aside too many.
+        if let Err(TryLockError::WouldBlock) = self.file.try_lock() {
+            return Ok(());
+        }
+        let is_still_there = fs::symlink_metadata(name).is_ok_and(|data| Identity::of(&data) == *identity);
+        let aside = if is_still_there { put_aside(name) } else { Ok(()) };
+        if aside.is_ok() {
+            // The lock goes with the old file.
+            *self = Log::open(path)?;
+        } else {
+            let _ = self.file.unlock();
+        }
+        aside
+    }
+}
+
+impl Identity {
+    fn of(data: &Metadata) -> Self {
+        Identity { device: data.dev(), inode: data.ino() }
+    }
+}
+
+/// Renames `name` to `name.1`, and what is there to the next number, up to the first that is free. What is no file is let be.
+fn put_aside(name: &Path) -> io::Result<()> {
+    let numbered = |number: usize| {
+        let mut name = name.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    let is_free =
+        |path: &PathBuf| fs::symlink_metadata(path).map_or_else(|error| error.kind() == ErrorKind::NotFound, |_| false);
+    let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|data| data.is_file());
+    let places: Vec<PathBuf> = (1..=OLD_FILES).map(numbered).filter(|path| is_free(path) || is_file(path)).collect();
+    let Some(first) = places.first() else {
+        return Err(io::Error::other("none of the names of old log files is that of a file"));
+    };
+    let last = places.iter().position(is_free).unwrap_or(places.len() - 1);
+    for pair in places[..=last].windows(2).rev() {
+        fs::rename(&pair[0], &pair[1])?;
+    }
+    fs::rename(name, first)
+}
+
+#[cfg(test)]
+mod tests;

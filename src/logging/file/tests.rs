@@ -1,0 +1,151 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn log_in(directory: &Path) -> (PathBuf, LogFile) {
+    let path = directory.join("r.log");
+    let log = LogFile::open(&path).unwrap();
+    (path, log)
+}
+
+fn fill(path: &Path) {
+    fs::write(path, vec![b'x'; usize::try_from(LARGEST).unwrap()]).unwrap();
+}
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn aside(path: &Path, number: usize) -> PathBuf {
+    path.with_extension(format!("log.{number}"))
+}
+
+#[test]
+fn a_log_that_was_moved_deleted_or_made_anew_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    assert_eq!(log.write("one\n"), None);
+    // As logrotate does with `nocreate`, with `create`, and by `copytruncate`.
+    fs::rename(&path, aside(&path, 1)).unwrap();
+    assert_eq!(log.write("two\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    fs::rename(&path, aside(&path, 1)).unwrap();
+    fs::write(&path, "made by logrotate\n").unwrap();
+    assert_eq!(log.write("three\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "made by logrotate\nthree\n");
+    File::create(&path).unwrap();
+    assert_eq!(log.write("four\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(log.write("five\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "five\n");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_full_log_is_put_aside_before_the_next_line_whoever_else_writes_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    let other = LogFile::open(&path).unwrap();
+    fill(&path);
+    assert_eq!(log.write("one\n"), None);
+    assert_eq!(other.write("two\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    assert_eq!(fs::metadata(aside(&path, 1)).unwrap().len(), LARGEST);
+    assert_eq!(names(directory.path()), ["r.log", "r.log.1"].map(str::to_owned).into());
+}
+
+#[test]
+fn while_another_puts_it_aside_one_goes_on_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    fill(&path);
+    let other = File::open(&path).unwrap();
+    other.lock().unwrap();
+    assert_eq!(log.write("one\n"), None);
+    assert!(!aside(&path, 1).exists());
+    drop(other);
+    assert_eq!(log.write("two\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+}
+
+#[test]
+fn names_of_old_logs_that_are_taken_are_let_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    fs::create_dir(aside(&path, 1)).unwrap();
+    symlink("/nowhere", aside(&path, 3)).unwrap();
+    for number in 0..4 {
+        fill(&path);
+        assert_eq!(log.write(&format!("{number}\n")), None);
+    }
+    assert!(aside(&path, 1).is_dir() && aside(&path, 3).is_symlink());
+    let expected = ["r.log", "r.log.1", "r.log.2", "r.log.3", "r.log.4", "r.log.5"];
+    assert_eq!(names(directory.path()), expected.map(str::to_owned).into());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
+}
+
+#[test]
+fn where_it_cannot_be_put_aside_it_grows_and_that_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    (1..=5).for_each(|number| fs::create_dir(aside(&path, number)).unwrap());
+    fill(&path);
+    assert!(log.write("one\n").is_some_and(|told| told.contains("r.log")));
+    assert_eq!(log.write("two\n"), None);
+    assert!(fs::read(&path).unwrap().ends_with(b"xone\ntwo\n"));
+    fs::remove_dir(aside(&path, 4)).unwrap();
+    assert_eq!(log.write("three\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+}
+
+#[test]
+fn a_path_that_leads_to_a_directory_by_now_costs_a_word_and_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(log.write("one\n").is_some());
+    assert_eq!(log.write("two\n"), None);
+    fs::remove_dir(&path).unwrap();
+    assert_eq!(log.write("three\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_takes_what_it_can_and_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r.log");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let log = LogFile::open(&path).unwrap();
+    let line = format!("{}\n", "x".repeat(999));
+    let begun = Instant::now();
+    let told: Vec<String> = (0..300).filter_map(|_| log.write(&line)).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    // One wait, and not one for each of the 200 lines that found no room.
+    assert!(begun.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn what_was_written_in_part_does_not_spoil_the_next_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = log_in(directory.path());
+    fs::write(&path, "half of a li").unwrap();
+    log.state.lock().unwrap().is_torn = true;
+    assert_eq!(log.write("a line\n"), None);
+    assert_eq!(log.write("another\n"), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "half of a li\na line\nanother\n");
+}
+
+#[test]
+fn a_full_device_is_told_once() {
+    if !Path::new("/dev/full").exists() {
+        return;
+    }
+    let log = LogFile::open(Path::new("/dev/full")).unwrap();
+    assert!(log.write("one\n").is_some_and(|told| told.contains("/dev/full")));
+    assert_eq!(log.write("two\n"), None);
+}

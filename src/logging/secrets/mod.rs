@@ -1,0 +1,257 @@
+//! The secrets of this process (client secrets, tokens, passwords of the password file and of proxies), so that no text that is
+//! shown holds one: not even where a server repeats it, in parts or encoded.
+//!
+//! A text is read as others may have written it (see [`view`]) and compared without regard to case and separators. Of each secret
+//! every eighth run of eight bytes is looked up; what is found is extended as far as text and secret agree.
+
+mod view;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::foreign::boundary_before;
+use view::View;
+
+/// What stands in a text for a secret.
+pub(crate) const MASK: &str = "********";
+
+/// So many bytes in a row of a secret give it away; a shorter secret must be there whole.
+const PART: usize = 16;
+
+/// A secret that is shorter cannot be told from words.
+const SHORTEST: usize = 6;
+
+/// Of each secret a run of this length is looked up at each multiple of it: one lies within any [`PART`] of it.
+const GRAM: usize = 8;
+
+/// More are not remembered: the oldest go first.
+const MOST: usize = 2_000;
+
+/// A token is remembered for so long after its end: clocks differ.
+const AFTERLIFE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Bytes may come from so many places of secrets before the others are let be.
+const ALIKE: usize = 16;
+
+static KNOWN: Mutex<Known> = Mutex::new(Known { secrets: Vec::new(), grams: Vec::new(), is_sorted: true });
+
+/// Remembers a secret for as long as the process lives.
+pub(crate) fn keep(secret: &SecretString) {
+    known().add(secret.expose_secret(), None, Timestamp::now());
+}
+
+/// Remembers a token until it is of no use to anybody.
+pub(crate) fn keep_until(token: &SecretString, expires_at: Timestamp) {
+    known().add(token.expose_secret(), Some(expires_at), Timestamp::now());
+}
+
+/// The text without any of the secrets, in whatever form.
+pub(crate) fn removed(text: &str) -> Cow<'_, str> {
+    known().removed(text)
+}
+
+/// The same where nobody else is at the secrets at this moment.
+pub(super) fn try_removed(text: &str) -> Option<Cow<'_, str>> {
+    match KNOWN.try_lock() {
+        Ok(mut known) => Some(known.removed(text)),
+        Err(TryLockError::Poisoned(known)) => Some(known.into_inner().removed(text)),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Whether a text holds one of the secrets: then it is no name of anything.
+pub(crate) fn are_in(text: &str) -> bool {
+    matches!(removed(text), Cow::Owned(_))
+}
+
+fn known() -> MutexGuard<'static, Known> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Known {
+    secrets: Vec<Secret>,
+    grams: Vec<Gram>,
+    is_sorted: bool,
+}
+
+struct Secret {
+    /// Of the text as it came, so that it is known again.
+    digest: u64,
+    /// In the form in which it is compared.
+    bytes: Zeroizing<Vec<u8>>,
+    is_loose: bool,
+    until: Option<Timestamp>,
+}
+
+/// One run of a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Gram {
+    hash: u32,
+    secret: u32,
+    at: u32,
+}
+
+impl Known {
+    fn add(&mut self, text: &str, until: Option<Timestamp>, now: Timestamp) {
+        let digest = digest(text.as_bytes());
+        if let Some(same) = self.secrets.iter_mut().find(|secret| secret.digest == digest) {
+            same.until = same.until.zip(until).map(|(one, other)| one.max(other));
+            return;
+        }
+        self.forget(now);
+        let plain = View::of(text.as_bytes()).unescaped();
+        let (strict, loose) = (plain.folded(false), plain.folded(true));
+        // One that is hardly of letters and digits is compared with all of its characters.
+        let is_loose = loose.bytes.len() >= PART && loose.bytes.len() * 4 >= strict.bytes.len() * 3;
+        let bytes = if is_loose { loose.bytes } else { strict.bytes };
+        if bytes.len() < SHORTEST {
+            return;
+        }
+        self.secrets.push(Secret { digest, bytes, is_loose, until });
+        self.index(self.secrets.len() - 1);
+    }
+
+    fn index(&mut self, number: usize) {
+        let Some(secret) = self.secrets.get(number) else { return };
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let runs = secret.bytes.chunks_exact(GRAM).zip((0..).step_by(GRAM));
+        self.grams.extend(runs.map(|(run, at)| Gram { hash: hash(run), secret: number, at }));
+        self.is_sorted = false;
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        let before = self.secrets.len();
+        let is_useless = |until: Timestamp| now.duration_since(until) > AFTERLIFE;
+        self.secrets.retain(|secret| !secret.until.is_some_and(is_useless));
+        if self.secrets.len() >= MOST {
+            // Many at once, since each time all are indexed anew.
+            self.secrets.drain(..MOST / 4);
+        }
+        if self.secrets.len() < before {
+            self.grams.clear();
+            (0..self.secrets.len()).for_each(|number| self.index(number));
+        }
+    }
+
+    fn removed<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+        if self.secrets.is_empty() || text.len() < SHORTEST {
+            return Cow::Borrowed(text);
+        }
+        if !self.is_sorted {
+            // Two runs, of which one is sorted: that is a merge.
+            self.grams.sort();
+            self.is_sorted = true;
+        }
+        let mut found = self.find(text);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        found.sort_by_key(|range| range.start);
+        let mut shown = String::with_capacity(text.len());
+        let mut end = 0;
+        for range in found {
+            // Nothing between two of them: both were one.
+            if range.start > end || shown.is_empty() {
+                shown.push_str(&text[end..range.start.max(end)]);
+                shown.push_str(MASK);
+            }
+            end = range.end.max(end);
+        }
+        shown.push_str(&text[end..]);
+        Cow::Owned(shown)
+    }
+
+    /// The ranges of the text that give a secret away.
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let plain = View::of(text.as_bytes()).unescaped();
+        let mut found = Vec::new();
+        self.find_in(&plain, true, &mut found);
+        for skip in 0..4 {
+            self.find_in(&plain.from_base64(skip).unescaped(), false, &mut found);
+        }
+        let pairs = plain.folded(true);
+        for skip in 0..2 {
+            self.find_in(&pairs.from_hex(skip).unescaped(), false, &mut found);
+        }
+        for range in &mut found {
+            let end = (range.end..text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+            *range = boundary_before(text, range.start)..end;
+        }
+        found
+    }
+
+    fn find_in(&self, view: &View, is_plain: bool, found: &mut Vec<Range<usize>>) {
+        for is_loose in [false, true] {
+            if !self.secrets.iter().any(|secret| secret.is_loose == is_loose) {
+                continue;
+            }
+            let folded = view.folded(is_loose);
+            let mut at = 0;
+            while at < folded.bytes.len() {
+                let longest = self.match_at(&folded, at, is_loose, is_plain);
+                if let Some(range) = longest {
+                    at = range.end.max(at + 1);
+                    found.push(folded.original(range));
+                } else {
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// The longest part of a secret that has a run at this place of a text.
+    fn match_at(&self, text: &View, at: usize, is_loose: bool, is_plain: bool) -> Option<Range<usize>> {
+        let run = text.bytes.get(at..at + GRAM).map(hash);
+        let first = run.map_or(0, |hash| self.grams.partition_point(|gram| gram.hash < hash));
+        let grams = self.grams[first..].iter().take_while(|gram| Some(gram.hash) == run).take(ALIKE);
+        let of_runs = grams.filter_map(|gram| {
+            let secret = self.secrets.get(gram.secret as usize).filter(|secret| secret.is_loose == is_loose)?;
+            let part = common(&text.bytes, at, &secret.bytes, gram.at as usize)?;
+            secret.is_given_away(text, &part, is_plain).then_some(part)
+        });
+        let tiny = self.secrets.iter().filter(|secret| secret.bytes.len() < GRAM && !is_loose);
+        let of_tiny = tiny.filter_map(|secret| {
+            let part = at..at + secret.bytes.len();
+            let is_there = text.bytes.get(part.clone())? == &**secret.bytes;
+            (is_there && secret.is_given_away(text, &part, is_plain)).then_some(part)
+        });
+        of_runs.chain(of_tiny).max_by_key(ExactSizeIterator::len)
+    }
+}
+
+impl Secret {
+    /// Whether this part of it is enough. A short one may be a part of a word by chance; around what was decoded is rubbish.
+    fn is_given_away(&self, text: &View, part: &Range<usize>, is_plain: bool) -> bool {
+        part.len() >= PART || (part.len() == self.bytes.len() && !(is_plain && text.is_within_a_word(part)))
+    }
+}
+
+/// The range of the text around `at` that agrees with the secret around `of`; none where they differ there.
+fn common(text: &[u8], at: usize, secret: &[u8], of: usize) -> Option<Range<usize>> {
+    if text.get(at..at + GRAM)? != secret.get(of..of + GRAM)? {
+        return None;
+    }
+    let before = text[..at].iter().rev().zip(secret[..of].iter().rev()).take_while(|(one, other)| one == other).count();
+    let after = text[at..].iter().zip(&secret[of..]).take_while(|(one, other)| one == other).count();
+    Some(at - before..at + after)
+}
+
+fn hash(run: &[u8]) -> u32 {
+    // Knuth's multiplicative hashing; what comes of it is compared byte by byte.
+    let value = run.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    u32::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or_default()
+}
+
+fn digest(text: &[u8]) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text);
+    digest.as_ref().iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests;
