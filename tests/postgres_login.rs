@@ -12,6 +12,12 @@
 #[path = "../src/failure.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what a login needs of it")]
 mod failure;
+#[path = "../src/logging"]
+#[allow(dead_code, unreachable_pub, reason = "what failures need of it")]
+mod logging {
+    pub(crate) mod foreign;
+    pub(crate) mod secrets;
+}
 #[path = "../src/os"]
 #[allow(dead_code, reason = "what a login needs of it")]
 mod os {

@@ -84,7 +84,8 @@ impl ConfigError {
         let Fault { message, place, hint, .. } = &*self.0;
         let place = place.as_ref().map(|place| format!(" ({}:{}:{})", place.file.display(), place.line, place.column));
         let hint = hint.as_ref().map(|hint| format!(" - {hint}"));
-        format!("{}{}{}", message.replace('\n', "; "), place.unwrap_or_default(), hint.unwrap_or_default())
+        let text = format!("{}{}{}", message.replace('\n', "; "), place.unwrap_or_default(), hint.unwrap_or_default());
+        foreign::line(&text).into_owned()
     }
 
     /// The exit code, as sysexits.h numbers them: 64 for usage, else 78.
@@ -186,7 +187,7 @@ mod tests {
 1 | a = '\u001b' \u202e; host = 1
   |                      ^^^^
 hint: a\rb";
-        assert_eq!(fault.to_string(), shown.replace(r"\\", r"\"));
+        assert_eq!(fault.to_string(), shown);
         assert_eq!(fault.sentence().lines().count(), 1);
     }
 

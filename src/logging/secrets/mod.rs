@@ -173,11 +173,11 @@ impl Known {
         let mut found = Vec::new();
         self.find_in(&plain, true, &mut found);
         for skip in 0..4 {
-            self.find_in(&plain.from_base64(skip).unescaped(), false, &mut found);
+            self.find_in(&plain.of_base64(skip).unescaped(), false, &mut found);
         }
         let pairs = plain.folded(true);
         for skip in 0..2 {
-            self.find_in(&pairs.from_hex(skip).unescaped(), false, &mut found);
+            self.find_in(&pairs.of_hex(skip).unescaped(), false, &mut found);
         }
         for range in &mut found {
             let end = (range.end..text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());

@@ -101,7 +101,7 @@ impl View {
     }
 
     /// What its runs of base64 letters say, of either alphabet, when a group of four begins after `skip` of them.
-    pub(super) fn from_base64(&self, skip: usize) -> Self {
+    pub(super) fn of_base64(&self, skip: usize) -> Self {
         self.decoded(skip, 4, base64_digit, |digits| {
             let value = digits.iter().fold(0_u32, |value, digit| value << 6 | u32::from(*digit));
             // A run's last group may be of two or three.
@@ -111,7 +111,7 @@ impl View {
     }
 
     /// What its runs of hexadecimal digits say, when a pair begins after `skip` of them.
-    pub(super) fn from_hex(&self, skip: usize) -> Self {
+    pub(super) fn of_hex(&self, skip: usize) -> Self {
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         self.decoded(skip, 2, digit, |digits| match digits {
             [high, low] => vec![high << 4 | low],
@@ -265,10 +265,10 @@ mod tests {
         assert_eq!(&**view.bytes, b"xAbc");
         assert_eq!(view.original(1..2), 2..5);
         assert_eq!(view.original(0..4), 0..7);
-        let view = View::of(b"QUJDRA==.").from_base64(0);
+        let view = View::of(b"QUJDRA==.").of_base64(0);
         assert_eq!(&**view.bytes, b"ABCD");
         assert_eq!(view.original(3..4), 4..6);
-        assert_eq!(&**View::of(b"x4142").from_hex(0).bytes, b"AB");
-        assert_eq!(&**View::of(b"04142").from_hex(1).bytes, b"AB");
+        assert_eq!(&**View::of(b"x4142").of_hex(0).bytes, b"AB");
+        assert_eq!(&**View::of(b"04142").of_hex(1).bytes, b"AB");
     }
 }
