@@ -10,11 +10,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
+use secrecy::SecretString;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::Workspace;
 use crate::failure::{Code, Failure, quoted};
+use crate::logging::secrets;
 use crate::os::clock::{Anchor, Reading};
 use crate::os::files::read_text;
 use crate::os::wiped;
@@ -162,6 +164,7 @@ impl Answer {
 fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
     // An application that uses the library may have chosen a provider before; then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    keep_passwords_of_proxies();
     let mut builder = Client::builder()
         .user_agent(concat!("dbx-rotator/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -179,6 +182,18 @@ fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
         Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", innermost(&error)))
             .hint("install ca-certificates, or check SSL_CERT_FILE and SSL_CERT_DIR")
     })
+}
+
+/// A proxy, or the error of one, may repeat how it was asked.
+fn keep_passwords_of_proxies() {
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        let Ok(proxy) = std::env::var(name).map(Zeroizing::new) else { continue };
+        let Some((user, _)) = proxy.rsplit_once('@') else { continue };
+        let user = user.split_once("://").map_or(user, |(_, user)| user);
+        if let Some((_, password)) = user.split_once(':') {
+            secrets::keep(&SecretString::from(password));
+        }
+    }
 }
 
 fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {

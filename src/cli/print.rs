@@ -1,5 +1,6 @@
 //! Printing, where a closed pipe is no error, and the words for times.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use jiff::{SignedDuration, Timestamp};
@@ -66,15 +67,14 @@ pub(super) fn warning(message: &str) {
     to_stderr(&format!("warning: {}\n", foreign::line(message)));
 }
 
-/// Prints what clap says of the command line: as it is, with its colours, or without them where it quotes what cannot be shown.
+/// Prints what clap says of the command line: with its colours, or without them where it may quote what cannot be shown.
 pub(super) fn usage(error: &clap::Error) {
-    let text = error.render().to_string();
-    let shown = foreign::lines(&text);
-    if shown == text {
+    let is_printable = |word: OsString| word.to_str().is_some_and(|word| word.chars().all(foreign::is_printable));
+    if std::env::args_os().all(is_printable) {
         // A closed pipe is no reason to fail.
         let _ = error.print();
     } else {
-        to_stderr(&shown);
+        to_stderr(&foreign::lines(&error.render().to_string()));
     }
 }
 

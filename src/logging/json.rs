@@ -42,7 +42,7 @@ struct Printable {
 impl Printable {
     fn write_string(&mut self, writer: &mut (impl io::Write + ?Sized)) -> io::Result<()> {
         let whole = secrets::MASK.len().max(self.string.len());
-        let mut shown = String::with_capacity(whole + 2);
+        let mut shown = Zeroizing::new(String::with_capacity(whole + 2));
         let string =
             if self.is_clean && !self.is_key { secrets::removed(&self.string) } else { (&**self.string).into() };
         for c in string.chars() {
@@ -54,7 +54,7 @@ impl Printable {
                 c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}"))),
             }
         }
-        write!(writer, "\"{shown}\"")
+        write!(writer, "\"{}\"", *shown)
     }
 }
 

@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 const NO_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// A pipe that can be written to takes so many bytes at once without a wait (PIPE_BUF, the least of all systems).
-const AT_ONCE: usize = 512;
+/// A pipe that can be written to takes so many bytes at once without a wait (PIPE_BUF in limits.h).
+const AT_ONCE: usize = if cfg!(target_os = "linux") { 4_096 } else { 512 };
 
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
