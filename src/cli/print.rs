@@ -70,7 +70,7 @@ pub(super) fn warning(message: &str) {
 /// Prints what clap says of the command line: with its colours, or without them where it may quote what cannot be shown.
 pub(super) fn usage(error: &clap::Error) {
     let is_printable = |word: OsString| word.to_str().is_some_and(|word| word.chars().all(foreign::is_printable));
-    if std::env::args_os().all(is_printable) {
+    if !error.use_stderr() || std::env::args_os().all(is_printable) {
         // A closed pipe is no reason to fail.
         let _ = error.print();
     } else {
