@@ -271,6 +271,16 @@ fn a_log_file_that_is_a_pipe_without_a_reader_delays_nothing() {
 }
 
 #[test]
+fn stderr_that_nobody_reads_delays_nothing() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    // A pipe of Linux holds 64 KiB; the shell keeps it open for reading and does not read.
+    let script = r#"mkfifo pipe && exec 3<>pipe && head -c 65536 /dev/zero >&3 && exec "$0" rotate 2>&3"#;
+    let session = home.command("/bin/bash").signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
+    session.args(["-c", script, env!("CARGO_BIN_EXE_dbx-rotator")]).run().exits(0);
+    assert!(home.pgpass().starts_with("db.example:"));
+}
+
+#[test]
 fn a_fault_of_the_program_itself_is_one_line_and_exit_code_70() {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         return skip("a_fault_of_the_program_itself_is_one_line_and_exit_code_70", "strace is not installed");
