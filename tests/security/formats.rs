@@ -47,14 +47,16 @@ fn a_table_of_them_has_one_line_for_each() {
 #[test]
 fn a_configured_name_is_one_label_and_one_cell() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    let name = r#"a\"} 1\ndbx_rotator_credential_live{connection=\"b\u001b[2J"#;
+    let name = r#"a\"} 1 dbx_rotator_credential_live{connection=\"b\u202e\u2028c"#;
     let table = format!("[[connection]]\nname = \"{name}\"\nhost = \"db.example\"\n");
     home.write(".config/dbx-rotator/config.toml", table, 0o600);
     let run = |arguments: &[&str]| dbx_rotator!(home).args(arguments).signed_in_to(&workspace).run();
     let shown = run(&["config", "show"]);
     shown.exits(0);
-    assert!(!shown.stdout.chars().any(|c| c.is_control() && c != '\n'), "{shown}");
+    assert!(shown.stdout.contains(r"b\u{202e}\u{2028}c"), "{shown}");
     let metrics = run(&["status", "--prometheus"]);
     let live = metrics.stdout.lines().filter(|line| line.starts_with("dbx_rotator_credential_live{"));
-    assert_eq!(live.count(), 1, "{metrics}");
+    let label = r#"{connection="a\"} 1 dbx_rotator_credential_live{connection=\"b\\u{202e}\\u{2028}c"} "#;
+    let live: Vec<&str> = live.collect();
+    assert!(live.len() == 1 && live[0].contains(label), "{metrics}");
 }
