@@ -211,8 +211,9 @@ fn through_the_cli(stage: &Stage, seen: &mut Seen) {
         cli.set_failure(Some(failure));
         seen.outcome("rotate by a CLI that fails", &talkative(stage, &["rotate", "--retry-for", "0s"]).run());
     }
-    cli.set_failure(None);
     seen.files(stage);
+    // From now on nobody else gets tokens.
+    fs::remove_file(cli.program()).unwrap();
     stage.home.write(CONFIG, config, 0o600);
 }
 
@@ -224,7 +225,18 @@ fn times_renewed(running: &Running<'_>) -> usize {
 fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     let socket = stage.home.path("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_nonblocking(true).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    // All the time, as a manager does: a socket that is full would hold up whoever tells it something.
+    let told = thread::spawn(move || {
+        let (mut told, mut message) = (Vec::new(), vec![0; 65_536]);
+        while let Ok(length) = manager.recv(&mut message) {
+            told.push(message[..length].to_owned());
+            if message[..length].starts_with(b"STOPPING=1") {
+                break;
+            }
+        }
+        told
+    });
     stage.workspace.set_token_life(Duration::from_secs(2));
     // What is in it lives longer.
     stage.home.write(PASSWORDS, FOREIGN_PASSWORDS, 0o600);
@@ -233,7 +245,8 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     for fault in repeating(MARK) {
         let (asked, renewed) = (stage.workspace.token_requests(), times_renewed(&running));
         stage.workspace.fail_next(fault);
-        assert!(stage.workspace.wait_for_token_requests(asked + 1, SOON), "it asked for nothing");
+        let has_asked = stage.workspace.wait_for_token_requests(asked + 1, SOON);
+        assert!(has_asked, "it did not ask for a token any more:\n{}", running.stderr());
         // What needs a person is tried again at once when that person says so.
         let deadline = Instant::now() + SOON;
         while times_renewed(&running) == renewed {
@@ -242,11 +255,9 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
             thread::sleep(Duration::from_millis(300));
         }
     }
-    let mut told = vec![0; 65_536];
-    while let Ok(length) = manager.recv(&mut told) {
-        seen.0.push(("what the service manager was told".to_owned(), told[..length].to_owned()));
-    }
     seen.outcome("run", running.terminate().exits(0));
+    let told = told.join().unwrap().into_iter();
+    seen.0.extend(told.map(|told| ("what the service manager was told".to_owned(), told)));
     stage.workspace.set_token_life(Duration::from_secs(3600));
 }
 
