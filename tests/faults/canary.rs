@@ -217,8 +217,8 @@ fn through_the_cli(stage: &Stage, seen: &mut Seen) {
     stage.home.write(CONFIG, config, 0o600);
 }
 
-fn times_renewed(running: &Running<'_>) -> usize {
-    running.stderr().matches(RENEWED).count()
+fn times(running: &Running<'_>, said: &str) -> usize {
+    running.stderr().matches(said).count()
 }
 
 /// Rotates, is refused, is told to stop, and tells the manager of all of it.
@@ -243,17 +243,16 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     let running = talkative(stage, &["run"]).env("NOTIFY_SOCKET", &socket).spawn();
     running.says(RENEWED, SOON);
     for fault in repeating(MARK) {
-        let (asked, renewed) = (stage.workspace.token_requests(), times_renewed(&running));
+        let (complaints, renewed) = (times(&running, " - ERROR - "), times(&running, RENEWED));
         stage.workspace.fail_next(fault);
-        let has_asked = stage.workspace.wait_for_token_requests(asked + 1, SOON);
-        assert!(has_asked, "it did not ask for a token any more:\n{}", running.stderr());
-        // What needs a person is tried again at once when that person says so.
         let deadline = Instant::now() + SOON;
-        while times_renewed(&running) == renewed {
-            assert!(Instant::now() < deadline, "it did not get over it:\n{}", running.stderr());
-            running.signal(Signal::HUP);
-            thread::sleep(Duration::from_millis(300));
+        while times(&running, " - ERROR - ") == complaints && times(&running, RENEWED) == renewed {
+            assert!(Instant::now() < deadline, "it did not ask for a token any more:\n{}", running.stderr());
+            thread::sleep(Duration::from_millis(20));
         }
+        // What needs a person is tried again at once when that person says so.
+        running.signal(Signal::HUP);
+        running.says_times(renewed + 1, RENEWED, SOON);
     }
     seen.outcome("run", running.terminate().exits(0));
     let told = told.join().unwrap().into_iter();
