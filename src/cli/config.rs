@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::arguments::ConfigCommand;
 use super::{Fault, print};
 use crate::config::{Config, Overrides};
-use crate::generated::on_one_line;
+use crate::logging::foreign;
 
 pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, Fault> {
     match command {
@@ -26,9 +26,9 @@ fn show(config: &Config) -> String {
             rows.clear();
             section = &setting.section;
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "\n{}", on_one_line(section));
+            let _ = writeln!(text, "\n{}", foreign::line(section));
         }
-        rows.push([setting.key, &setting.value, &format!("({})", setting.origin)].map(on_one_line).to_vec());
+        rows.push([setting.key, &setting.value, &format!("({})", setting.origin)].map(str::to_owned).to_vec());
     }
     text.push_str(&print::table(&rows));
     with_warnings(text, config)
@@ -42,10 +42,10 @@ fn check(config: &Config) -> String {
 
 fn with_warnings(mut text: String, config: &Config) -> String {
     for warning in config.warnings() {
-        let _ = writeln!(text, "warning: {}", on_one_line(warning));
+        let _ = writeln!(text, "warning: {}", foreign::line(warning));
     }
     for note in config.notes() {
-        let _ = writeln!(text, "note: {note}");
+        let _ = writeln!(text, "note: {}", foreign::line(note));
     }
     text
 }

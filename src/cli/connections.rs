@@ -9,8 +9,9 @@ use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::config::{Config, Overrides, Workspace};
 use crate::failure::{Code, Failure};
-use crate::generated::{is_plain, on_one_line, read_back};
+use crate::generated::{is_plain, read_back};
 use crate::lakebase::{Database, Target};
+use crate::logging::foreign;
 use crate::rotation::{Visible, visible};
 
 /// How it is shown.
@@ -126,7 +127,7 @@ fn table(seen: &[Seen<'_>]) -> String {
             let Row { name, instance, state, host, read_only_host, .. } = row(database);
             let kind = if instance.is_some() { "instance" } else { "endpoint" };
             let cells = [name, kind, state, host.unwrap_or("-"), read_only_host.unwrap_or("-")];
-            rows.push(with(&on_one_line(workspace.name()), cells.map(on_one_line).to_vec()));
+            rows.push(with(workspace.name(), cells.map(str::to_owned).to_vec()));
         }
     }
     if rows.len() == 1 { String::new() } else { print::table(&rows) }
@@ -145,7 +146,7 @@ fn toml(seen: &[Seen<'_>]) -> Result<(String, Vec<String>), Failure> {
         for database in &visible.databases {
             let row = row(database);
             if !row.is_expressible() {
-                refused.push(on_one_line(row.name));
+                refused.push(foreign::line(row.name).into_owned());
                 continue;
             }
             let mut meant: Meant = vec![("name", unique(row.name, &mut taken))];

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::failure::Failure;
-use crate::generated::{on_one_line, read_back};
+use crate::generated::read_back;
+use crate::logging::foreign;
 use crate::service::State;
 
 /// What is told of one connection.
@@ -97,7 +98,8 @@ pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> Result<St
     });
     add(&mut text, &mut meant, FAILURES, failures);
     if let Some(state) = service {
-        let (labels, value) = (vec![("unit", on_one_line(&state.unit))], u8::from(state.is_up()).to_string());
+        let (labels, value) =
+            (vec![("unit", foreign::line(&state.unit).into_owned())], u8::from(state.is_up()).to_string());
         add(&mut text, &mut meant, SERVICE, [Line { metric: SERVICE.0, labels, value }]);
     }
     read_back("the list of metrics", &meant, read(&text).as_ref())?;
@@ -105,7 +107,7 @@ pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> Result<St
 }
 
 fn labels(sample: &Sample<'_>) -> Vec<(&'static str, String)> {
-    vec![("connection", on_one_line(sample.name))]
+    vec![("connection", foreign::line(sample.name).into_owned())]
 }
 
 /// Writes one metric, and notes what it says.
@@ -207,7 +209,10 @@ mod tests {
             let text = text(&[sample], None).unwrap();
             let lines = read(&text).unwrap();
             assert_eq!(lines.len(), 3, "{text}");
-            assert!(lines.iter().all(|line| line.labels[0] == ("connection", on_one_line(name))), "{text}");
+            assert!(
+                lines.iter().all(|line| line.labels[0] == ("connection", foreign::line(name).into_owned())),
+                "{text}"
+            );
         }
         for text in
             ["x 1\n", "dbx_rotator_credential_live{connection=\"a\"} 1 2\n", "dbx_rotator_credential_live{} 1\n"]

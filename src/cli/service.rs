@@ -10,7 +10,7 @@ use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::{Fault, print, status};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
-use crate::generated::on_one_line;
+use crate::logging::foreign;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::keychain;
 use crate::rotation::Rotator;
@@ -108,7 +108,7 @@ impl Service {
         let program = self.program()?;
         let plan = Plan::new(&config, Place { keychain: options.keychain, ..self.place.clone() })?;
         if !plan.changes().is_empty() && !options.yes {
-            let changes: Vec<String> = plan.changes().iter().map(|change| on_one_line(change)).collect();
+            let changes: Vec<String> = plan.changes().iter().map(|change| foreign::line(change).into_owned()).collect();
             let changes = changes.join("\n    ");
             ask(&format!("{} would change:\n    {changes}\nChange it?", plan.file().display()), "--yes")?;
         }

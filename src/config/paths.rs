@@ -32,7 +32,7 @@ pub(super) struct Use {
     pub(super) access: Access,
 }
 
-/// Two roles that one path cannot have, or one that it cannot have at all; `at` is where to point.
+/// Two roles that one path cannot have; `at` is where to point.
 #[derive(Debug)]
 pub(super) struct Clash {
     pub(super) at: Origin,
@@ -52,15 +52,11 @@ enum Key {
 /// Finds the first clash, in the order of the uses.
 ///
 /// # Errors
-/// Two roles on one path of which one writes, a path below a file, or a directory where a file is to be written.
+/// Two roles on one path of which one writes, or a path below a file.
 pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     let resolved: Vec<PathBuf> = uses.iter().map(|one| resolve(&one.path)).collect();
     let mut known: HashMap<Key, usize> = HashMap::new();
     for (index, (one, path)) in uses.iter().zip(&resolved).enumerate() {
-        if one.access == Access::Writes && fs::metadata(path).is_ok_and(|data| data.is_dir()) {
-            let message = format!("{} is a directory, not a file: {}", one.role, one.path.display());
-            return Err(Clash { at: one.origin.clone(), message });
-        }
         for key in keys(path) {
             let earlier = *known.entry(key).or_insert(index);
             if earlier != index && may_not_meet(&uses[earlier], one) {
@@ -221,10 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_directory_and_a_directory_no_file() {
+    fn nothing_lies_below_a_file() {
         let scratch = tempfile::tempdir().unwrap();
-        let directory = check(&[one("log_file", scratch.path(), Access::Writes)]).unwrap_err();
-        assert!(directory.message.contains("is a directory"), "{directory:?}");
         let below = check(&[
             one("token_file", scratch.path().join("a/b"), Access::Writes),
             one("password_file", scratch.path().join("a"), Access::Writes),

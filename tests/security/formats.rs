@@ -53,10 +53,10 @@ fn a_configured_name_is_one_label_and_one_cell() {
     let run = |arguments: &[&str]| dbx_rotator!(home).args(arguments).signed_in_to(&workspace).run();
     let shown = run(&["config", "show"]);
     shown.exits(0);
-    assert!(shown.stdout.contains(r"b\u{202e}\u{2028}c"), "{shown}");
+    assert!(shown.stdout.contains(r"b\u202e\u2028c"), "{shown}");
     let metrics = run(&["status", "--prometheus"]);
     let live = metrics.stdout.lines().filter(|line| line.starts_with("dbx_rotator_credential_live{"));
-    let label = r#"{connection="a\"} 1 dbx_rotator_credential_live{connection=\"b\\u{202e}\\u{2028}c"} "#;
+    let label = r#"{connection="a\"} 1 dbx_rotator_credential_live{connection=\"b\\u202e\\u2028c"} "#;
     let live: Vec<&str> = live.collect();
     assert!(live.len() == 1 && live[0].contains(label), "{metrics}");
 }
