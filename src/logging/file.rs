@@ -14,6 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::os::identity::try_as_owner_of;
+
 /// The size at which a log file is put aside, in bytes (as in the Python original).
 const LARGEST: u64 = 10 * 1024 * 1024;
 
@@ -56,7 +58,7 @@ impl LogFile {
     /// # Errors
     /// It cannot be opened for writing.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let log = Log::open(path)?;
+        let log = try_as_owner_of(path, || Log::open(path))?;
         Ok(LogFile {
             path: path.to_owned(),
             state: Mutex::new(State { log, is_torn: false, is_stuck: false, is_told: false }),
@@ -66,9 +68,12 @@ impl LogFile {
     /// Appends a line; returns what went wrong, once for as long as it goes wrong.
     pub(super) fn write(&self, line: &str) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let followed = state.log.follow(&self.path);
-        let room = state.log.make_room(&self.path, line.len() as u64);
-        let Err(error) = state.append(line.as_bytes()).and(followed).and(room) else {
+        let ready = try_as_owner_of(&self.path, || {
+            let followed = state.log.follow(&self.path);
+            let room = state.log.make_room(&self.path, line.len() as u64);
+            followed.and(room)
+        });
+        let Err(error) = state.append(line.as_bytes()).and(ready) else {
             state.is_told = false;
             return None;
         };
@@ -116,7 +121,8 @@ impl Log {
         if !data.is_file() {
             return Ok(Log { file, regular: None });
         }
-        if data.permissions().mode() & 0o077 != 0 {
+        // Of others it is none of their business; and a umask may have left too little.
+        if data.permissions().mode() & 0o677 != 0o600 {
             // Best effort: it may be somebody else's.
             let _ = file.set_permissions(Permissions::from_mode(0o600));
         }
