@@ -111,6 +111,15 @@ pub(crate) fn is_publishable(token: &str) -> bool {
         && token.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
 }
 
+/// Whether it is a JSON Web Token by its looks: three parts in base64url, of which two are JSON (RFC 7519, section 3).
+pub(crate) fn is_signed_token(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    let [header, _, signature] = parts[..] else { return false };
+    let json = |part: &str| Some(Zeroizing::new(URL_SAFE_NO_PAD.decode(part).ok()?));
+    let is_header = json(header).is_some_and(|json| serde_json::from_slice::<serde_json::Map<_, _>>(&json).is_ok());
+    is_header && URL_SAFE_NO_PAD.decode(signature).is_ok_and(|bytes| !bytes.is_empty()) && Claims::of(text).is_some()
+}
+
 /// Names a token without giving it away: the first 16 hexadecimal digits of its SHA-256.
 pub(crate) fn fingerprint(token: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
@@ -138,6 +147,26 @@ mod tests {
     fn what_is_no_jwt_is_opaque() {
         for token in ["", "abc", "a.b", "a.b.c", "a.b.c.d", &jwt("[]"), &jwt("{")] {
             assert_eq!(Claims::of(token), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_signed_token_is_told_from_a_secret_by_its_looks() {
+        assert!(is_signed_token(&jwt(r#"{"sub":"ada"}"#)) && is_signed_token(&jwt("{}")));
+        let claims = URL_SAFE_NO_PAD.encode("{}");
+        for other in [
+            "",
+            "dose0123456789abcdef0123456789abcdef",
+            "dapi0123456789abcdef",
+            "a.b.c",
+            "hunter2",
+            &format!("e30.{claims}"),
+            &format!("e30.{claims}."),
+            &format!("x.{claims}.c2ln"),
+            &format!("e30.{claims}.c2ln.x"),
+            &format!("e30.{claims}.c2 n"),
+        ] {
+            assert!(!is_signed_token(other), "{other}");
         }
     }
 

@@ -351,17 +351,23 @@ fn an_edit_that_somebody_saves_in_between_is_kept() {
 }
 
 #[test]
-fn a_file_that_never_settles_is_given_up_with_a_word_and_nothing_left_behind() {
+fn a_file_that_somebody_keeps_saving_gets_the_entry_all_the_same_and_loses_nothing() {
     let home = Home::with("x:1:d:u:p\n");
     let path = home.path();
+    let saved = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&saved);
     let append = move || {
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, format!("{text}#\n")).unwrap();
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        fs::write(path.with_extension("editor"), format!("{text}# {number}\n")).unwrap();
+        fs::rename(path.with_extension("editor"), &path).unwrap();
     };
-    let error = home.with_seam(Meddler::new(usize::MAX, append)).publish(&token("T")).unwrap_err();
-    assert!(matches!(error, StoreError::Unsettled { tries: 10, .. }), "{error}");
-    assert!(!error.hint().is_empty());
-    assert_eq!(home.text(), format!("x:1:d:u:p\n{}", "#\n".repeat(10)));
+    home.with_seam(Meddler::new(usize::MAX, append)).publish(&token("T")).unwrap();
+    assert!(home.text().starts_with(&format!("{OURS}T\n")), "{}", home.text());
+    // What came last is taken over as soon as they leave it alone.
+    home.file().publish(&token("T")).unwrap();
+    let lines: String = (0..saved.load(Ordering::SeqCst)).map(|number| format!("# {number}\n")).collect();
+    assert_eq!(home.text(), format!("{OURS}T\nx:1:d:u:p\n{lines}"));
     home.holds_only(&[".pgpass"]);
 }
 
@@ -419,11 +425,228 @@ fn an_entry_that_is_overwritten_at_once_is_published_again() {
     assert_eq!(home.text(), format!("{OURS}T\nlate:1:d:u:p\n"));
 }
 
+/// Does something at one moment of a replacement, once.
+struct At<F> {
+    moment: Moment,
+    done: AtomicBool,
+    act: F,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    Looked,
+    Displaced,
+}
+
+impl<F: Fn() + Send + Sync> At<F> {
+    fn new(moment: Moment, act: F) -> Self {
+        Self { moment, done: AtomicBool::new(false), act }
+    }
+
+    fn reach(&self, moment: Moment) {
+        if moment == self.moment && !self.done.swap(true, Ordering::SeqCst) {
+            (self.act)();
+        }
+    }
+}
+
+impl<F: Fn() + Send + Sync> Seam for At<F> {
+    fn looked(&self) {
+        self.reach(Moment::Looked);
+    }
+
+    fn displaced(&self) {
+        self.reach(Moment::Displaced);
+    }
+}
+
+/// What was displaced, by the name that it has for a moment.
+fn displaced_beside(path: &Path) -> PathBuf {
+    let mut names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".pgpass-new-")).unwrap()
+}
+
+fn append(path: &Path, line: &str) {
+    let mut file = fs::File::options().append(true).open(path).unwrap();
+    io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+}
+
+#[test]
+fn what_is_renamed_over_the_file_at_the_last_moment_is_kept() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    let path = home.path();
+    let save = move || {
+        fs::write(path.with_extension("editor"), format!("# new\n{OURS}old\nolder:1:d:u:p\n")).unwrap();
+        fs::rename(path.with_extension("editor"), &path).unwrap();
+    };
+    home.with_seam(At::new(Moment::Looked, save)).publish(&token("new")).unwrap();
+    assert_eq!(home.text(), format!("# new\n{OURS}new\nolder:1:d:u:p\n"));
+    home.holds_only(&[".pgpass"]);
+}
+
+#[test]
+fn a_link_that_is_put_there_at_the_last_moment_stays_a_link() {
+    let home = Home::with(&format!("{OURS}old\n"));
+    let path = home.path();
+    let adopt = move || {
+        fs::rename(&path, path.with_file_name("dotfile")).unwrap();
+        symlink("dotfile", path.with_file_name("link")).unwrap();
+        fs::rename(path.with_file_name("link"), &path).unwrap();
+    };
+    home.with_seam(At::new(Moment::Looked, adopt)).publish(&token("new")).unwrap();
+    assert!(home.path().is_symlink());
+    assert_eq!(home.text(), format!("{OURS}new\n"));
+    home.holds_only(&[".pgpass", "dotfile"]);
+}
+
+#[test]
+fn a_file_that_is_removed_at_the_last_moment_is_made_again() {
+    let home = Home::with(&format!("{OURS}old\n"));
+    let path = home.path();
+    home.with_seam(At::new(Moment::Looked, move || fs::remove_file(&path).unwrap())).publish(&token("new")).unwrap();
+    assert_eq!(home.text(), format!("{OURS}new\n"));
+    home.holds_only(&[".pgpass"]);
+}
+
+#[test]
+fn what_is_written_to_the_file_after_it_was_displaced_is_taken_over() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    let path = home.path();
+    let write = move || {
+        append(&displaced_beside(&path), "late:1:d:u:p\n");
+        // And somebody else finds the new one.
+        append(&path, "later:1:d:u:p\n");
+    };
+    let published = home.with_seam(At::new(Moment::Displaced, write)).publish(&token("new")).unwrap();
+    assert!(published.changed);
+    assert_eq!(home.text(), format!("{OURS}new\nolder:1:d:u:p\nlate:1:d:u:p\nlater:1:d:u:p\n"));
+    home.holds_only(&[".pgpass"]);
+}
+
+/// Writes to what was displaced, again and again.
+struct Latecomer {
+    path: PathBuf,
+    written: AtomicUsize,
+}
+
+impl Seam for Latecomer {
+    fn displaced(&self) {
+        let number = self.written.fetch_add(1, Ordering::SeqCst);
+        if number < 4 {
+            let names = fs::read_dir(self.path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+            let mut found: Vec<PathBuf> = names.filter(|path| *path != self.path).collect();
+            found.sort_by_key(|path| fs::metadata(path).unwrap().ctime_nsec());
+            found.sort_by_key(|path| fs::metadata(path).unwrap().ctime());
+            append(found.last().unwrap(), &format!("# {number}\n"));
+        }
+    }
+}
+
+#[test]
+fn what_is_written_to_one_displaced_file_after_the_other_is_all_taken_over() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    home.with_seam(Latecomer { path: home.path(), written: AtomicUsize::new(0) }).publish(&token("new")).unwrap();
+    let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    let new = format!("{OURS}new");
+    assert_eq!(lines, ["# 0", "# 1", "# 2", "# 3", &new, "older:1:d:u:p"]);
+    home.holds_only(&[".pgpass"]);
+}
+
+#[test]
+fn what_was_written_when_the_process_was_killed_is_taken_over_by_the_next_and_nothing_else_is() {
+    let inner = "inside_what_was_written_when_the_process_was_killed";
+    for late in ["late:1:d:u:p\n", ""] {
+        let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", inner, "--ignored"])
+            .env("DBX_ROTATOR_TEST_FILE", home.path())
+            .env("DBX_ROTATOR_TEST_LINE", late)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(!status.success(), "it was to be killed");
+        assert_eq!(home.text(), format!("{OURS}new\nolder:1:d:u:p\n"), "the new one had its place already");
+        assert!(displaced_beside(&home.path()).exists());
+        // What the user does meanwhile is not undone.
+        home.write(&home.text().replace("older:1:d:u:p\n", "newer:1:d:u:p\n"), 0o600);
+        home.file().publish(&token("newest")).unwrap();
+        if late.is_empty() {
+            assert_eq!(home.text(), format!("{OURS}newest\nnewer:1:d:u:p\n"));
+        } else {
+            // Nobody can tell any more who removed what: no line is lost.
+            let text = home.text();
+            assert!(text.starts_with(&format!("{OURS}newest\n")) && text.lines().count() == 4, "{text}");
+            assert!(text.contains(late) && text.contains("newer:1:d:u:p\n"), "{text}");
+        }
+        home.holds_only(&[".pgpass"]);
+    }
+}
+
+#[test]
+#[ignore = "dies, started by what_was_written_when_the_process_was_killed_is_taken_over_by_the_next_and_nothing_else_is"]
+fn inside_what_was_written_when_the_process_was_killed() {
+    let path = PathBuf::from(std::env::var_os("DBX_ROTATOR_TEST_FILE").unwrap());
+    let beside = path.clone();
+    let die = move || {
+        append(&displaced_beside(&beside), &std::env::var("DBX_ROTATOR_TEST_LINE").unwrap());
+        std::process::abort();
+    };
+    PasswordFile::with_seam(path, Arc::new(At::new(Moment::Displaced, die))).publish(&token("new")).unwrap();
+}
+
+#[test]
+fn two_that_know_nothing_of_each_other_both_publish() {
+    let home = Home::with("older:1:d:u:p\n");
+    std::thread::scope(|scope| {
+        for user in ["alice", "bob"] {
+            let file = home.file();
+            scope.spawn(move || {
+                for number in 0..100 {
+                    let key = Key::new("db.example.com", 5432, "*", user).unwrap();
+                    file.publish(&[Entry::new(key, format!("{user}-{number}").into(), false).unwrap()]).unwrap();
+                }
+            });
+        }
+    });
+    let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    let entries = ["alice", "bob"].map(|user| format!("db.example.com:5432:*:{user}:{user}-99"));
+    assert_eq!(lines, [&entries[0], &entries[1], "older:1:d:u:p"]);
+    home.holds_only(&[".pgpass"]);
+}
+
+#[test]
+fn in_a_directory_where_nothing_can_be_renamed_nothing_is_left_behind() {
+    let test = "in_a_directory_where_nothing_can_be_renamed_nothing_is_left_behind";
+    let home = Home::with(&format!("{OURS}old\n"));
+    let chattr = |change: &str| {
+        let done = Command::new("chattr").arg(change).arg(home.0.path()).stderr(Stdio::null()).status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !chattr("+a") {
+        skip(test, "chattr +a needs root and a file system that knows it");
+        return;
+    }
+    let published = home.file().publish(&token("new"));
+    let other = PasswordFile::new(home.0.path().join("other")).publish(&token("new"));
+    assert!(chattr("-a"));
+    assert!(published.unwrap().notes[0].contains("append-only"));
+    other.unwrap();
+    assert_eq!(home.text(), format!("{OURS}new\n"));
+    home.holds_only(&[".pgpass", "other"]);
+}
+
 // --- where it cannot be renamed ------------------------------------------------------------------------------------
 
 struct RefusesRename(i32);
 
 impl Seam for RefusesRename {
+    fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(self.0))
+    }
+
     fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(self.0))
     }

@@ -29,7 +29,7 @@ use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure, Kind};
 use crate::logging;
 use crate::os::dirs::Environment;
-use crate::os::{core_dumps, launchd};
+use crate::os::{core_dumps, launchd, signals};
 use crate::rotation::Rotator;
 pub use arguments::command;
 use arguments::{Arguments, Command};
@@ -63,6 +63,7 @@ impl From<Failure> for Fault {
 pub fn main() -> ExitCode {
     core_dumps::forbid();
     logging::panics::end_the_process();
+    signals::let_writes_fail();
     let mut words = std::env::args_os();
     let name = Name::of(words.next());
     let code = name.exit_code(run_as(name, words));

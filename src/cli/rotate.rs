@@ -17,7 +17,11 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
     // Decided without a runtime: a timer that finds nothing due is to cost nothing.
     let report = match options.if_due.then(|| rotator.nothing_to_do(&wish, only.as_deref())).flatten() {
         Some(report) => report,
-        None => block_on(rotator.rotate(&wish, only.as_deref(), options.retry_for))?,
+        None => block_on(async {
+            let report = rotator.rotate(&wish, only.as_deref(), options.retry_for).await;
+            rotator.settle().await;
+            report
+        })?,
     };
     if options.json {
         print::json(&Answer { version: 1, connections: report.outcomes().map(row).collect() })?;

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_secs(60);
 /// The shortest: whatever the schedule says, the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How soon it is looked again where somebody still writes to a password file that was replaced meanwhile.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long another instance's rotation is waited for before looking again.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -166,6 +169,8 @@ impl<'a> Daemon<'a> {
         let deaths = rows.iter().filter(|row| row.trouble.is_some()).filter_map(|row| row.left);
         let next = rows.iter().map(|row| row.next).chain(deaths).min().and_then(|next| Duration::try_from(next).ok());
         let pause = next.unwrap_or_default().clamp(PAUSE, self.heart.pace().max(PAUSE));
+        // What they write is not where anybody reads it before we put it there.
+        let pause = if self.rotator.is_settled() { pause } else { pause.min(SOON) };
         let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
         match self.phase {
             Phase::Starting if !settled => self.manager.tell(News::StillStarting(&text)),

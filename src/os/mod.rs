@@ -1,5 +1,5 @@
 //! What the operating system tells and is told: where things are kept, what time it is and when to wake up, which files have
-//! changed, how one is replaced, how a child is run, how the service goes, what must not be dumped.
+//! changed, who has one open, how one is replaced, how a child is run, how the service goes, what must not be dumped.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod accounts;
@@ -11,8 +11,10 @@ pub(crate) mod files;
 pub(crate) mod identity;
 pub(crate) mod keychain;
 pub(crate) mod launchd;
+pub(crate) mod lease;
 pub(crate) mod notify;
 pub(crate) mod replace;
+pub(crate) mod signals;
 pub(crate) mod timer;
 pub(crate) mod watch;
 pub(crate) mod watchdog;

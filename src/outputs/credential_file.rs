@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::place::Place;
 use crate::failure::Failure;
 use crate::os::replace::Opened;
-use crate::token::is_publishable;
+use crate::token::{is_publishable, is_signed_token};
 
 /// The variable that libpq and most other clients take the password from.
 const VARIABLE: &str = "PGPASSWORD=";
@@ -49,14 +49,24 @@ impl<'a> CredentialFile<'a> {
         })
     }
 
-    /// Replaces what differs.
-    pub(super) fn write(&self, password: &SecretString) -> Result<(), Failure> {
+    /// Whether nothing was left behind beside it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.place.is_settled()
+    }
+
+    /// Removes what was left behind.
+    pub(super) fn tidy(&self, is_known: &dyn Fn(&str) -> bool) {
+        self.place.tidy(|bytes| self.form.is_ours(bytes, is_known));
+    }
+
+    /// Replaces what differs, if it is nothing that would be missed: `is_known` tells the credentials that were written before.
+    pub(super) fn write(&self, password: &SecretString, is_known: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
         if !is_publishable(password.expose_secret()) {
             let why = "the credential holds bytes that no password may have";
             return Err(self.place.failure(&why).hint("rotate again; if that does not help, please report it"));
         }
         self.place.keep(|old| {
-            if !self.form.is_ours(old) {
+            if !self.form.is_ours(old, is_known) {
                 let why = format!("it holds something else than {}, which would be lost", self.form.name());
                 return Err(self.place.failure(&why).hint(self.form.elsewhere()));
             }
@@ -80,26 +90,33 @@ impl Form {
         text
     }
 
-    /// Whether there was nothing in it but what may be replaced. A path is easily mistyped.
-    fn is_ours(self, old: &[u8]) -> bool {
-        let line = old.strip_suffix(b"\n").unwrap_or(old);
-        match self {
-            Self::Bare => line.iter().all(u8::is_ascii_graphic),
-            Self::Variable => line.is_empty() || line.starts_with(VARIABLE.as_bytes()) && !line.contains(&b'\n'),
-        }
+    /// Whether there was nothing in it but what may be replaced: nothing at all, a credential that we wrote, or a token. A path is
+    /// easily mistyped, and what stands there may be somebody's only copy of a password.
+    fn is_ours(self, old: &[u8], is_known: &dyn Fn(&str) -> bool) -> bool {
+        let Ok(text) = str::from_utf8(old) else { return false };
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        let value = match self {
+            Self::Bare => Some(Zeroizing::new(line.to_owned())),
+            Self::Variable => line.strip_prefix(VARIABLE).and_then(plain_value),
+        };
+        line.trim().is_empty()
+            || value.is_some_and(|value| value.is_empty() || is_known(&value) || is_signed_token(&value))
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "a token",
-            Self::Variable => "PGPASSWORD",
+            Self::Variable => "a token as PGPASSWORD",
         }
     }
 
     fn elsewhere(self) -> &'static str {
         match self {
-            Self::Bare => "name a file that does not exist yet",
-            Self::Variable => "name a file that does not exist yet: a unit may have several EnvironmentFile=",
+            Self::Bare => "name a file that does not exist yet, or empty this one if nobody needs what it holds",
+            Self::Variable => {
+                "name a file that does not exist yet (a unit may have several EnvironmentFile=), or empty this one if nobody \
+                 needs what it holds"
+            }
         }
     }
 }
@@ -117,6 +134,24 @@ fn push_value(value: &[u8], text: &mut Vec<u8>) {
         text.push(byte);
     }
     text.push(b'"');
+}
+
+/// What [`push_value`] made a value of; none for what it never writes.
+fn plain_value(text: &str) -> Option<Zeroizing<String>> {
+    let mut value = Zeroizing::new(String::with_capacity(text.len()));
+    let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {
+        value.push_str(text);
+        return (!text.contains(['"', '\n'])).then_some(value);
+    };
+    let mut rest = quoted.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => value.push(rest.next()?),
+            '"' | '\n' => return None,
+            c => value.push(c),
+        }
+    }
+    Some(value)
 }
 
 #[cfg(test)]

@@ -72,16 +72,29 @@ impl Outputs {
     ///
     /// # Errors
     /// [`crate::Code::CannotWrite`]: what file, why, and what to do next. The file that it is about is as it was; the other has been
-    /// tried all the same.
-    pub(crate) fn write(&self, password: &SecretString) -> Result<(), Failure> {
+    /// tried all the same. `is_known` tells the credentials that were written before: a file that holds anything but one of them,
+    /// a token, or nothing stays as it is.
+    pub(crate) fn write(&self, password: &SecretString, is_known: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
         let mut trouble: Option<Failure> = None;
-        for failure in self.files().filter_map(|file| file.write(password).err()) {
+        for failure in self.files().filter_map(|file| file.write(password, is_known).err()) {
             trouble = Some(match trouble {
                 Some(first) => Failure { message: format!("{first}; and {failure}"), ..first },
                 None => failure,
             });
         }
         trouble.map_or(Ok(()), Err)
+    }
+
+    /// Whether nothing was left behind beside the files.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.files().all(|file| file.is_settled())
+    }
+
+    /// Removes what was left behind beside them by a process that was killed; what turns out to be somebody else's is kept.
+    pub(crate) fn tidy(&self, is_known: &dyn Fn(&str) -> bool) {
+        for file in self.files().filter(|file| !file.is_settled()) {
+            file.tidy(is_known);
+        }
     }
 
     fn files(&self) -> impl Iterator<Item = CredentialFile<'_>> {

@@ -1,14 +1,18 @@
 //! Where something is written, and what a person reads when it cannot be.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
-use crate::os::replace::{Attempt, Disk, FileError, Opened, Replacement, Snapshot, TRIES, directory_of, persist};
+use crate::os::replace::{
+    Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Snapshot, TRIES, directory_of,
+    has_leftovers, is_displaced_being_written, leave, persist,
+};
 
 /// How the names of new files begin, until they have their own.
 const PREFIX: &str = ".dbx-rotator-new-";
@@ -41,17 +45,99 @@ impl Place<'_> {
         &self,
         mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
     ) -> Result<(), Failure> {
-        persist(|_| {
-            let old = self.look()?;
-            let bytes = edit(&old.bytes)?;
+        let mut carry: Option<Carry> = None;
+        let mut is_written = false;
+        persist(|number, until| {
+            // See PasswordFile.
+            let hold = (number > 1).then_some(until);
+            let insist = number > PATIENT_TRIES && !self.private;
+            let old = Snapshot::take_and_hold(self.path, hold).map_err(|error| self.cannot(&error))?;
+            let was_left_behind = carry.is_none();
+            if was_left_behind {
+                let left = Carry::left_behind(&old, PREFIX);
+                carry = left
+                    .and_then(|left| if self.private { self.drop_or_save(left, &old, &mut edit) } else { Some(left) });
+            }
+            let bytes = match &carry {
+                Some(carry) => {
+                    let both = carry.onto(&old.bytes, |line| line, &mut edit)?;
+                    edit(&both)?
+                }
+                None => edit(&old.bytes)?,
+            };
             let was = old.file.as_ref().map(Opened::mode);
             let mode = self.mode(was);
-            if bytes == old.bytes && was.is_none_or(|was| was == mode) {
-                return Ok(Some(()));
+            let is_right = bytes == old.bytes && was.is_none_or(|was| was == mode);
+            let round =
+                if is_right { Round::Done(()) } else { self.replace(&old, &bytes, mode, (insist, until), &mut carry)? };
+            is_written |= matches!(round, Round::Behind);
+            match (&round, carry.take()) {
+                (Round::Overtaken, kept) => carry = kept,
+                (Round::Behind, Some(displaced)) if self.private => {
+                    // What was put in its place at the last moment may not be ours to replace.
+                    if let Err(failure) = edit(&displaced.theirs) {
+                        let _ = displaced.put_back(&old.target);
+                        return Err(failure);
+                    }
+                    displaced.done();
+                    return Ok(Round::Done(()));
+                }
+                (Round::Behind, kept) => carry = kept,
+                (Round::Done(()), Some(done)) => {
+                    done.done();
+                    // There may be more.
+                    return Ok(if was_left_behind { Round::Behind } else { Round::Done(()) });
+                }
+                (Round::Done(()), None) => {}
             }
-            self.replace(&old, &bytes, mode)
+            Ok(round)
         })?
+        .or_else(|| is_written.then(|| leave(carry, self.path, PREFIX)))
         .ok_or_else(|| self.unsettled())
+    }
+
+    /// There is nothing to be taken over into a file that is ours alone; but what is not ours is not removed either.
+    fn drop_or_save(
+        &self,
+        carry: Carry,
+        old: &Snapshot,
+        edit: &mut impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
+    ) -> Option<Carry> {
+        if edit(&carry.theirs).is_ok() {
+            carry.done();
+            return None;
+        }
+        let mut name = old.target.clone().into_os_string();
+        name.push(".displaced");
+        match carry.put_back(Path::new(&name)) {
+            Ok(()) => tracing::warn!("what somebody put in the place of the {} is in {}", self.what, name.display()),
+            Err(error) => tracing::warn!("cannot keep what somebody put in the place of the {}: {error}", self.what),
+        }
+        None
+    }
+
+    /// Whether nothing was left behind beside it by a process that was killed.
+    pub(super) fn is_settled(&self) -> bool {
+        !has_leftovers(self.path, PREFIX)
+    }
+
+    /// Whether somebody still writes to what it has replaced.
+    pub(super) fn is_waited_for(&self) -> bool {
+        is_displaced_being_written(self.path, PREFIX)
+    }
+
+    /// Removes what was left behind beside a file that is ours alone, `is_ours` says of what.
+    pub(super) fn tidy(&self, is_ours: impl Fn(&[u8]) -> bool) {
+        let Ok(old) = Snapshot::take(self.path) else { return };
+        let mut check = |bytes: &[u8]| match is_ours(bytes) {
+            true => Ok(Zeroizing::default()),
+            false => Err(self.failure(&"it is not ours")),
+        };
+        // One that cannot be renamed is found again.
+        for _ in 0..TRIES {
+            let Some(left) = Carry::left_behind(&old, PREFIX) else { return };
+            self.drop_or_save(left, &old, &mut check);
+        }
     }
 
     fn mode(&self, was: Option<u32>) -> u32 {
@@ -63,8 +149,15 @@ impl Place<'_> {
         }
     }
 
-    /// `None`: somebody else came in between.
-    fn replace(&self, old: &Snapshot, bytes: &[u8], mode: u32) -> Result<Option<()>, Failure> {
+    /// One attempt; what was carried before is in it, and what is to be carried now replaces that.
+    fn replace(
+        &self,
+        old: &Snapshot,
+        bytes: &[u8],
+        mode: u32,
+        (insist, until): (bool, Instant),
+        carry: &mut Option<Carry>,
+    ) -> Result<Round<()>, Failure> {
         make_directory(old.directory())
             .map_err(|source| self.cannot_write("make its directory", source, old.directory()))?;
         let mut notes = Vec::new();
@@ -72,16 +165,34 @@ impl Place<'_> {
             notes.push(format!("mode {was:04o} is {mode:04o} now: others may have read what it held"));
         }
         let (private, path) = (self.private, self.path);
-        let attempt =
-            Replacement { old, bytes, mode, prefix: PREFIX, private, path, seam: &Disk, notes: &mut notes }.run();
-        match attempt.map_err(|error| self.cannot(&error))? {
-            Attempt::Overtaken => return Ok(None),
-            Attempt::Done => tracing::debug!("updated the {} {}", self.what, path.display()),
+        let attempt = Replacement {
+            old,
+            bytes,
+            mode,
+            prefix: PREFIX,
+            private,
+            path,
+            insist,
+            until,
+            seam: &Disk,
+            notes: &mut notes,
         }
+        .run();
+        let round = match attempt.map_err(|error| self.cannot(&error))? {
+            Attempt::Overtaken => return Ok(Round::Overtaken),
+            Attempt::Done => Round::Done(()),
+            Attempt::Behind(displaced) => {
+                if let Some(carried) = carry.replace(displaced) {
+                    carried.done();
+                }
+                Round::Behind
+            }
+        };
+        tracing::debug!("updated the {} {}", self.what, path.display());
         for note in notes {
             tracing::warn!("the {} {}: {note}", self.what, path.display());
         }
-        Ok(Some(()))
+        Ok(round)
     }
 
     // ---- what is said ----
@@ -156,9 +267,14 @@ fn let_write(directory: &Path) -> String {
 fn make_directory(directory: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = directory.ancestors().take_while(|above| above.symlink_metadata().is_err()).collect();
     let Some(there) = missing.last().map(|topmost| directory_of(topmost)) else { return Ok(()) };
-    DirBuilder::new().recursive(true).mode(DIRECTORY).create(directory)?;
     let owner = there.metadata()?;
     for made in missing.iter().rev() {
+        match DirBuilder::new().mode(DIRECTORY).create(made) {
+            // By the mask of this process it may be one that nobody can use, its owner included.
+            Ok(()) => std::fs::set_permissions(made, Permissions::from_mode(DIRECTORY))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(error),
+        }
         if rustix::process::geteuid().is_root() && owner.uid() != 0 {
             chown(made, Some(owner.uid()), Some(owner.gid()))?;
         }

@@ -1,19 +1,23 @@
 //! The password file on disk: read it, replace it atomically and durably, lose nobody's edit.
 //!
 //! Nobody locks a password file, so there is no lock to join: the file is read, edited, and before the new content
-//! takes its place it is read again. Whoever edited it meanwhile is heard first. (That two of *our* processes do not
+//! takes its place it is read again. Whoever edits it at the same moment is heard, too. (That two of *our* processes do not
 //! work at once is the caller's lock to see to.)
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
 use super::document::{Edit, Mismatch, Placement, Warning, publish, verify};
-use super::entry::Entry;
-use crate::os::replace::{Attempt, Disk, FileError, Opened, Replacement, Seam, Snapshot, TRIES, persist};
+use super::entry::{Entry, Key};
+use super::reader::{Current, Reading};
+use crate::os::replace::{
+    Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Seam, Snapshot, TRIES, leave, persist,
+};
 
 /// How the names of new files begin, until they have the password file's.
 const PREFIX: &str = ".pgpass-new-";
@@ -235,6 +239,46 @@ pub struct Published {
     pub notes: Vec<String>,
 }
 
+/// The four key fields of an entry, as they are written; all of any other line.
+fn key_fields(line: &[u8]) -> &[u8] {
+    let mut is_escaped = false;
+    let mut colons = 0;
+    for (index, byte) in line.iter().enumerate() {
+        colons += usize::from(*byte == b':' && !is_escaped);
+        is_escaped = *byte == b'\\' && !is_escaped;
+        if colons == 4 && !line.starts_with(b"#") {
+            return line.split_at(index).0;
+        }
+    }
+    line
+}
+
+/// What the attempts of one publication have done before the last.
+#[derive(Default)]
+struct SoFar {
+    /// What somebody else wrote, and the file does not hold yet.
+    carry: Option<Carry>,
+    changed: bool,
+    notes: Vec<String>,
+    /// What is in place already.
+    published: Option<Published>,
+}
+
+impl SoFar {
+    /// An attempt has brought the file to where it should be, and what was carried with it.
+    fn written(&mut self, changed: bool, notes: &mut Vec<String>) {
+        if let Some(carry) = self.carry.take() {
+            carry.done();
+        }
+        self.changed |= changed;
+        for note in notes.drain(..) {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
 impl PasswordFile {
     /// The password file at this path; nothing is touched yet.
     #[must_use]
@@ -260,7 +304,7 @@ impl PasswordFile {
     /// # Errors
     /// When it cannot be read, is no regular file, or is not to be trusted ([`StoreError::is_read`] holds).
     pub fn read(&self) -> Result<Contents, StoreError> {
-        let Snapshot { target, bytes, file } = Snapshot::take(&self.path)?;
+        let Snapshot { target, bytes, file } = Snapshot::take_settled(&self.path)?;
         let mode = file.as_ref().map_or(NEW_MODE, Opened::mode);
         Ok(Contents { bytes, exists: file.is_some(), mode, target })
     }
@@ -273,48 +317,114 @@ impl PasswordFile {
     /// # Errors
     /// A [`StoreError`] that says what failed; its [`StoreError::hint`] says what to do.
     pub fn publish(&self, entries: &[Entry]) -> Result<Published, StoreError> {
-        let published = persist(|number| {
-            let published = self.attempt(entries)?;
-            let (path, changed) = (self.path.display(), published.as_ref().map(|published| published.changed));
-            match changed {
-                Some(changed) => tracing::debug!(%path, attempt = number, changed, "password file published"),
-                None => {
-                    tracing::debug!(%path, attempt = number, "somebody else changed the password file: starting over")
+        let mut so_far = SoFar::default();
+        let published = persist(|number, until| {
+            let round = self.attempt(number, entries, &mut so_far, until)?;
+            let (path, attempt) = (self.path.display(), number);
+            match &round {
+                Round::Done(Published { changed, .. }) => {
+                    tracing::debug!(%path, attempt, changed, "password file published")
                 }
+                Round::Overtaken => {
+                    tracing::debug!(%path, attempt, "somebody else changed the password file: starting over")
+                }
+                Round::Behind => tracing::debug!(%path, attempt, "taking over what somebody else wrote meanwhile"),
             }
-            Ok::<_, StoreError>(published)
+            Ok::<_, StoreError>(round)
         })?;
+        let SoFar { carry, published: in_place, .. } = so_far;
+        // Somebody keeps writing; but clients read what was published, and nothing is lost.
+        let published = published.or_else(|| in_place.inspect(|_| leave(carry, &self.path, PREFIX)));
         published.ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries: TRIES })
     }
 
-    /// One round of read, edit, compare, replace, read back. `None`: somebody else came in between.
-    fn attempt(&self, entries: &[Entry]) -> Result<Option<Published>, StoreError> {
-        let old = Snapshot::take(&self.path)?;
-        let Edit { bytes, placements, warnings } = publish(&old.bytes, entries);
+    /// One round of read, edit, compare, replace, read back.
+    fn attempt(
+        &self,
+        number: u32,
+        entries: &[Entry],
+        so_far: &mut SoFar,
+        until: Instant,
+    ) -> Result<Round<Published>, StoreError> {
+        // Nobody is held up for longer than it takes to exchange two files, unless they have come in between before.
+        let hold = (number > 1).then_some(until);
+        let old = Snapshot::take_and_hold(&self.path, hold)?;
+        let was_left_behind = so_far.carry.is_none();
+        if was_left_behind {
+            so_far.carry = Carry::left_behind(&old, PREFIX);
+        }
+        let edit = |bytes: &[u8]| Ok::<_, StoreError>(publish(bytes, entries).bytes);
+        let carried = so_far.carry.as_ref().map(|carry| carry.onto(&old.bytes, key_fields, edit)).transpose()?;
+        let source = carried.as_ref().unwrap_or(&old.bytes);
+        let Edit { bytes, placements, warnings } = publish(source, entries);
         // Proven before a byte is written: a live password is never replaced by something worse.
         self.check(&bytes, entries)?;
         let changed = bytes != old.bytes;
         let mut notes = Vec::new();
         let (mode, mode_is_right) = self.mend_mode(&old, changed, &mut notes);
-        let done = |notes| Ok(Some(Published { changed, placements, warnings, notes }));
-        if !changed && mode_is_right {
-            return done(notes);
+        if changed || !mode_is_right {
+            let (path, seam) = (self.path.as_path(), self.seam.as_ref());
+            let insist = number > PATIENT_TRIES;
+            let (prefix, private, notes) = (PREFIX, false, &mut notes);
+            let replacement =
+                Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, until, seam, notes };
+            match replacement.run()? {
+                Attempt::Overtaken => return Ok(Round::Overtaken),
+                Attempt::Behind(carry) => {
+                    so_far.written(true, notes);
+                    so_far.carry = Some(carry);
+                    let notes = so_far.notes.clone();
+                    so_far.published = Some(Published { changed, placements, warnings, notes });
+                    return Ok(Round::Behind);
+                }
+                Attempt::Done => {}
+            }
+            self.seam.placed();
+            let now = Snapshot::take(&self.path)?;
+            match self.check(&now.bytes, entries) {
+                Ok(()) => {}
+                Err(error) if now.bytes == bytes => return Err(error),
+                // Overwritten already by somebody who had not seen ours.
+                Err(_) => return Ok(Round::Overtaken),
+            }
         }
-        let (path, seam) = (self.path.as_path(), self.seam.as_ref());
-        let (prefix, notes_of) = (PREFIX, &mut notes);
-        let replacement =
-            Replacement { old: &old, bytes: &bytes, mode, prefix, private: false, path, seam, notes: notes_of };
-        if replacement.run()? == Attempt::Overtaken {
-            return Ok(None);
+        let had_carry = so_far.carry.is_some();
+        so_far.written(changed, &mut notes);
+        if had_carry && was_left_behind {
+            // There may be more.
+            return Ok(Round::Behind);
         }
-        self.seam.placed();
-        let now = Snapshot::take(&self.path)?;
-        match self.check(&now.bytes, entries) {
-            Ok(()) => done(notes),
-            Err(error) if now.bytes == bytes => Err(error),
-            // Overwritten already by somebody who had not seen ours.
-            Err(_) => Ok(None),
+        let SoFar { changed, notes, .. } = std::mem::take(so_far);
+        Ok(Round::Done(Published { changed, placements, warnings, notes }))
+    }
+
+    /// Takes over what somebody wrote at the very moment that an earlier process replaced the file, and removes what that left
+    /// behind. The entries of these keys stay as they are. Nothing is written where nothing was left.
+    ///
+    /// # Errors
+    /// As [`PasswordFile::publish`].
+    pub(crate) fn settle(&self, keys: &[Key]) -> Result<(), StoreError> {
+        if self.is_settled() {
+            return Ok(());
         }
+        let now = self.read()?;
+        let reading = Reading::new(&now.bytes);
+        let entry = |key: &Key| match reading.current(key) {
+            Current::Ours { password, .. } => Entry::new(key.clone(), password?, false).ok(),
+            Current::Missing | Current::Shadowed { .. } => None,
+        };
+        let entries: Vec<Entry> = keys.iter().filter_map(entry).collect();
+        self.publish(&entries).map(drop)
+    }
+
+    /// Whether somebody still writes to what was replaced by an earlier publication: [`PasswordFile::settle`] will take that over.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        crate::os::replace::is_displaced_being_written(&self.path, PREFIX)
+    }
+
+    /// Whether nothing was left behind beside the file.
+    pub(crate) fn is_settled(&self) -> bool {
+        !crate::os::replace::has_leftovers(&self.path, PREFIX)
     }
 
     fn check(&self, bytes: &[u8], entries: &[Entry]) -> Result<(), StoreError> {

@@ -145,14 +145,20 @@ impl Rotator {
 
     /// Rotates every connection now; tries again for up to a minute where that can help.
     pub async fn run_once(&self) -> Report {
-        self.rotate(&Wish::All { since: Timestamp::now() }, None, PATIENCE).await
+        let report = self.rotate(&Wish::All { since: Timestamp::now() }, None, PATIENCE).await;
+        self.settle().await;
+        report
     }
 
     /// Rotates what is due; does nothing, and asks nobody, where nothing is.
     pub async fn run_if_due(&self) -> Report {
         match self.nothing_to_do(&Wish::Due, None) {
             Some(report) => report,
-            None => self.rotate(&Wish::Due, None, PATIENCE).await,
+            None => {
+                let report = self.rotate(&Wish::Due, None, PATIENCE).await;
+                self.settle().await;
+                report
+            }
         }
     }
 

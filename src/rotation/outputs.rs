@@ -3,7 +3,9 @@
 //!
 //! The password file stays the truth. Whatever differs from it is written again, without asking anybody for a credential.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret;
 
 use super::Rotator;
 use super::due::Standing;
@@ -13,8 +15,20 @@ use super::round::Outcomes;
 use crate::config::{Connection, Listing};
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
+use crate::os::replace::{are_leftovers_there, remove_leftovers};
 use crate::outputs::service_file::{self, Section};
 use crate::outputs::{Rotated, hook};
+use crate::pgpass::{Key, PasswordFile};
+use crate::token::fingerprint;
+
+/// How the names of records begin before they have their own.
+const RECORD: &str = ".record";
+
+/// How long a command waits, at most, for somebody who still writes to a file that it has replaced. Later runs look again.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often it looks.
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the record is waited for, to say in it how a program ended.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -49,10 +63,14 @@ impl Rotator {
             let Some(live) = published(standings.get(*index)).filter(|live| !outputs.are_current(live)) else {
                 continue;
             };
-            match outputs.write(live) {
+            let written = outputs.write(live, &self.known_beside(*index, record));
+            match written {
                 Ok(()) => {
                     tracing::info!("Wrote the files that {} has beside its entry", self.name(*index));
                     let known = record.connection_mut(&self.config, &self.config.connections[*index]);
+                    let now = Some(fingerprint(live.expose_secret()));
+                    changed |= known.beside != now;
+                    known.beside = now;
                     changed |= known.last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
                 }
                 Err(failure) => failures.push((*index, failure)),
@@ -79,6 +97,65 @@ impl Rotator {
             }
         }
         changed
+    }
+
+    /// Tells the credentials that this connection had before.
+    fn known_beside<'r>(&self, index: usize, record: &'r Record) -> impl Fn(&str) -> bool + use<'r> {
+        let known = record.connection(&self.config, &self.config.connections[index]);
+        move |credential| known.is_some_and(|known| known.knows(credential))
+    }
+
+    // ---- what was left behind ----
+
+    /// Whether no process that was killed has left anything beside the files that are kept.
+    pub(crate) fn is_settled(&self) -> bool {
+        let connections = &self.config.connections;
+        PasswordFile::new(&self.config.password_file).is_settled()
+            && self.config.service_file.as_ref().is_none_or(|path| service_file::is_settled(path))
+            && connections.iter().all(|connection| connection.outputs.are_settled())
+            && !are_leftovers_there(&self.config.state_dir, RECORD)
+    }
+
+    /// Takes over what somebody wrote to a file at the moment that it was replaced, and removes what else was left behind. Under the
+    /// lock, of a rotator whose connections are located.
+    pub(super) fn tidy(&self, record: &Record) {
+        if self.is_settled() {
+            return;
+        }
+        let keys: Vec<Key> = self.config.connections.iter().filter_map(|connection| connection.key.clone()).collect();
+        if let Err(error) = PasswordFile::new(&self.config.password_file).settle(&keys) {
+            tracing::warn!("{error}");
+        }
+        let sections = self.sections(|listing| listing != Listing::No);
+        if let Some(path) = self.config.service_file.as_ref().filter(|path| !service_file::is_settled(path))
+            && let Err(failure) = service_file::update(path, &sections)
+        {
+            tracing::warn!("{failure}");
+        }
+        for (index, connection) in self.config.connections.iter().enumerate() {
+            connection.outputs.tidy(&self.known_beside(index, record));
+        }
+        remove_leftovers(&self.config.state_dir, RECORD);
+    }
+
+    /// Whether somebody still writes to a file that was replaced while they had it open.
+    fn is_waited_for(&self) -> bool {
+        PasswordFile::new(&self.config.password_file).is_waited_for()
+            || self.config.service_file.as_ref().is_some_and(|path| service_file::is_waited_for(path))
+    }
+
+    /// Waits for whoever writes so, and takes over what they wrote, before a command ends. Usually there is nobody.
+    pub(crate) async fn settle(&self) {
+        if self.is_settled() {
+            return;
+        }
+        let started = Instant::now();
+        while self.is_waited_for() && started.elapsed() < SETTLE_LIMIT {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        let _lock = self.store.lock(LOCK_LIMIT, || None::<()>).await;
+        let record = self.record();
+        self.located(&record).tidy(&record);
     }
 
     /// Runs the programs of those that were rotated; what goes wrong is said, kept in the record, and stops nothing.

@@ -230,6 +230,9 @@ impl<'a> Publication<'a> {
         let outcome = match new {
             Some(published) => {
                 known.last_rotation_at = Some(now);
+                // The files beside the entry still hold the one before.
+                let before = known.published.take().map(|before| before.fingerprint);
+                known.beside = known.beside.take().or(before);
                 known.published = Some(published);
                 self.retries.succeeded(who, now);
                 announce::rotated(&self.config.connections[index].name, expires_at);

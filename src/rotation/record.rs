@@ -23,6 +23,7 @@ use crate::logging::json;
 use crate::os::clock::Anchor;
 use crate::os::files::{make_directories, open_regular, read_bytes};
 use crate::os::identity::try_as_owner_of;
+use crate::token::fingerprint;
 
 /// The form of record.json; another one is treated as none.
 const VERSION: u32 = 1;
@@ -73,6 +74,8 @@ pub(crate) struct ConnectionRecord {
     /// Why the program that is told of rotations did not do its work the last time.
     pub(crate) hook_error: Option<Failure>,
     pub(crate) failures: Failures,
+    /// The credential that was last written beside the entry, by its fingerprint.
+    pub(crate) beside: Option<String>,
 }
 
 /// How many tries failed since the record began.
@@ -84,6 +87,13 @@ pub(crate) struct Failures {
 }
 
 impl ConnectionRecord {
+    /// Whether this is a credential that was published, or written beside the entry, last.
+    pub(crate) fn knows(&self, credential: &str) -> bool {
+        let published = self.published.as_ref().map(|published| &published.fingerprint);
+        let name = fingerprint(credential);
+        published.into_iter().chain(&self.beside).any(|known| *known == name)
+    }
+
     /// Notes a try that failed.
     pub(crate) fn failed(&mut self, failure: &Failure, at: Timestamp, next: Timestamp) {
         self.last_attempt_at = Some(at);

@@ -110,6 +110,7 @@ impl Rotator {
     /// A round under the lock, with the standings after it.
     async fn round_alone(&self, wish: &Wish, selected: &[usize], retries: &mut Retries) -> (Outcomes, Vec<Standing>) {
         let mut record = self.record();
+        self.located(&record).tidy(&record);
         let attempt = self.located(&record).attempt(wish, selected, &mut record, retries).await;
         let Attempt { mut outcomes, asked, is_news } = attempt;
         outcomes.sort_by_key(|(index, ..)| *index);
@@ -188,7 +189,7 @@ impl Rotator {
         let record = self.record();
         let here = self.located(&record);
         let (due, standings) = here.wanted(wish, selected, &record).ok()?;
-        let none = due.is_empty() && (!strictly || here.outputs_are_current(selected, &standings));
+        let none = due.is_empty() && (!strictly || here.outputs_are_current(selected, &standings) && here.is_settled());
         none.then(|| self.not_due(selected, &standings))
     }
 

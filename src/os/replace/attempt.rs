@@ -1,30 +1,33 @@
 //! One attempt to put new content in the place of the old: beside it and renamed, or in place where that cannot be.
 //!
 //! Invariants: a reader finds the old content or the new, never less (but for the in-place way, which says so); the
-//! new file has the old one's owner and attributes before it has its name; whatever fails leaves nothing behind, and what a
-//! power cut left behind goes with a later success.
+//! new file has the old one's owner and attributes before it has its name; whatever fails leaves nothing behind; what somebody else
+//! writes at the same moment is kept, where the system can tell that they do.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{Gid, OFlags, Uid};
-use tempfile::NamedTempFile;
 use xattr::FileExt as _;
 
-use super::leftovers::remove_leftovers;
+use super::displaced::{Carry, End, look};
+use super::new_file::{NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{FileError, Seam};
+use crate::os::lease::Asked;
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     /// The new content is in place.
     Done,
     /// Somebody else changed the file meanwhile: nothing was written, start over.
     Overtaken,
+    /// The new content is in place, and somebody wrote to the file that it displaced: start over with that.
+    Behind(Carry),
 }
 
 /// Any access of group or others.
@@ -48,13 +51,18 @@ pub(crate) struct Replacement<'a> {
     pub(crate) private: bool,
     /// The path as the person gave it: links may have been followed since.
     pub(crate) path: &'a Path,
+    /// Replaces the file even where it has changed since it was read: what the others made of it is what is displaced, and is carried
+    /// over. For who has been overtaken too often.
+    pub(crate) insist: bool,
+    /// How long somebody who writes is waited for at most.
+    pub(crate) until: Instant,
     pub(crate) seam: &'a dyn Seam,
     pub(crate) notes: &'a mut Vec<String>,
 }
 
 /// What preparing the new file came to.
 enum Prepared {
-    Ready(NamedTempFile),
+    Ready(NewFile),
     /// Renaming is not possible or would do harm; why, for the note.
     InPlace(String),
 }
@@ -74,9 +82,11 @@ impl Replacement<'_> {
 
     /// Writes the new file beside the old one, complete and on disk, under a name of its own.
     fn prepare(&mut self) -> Result<Prepared, FileError> {
-        // O_CREAT | O_EXCL, a random name, and 0600 from the first moment.
-        let created = tempfile::Builder::new().prefix(self.prefix).tempfile_in(self.old.directory());
-        let mut new = match created {
+        let for_good = is_append_only(self.old.directory());
+        if for_good && self.old.file.is_some() {
+            return Ok(Prepared::InPlace("nothing can be renamed in its directory (append-only)".to_owned()));
+        }
+        let new = match NewFile::create(self.old.directory(), self.prefix, for_good) {
             Ok(new) => new,
             Err(error) if self.old.file.is_some() && is_refusal(&error) => {
                 return Ok(Prepared::InPlace(format!("no file can be created beside it ({})", reason(&error))));
@@ -89,19 +99,17 @@ impl Replacement<'_> {
         };
         match &self.old.file {
             Some(old) => {
-                copy_attributes(&old.file, new.as_file(), self.private, self.notes);
-                if let Some(reason) = self.keep_owner(old, new.as_file())? {
+                copy_attributes(&old.file, new.file(), self.private, self.notes);
+                if let Some(reason) = self.keep_owner(old, new.file())? {
                     return Ok(Prepared::InPlace(reason));
                 }
             }
-            None => self.adopt_directory_owner(new.as_file())?,
+            None => self.adopt_directory_owner(new.file())?,
         }
         let permissions = std::fs::Permissions::from_mode(self.mode);
-        new.as_file()
-            .set_permissions(permissions)
-            .map_err(|error| self.failed("set the mode of the new file", error))?;
-        new.as_file_mut().write_all(self.bytes).map_err(|error| self.failed("write the new file", error))?;
-        sync(new.as_file()).map_err(|error| self.failed("bring the new file to the disk", error))?;
+        new.file().set_permissions(permissions).map_err(|error| self.failed("set the mode of the new file", error))?;
+        new.file().write_all(self.bytes).map_err(|error| self.failed("write the new file", error))?;
+        sync(new.file()).map_err(|error| self.failed("bring the new file to the disk", error))?;
         Ok(Prepared::Ready(new))
     }
 
@@ -139,55 +147,112 @@ impl Replacement<'_> {
 
     /// Has nobody touched the file since it was read?
     fn unchanged(&self) -> Result<bool, FileError> {
-        self.seam.ready();
-        Ok(Snapshot::take(self.path)?.same_as(self.old))
+        self.old.is_there_still(self.path)
     }
 
-    /// Gives the new file its name. Between the last look and the rename there is no more than a system call.
-    fn swap(self, new: NamedTempFile) -> Result<Attempt, FileError> {
+    /// Gives the new file its name. From the last look until then nobody can begin to write to the old one, where the file system
+    /// grants leases.
+    fn swap(mut self, new: NewFile) -> Result<Attempt, FileError> {
+        self.seam.ready();
+        let Some(old) = &self.old.file else { return self.name(new) };
+        let lease = old.hold(self.until);
+        if matches!(lease, Asked::Unknown) {
+            tracing::debug!("{}: its file system does not tell whether somebody writes to it", self.path.display());
+        }
+        let is_unchanged = self.unchanged()?;
+        if !is_unchanged && !self.insist {
+            return Ok(Attempt::Overtaken);
+        }
+        self.seam.looked();
+        let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
+        let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
+        let target = &self.old.target;
+        let name = match self.seam.exchange(&name, target) {
+            Ok(()) => Some(name),
+            // Then theirs would be lost.
+            Err(error) if is_unknown(&error) && !is_unchanged => return Ok(Attempt::Overtaken),
+            // As renameat2(2) has it where a file system cannot, and as older systems do.
+            Err(error) if is_unknown(&error) => match self.seam.rename(&name, target) {
+                Ok(()) => {
+                    tracing::debug!("{}: its file system cannot exchange two files", self.path.display());
+                    // The name is gone, so there is nothing for the guard to remove.
+                    name.keep().map_err(|error| self.failed("give the new file its name", error.error))?;
+                    None
+                }
+                Err(error) => {
+                    drop((name, lease));
+                    return self.refused(error);
+                }
+            },
+            Err(error) => {
+                drop((name, lease));
+                return self.refused(error);
+            }
+        };
+        // Open for writing as it is, it would be taken for somebody else's.
+        drop((file, lease));
+        if old.metadata.nlink() > 1 {
+            self.notes.push(format!(
+                "it had {} names (hard links): this one is a new file now, the others keep the old content",
+                old.metadata.nlink()
+            ));
+        }
+        self.settle();
+        self.seam.displaced();
+        match look(self.old, old, name, self.until).map_err(|error| self.failed("look at what it was", error))? {
+            End::Gone => Ok(Attempt::Done),
+            End::Edited(carry) => Ok(Attempt::Behind(carry)),
+            End::Strange(name) => {
+                // What was put there, a link for one, is where its owner wants it; we start over from that.
+                std::fs::rename(&name, target).map_err(|error| self.failed("put back what it was", error))?;
+                let _ = name.keep();
+                Ok(Attempt::Overtaken)
+            }
+            End::BeingWritten { is_kept } => {
+                let fate = if is_kept { "is taken over when they have done" } else { "is lost" };
+                self.notes
+                    .push(format!("somebody has it open for writing for so long: what they write from now on {fate}"));
+                Ok(Attempt::Done)
+            }
+        }
+    }
+
+    /// Where there was no file.
+    fn name(mut self, new: NewFile) -> Result<Attempt, FileError> {
         if !self.unchanged()? {
             return Ok(Attempt::Overtaken);
         }
-        let new = new.into_temp_path();
-        let target = &self.old.target;
-        let Some(old) = &self.old.file else {
-            self.seam.naming();
-            return match new.persist_noclobber(target) {
-                Ok(()) => self.settle(),
-                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
-                Err(error) => Err(self.failed("give the new file its name", error.error)),
-            };
-        };
-        match self.seam.rename(&new, target) {
+        self.seam.naming();
+        match new.persist_noclobber(&self.old.target) {
             Ok(()) => {
-                // The name is gone, so there is nothing for the guard to remove.
-                new.keep().map_err(|error| self.failed("give the new file its name", error.error))?;
-                if old.metadata.nlink() > 1 {
-                    self.notes.push(format!(
-                        "it had {} names (hard links): this one is a new file now, the others keep the old content",
-                        old.metadata.nlink()
-                    ));
-                }
-                self.settle()
+                self.settle();
+                Ok(Attempt::Done)
             }
-            Err(error) if is_refusal(&error) || is_mount(&error) => {
-                drop(new);
-                self.overwrite(&format!("it cannot be replaced ({})", reason(&error)))
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
             Err(error) => Err(self.failed("give the new file its name", error)),
         }
     }
 
+    /// What to do where the new file could not get its name.
+    fn refused(self, error: io::Error) -> Result<Attempt, FileError> {
+        match error {
+            // The old one has just been removed, or another process of ours took the new one for a leftover.
+            gone if gone.kind() == ErrorKind::NotFound => Ok(Attempt::Overtaken),
+            error if is_refusal(&error) || is_mount(&error) => {
+                self.overwrite(&format!("it cannot be replaced ({})", reason(&error)))
+            }
+            error => Err(self.failed("give the new file its name", error)),
+        }
+    }
+
     /// The name is on disk when the directory is.
-    fn settle(self) -> Result<Attempt, FileError> {
+    fn settle(&mut self) {
         let synced = File::open(self.old.directory()).and_then(|directory| sync(&directory));
         if let Err(error) = synced.as_ref()
             && error.kind() != ErrorKind::PermissionDenied
         {
             self.notes.push(format!("its directory could not be brought to the disk ({})", reason(error)));
         }
-        remove_leftovers(self.old.directory(), self.prefix);
-        Ok(Attempt::Done)
     }
 
     /// The way for a bind-mounted file: over the old content, in one write, cut to length afterwards.
@@ -198,6 +263,7 @@ impl Replacement<'_> {
         let file = open_for_writing(self.old).map_err(|error| self.failed("write it in place", error))?;
         let metadata = file.metadata().map_err(|error| self.failed("look at it", error))?;
         let seen = self.old.file.as_ref().map(|old| (old.metadata.dev(), old.metadata.ino()));
+        self.seam.ready();
         if seen != Some((metadata.dev(), metadata.ino())) || !self.unchanged()? {
             return Ok(Attempt::Overtaken);
         }
@@ -223,6 +289,9 @@ impl Replacement<'_> {
 }
 
 fn open_for_writing(old: &Snapshot) -> io::Result<File> {
+    if let Some(old) = &old.file {
+        old.release();
+    }
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(&old.target)
 }
@@ -245,6 +314,7 @@ fn sync(file: &File) -> io::Result<()> {
 /// Finds out that the disk is full before anything is overwritten, where the file system can tell.
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, length: usize) -> io::Result<()> {
+    check_limit(length)?;
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length as u64) {
         Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => Err(error.into()),
         _ => Ok(()),
@@ -252,8 +322,27 @@ fn reserve(file: &File, length: usize) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn reserve(_: &File, _: usize) -> io::Result<()> {
-    Ok(())
+fn reserve(_: &File, length: usize) -> io::Result<()> {
+    check_limit(length)
+}
+
+/// No write gets beyond the largest file that this process may make (`ulimit -f`).
+fn check_limit(length: usize) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < length as u64) { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+}
+
+/// In such a directory files can be made, but neither renamed nor removed (`chattr +a`).
+#[cfg(target_os = "linux")]
+fn is_append_only(directory: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, directory, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::APPEND))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_append_only(_: &Path) -> bool {
+    false
 }
 
 /// Extended attributes, and with them ACLs and the SELinux label. Not every file system has them, and not everybody
@@ -277,6 +366,11 @@ fn copy_attributes(old: &File, new: &File, private: bool, notes: &mut Vec<String
 /// The directory or its file system does not let us (EACCES, EPERM, EROFS).
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// The file system cannot exchange two files, nor could any (EINVAL, ENOSYS, ENOTSUP).
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
 }
 
 /// The file is a mount point (EBUSY, EXDEV).

@@ -1,45 +1,96 @@
-//! What a process left behind that was killed, or lost its power, before its new file got its name.
+//! What a process left behind that was killed, or lost its power, before its new file had its name or the old one had lost its own.
+//!
+//! A new file is of no use to anybody. An old one may hold what somebody wrote at the last moment; that is not lost.
 
-use std::fs::Metadata;
-use std::path::Path;
+use std::fs::{File, Metadata, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// A new file that is older than this has no process any more that would give it its name.
-const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
+use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
 
-/// Removes new files that a process left behind which was killed or lost its power before they got their name. They hold
-/// what their successor held then, so it would be a pity to keep them; but it is no failure.
-pub(super) fn remove_leftovers(directory: &Path, prefix: &str) {
-    let is_old = |path: &Path| {
-        let modified = path.symlink_metadata().ok().filter(Metadata::is_file).and_then(|data| data.modified().ok());
-        modified.and_then(|time| SystemTime::now().duration_since(time).ok()).is_some_and(|age| age > LEFTOVER_AGE)
-    };
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) && is_old(&entry.path()) {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+use super::new_file::{Name, Stamp};
+use super::snapshot::SIZE_LIMIT;
+use crate::os::lease::{Asked, ask};
+
+/// A new file that is older than this has no process any more that would give it its name.
+const OLD: Duration = Duration::from_secs(60 * 60);
+
+/// An old file that somebody wrote to after it had been displaced.
+pub(super) struct Edited {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs::{self, File};
-
-    use super::*;
-
-    #[test]
-    fn old_new_files_go_and_those_of_a_process_that_may_live_and_all_others_stay() {
-        let directory = tempfile::tempdir().unwrap();
-        let long_ago = SystemTime::now() - 2 * LEFTOVER_AGE;
-        for (name, time) in [(".x-new-1", long_ago), (".x-new-2", SystemTime::now()), ("x-new-3", long_ago)] {
-            File::create(directory.path().join(name)).unwrap().set_modified(time).unwrap();
+/// Removes the new files of processes that live no more, and old ones that are as they were. The first that is not, is returned: to
+/// be taken over, and only then removed. One that somebody still writes to is left for later.
+pub(super) fn sweep(directory: &Path, prefix: &str) -> Option<Edited> {
+    let mut edited = None;
+    for path in named(directory, prefix) {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { continue };
+        let Ok(metadata) = file.metadata() else { continue };
+        if !metadata.is_file() {
+            continue;
         }
-        fs::create_dir(directory.path().join(".x-new-4")).unwrap();
-        File::open(directory.path().join(".x-new-4")).unwrap().set_modified(long_ago).unwrap();
-        remove_leftovers(directory.path(), ".x-new-");
-        let mut names: Vec<_> =
-            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, [".x-new-2", ".x-new-4", "x-new-3"]);
+        // It is locked for as long as the process lives that makes it. Where nobody can tell, age must do.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(_)) if is_old(&metadata) => {}
+            Err(_) => continue,
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| Name::parse(name, prefix));
+        let now = Stamp::of(&metadata);
+        let Some(name) = name.filter(|name| !name.new.is_same_file_as(&now)) else {
+            let _ = std::fs::remove_file(&path);
+            continue;
+        };
+        let asked = ask(&file);
+        if matches!(asked, Asked::BeingWritten) {
+            continue;
+        }
+        // Only now: while it was not known whether somebody writes, somebody may have.
+        let now = file.metadata().map_or(now, |metadata| Stamp::of(&metadata));
+        if now == name.old {
+            let _ = std::fs::remove_file(&path);
+        } else if edited.is_none() && now.length <= SIZE_LIMIT {
+            let mut bytes = Zeroizing::new(Vec::new());
+            if (&file).take(SIZE_LIMIT).read_to_end(&mut bytes).is_ok() {
+                edited = Some(Edited { path, bytes });
+            }
+        }
     }
+    edited
+}
+
+/// Removes what is of no use to anybody, in a directory where nothing is displaced: new files alone have such names.
+pub(crate) fn remove_leftovers(directory: &Path, prefix: &str) {
+    sweep(directory, prefix);
+}
+
+/// Whether somebody still writes to a file that was displaced.
+pub(crate) fn is_one_being_written(directory: &Path, prefix: &str) -> bool {
+    let is_written = |path: PathBuf| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .is_ok_and(|file| matches!(ask(&File::from(file)), Asked::BeingWritten))
+    };
+    named(directory, prefix).any(is_written)
+}
+
+fn is_old(metadata: &Metadata) -> bool {
+    let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+    age.is_some_and(|age| age > OLD)
+}
+
+/// Whether there is anything that [`sweep`] would look at. Cheap: it reads the directory and nothing else.
+pub(crate) fn are_there(directory: &Path, prefix: &str) -> bool {
+    named(directory, prefix).next().is_some()
+}
+
+fn named<'a>(directory: &Path, prefix: &'a str) -> impl Iterator<Item = PathBuf> + use<'a> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_ours = move |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+    entries.filter(is_ours).map(|entry| entry.path())
 }

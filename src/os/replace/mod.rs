@@ -1,25 +1,37 @@
 //! Replacing a file atomically and durably, so that nobody's edit is lost.
 //!
-//! Nobody locks such files, so there is no lock to join: the file is read ([`Snapshot`]), edited, and before the new content
-//! takes its place ([`Replacement`]) it is read again. Whoever edited it meanwhile is heard first ([`persist`]).
+//! Nobody locks such files, so there is no lock to join. The file is read ([`Snapshot`]), edited, and before the new content
+//! takes its place ([`Replacement`]) it is read again: whoever edited it meanwhile is heard first ([`persist`]). From that last look
+//! on nobody can begin to write ([`crate::os::lease`]). Old and new then change places, so that nothing that somebody renamed over
+//! the old at that very moment is lost, and what lost its place is looked at once more before it goes: what was written to it is
+//! carried over ([`Carry`]).
 
 mod attempt;
+mod displaced;
 mod leftovers;
+mod merge;
+mod new_file;
+mod quiet;
 mod snapshot;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use attempt::{Attempt, Replacement};
+pub(crate) use displaced::Carry;
+pub(crate) use leftovers::{are_there as are_leftovers_there, remove_leftovers};
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
 
 /// How often somebody else's edit may come in between before we give up: an editor saves once, a script a few times; what
 /// goes on longer is a fight.
 pub(crate) const TRIES: u32 = 10;
 
-/// Wait before another try, doubled each time: 5 ms to about a second, 2.5 s in all.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// After so many, what others made of the file meanwhile is displaced and carried over instead.
+pub(crate) const PATIENT_TRIES: u32 = 5;
+
+/// Wait before another try, doubled each time: 1 ms to a quarter of a second, half a second in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why a file could not be read or replaced. `Display` says it of "it": whoever asked knows what file that is.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +69,21 @@ pub trait Seam: Send + Sync {
     /// The new content has taken its place and is about to be read back.
     fn placed(&self) {}
 
-    /// Gives the new file its name.
+    /// The old content has been looked at for the last time, and nobody can begin to write to it.
+    fn looked(&self) {}
+
+    /// Old and new have changed places, and nobody has looked at the old since.
+    fn displaced(&self) {}
+
+    /// Lets the new file and the old one change places.
+    ///
+    /// # Errors
+    /// As `renameat2(2)`.
+    fn exchange(&self, new: &Path, old: &Path) -> io::Result<()> {
+        exchange(new, old)
+    }
+
+    /// Gives the new file its name, where they cannot change places.
     ///
     /// # Errors
     /// As `rename(2)`.
@@ -73,16 +99,68 @@ pub struct Disk;
 
 impl Seam for Disk {}
 
-/// Makes attempt after attempt, numbered from 1, until one was not overtaken (`None`): what it brought, or `None` when even
-/// the last of [`TRIES`] was. Blocks: usually not at all, for at most a few seconds where somebody else keeps writing.
-pub(crate) fn persist<T, E>(mut attempt: impl FnMut(u32) -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+/// Whether an earlier process has left something beside the file that this path leads to, under a name that begins so.
+pub(crate) fn has_leftovers(path: &Path, prefix: &str) -> bool {
+    leftovers::are_there(&directory_at_the_end(path), prefix)
+}
+
+/// Whether somebody still writes to what lost the place that this path leads to.
+pub(crate) fn is_displaced_being_written(path: &Path, prefix: &str) -> bool {
+    leftovers::is_one_being_written(&directory_at_the_end(path), prefix)
+}
+
+/// What could not be carried over now is kept for who looks next; `path` is what leads to the file.
+pub(crate) fn leave(carry: Option<Carry>, path: &Path, prefix: &str) {
+    if let Some(carry) = carry {
+        carry.leave(&directory_at_the_end(path), prefix);
+    }
+}
+
+/// A link may lead to a file that is not there: then nothing has been displaced.
+fn directory_at_the_end(path: &Path) -> PathBuf {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    directory_of(&target).to_owned()
+}
+
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// What one attempt of [`persist`] came to.
+pub(crate) enum Round<T> {
+    Done(T),
+    /// Somebody else came in between: again, after a pause.
+    Overtaken,
+    /// It is in place, but what somebody else wrote is not yet: again, at once.
+    Behind,
+}
+
+/// Makes attempt after attempt, numbered from 1, until one is done: what it brought, or `None` when even the last of [`TRIES`] was
+/// not. Each is told until when it may wait for somebody who writes. Blocks: usually for some milliseconds, for at most a second or
+/// two where somebody else keeps writing.
+pub(crate) fn persist<T, E>(mut attempt: impl FnMut(u32, Instant) -> Result<Round<T>, E>) -> Result<Option<T>, E> {
+    let until = Instant::now() + quiet::LONGEST;
     let mut pause = FIRST_PAUSE;
-    for number in 1..=TRIES {
-        if let Some(done) = attempt(number)? {
-            return Ok(Some(done));
+    let mut number = 0;
+    // As many again where they are behind: then clients have what they need.
+    for _ in 0..2 * TRIES {
+        number += 1;
+        match attempt(number, until)? {
+            Round::Done(done) => return Ok(Some(done)),
+            Round::Behind => number -= 1,
+            Round::Overtaken if number >= TRIES => return Ok(None),
+            Round::Overtaken => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
         }
-        std::thread::sleep(pause);
-        pause *= 2;
     }
     Ok(None)
 }
@@ -97,6 +175,10 @@ mod tests {
     struct Mount;
 
     impl Seam for Mount {
+        fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
+            Err(io::ErrorKind::ResourceBusy.into())
+        }
+
         fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
             Err(io::ErrorKind::ResourceBusy.into())
         }
@@ -117,6 +199,8 @@ mod tests {
                 prefix: ".new-",
                 private,
                 path: &path,
+                insist: false,
+                until: Instant::now(),
                 seam: &Mount,
                 notes: &mut notes,
             };
@@ -148,9 +232,21 @@ mod tests {
             let (old, mut notes) = (Snapshot::take(&path).unwrap(), Vec::new());
             let (old, notes) = (&old, &mut notes);
             let bytes: &[u8] = if private { b"private" } else { b"new" };
-            Replacement { old, bytes, mode: 0o600, prefix: ".new-", private, path: &path, seam: &Disk, notes }
-                .run()
-                .unwrap();
+            let (until, insist) = (Instant::now(), false);
+            Replacement {
+                old,
+                bytes,
+                mode: 0o600,
+                prefix: ".new-",
+                private,
+                path: &path,
+                until,
+                insist,
+                seam: &Disk,
+                notes,
+            }
+            .run()
+            .unwrap();
             assert_eq!(xattr::get(&path, LIST).unwrap().is_some(), kept, "{private}");
         }
     }

@@ -1,21 +1,24 @@
 //! What is on disk at one moment: the file that the path leads to, its bytes, and what tells it from any other.
 
+use std::cell::Cell;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::FileError;
+use super::{FileError, quiet};
+use crate::os::lease::{Asked, ask};
 
 /// As many links as Linux follows in one path.
 const LINK_LIMIT: usize = 40;
 
 /// A password file of 10,000 tokens or of 200,000 other entries has about 12 MiB; what else is replaced is smaller. More than this
 /// is something else, and would take long to read and much memory to edit.
-const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
+pub(super) const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// The file at one moment.
 pub(crate) struct Snapshot {
@@ -30,56 +33,102 @@ pub(crate) struct Snapshot {
 pub(crate) struct Opened {
     pub(crate) file: File,
     pub(crate) metadata: Metadata,
+    /// Where nobody was to begin to write since it was read.
+    held: Cell<Option<Asked>>,
 }
 
 impl Opened {
+    pub(super) fn new(file: File, metadata: Metadata) -> Self {
+        Opened { file, metadata, held: Cell::new(None) }
+    }
+
+    /// Whoever wants to write may, this process included.
+    pub(super) fn release(&self) {
+        self.held.set(None);
+    }
+
+    /// Holds up whoever begins to write from now on, after waiting until `until` for who has begun. Where it was held since it was
+    /// read, nobody needs to be waited for.
+    pub(super) fn hold(&self, until: Instant) -> Asked {
+        self.held.take().unwrap_or_else(|| quiet::wait(&self.file, until))
+    }
+
     /// Permission bits, set-id and sticky bits included.
     pub(crate) fn mode(&self) -> u32 {
         self.metadata.mode() & 0o7777
+    }
+
+    /// What it holds now.
+    pub(super) fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+        (&self.file).seek(SeekFrom::Start(0))?;
+        read_all(&self.file, self.file.metadata()?.len())
     }
 }
 
 impl Snapshot {
     /// Follows the links and reads the file. A missing file is no error: it has no bytes.
     pub(crate) fn take(path: &Path) -> Result<Self, FileError> {
+        Self::take_and_hold(path, None)
+    }
+
+    /// The same; and from before it is read until it is replaced, whoever begins to write is held up, after waiting until then for
+    /// who has begun.
+    pub(crate) fn take_and_hold(path: &Path, until: Option<Instant>) -> Result<Self, FileError> {
         let read = |source| FileError::Read { path: path.to_owned(), source };
         let target = resolve(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = match rustix::fs::open(&target, flags, Mode::empty()) {
+        let file = match rustix::fs::open(&target, flags, Mode::empty()) {
             Ok(descriptor) => File::from(descriptor),
             Err(rustix::io::Errno::NOENT) => {
                 return Ok(Self { target, bytes: Zeroizing::default(), file: None });
             }
             Err(error) => return Err(read(error.into())),
         };
+        check_kind(path, &file.metadata().map_err(read)?)?;
+        let held = until.map(|until| quiet::wait(&file, until));
         let metadata = file.metadata().map_err(read)?;
-        check_kind(path, &metadata)?;
         if metadata.len() > SIZE_LIMIT {
             return Err(FileError::TooLarge { path: path.to_owned() });
         }
-        let bytes = read_all(&mut file, metadata.len()).map_err(read)?;
+        let bytes = read_all(&file, metadata.len()).map_err(read)?;
         if bytes.len() as u64 > SIZE_LIMIT {
             return Err(FileError::TooLarge { path: path.to_owned() });
         }
-        Ok(Self { target, bytes, file: Some(Opened { file, metadata }) })
+        Ok(Self { target, bytes, file: Some(Opened { file, metadata, held: Cell::new(held) }) })
     }
 
-    /// Is this still the same file with the same content?
-    pub(crate) fn same_as(&self, other: &Self) -> bool {
-        let identity = |snapshot: &Self| {
-            let metadata = &snapshot.file.as_ref()?.metadata;
-            let time = (metadata.mtime(), metadata.mtime_nsec());
-            Some((
-                metadata.dev(),
-                metadata.ino(),
-                metadata.len(),
-                time,
-                metadata.mode(),
-                metadata.uid(),
-                metadata.gid(),
-            ))
+    /// The same; but where the file is empty while somebody has it open for writing, they are waited for: a shell empties a file
+    /// before the command that it runs writes to it. Not for long ([`quiet::LONGEST`]).
+    pub(crate) fn take_settled(path: &Path) -> Result<Self, FileError> {
+        let now = Self::take(path)?;
+        let Some(Opened { file, .. }) = now.file.as_ref().filter(|_| now.bytes.is_empty()) else { return Ok(now) };
+        if matches!(ask(file), Asked::Quiet(_) | Asked::Unknown) {
+            return Ok(now);
+        }
+        drop(quiet::wait(file, Instant::now() + quiet::LONGEST));
+        Self::take(path)
+    }
+
+    /// Does the path still lead to this file, or to none, and is that as it was? The path is not opened: whoever opens a leased
+    /// file for writing waits for the lease, and a process could wait for itself.
+    pub(crate) fn is_there_still(&self, path: &Path) -> Result<bool, FileError> {
+        let read = |source| FileError::Read { path: path.to_owned(), source };
+        if resolve(path)? != self.target {
+            return Ok(false);
+        }
+        let now = match self.target.symlink_metadata() {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(read(error)),
         };
-        self.target == other.target && identity(self) == identity(other) && self.bytes == other.bytes
+        match (&self.file, now) {
+            (None, None) => Ok(true),
+            (Some(old), Some(now)) if identity(&old.metadata) == identity(&now) => {
+                // It may have been written with the time set back.
+                Ok(old.read().map_err(read)? == self.bytes)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The directory that the file is in.
@@ -88,8 +137,15 @@ impl Snapshot {
     }
 }
 
+/// What tells one state of a file from another, but for its content.
+fn identity(metadata: &Metadata) -> impl PartialEq + use<> {
+    let time = (metadata.mtime(), metadata.mtime_nsec());
+    let (uid, gid) = (metadata.uid(), metadata.gid());
+    (metadata.dev(), metadata.ino(), metadata.len(), time, metadata.mode(), uid, gid)
+}
+
 /// Reads to the end without leaving half a file behind in memory that was given back.
-fn read_all(file: &mut File, length: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read_all(file: &File, length: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let expected = usize::try_from(length.min(SIZE_LIMIT)).unwrap_or(0);
     // One more byte, so that the end is found without growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));

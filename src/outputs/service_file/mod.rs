@@ -31,6 +31,21 @@ pub fn is_current(path: &Path, sections: &[Section]) -> bool {
     Snapshot::take(path).is_ok_and(|now| edit(&now.bytes, path, sections).bytes == *now.bytes)
 }
 
+/// Whether nothing was left behind beside it; [`update`] sees to that.
+#[must_use]
+pub(crate) fn is_settled(path: &Path) -> bool {
+    place(path).is_settled()
+}
+
+/// Whether somebody still writes to what was replaced: [`update`] will take that over.
+pub(crate) fn is_waited_for(path: &Path) -> bool {
+    place(path).is_waited_for()
+}
+
+fn place(path: &Path) -> Place<'_> {
+    Place { what: "service file", path, private: false }
+}
+
 /// Puts the sections in, every other byte kept; returns what was left alone or cannot work, a sentence each. Nothing is written
 /// where nothing would change, and no file is made for no sections.
 ///
@@ -41,7 +56,7 @@ pub fn is_current(path: &Path, sections: &[Section]) -> bool {
 /// [`crate::Code::CannotWrite`]: why, and what to do next. The old file is there, unless the message says otherwise.
 pub fn update(path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure> {
     let mut said = Vec::new();
-    Place { what: "service file", path, private: false }.keep(|old| {
+    place(path).keep(|old| {
         let Edit { bytes, sentences } = edit(old, path, sections);
         said = sentences;
         Ok(Zeroizing::new(bytes))

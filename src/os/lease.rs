@@ -1,0 +1,102 @@
+//! Asking the kernel whether somebody has a file open for writing, and holding up whoever wants to for a moment.
+//!
+//! A read lease (`F_SETLEASE`, fcntl(2)) is granted only while nobody has the file open for writing. As long as it is held, who
+//! opens the file to write, or cuts it, waits in the kernel; who reads it is not disturbed. Only Linux has leases, only on some
+//! file systems, and only for the owner of a file or root.
+
+use std::fs::File;
+
+/// What the kernel answered.
+pub(crate) enum Asked {
+    /// Nobody writes, and nobody can begin to until this is dropped. At most 45 s (`/proc/sys/fs/lease-break-time`): be quick, and
+    /// open the file for writing in this process on no account.
+    Quiet(#[allow(dead_code, reason = "held for its drop")] Lease),
+    /// Somebody has it open for writing.
+    BeingWritten,
+    /// It does not say: there are no leases here.
+    Unknown,
+}
+
+/// Ends when it is dropped.
+pub(crate) struct Lease(#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are none"))] File);
+
+/// Asks for a lease on a file that is open for reading only.
+#[cfg(target_os = "linux")]
+pub(crate) fn ask(file: &File) -> Asked {
+    // The lease is on what both descriptors stand for.
+    let Ok(own) = file.try_clone() else { return Asked::Unknown };
+    // Whoever is held up is announced by a signal. The usual one, SIGIO, ends a process that does not expect it. SIGURG is ignored
+    // unless somebody listens, and who does must expect it without cause; so nothing changes for the program around this library.
+    if fcntl(file, F_SETSIG, libc::SIGURG).is_err() {
+        return Asked::Unknown;
+    }
+    match fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) {
+        Ok(()) => Asked::Quiet(Lease(own)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Asked::BeingWritten,
+        Err(_) => Asked::Unknown,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn ask(_: &File) -> Asked {
+    Asked::Unknown
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        let _ = fcntl(&self.0, libc::F_SETLEASE, libc::F_UNLCK);
+    }
+}
+
+/// Which signal tells of a lease; the same number on every architecture (include/uapi/asm-generic/fcntl.h). The libc crate leaves it
+/// out.
+#[cfg(target_os = "linux")]
+const F_SETSIG: libc::c_int = 10;
+
+/// The one call that no crate offers safely.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "neither rustix nor nix knows F_SETLEASE and F_SETSIG")]
+fn fcntl(file: &File, command: libc::c_int, argument: libc::c_int) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: the descriptor is open for as long as `file` is borrowed; both commands that are passed here take an int and touch no
+    // memory of this process.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+    if done == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_writer_is_seen_and_held_up_and_a_reader_is_neither() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let file = File::open(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        let Asked::Quiet(lease) = ask(&file) else { panic!("this file system knows no leases") };
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || OpenOptions::new().append(true).open(path).unwrap()
+        });
+        // It waits as soon as a second lease is refused: it has the file open by then, but for our leave.
+        while matches!(ask(&reader), Asked::Quiet(_)) {
+            std::thread::yield_now();
+        }
+        assert!(!writer.is_finished());
+        drop(lease);
+        let mut writer = writer.join().unwrap();
+        assert!(matches!(ask(&file), Asked::BeingWritten));
+        writer.write_all(b" and new").unwrap();
+        drop(writer);
+        assert!(matches!(ask(&file), Asked::Quiet(_)));
+        assert_eq!(fs::read(&path).unwrap(), b"old and new");
+    }
+}

@@ -1,0 +1,54 @@
+//! Waiting until nobody writes, and for how long.
+//!
+//! A shell empties a file long before the command that it runs writes to it. To replace it in between would lose what is written; to
+//! wait for ever would leave clients without a password.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::os::lease::{Asked, ask};
+
+/// The longest that one writer is waited for, by all of this process together: a rotation must not come a second later for it.
+pub(super) const LONGEST: Duration = Duration::from_millis(800);
+
+/// How often it is asked.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A file by its device, its number, and its birth: numbers are given again.
+type Which = (u64, u64, Option<SystemTime>);
+
+/// The files that are being written, and since when that is known.
+static KNOWN: Mutex<BTreeMap<Which, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Asks until nobody writes, or it has been waited for long enough: until `until`, or [`LONGEST`] after this writer was first seen.
+pub(super) fn wait(file: &File, until: Instant) -> Asked {
+    let mut until = until;
+    loop {
+        let answer = ask(file);
+        let first_seen = first_seen(file, matches!(answer, Asked::BeingWritten));
+        let Some(first_seen) = first_seen else { return answer };
+        until = until.min(first_seen + LONGEST);
+        if Instant::now() >= until {
+            return answer;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Since when it is being written, if it is.
+fn first_seen(file: &File, is_being_written: bool) -> Option<Instant> {
+    let mut known = KNOWN.lock().ok()?;
+    if !is_being_written && known.is_empty() {
+        return None;
+    }
+    let metadata = file.metadata().ok()?;
+    let which = (metadata.dev(), metadata.ino(), metadata.created().ok());
+    if is_being_written {
+        return Some(*known.entry(which).or_insert_with(Instant::now));
+    }
+    known.remove(&which);
+    None
+}
