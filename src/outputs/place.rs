@@ -9,6 +9,7 @@ use std::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
+use crate::os::identity::as_owner_of;
 use crate::os::replace::{
     Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Snapshot, TRIES, directory_of,
     has_leftovers, is_displaced_being_written, leave, persist,
@@ -36,12 +37,21 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// What is there, if it can be read.
     pub(super) fn look(&self) -> Result<Snapshot, Failure> {
-        Snapshot::take(self.path).map_err(|error| self.cannot(&error))
+        self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(&error)))
     }
 
     /// Puts what `edit` makes of the file in its place, and the mode right; nothing is written where both are so already. `edit`
     /// is asked again when somebody else changed the file meanwhile.
-    pub(super) fn keep(
+    pub(super) fn keep(&self, edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>) -> Result<(), Failure> {
+        self.as_owner(|| self.keep_as_we_are(edit))
+    }
+
+    /// With the power of the user whose place the path leads to, where root would work in it.
+    fn as_owner<T>(&self, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        as_owner_of(self.path, act).map_err(|error| self.failure(&error).hint("run it as that user"))?
+    }
+
+    fn keep_as_we_are(
         &self,
         mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
     ) -> Result<(), Failure> {
@@ -118,16 +128,20 @@ impl Place<'_> {
 
     /// Whether nothing was left behind beside it by a process that was killed.
     pub(super) fn is_settled(&self) -> bool {
-        !has_leftovers(self.path, PREFIX)
+        as_owner_of(self.path, || !has_leftovers(self.path, PREFIX)).unwrap_or(true)
     }
 
     /// Whether somebody still writes to what it has replaced.
     pub(super) fn is_waited_for(&self) -> bool {
-        is_displaced_being_written(self.path, PREFIX)
+        as_owner_of(self.path, || is_displaced_being_written(self.path, PREFIX)).unwrap_or_default()
     }
 
     /// Removes what was left behind beside a file that is ours alone, `is_ours` says of what.
     pub(super) fn tidy(&self, is_ours: impl Fn(&[u8]) -> bool) {
+        let _ = as_owner_of(self.path, || self.tidy_as_we_are(is_ours));
+    }
+
+    fn tidy_as_we_are(&self, is_ours: impl Fn(&[u8]) -> bool) {
         let Ok(old) = Snapshot::take(self.path) else { return };
         let mut check = |bytes: &[u8]| match is_ours(bytes) {
             true => Ok(Zeroizing::default()),

@@ -15,8 +15,10 @@ use zeroize::Zeroizing;
 use super::document::{Edit, Mismatch, Placement, Warning, publish, verify};
 use super::entry::{Entry, Key};
 use super::reader::{Current, Reading};
+use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Seam, Snapshot, TRIES, leave, persist,
+    Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Seam, Snapshot, TRIES, has_leftovers,
+    is_displaced_being_written, leave, persist,
 };
 
 /// How the names of new files begin, until they have the password file's.
@@ -304,7 +306,7 @@ impl PasswordFile {
     /// # Errors
     /// When it cannot be read, is no regular file, or is not to be trusted ([`StoreError::is_read`] holds).
     pub fn read(&self) -> Result<Contents, StoreError> {
-        let Snapshot { target, bytes, file } = Snapshot::take_settled(&self.path)?;
+        let Snapshot { target, bytes, file } = self.as_owner(|| Ok(Snapshot::take_settled(&self.path)?))?;
         let mode = file.as_ref().map_or(NEW_MODE, Opened::mode);
         Ok(Contents { bytes, exists: file.is_some(), mode, target })
     }
@@ -317,6 +319,10 @@ impl PasswordFile {
     /// # Errors
     /// A [`StoreError`] that says what failed; its [`StoreError::hint`] says what to do.
     pub fn publish(&self, entries: &[Entry]) -> Result<Published, StoreError> {
+        self.as_owner(|| self.publish_as_we_are(entries))
+    }
+
+    fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, StoreError> {
         let mut so_far = SoFar::default();
         let published = persist(|number, until| {
             let round = self.attempt(number, entries, &mut so_far, until)?;
@@ -419,12 +425,17 @@ impl PasswordFile {
 
     /// Whether somebody still writes to what was replaced by an earlier publication: [`PasswordFile::settle`] will take that over.
     pub(crate) fn is_waited_for(&self) -> bool {
-        crate::os::replace::is_displaced_being_written(&self.path, PREFIX)
+        as_owner_of(&self.path, || is_displaced_being_written(&self.path, PREFIX)).unwrap_or_default()
     }
 
     /// Whether nothing was left behind beside the file.
     pub(crate) fn is_settled(&self) -> bool {
-        !crate::os::replace::has_leftovers(&self.path, PREFIX)
+        as_owner_of(&self.path, || !has_leftovers(&self.path, PREFIX)).unwrap_or(true)
+    }
+
+    /// With the power of the user whose place the path leads to, where root would work in it.
+    fn as_owner<T>(&self, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        as_owner_of(&self.path, act).map_err(|source| StoreError::Read { path: self.path.clone(), source })?
     }
 
     fn check(&self, bytes: &[u8], entries: &[Entry]) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ use super::round::Outcomes;
 use crate::config::{Connection, Listing};
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
+use crate::os::identity::as_owner_of;
 use crate::os::replace::{are_leftovers_there, remove_leftovers};
 use crate::outputs::service_file::{self, Section};
 use crate::outputs::{Rotated, hook};
@@ -135,7 +136,7 @@ impl Rotator {
         for (index, connection) in self.config.connections.iter().enumerate() {
             connection.outputs.tidy(&self.known_beside(index, record));
         }
-        remove_leftovers(&self.config.state_dir, RECORD);
+        let _ = as_owner_of(&self.config.state_dir, || remove_leftovers(&self.config.state_dir, RECORD));
     }
 
     /// Whether somebody still writes to a file that was replaced while they had it open.

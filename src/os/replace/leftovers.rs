@@ -4,6 +4,7 @@
 
 use std::fs::{File, Metadata, TryLockError};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -31,7 +32,8 @@ pub(super) fn sweep(directory: &Path, prefix: &str) -> Option<Edited> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
-        if !metadata.is_file() {
+        // Where others may create files, too, they must not make us take something over.
+        if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
             continue;
         }
         // It is locked for as long as the process lives that makes it. Where nobody can tell, age must do.

@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 
 use super::place::Place;
 use crate::failure::Failure;
-use crate::os::replace::Snapshot;
 use edit::{Edit, edit};
 pub use section::Section;
 
@@ -28,7 +27,7 @@ pub use section::Section;
 /// cannot be read: [`update`] says why.
 #[must_use]
 pub fn is_current(path: &Path, sections: &[Section]) -> bool {
-    Snapshot::take(path).is_ok_and(|now| edit(&now.bytes, path, sections).bytes == *now.bytes)
+    place(path).look().is_ok_and(|now| edit(&now.bytes, path, sections).bytes == *now.bytes)
 }
 
 /// Whether nothing was left behind beside it; [`update`] sees to that.
