@@ -398,6 +398,8 @@ impl PasswordFile {
         so_far.written(changed, &mut notes);
         if had_carry && was_left_behind {
             // There may be more.
+            let notes = so_far.notes.clone();
+            so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
             return Ok(Round::Behind);
         }
         let SoFar { changed, notes, .. } = std::mem::take(so_far);

@@ -5,16 +5,17 @@
 //! writes at the same moment is kept, where the system can tell that they do.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Instant;
 
 use rustix::fs::{Gid, OFlags, Uid};
+use tempfile::TempPath;
 use xattr::FileExt as _;
 
-use super::displaced::{Carry, End, look};
+use super::displaced::{Carry, End, look, written_meanwhile};
 use super::new_file::{NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{FileError, Seam};
@@ -168,6 +169,12 @@ impl Replacement<'_> {
         let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
         let target = &self.old.target;
         let name = match self.seam.exchange(&name, target) {
+            Ok(()) if !self.insist && !is_the_one(&name, &old.metadata) => {
+                let new = file.metadata().map_err(|error| self.failed("look at the new file", error))?;
+                drop((file, lease));
+                self.give_back(name, &new).map_err(|error| self.failed("put back what it was", error))?;
+                return Ok(Attempt::Overtaken);
+            }
             Ok(()) => Some(name),
             // Then theirs would be lost.
             Err(error) if is_unknown(&error) && !is_unchanged => return Ok(Attempt::Overtaken),
@@ -215,6 +222,24 @@ impl Replacement<'_> {
                 Ok(Attempt::Done)
             }
         }
+    }
+
+    /// Somebody renamed theirs over the old file at the last moment. That gets its place back at once, before they look at it again
+    /// and find ours without what they wrote.
+    fn give_back(&self, name: TempPath, new: &Metadata) -> io::Result<()> {
+        let target = &self.old.target;
+        self.seam.exchange(&name, target)?;
+        if !is_the_one(&name, new) {
+            // And they did so once more: that is the newest.
+            std::fs::rename(&name, target)?;
+            let _ = name.keep();
+            return Ok(());
+        }
+        let written = written_meanwhile(&name, self.bytes, self.until)?;
+        if let Some(carry) = written {
+            carry.leave(self.old.directory(), self.prefix);
+        }
+        Ok(())
     }
 
     /// Where there was no file.
@@ -286,6 +311,11 @@ impl Replacement<'_> {
         ));
         Ok(Attempt::Done)
     }
+}
+
+/// Whether this name leads to this file.
+fn is_the_one(name: &Path, metadata: &Metadata) -> bool {
+    name.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino()))
 }
 
 fn open_for_writing(old: &Snapshot) -> io::Result<File> {

@@ -149,6 +149,14 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until:
     late(old, file, until, carry)
 }
 
+/// What somebody wrote to a new file of ours, which had its place for a moment only.
+pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], until: Instant) -> io::Result<Option<Carry>> {
+    let file = open(name)?;
+    let _quiet = quiet::wait(&file.file, until.max(Instant::now() + LONGER_MOMENT));
+    let theirs = file.read()?;
+    Ok((*theirs != bytes).then_some(Carry { theirs, base: None, path: None }))
+}
+
 /// Its name is gone, but the file is still open.
 fn late(
     old: &Snapshot,

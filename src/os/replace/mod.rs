@@ -154,6 +154,8 @@ pub(crate) fn persist<T, E>(mut attempt: impl FnMut(u32, Instant) -> Result<Roun
         number += 1;
         match attempt(number, until)? {
             Round::Done(done) => return Ok(Some(done)),
+            // Whoever called has waited long enough: the rest is for the next.
+            Round::Behind if Instant::now() >= until => return Ok(None),
             Round::Behind => number -= 1,
             Round::Overtaken if number >= TRIES => return Ok(None),
             Round::Overtaken => {
