@@ -145,7 +145,11 @@ fn a_marked_secret_and_every_token_are_only_where_they_belong() {
     stage.home.write(CONFIG, from_environment, 0o600);
     seen.outcome(
         "rotate by the environment",
-        talkative(&stage, &rotate).env("DATABRICKS_CLIENT_SECRET", MARK).run().exits(0),
+        talkative(&stage, &rotate)
+            .env("DATABRICKS_HOST", stage.workspace.url())
+            .env("DATABRICKS_CLIENT_SECRET", MARK)
+            .run()
+            .exits(0),
     );
     stage.home.write(CONFIG, config, 0o600);
 
