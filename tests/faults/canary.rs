@@ -241,7 +241,8 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
         }
         told
     });
-    stage.workspace.set_token_life(Duration::from_secs(2));
+    // Tokens that are due as soon as they may be would be waited for longer each time.
+    stage.workspace.set_token_life(Duration::from_secs(5));
     // What is in it lives longer.
     stage.home.write(PASSWORDS, FOREIGN_PASSWORDS, 0o600);
     let running = talkative(stage, &["run"]).env("NOTIFY_SOCKET", &socket).spawn();
