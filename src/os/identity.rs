@@ -24,10 +24,10 @@ pub(crate) struct Owner {
     pub(crate) gid: u32,
 }
 
-/// Whose place a path leads into: the first user but root who owns a directory, a file or a link on the way. None where all that
-/// is there is root's.
+/// Whose place a path leads into: the first user but root who owns a directory on the way, or a link to one. None where all of
+/// these are root's: then nobody else decides where it leads.
 ///
-/// Links of root's are followed, as root meant them; the link of another is already that user's place.
+/// A link at the end is followed. Whose it is, and whose the file, is looked at where the file is opened.
 pub(crate) fn owner_of(path: &Path) -> Option<Owner> {
     first_owner(path, 0)
 }
@@ -46,7 +46,8 @@ fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
         let next = here.join(&name);
         // What is not there yet will be made in what is.
         let data = next.symlink_metadata().ok()?;
-        if data.uid() != trusted {
+        let is_on_the_way = data.is_dir() || !rest.is_empty();
+        if data.uid() != trusted && is_on_the_way {
             return Some(Owner { uid: data.uid(), gid: data.gid() });
         }
         if !data.is_symlink() {
@@ -279,6 +280,16 @@ mod tests {
             }
             std::os::unix::fs::lchown(scratch.path().join("link"), Some(4711), Some(4712)).unwrap();
             assert_eq!(first_owner(&scratch.path().join("link"), 0), theirs);
+            // A file, or a link to one, decides nothing about where it is.
+            fs::write(scratch.path().join("file"), "").unwrap();
+            symlink("file", scratch.path().join("to-file")).unwrap();
+            symlink(".", scratch.path().join("to-here")).unwrap();
+            for name in ["file", "to-file", "to-here"] {
+                std::os::unix::fs::lchown(scratch.path().join(name), Some(4711), Some(4712)).unwrap();
+            }
+            assert_eq!(first_owner(&scratch.path().join("file"), 0), None);
+            assert_eq!(first_owner(&scratch.path().join("to-file"), 0), None);
+            assert_eq!(first_owner(&scratch.path().join("to-here/file"), 0), theirs, "a link to a directory does");
             assert_eq!(first_owner(&scratch.path().join("a/../b"), 0), theirs, "the kernel goes into it, too");
         }
     }

@@ -134,6 +134,10 @@ impl Replacement<'_> {
     /// A file that root makes in somebody's home must be theirs, or their clients silently cannot open it.
     fn adopt_directory_owner(&mut self, new: &File) -> Result<(), FileError> {
         if !rustix::process::geteuid().is_root() {
+            // Root acts as that user for now.
+            if rustix::process::getuid().is_root() {
+                self.notes.push(for_owner(rustix::process::geteuid().as_raw()));
+            }
             return Ok(());
         }
         let directory = self.old.directory().metadata().map_err(|error| self.failed("look at its directory", error))?;
@@ -141,7 +145,7 @@ impl Replacement<'_> {
         if uid != 0 {
             rustix::fs::fchown(new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 .map_err(|error| self.failed("give the new file to the owner of its directory", error.into()))?;
-            self.notes.push(format!("created by root for the owner of its directory (uid {uid})"));
+            self.notes.push(for_owner(uid));
         }
         Ok(())
     }
@@ -316,6 +320,10 @@ impl Replacement<'_> {
 /// Whether this name leads to this file.
 fn is_the_one(name: &Path, metadata: &Metadata) -> bool {
     name.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino()))
+}
+
+fn for_owner(uid: u32) -> String {
+    format!("created by root for the owner of its directory (uid {uid})")
 }
 
 fn open_for_writing(old: &Snapshot) -> io::Result<File> {
