@@ -19,6 +19,7 @@ use crate::failure::{Code, Failure, quoted};
 use crate::http::{self, Answer, Line};
 use crate::logging::secrets;
 use crate::token::{Token, is_publishable};
+use crate::vendor_errors::{Remedy, remedy};
 
 /// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
 const FORM: &str = "grant_type=client_credentials&scope=all-apis";
@@ -184,7 +185,7 @@ fn refused(answer: &Answer, to: &str, complaint: Option<(String, String)>) -> Fa
     }
     let status = answer.status;
     match complaint {
-        Some((code, text)) => rejected(to, &code, &text, status),
+        Some((code, text)) => rejected(to, &code, &text, status).retry_after(answer.retry_after()),
         None if status == StatusCode::NOT_FOUND => {
             Failure::permanent(Code::Configuration, format!("{to} has no sign-in for service principals (404)"))
                 .hint("check that the host is a workspace's address")
@@ -201,9 +202,12 @@ fn rejected(to: &str, code: &str, text: &str, status: StatusCode) -> Failure {
         (false, true) => code.to_owned(),
         _ => text.to_owned(),
     };
+    if remedy(status.as_u16(), code, text) == Some(Remedy::Wait) {
+        return Failure::transient(Code::Unavailable, format!("{to} cannot sign in now: {said}"))
+            .hint("it is tried again; if it stays so for hours, look at the workspace's status page");
+    }
     let message = format!("{to} refused the sign-in: {said}");
     match code {
-        "temporarily_unavailable" | "server_error" => Failure::transient(Code::Unavailable, message),
         "invalid_client" | "unauthorized_client" | "invalid_grant" => Failure::permanent(Code::SignInRefused, message).hint(
             "check the client id, and whether its secret is right and not expired: make a new one under the service principal's Secrets",
         ),
@@ -214,5 +218,25 @@ fn rejected(to: &str, code: &str, text: &str, status: StatusCode) -> Failure {
         }
         _ => Failure::permanent(Code::SignInRefused, message)
             .hint("check the service principal's access to this workspace and the workspace's IP access list"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_for_patience_is_no_refusal() {
+        let kind = |status: u16, code: &str, text: &str| {
+            let failure = rejected("https://w.example", code, text, StatusCode::from_u16(status).unwrap());
+            (failure.is_transient(), failure.code)
+        };
+        for (code, text) in
+            [("invalid_request", "Temporarily throttled"), ("temporarily_unavailable", ""), ("server_error", "")]
+        {
+            assert_eq!(kind(400, code, text), (true, Code::Unavailable), "{code}: {text}");
+        }
+        assert_eq!(kind(400, "invalid_request", "grant_type is missing"), (false, Code::Configuration));
+        assert_eq!(kind(401, "invalid_client", "expired"), (false, Code::SignInRefused));
     }
 }
