@@ -26,9 +26,14 @@ struct Place {
     /// In characters, from 1.
     column: usize,
     text: String,
+    /// What stands before the caret below it.
+    indent: String,
     /// In characters, at least 1.
     width: usize,
 }
+
+/// So many characters of a line are shown at most: a screen's width or two.
+const LONGEST_SHOWN: usize = 160;
 
 impl ConfigError {
     /// A fault that has no place in a file.
@@ -104,14 +109,35 @@ impl Place {
         let shown = foreign::lines(&without_secret(text[line_start..line_end].trim_end_matches('\r'))).into_owned();
         let length = shown.chars().count();
         let column = foreign::lines(&text[line_start..start]).chars().count().min(length) + 1;
+        let width = foreign::lines(&text[start..end]).chars().count().min((length + 1).saturating_sub(column)).max(1);
+        let (text_of_it, shift) = around(shown, column);
         Place {
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
             column,
-            width: foreign::lines(&text[start..end]).chars().count().min((length + 1).saturating_sub(column)).max(1),
-            text: shown,
+            indent: text_of_it.chars().take((column - 1).saturating_sub(shift)).map(as_blank).collect(),
+            width: width.min(LONGEST_SHOWN),
+            text: text_of_it,
         }
     }
+}
+
+/// Of a long line what is around the fault, and by how many characters the fault is further to the left there.
+fn around(line: String, column: usize) -> (String, usize) {
+    const CUT: &str = "...";
+    let length = line.chars().count();
+    if length <= LONGEST_SHOWN {
+        return (line, 0);
+    }
+    let from = column.saturating_sub(LONGEST_SHOWN / 2).min(length - LONGEST_SHOWN);
+    let shown: String = line.chars().skip(from).take(LONGEST_SHOWN).collect();
+    let (before, after) = (if from > 0 { CUT } else { "" }, if from + LONGEST_SHOWN < length { CUT } else { "" });
+    (format!("{before}{shown}{after}"), from.saturating_sub(before.len()))
+}
+
+/// Tabs are kept, so that the caret stands under its character whatever a tab's width is.
+fn as_blank(c: char) -> char {
+    if c == '\t' { '\t' } else { ' ' }
 }
 
 /// The line with its value masked where it could be a secret: by what it is called, or by what it looks like.
@@ -145,10 +171,7 @@ impl fmt::Display for ConfigError {
             let margin = " ".repeat(number.len());
             write!(f, "\n{margin}--> {}:{number}:{}", foreign::line(&place.file.to_string_lossy()), place.column)?;
             write!(f, "\n{margin} |\n{number} | {}", place.text)?;
-            // Tabs are kept, so that the caret stands under its character whatever a tab's width is.
-            let indent: String =
-                place.text.chars().take(place.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n{margin} | {indent}{}", "^".repeat(place.width))?;
+            write!(f, "\n{margin} | {}{}", place.indent, "^".repeat(place.width))?;
         }
         if let Some(hint) = &self.0.hint {
             write!(f, "\nhint: {hint}")?;
@@ -207,6 +230,19 @@ hint: a\rb";
         }
         for line in ["client_secret_file = 'x'", "password_file = 'x'", "token_file = 'x'"] {
             assert_eq!(without_secret(line), line);
+        }
+    }
+
+    #[test]
+    fn of_an_endless_line_what_is_around_the_fault_is_shown() {
+        for at in [0, 50_000, 99_000] {
+            let mut text = "x".repeat(100_000);
+            text.replace_range(at..=at, "!");
+            let fault = ConfigError::new("x").at(Path::new("c.toml"), &text, at..at + 1).to_string();
+            let lines: Vec<&str> = fault.lines().collect();
+            let column = lines[4].chars().position(|c| c == '^').unwrap();
+            assert!(fault.len() < 500 && lines[3].chars().nth(column) == Some('!'), "{fault}");
+            assert!(lines[1].ends_with(&format!(":{}", at + 1)), "{fault}");
         }
     }
 

@@ -131,9 +131,11 @@ impl Source {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(None),
             Err(error) => {
-                let absent = error.kind() == std::io::ErrorKind::NotFound;
-                let hint =
-                    if absent { "check --config and DBX_ROTATOR_CONFIG" } else { "check who owns it, and its mode" };
+                let hint = match error.kind() {
+                    std::io::ErrorKind::NotFound => "check --config and DBX_ROTATOR_CONFIG",
+                    std::io::ErrorKind::PermissionDenied => "check who owns it, and its mode",
+                    _ => "check that it is the right file",
+                };
                 return Err(ConfigError::new(format!("cannot read {}: {error}", path.display())).hint(hint));
             }
         };

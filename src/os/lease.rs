@@ -7,6 +7,7 @@
 use std::fs::File;
 
 /// What the kernel answered.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody else tells"))]
 pub(crate) enum Asked {
     /// Nobody writes, and nobody can begin to until this is dropped. At most 45 s (`/proc/sys/fs/lease-break-time`): be quick, and
     /// open the file for writing in this process on no account.

@@ -308,16 +308,20 @@ mod tests {
         }
     }
 
+    #[allow(clippy::unwrap_used, reason = "a test's own helper")]
+    fn make_pipe(path: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+
     #[test]
     fn a_record_that_is_no_file_or_too_large_counts_as_lost_and_is_replaced() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("record.json");
         let store = Store::new(scratch.path());
-        let spoil: [&dyn Fn(); 3] = [
-            &|| rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap(),
-            &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
-            &|| File::create(&path).unwrap().set_len(200 << 20).unwrap(),
-        ];
+        let spoil: [&dyn Fn(); 3] =
+            [&|| make_pipe(&path), &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(), &|| {
+                File::create(&path).unwrap().set_len(200 << 20).unwrap()
+            }];
         for make in spoil {
             make();
             assert_eq!(store.read(), Record::default());
@@ -331,7 +335,7 @@ mod tests {
     async fn a_lock_that_is_no_file_is_done_without_and_nobody_waits_for_it() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("lock");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        make_pipe(&path);
         let store = Store::new(scratch.path());
         assert!(matches!(store.lock(Duration::from_secs(5), || None::<()>).await.unwrap(), Locked::Without));
         std::fs::remove_file(&path).unwrap();
