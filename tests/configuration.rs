@@ -109,8 +109,7 @@ fn what_is_missing_is_said_with_all_the_places_that_could_give_it() {
     let outcome = dbx_rotator!(home).args(["rotate"]).run();
     outcome
         .exits(78)
-        .stderr_has("the workspace's address is not set")
-        .stderr_has("--workspace-url URL")
+        .stderr_has("error: the workspace's address is not set: give it by one of:\n    --workspace-url URL\n    $DATABRICKS_HOST\n")
         .stderr_has("$DATABRICKS_HOST")
         .stderr_has("config.toml")
         .stderr_has("~/.databrickscfg")

@@ -325,15 +325,16 @@ fn say(sentence: &str) -> Result<u8, Fault> {
 
 /// Asks a person; without one `option` would have been the answer.
 fn ask(question: &str, option: &str) -> Result<(), Fault> {
-    let refused = |message: String, hint: String| Err(ConfigError::usage(message).hint(hint).into());
+    let refused = |message: &str, hint: String| Err(ConfigError::list(message.lines()).of_usage().hint(hint).into());
     if !io::stdin().is_terminal() {
-        return refused(question.replace('\n', "\n  "), format!("nobody is there to be asked: {option} says yes"));
+        let question = question.replace('\n', "\n  ");
+        return refused(&question, format!("nobody is there to be asked: {option} says yes"));
     }
     let mut answer = String::new();
     let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stdin().lock().read_line(&mut answer));
     match (asked, answer.trim()) {
         (Ok(_), "y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => refused("nothing was changed".to_owned(), format!("{option} says yes beforehand")),
+        _ => refused("nothing was changed", format!("{option} says yes beforehand")),
     }
 }
 

@@ -42,18 +42,23 @@ impl ConfigError {
         ConfigError(Box::new(Fault { message, place: None, hint: None, usage: false }))
     }
 
-    /// Several faults that have no place in a file, a line each.
-    pub(crate) fn list(messages: &[String]) -> Self {
+    /// A fault that has no place in a file, and whose message has several lines.
+    pub(crate) fn list<'l>(lines: impl IntoIterator<Item = &'l str>) -> Self {
         let mut error = Self::new("");
-        error.0.message = messages.iter().map(|message| foreign::line(message)).collect::<Vec<_>>().join("\n");
+        error.0.message = lines.into_iter().map(foreign::line).collect::<Vec<_>>().join("\n");
         error
+    }
+
+    /// The same fault as one of the command line.
+    #[must_use]
+    pub(crate) fn of_usage(mut self) -> Self {
+        self.0.usage = true;
+        self
     }
 
     /// A command line that cannot mean anything (exit code 64 instead of 78).
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        let mut error = Self::new(message);
-        error.0.usage = true;
-        error
+        Self::new(message).of_usage()
     }
 
     /// The same fault at a byte range of a file's text.
@@ -89,7 +94,9 @@ impl ConfigError {
         let Fault { message, place, hint, .. } = &*self.0;
         let place = place.as_ref().map(|place| format!(" ({}:{}:{})", place.file.display(), place.line, place.column));
         let hint = hint.as_ref().map(|hint| format!(" - {hint}"));
-        let text = format!("{}{}{}", message.replace('\n', "; "), place.unwrap_or_default(), hint.unwrap_or_default());
+        // What is set in belongs to the line above it.
+        let message = message.replace(":\n    ", ": ").replace("\n    ", ", ").replace('\n', "; ");
+        let text = format!("{message}{}{}", place.unwrap_or_default(), hint.unwrap_or_default());
         foreign::line(&text).into_owned()
     }
 
@@ -231,6 +238,14 @@ hint: a\rb";
         for line in ["client_secret_file = 'x'", "password_file = 'x'", "token_file = 'x'"] {
             assert_eq!(without_secret(line), line);
         }
+    }
+
+    #[test]
+    fn a_message_of_several_lines_keeps_them_and_is_one_sentence_in_a_log() {
+        let fault = ConfigError::list(["a is not set: give it by one of:", "    --a", "    $A\u{1b}", "b is missing"]);
+        let shown = "a is not set: give it by one of:\n    --a\n    $A\\u001b\nb is missing";
+        assert_eq!(fault.clone().hint("do").to_string(), format!("{shown}\nhint: do"));
+        assert_eq!(fault.sentence(), "a is not set: give it by one of: --a, $A\\u001b; b is missing");
     }
 
     #[test]

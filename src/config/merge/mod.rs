@@ -327,7 +327,8 @@ impl Merge<'_> {
             );
         }
         let whose = if from.ambient { String::new() } else { format!(" of {} {name}", from.table) };
-        self.missing.push(format!("{what}{whose} is not set: give it by one of\n    {}", places.join("\n    ")));
+        self.missing.push(format!("{what}{whose} is not set: give it by one of:"));
+        self.missing.extend(places.into_iter().map(|place| format!("    {place}")));
     }
 
     fn report_missing(&mut self) -> Result<(), ConfigError> {
@@ -336,7 +337,7 @@ impl Merge<'_> {
         }
         self.missing.append(&mut self.aside);
         let hint = "`dbx-rotator config show` shows what is set and where it came from once nothing is missing";
-        Err(ConfigError::list(&self.missing).hint(hint))
+        Err(ConfigError::list(self.missing.iter().map(String::as_str)).hint(hint))
     }
 
     fn only_for_one(&self, count: usize, what: &str, flag: Option<&'static str>) -> Result<(), ConfigError> {
