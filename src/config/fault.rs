@@ -137,6 +137,7 @@ fn around(line: String, column: usize) -> (String, usize) {
         return (line, 0);
     }
     let from = column.saturating_sub(LONGEST_SHOWN / 2).min(length - LONGEST_SHOWN);
+    let from = if from > CUT.len() { from } else { 0 };
     let shown: String = line.chars().skip(from).take(LONGEST_SHOWN).collect();
     let (before, after) = (if from > 0 { CUT } else { "" }, if from + LONGEST_SHOWN < length { CUT } else { "" });
     (format!("{before}{shown}{after}"), from.saturating_sub(before.len()))
@@ -250,8 +251,8 @@ hint: a\rb";
 
     #[test]
     fn of_an_endless_line_what_is_around_the_fault_is_shown() {
-        for at in [0, 50_000, 99_000] {
-            let mut text = "x".repeat(100_000);
+        for at in [0, 79, 80, 81, 82, 83, 84, 50_000, 99_000, 99_999] {
+            let mut text = "x ".repeat(50_000);
             text.replace_range(at..=at, "!");
             let fault = ConfigError::new("x").at(Path::new("c.toml"), &text, at..at + 1).to_string();
             let lines: Vec<&str> = fault.lines().collect();
