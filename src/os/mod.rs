@@ -3,6 +3,7 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod accounts;
+pub(crate) mod ancestors;
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod core_dumps;

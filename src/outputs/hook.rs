@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use super::{Outputs, Rotated, nameable};
 use crate::failure::{Code, Failure, quoted};
+use crate::os::ancestors;
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;
 
@@ -18,11 +19,14 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Set for the program, and so for all that it starts: a rotation that finds it runs no programs. One that rotates would otherwise
 /// start itself without end.
-pub(crate) const INSIDE: &str = "DBX_ROTATOR_HOOK";
+const INSIDE: &str = "DBX_ROTATOR_HOOK";
 
-/// Whether this process runs inside such a program. An application that keeps its environment from the library is asked too.
+/// Whether this process runs inside such a program. An application that keeps its environment from the library is asked too, and
+/// the program finds itself among its parents where the variable was dropped on the way.
 pub(crate) fn is_inside(environment: &Environment) -> bool {
-    environment.get_os(INSIDE).is_some() || std::env::var_os(INSIDE).is_some_and(|value| !value.is_empty())
+    environment.get_os(INSIDE).is_some()
+        || std::env::var_os(INSIDE).is_some_and(|value| !value.is_empty())
+        || ancestors::run_this_program()
 }
 
 /// Variables by which libpq would go elsewhere than the program is told, or which were told of another rotation.

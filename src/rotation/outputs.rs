@@ -172,9 +172,8 @@ impl Rotator {
         if hook::is_inside(&self.config.environment) {
             let names: Vec<&str> = rotated.iter().map(|index| self.name(*index)).collect();
             tracing::warn!(
-                "on_rotate is not run for {}: this rotation was started by such a program ({} is set)",
-                names.join(", "),
-                hook::INSIDE
+                "on_rotate is not run for {}: this rotation was started by such a program",
+                names.join(", ")
             );
             return;
         }
