@@ -10,8 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dbx_rotator::pgpass::{Current, Entry, Key, PasswordFile, Reading, Seam, StoreError, Target};
@@ -483,6 +483,93 @@ fn what_is_renamed_over_the_file_at_the_last_moment_is_kept() {
     };
     home.with_seam(At::new(Moment::Looked, save)).publish(&token("new")).unwrap();
     assert_eq!(home.text(), format!("# new\n{OURS}new\nolder:1:d:u:p\n"));
+    home.holds_only(&[".pgpass"]);
+}
+
+/// Saves at the last moment, several times in a row, and looks at the file whenever it is ours.
+struct Saver {
+    path: PathBuf,
+    saved: AtomicUsize,
+    missed: Arc<AtomicUsize>,
+}
+
+impl Saver {
+    const TIMES: usize = 12;
+
+    fn look(&self) {
+        let text = fs::read_to_string(&self.path).unwrap();
+        let is_missing = |number: &usize| !text.contains(&format!("# {number}\n"));
+        self.missed.fetch_add((0..self.saved.load(Ordering::SeqCst)).filter(is_missing).count(), Ordering::SeqCst);
+    }
+}
+
+impl Seam for Saver {
+    fn looked(&self) {
+        let number = self.saved.load(Ordering::SeqCst);
+        if number < Self::TIMES {
+            let text = fs::read_to_string(&self.path).unwrap();
+            fs::write(self.path.with_extension("editor"), format!("{text}# {number}\n")).unwrap();
+            fs::rename(self.path.with_extension("editor"), &self.path).unwrap();
+            self.saved.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn displaced(&self) {
+        self.look();
+    }
+
+    fn placed(&self) {
+        self.look();
+    }
+}
+
+#[test]
+fn whoever_looks_at_the_file_after_saving_it_finds_what_they_saved() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    let missed = Arc::new(AtomicUsize::new(0));
+    let saver = Saver { path: home.path(), saved: AtomicUsize::new(0), missed: Arc::clone(&missed) };
+    let published = home.with_seam(saver).publish(&token("new")).unwrap();
+    assert_eq!(missed.load(Ordering::SeqCst), 0, "lines that were not there");
+    assert!(!published.notes.iter().any(|note| note.contains("replaced all the same")), "{:?}", published.notes);
+    let saved: String = (0..Saver::TIMES).map(|number| format!("# {number}\n")).collect();
+    assert_eq!(home.text(), format!("{OURS}new\nolder:1:d:u:p\n{saved}"));
+    home.holds_only(&[".pgpass"]);
+}
+
+/// Writes to what was displaced, and reads the file at the same moment; saves that with a line more when the first is taken over.
+struct Outdated {
+    path: PathBuf,
+    read: Mutex<Option<String>>,
+    done: AtomicBool,
+}
+
+impl Seam for Outdated {
+    fn displaced(&self) {
+        let mut read = self.read.lock().unwrap();
+        if read.is_none() {
+            append(&displaced_beside(&self.path), "late:1:d:u:p\n");
+            *read = Some(fs::read_to_string(&self.path).unwrap());
+        }
+    }
+
+    fn placed(&self) {
+        if !self.done.swap(true, Ordering::SeqCst) {
+            let read = self.read.lock().unwrap().clone().unwrap();
+            fs::write(self.path.with_extension("editor"), read + "saved:1:d:u:p\n").unwrap();
+            fs::rename(self.path.with_extension("editor"), &self.path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_over_is_put_in_again_where_somebody_saves_who_had_not_seen_it() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    let outdated = Outdated { path: home.path(), read: Mutex::new(None), done: AtomicBool::new(false) };
+    home.with_seam(outdated).publish(&token("new")).unwrap();
+    let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    let new = format!("{OURS}new");
+    assert_eq!(lines, [new.as_str(), "late:1:d:u:p", "older:1:d:u:p", "saved:1:d:u:p"]);
     home.holds_only(&[".pgpass"]);
 }
 

@@ -70,6 +70,33 @@ pub(crate) fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<Fil
     if file.metadata()?.is_file() { Ok(file) } else { Err(Error::other("it is not a regular file")) }
 }
 
+/// Whether files can be made in a directory, but neither renamed nor removed (`chattr +a`).
+#[cfg(target_os = "linux")]
+pub(crate) fn is_append_only(directory: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, directory, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::APPEND))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_append_only(_: &Path) -> bool {
+    false
+}
+
+/// Makes sure that a file can be made in a directory that is to have another name later: where that cannot be, it would stay.
+///
+/// # Errors
+/// Permission denied: the directory is append-only.
+pub(crate) fn check_that_nothing_stays(directory: &Path) -> Result<()> {
+    if !is_append_only(directory) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PermissionDenied,
+        "nothing can be renamed in its directory, which is append-only (`chattr -a`)",
+    ))
+}
+
 /// Makes a directory and those that are missing above it, each with this mode, whatever the umask is.
 ///
 /// # Errors

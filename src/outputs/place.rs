@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use crate::failure::{Code, Failure};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Snapshot, TRIES, directory_of,
-    has_leftovers, is_displaced_being_written, leave, persist,
+    Attempt, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn, directory_of, has_leftovers,
+    is_displaced_being_written, leave, persist,
 };
 
 /// How the names of new files begin, until they have their own.
@@ -56,11 +56,12 @@ impl Place<'_> {
         mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
     ) -> Result<(), Failure> {
         let mut carry: Option<Carry> = None;
-        let mut is_written = false;
-        persist(|number, until| {
+        let (mut is_written, mut tries) = (false, 0);
+        persist(|Turn { number, until, insist }| {
+            tries = number;
             // See PasswordFile.
             let hold = (number > 1).then_some(until);
-            let insist = number > PATIENT_TRIES && !self.private;
+            let insist = insist && !self.private;
             let old = Snapshot::take_and_hold(self.path, hold).map_err(|error| self.cannot(&error))?;
             let was_left_behind = carry.is_none();
             if was_left_behind {
@@ -81,6 +82,11 @@ impl Place<'_> {
             let round =
                 if is_right { Round::Done(()) } else { self.replace(&old, &bytes, mode, (insist, until), &mut carry)? };
             is_written |= matches!(round, Round::Behind);
+            // See PasswordFile.
+            if carry.is_some() && !is_right && matches!(round, Round::Done(())) && self.is_overwritten(&bytes)? {
+                is_written = true;
+                return Ok(Round::Behind);
+            }
             match (&round, carry.take()) {
                 (Round::Overtaken, kept) => carry = kept,
                 (Round::Behind, Some(displaced)) if self.private => {
@@ -103,7 +109,13 @@ impl Place<'_> {
             Ok(round)
         })?
         .or_else(|| is_written.then(|| leave(carry, self.path, PREFIX)))
-        .ok_or_else(|| self.unsettled())
+        .ok_or_else(|| self.unsettled(tries))
+    }
+
+    /// Whether somebody else has made something else of what was put there just now.
+    fn is_overwritten(&self, ours: &[u8]) -> Result<bool, Failure> {
+        let now = Snapshot::take(self.path).map_err(|error| self.cannot(&error))?;
+        Ok(*now.bytes != ours)
     }
 
     /// There is nothing to be taken over into a file that is ours alone; but what is not ours is not removed either.
@@ -251,8 +263,8 @@ impl Place<'_> {
         self.failure(&format_args!("failed to {doing}: {source}")).hint(hint)
     }
 
-    fn unsettled(&self) -> Failure {
-        let why = format!("somebody else changed it each of {TRIES} times that it was about to be updated");
+    fn unsettled(&self, tries: u32) -> Failure {
+        let why = format!("somebody else changed it each of {tries} times that it was about to be updated");
         let hint = format!("see what else writes it, with `fuser -v {}` for one", self.path.display());
         Failure { kind: crate::Kind::Transient, ..self.failure(&why).hint(hint) }
     }

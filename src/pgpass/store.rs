@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use zeroize::Zeroizing;
 
@@ -17,7 +16,7 @@ use super::entry::{Entry, Key};
 use super::reader::{Current, Reading};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Carry, Disk, FileError, Opened, PATIENT_TRIES, Replacement, Round, Seam, Snapshot, TRIES, has_leftovers,
+    Attempt, Carry, Disk, FileError, Opened, Replacement, Round, Seam, Snapshot, Turn, has_leftovers,
     is_displaced_being_written, leave, persist,
 };
 
@@ -272,6 +271,11 @@ impl SoFar {
         if let Some(carry) = self.carry.take() {
             carry.done();
         }
+        self.placed(changed, notes);
+    }
+
+    /// An attempt has brought the file to where it should be; whether that holds what was carried is not certain.
+    fn placed(&mut self, changed: bool, notes: &mut Vec<String>) {
         self.changed |= changed;
         for note in notes.drain(..) {
             if !self.notes.contains(&note) {
@@ -323,10 +327,11 @@ impl PasswordFile {
     }
 
     fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, StoreError> {
-        let mut so_far = SoFar::default();
-        let published = persist(|number, until| {
-            let round = self.attempt(number, entries, &mut so_far, until)?;
-            let (path, attempt) = (self.path.display(), number);
+        let (mut so_far, mut tries) = (SoFar::default(), 0);
+        let published = persist(|turn| {
+            tries = turn.number;
+            let round = self.attempt(turn, entries, &mut so_far)?;
+            let (path, attempt) = (self.path.display(), tries);
             match &round {
                 Round::Done(Published { changed, .. }) => {
                     tracing::debug!(%path, attempt, changed, "password file published")
@@ -341,17 +346,12 @@ impl PasswordFile {
         let SoFar { carry, published: in_place, .. } = so_far;
         // Somebody keeps writing; but clients read what was published, and nothing is lost.
         let published = published.or_else(|| in_place.inspect(|_| leave(carry, &self.path, PREFIX)));
-        published.ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries: TRIES })
+        published.ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries })
     }
 
     /// One round of read, edit, compare, replace, read back.
-    fn attempt(
-        &self,
-        number: u32,
-        entries: &[Entry],
-        so_far: &mut SoFar,
-        until: Instant,
-    ) -> Result<Round<Published>, StoreError> {
+    fn attempt(&self, turn: Turn, entries: &[Entry], so_far: &mut SoFar) -> Result<Round<Published>, StoreError> {
+        let Turn { number, until, insist } = turn;
         // Nobody is held up for longer than it takes to exchange two files, unless they have come in between before.
         let hold = (number > 1).then_some(until);
         let old = Snapshot::take_and_hold(&self.path, hold)?;
@@ -370,7 +370,6 @@ impl PasswordFile {
         let (mode, mode_is_right) = self.mend_mode(&old, changed, &mut notes);
         if changed || !mode_is_right {
             let (path, seam) = (self.path.as_path(), self.seam.as_ref());
-            let insist = number > PATIENT_TRIES;
             let (prefix, private, notes) = (PREFIX, false, &mut notes);
             let replacement =
                 Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, until, seam, notes };
@@ -392,6 +391,13 @@ impl PasswordFile {
                 Err(error) if now.bytes == bytes => return Err(error),
                 // Overwritten already by somebody who had not seen ours.
                 Err(_) => return Ok(Round::Overtaken),
+            }
+            if so_far.carry.is_some() && now.bytes != bytes {
+                // They may have read the file before that was in it which is carried: it is put in again where it is missing.
+                so_far.placed(changed, notes);
+                let notes = so_far.notes.clone();
+                so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
+                return Ok(Round::Behind);
             }
         }
         let had_carry = so_far.carry.is_some();

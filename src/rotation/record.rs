@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::config::{Config, Connection, Source};
 use crate::failure::{Code, Failure};
 use crate::logging::json;
 use crate::os::clock::Anchor;
-use crate::os::files::{make_directories, open_regular, read_bytes};
+use crate::os::files::{is_append_only, make_directories, open_regular, read_bytes};
 use crate::os::identity::try_as_owner_of;
 use crate::token::fingerprint;
 
@@ -212,12 +212,28 @@ impl Store {
 
     fn write_to_disk(&self, record: &Record) -> io::Result<()> {
         self.make_directory()?;
+        if is_append_only(&self.directory) {
+            return self.write_in_place(record);
+        }
         let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
         // Whatever the umask is.
         file.as_file().set_permissions(Permissions::from_mode(MODE))?;
         file.write_all(json::line(record)?.as_bytes())?;
         file.persist(self.directory.join("record.json"))?;
         Ok(())
+    }
+
+    /// Where nothing can be renamed, so that a new file would stay beside it. A record that is cut short by a kill counts as lost.
+    fn write_in_place(&self, record: &Record) -> io::Result<()> {
+        let path = self.directory.join("record.json");
+        if path.is_symlink() {
+            return Err(io::Error::other("record.json is a link, in a directory where nothing can be replaced"));
+        }
+        let file = open_regular(&path, OpenOptions::new().write(true).create(true).truncate(false).mode(MODE))?;
+        file.set_permissions(Permissions::from_mode(MODE))?;
+        let line = json::line(record)?;
+        file.write_all_at(line.as_bytes(), 0)?;
+        file.set_len(line.len() as u64)
     }
 
     /// Waits for the lock; `while_busy` is asked once before, where another instance holds it, and may end the wait with its

@@ -18,7 +18,7 @@ use crate::config::{
 };
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
-use crate::os::files::read_text;
+use crate::os::files::{check_that_nothing_stays, read_text};
 use crate::os::keychain::{self, Item as Password};
 
 /// What stands above a file that is made here.
@@ -387,6 +387,7 @@ fn staged(target: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Resu
         // Whatever the umask of who calls it.
         fs::set_permissions(directory, fs::Permissions::from_mode(directory_mode)).map_err(fail)?;
     }
+    check_that_nothing_stays(directory).map_err(fail)?;
     let mut new = tempfile::Builder::new().prefix(".new-").suffix(".toml").tempfile_in(directory).map_err(fail)?;
     new.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(fail)?;
     new.write_all(content).and_then(|()| new.as_file().sync_all()).map_err(fail)?;

@@ -19,6 +19,7 @@ use super::displaced::{Carry, End, look, written_meanwhile};
 use super::new_file::{NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{FileError, Seam};
+use crate::os::files::is_append_only;
 use crate::os::lease::Asked;
 
 /// How an attempt ended.
@@ -53,7 +54,7 @@ pub(crate) struct Replacement<'a> {
     /// The path as the person gave it: links may have been followed since.
     pub(crate) path: &'a Path,
     /// Replaces the file even where it has changed since it was read: what the others made of it is what is displaced, and is carried
-    /// over. For who has been overtaken too often.
+    /// over. For who has been overtaken for too long: until then, clients and the others find ours without what they wrote.
     pub(crate) insist: bool,
     /// How long somebody who writes is waited for at most.
     pub(crate) until: Instant,
@@ -158,20 +159,25 @@ impl Replacement<'_> {
     /// Gives the new file its name. From the last look until then nobody can begin to write to the old one, where the file system
     /// grants leases.
     fn swap(mut self, new: NewFile) -> Result<Attempt, FileError> {
+        let Some(old) = &self.old.file else {
+            self.seam.ready();
+            return self.name(new);
+        };
+        // All that takes time is done before the last look.
+        let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
+        let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
         self.seam.ready();
-        let Some(old) = &self.old.file else { return self.name(new) };
         let lease = old.hold(self.until);
         if matches!(lease, Asked::Unknown) {
             tracing::debug!("{}: its file system does not tell whether somebody writes to it", self.path.display());
         }
-        let is_unchanged = self.unchanged()?;
+        let target = &self.old.target;
+        // Reading it again took a moment, in which another may have been renamed over it.
+        let is_unchanged = self.unchanged()? && is_the_one(target, &old.metadata);
         if !is_unchanged && !self.insist {
             return Ok(Attempt::Overtaken);
         }
         self.seam.looked();
-        let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
-        let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
-        let target = &self.old.target;
         let name = match self.seam.exchange(&name, target) {
             Ok(()) if !self.insist && !is_the_one(&name, &old.metadata) => {
                 let new = file.metadata().map_err(|error| self.failed("look at the new file", error))?;
@@ -202,6 +208,12 @@ impl Replacement<'_> {
         };
         // Open for writing as it is, it would be taken for somebody else's.
         drop((file, lease));
+        if !is_unchanged {
+            self.notes.push(
+                "somebody else kept changing it, so it was replaced all the same; what they wrote meanwhile is taken over"
+                    .to_owned(),
+            );
+        }
         if old.metadata.nlink() > 1 {
             self.notes.push(format!(
                 "it had {} names (hard links): this one is a new file now, the others keep the old content",
@@ -368,19 +380,6 @@ fn reserve(_: &File, length: usize) -> io::Result<()> {
 fn check_limit(length: usize) -> io::Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
     if limit.is_some_and(|limit| limit < length as u64) { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) }
-}
-
-/// In such a directory files can be made, but neither renamed nor removed (`chattr +a`).
-#[cfg(target_os = "linux")]
-fn is_append_only(directory: &Path) -> bool {
-    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    statx(CWD, directory, AtFlags::empty(), StatxFlags::empty())
-        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::APPEND))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_append_only(_: &Path) -> bool {
-    false
 }
 
 /// Extended attributes, and with them ACLs and the SELinux label. Not every file system has them, and not everybody

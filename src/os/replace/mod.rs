@@ -23,15 +23,17 @@ pub(crate) use displaced::Carry;
 pub(crate) use leftovers::{are_there as are_leftovers_there, remove_leftovers};
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
 
-/// How often somebody else's edit may come in between before we give up: an editor saves once, a script a few times; what
+/// How often somebody else's edit may come in between, at least, before we give up: an editor saves once, a script a few times; what
 /// goes on longer is a fight.
 pub(crate) const TRIES: u32 = 10;
 
-/// After so many, what others made of the file meanwhile is displaced and carried over instead.
-pub(crate) const PATIENT_TRIES: u32 = 5;
+/// How long we look for a gap between the edits of others. After that, what they made of the file meanwhile is displaced and carried
+/// over instead. There must be time left for that before the second is over that a rotation may take.
+const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Wait before another try, doubled each time: 1 ms to a quarter of a second, half a second in all.
+/// Wait before another try, doubled each time. Short in any case: who has just saved leaves a gap now.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// Why a file could not be read or replaced. `Display` says it of "it": whoever asked knows what file that is.
 #[derive(Debug, thiserror::Error)]
@@ -142,29 +144,39 @@ pub(crate) enum Round<T> {
     Behind,
 }
 
-/// Makes attempt after attempt, numbered from 1, until one is done: what it brought, or `None` when even the last of [`TRIES`] was
-/// not. Each is told until when it may wait for somebody who writes. Blocks: usually for some milliseconds, for at most a second or
-/// two where somebody else keeps writing.
-pub(crate) fn persist<T, E>(mut attempt: impl FnMut(u32, Instant) -> Result<Round<T>, E>) -> Result<Option<T>, E> {
-    let until = Instant::now() + quiet::LONGEST;
-    let mut pause = FIRST_PAUSE;
-    let mut number = 0;
-    // As many again where they are behind: then clients have what they need.
-    for _ in 0..2 * TRIES {
-        number += 1;
-        match attempt(number, until)? {
+/// What an attempt of [`persist`] has to know of those before it.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    /// How often it was tried, this time included; those that were only behind do not count.
+    pub(crate) number: u32,
+    /// Until when somebody who writes may be waited for.
+    pub(crate) until: Instant,
+    /// See [`Replacement::insist`].
+    pub(crate) insist: bool,
+}
+
+/// Makes attempt after attempt until one is done: what it brought, or `None` where somebody else came in between each time. Blocks:
+/// usually for some milliseconds, for less than a second where somebody else keeps writing.
+pub(crate) fn persist<T, E>(mut attempt: impl FnMut(Turn) -> Result<Round<T>, E>) -> Result<Option<T>, E> {
+    let started = Instant::now();
+    let until = started + quiet::LONGEST;
+    let (mut pause, mut number, mut behind) = (FIRST_PAUSE, 1, 0);
+    loop {
+        let insist = started.elapsed() >= PATIENCE;
+        match attempt(Turn { number, until, insist })? {
             Round::Done(done) => return Ok(Some(done)),
-            // Whoever called has waited long enough: the rest is for the next.
-            Round::Behind if Instant::now() >= until => return Ok(None),
-            Round::Behind => number -= 1,
-            Round::Overtaken if number >= TRIES => return Ok(None),
+            // Whoever called has waited long enough, and clients have what they need: the rest is for the next.
+            Round::Behind if behind >= TRIES || Instant::now() >= until => return Ok(None),
+            Round::Behind => behind += 1,
+            Round::Overtaken if number >= TRIES && Instant::now() >= until => return Ok(None),
             Round::Overtaken => {
-                std::thread::sleep(pause);
-                pause *= 2;
+                // Never in step with somebody who saves at regular times.
+                std::thread::sleep(pause.mul_f64(0.5 + fastrand::f64()));
+                pause = LONGEST_PAUSE.min(pause * 2);
+                number += 1;
             }
         }
     }
-    Ok(None)
 }
 
 #[cfg(test)]
