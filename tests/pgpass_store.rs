@@ -468,6 +468,13 @@ fn displaced_beside(path: &Path) -> PathBuf {
     names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".pgpass-new-")).unwrap()
 }
 
+/// The one that was displaced last.
+fn newest_beside(path: &Path) -> PathBuf {
+    let names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let changed = |path: &PathBuf| fs::metadata(path).map(|data| (data.ctime(), data.ctime_nsec())).unwrap();
+    names.filter(|other| other != path).max_by_key(changed).unwrap()
+}
+
 fn append(path: &Path, line: &str) {
     let mut file = fs::File::options().append(true).open(path).unwrap();
     io::Write::write_all(&mut file, line.as_bytes()).unwrap();
@@ -573,6 +580,39 @@ fn what_was_taken_over_is_put_in_again_where_somebody_saves_who_had_not_seen_it(
     home.holds_only(&[".pgpass"]);
 }
 
+/// Writes to what was displaced, twice; and saves, the second time, what the file held the first time, with a line more.
+struct TwiceOutdated {
+    path: PathBuf,
+    read: Mutex<Vec<String>>,
+}
+
+impl Seam for TwiceOutdated {
+    fn displaced(&self) {
+        let mut read = self.read.lock().unwrap();
+        let number = read.len();
+        if number < 2 {
+            append(&newest_beside(&self.path), &format!("late{number}:1:d:u:p\n"));
+            read.push(fs::read_to_string(&self.path).unwrap());
+        }
+        if number == 1 {
+            fs::write(self.path.with_extension("editor"), format!("{}saved:1:d:u:p\n", read[0])).unwrap();
+            fs::rename(self.path.with_extension("editor"), &self.path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_over_before_the_last_time_is_not_forgotten() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    let outdated = TwiceOutdated { path: home.path(), read: Mutex::default() };
+    home.with_seam(outdated).publish(&token("new")).unwrap();
+    let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    let new = format!("{OURS}new");
+    assert_eq!(lines, [new.as_str(), "late0:1:d:u:p", "late1:1:d:u:p", "older:1:d:u:p", "saved:1:d:u:p"]);
+    home.holds_only(&[".pgpass"]);
+}
+
 #[test]
 fn a_link_that_is_put_there_at_the_last_moment_stays_a_link() {
     let home = Home::with(&format!("{OURS}old\n"));
@@ -622,11 +662,7 @@ impl Seam for Latecomer {
     fn displaced(&self) {
         let number = self.written.fetch_add(1, Ordering::SeqCst);
         if number < 4 {
-            let names = fs::read_dir(self.path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-            let mut found: Vec<PathBuf> = names.filter(|path| *path != self.path).collect();
-            found.sort_by_key(|path| fs::metadata(path).unwrap().ctime_nsec());
-            found.sort_by_key(|path| fs::metadata(path).unwrap().ctime());
-            append(found.last().unwrap(), &format!("# {number}\n"));
+            append(&newest_beside(&self.path), &format!("# {number}\n"));
         }
     }
 }

@@ -79,8 +79,16 @@ impl Place<'_> {
             let was = old.file.as_ref().map(Opened::mode);
             let mode = self.mode(was);
             let is_right = bytes == old.bytes && was.is_none_or(|was| was == mode);
-            let round =
-                if is_right { Round::Done(()) } else { self.replace(&old, &bytes, mode, (insist, until), &mut carry)? };
+            let round = if is_right {
+                Round::Done(())
+            } else {
+                let mut displaced = None;
+                let round = self.replace(&old, &bytes, mode, (insist, until), &mut displaced)?;
+                if let Some(displaced) = displaced {
+                    carry = Some(displaced.with(carry.take(), |line| line, &mut edit)?);
+                }
+                round
+            };
             is_written |= matches!(round, Round::Behind);
             // See PasswordFile.
             if carry.is_some() && !is_right && matches!(round, Round::Done(())) && self.is_overwritten(&bytes)? {
@@ -175,7 +183,7 @@ impl Place<'_> {
         }
     }
 
-    /// One attempt; what was carried before is in it, and what is to be carried now replaces that.
+    /// One attempt; `carry` becomes what is to be carried now.
     fn replace(
         &self,
         old: &Snapshot,
@@ -208,9 +216,7 @@ impl Place<'_> {
             Attempt::Overtaken => return Ok(Round::Overtaken),
             Attempt::Done => Round::Done(()),
             Attempt::Behind(displaced) => {
-                if let Some(carried) = carry.replace(displaced) {
-                    carried.done();
-                }
+                *carry = Some(displaced);
                 Round::Behind
             }
         };

@@ -376,8 +376,8 @@ impl PasswordFile {
             match replacement.run()? {
                 Attempt::Overtaken => return Ok(Round::Overtaken),
                 Attempt::Behind(carry) => {
-                    so_far.written(true, notes);
-                    so_far.carry = Some(carry);
+                    so_far.placed(true, notes);
+                    so_far.carry = Some(carry.with(so_far.carry.take(), key_fields, edit)?);
                     let notes = so_far.notes.clone();
                     so_far.published = Some(Published { changed, placements, warnings, notes });
                     return Ok(Round::Behind);

@@ -33,14 +33,32 @@ pub(crate) struct Carry {
     /// What it held when we read it, which both they and we started from; none where that is not known any more.
     base: Option<Zeroizing<Vec<u8>>>,
     /// Where it is kept meanwhile.
-    path: Option<PathBuf>,
+    paths: Vec<PathBuf>,
+    /// Whether a part of it is not on disk.
+    is_in_memory: bool,
 }
 
 impl Carry {
     /// What an earlier process has left, if there is any such thing. Other leftovers go.
     pub(crate) fn left_behind(now: &Snapshot, prefix: &str) -> Option<Self> {
         let Edited { path, bytes } = sweep(now.directory(), prefix)?;
-        Some(Carry { theirs: bytes, base: None, path: Some(path) })
+        Some(Carry { theirs: bytes, base: None, paths: vec![path], is_in_memory: false })
+    }
+
+    /// This and what was carried before: that was put in, but into a file that was not the newest any more, so that it may be missing
+    /// from what the others make of that. `key` and `edit` are as for [`Carry::onto`].
+    pub(crate) fn with<E>(
+        mut self,
+        earlier: Option<Self>,
+        key: fn(&[u8]) -> &[u8],
+        edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<Self, E> {
+        if let Some(earlier) = earlier {
+            self.theirs = earlier.onto(&self.theirs, key, edit)?;
+            self.paths.extend(earlier.paths);
+            self.is_in_memory |= earlier.is_in_memory;
+        }
+        Ok(self)
     }
 
     /// Both in one: theirs, and what the file holds now. `edit` puts what is ours into each, so that it makes no difference; `key`
@@ -58,7 +76,7 @@ impl Carry {
 
     /// It cannot be brought there now: it is kept for who looks next.
     pub(crate) fn leave(self, directory: &Path, prefix: &str) {
-        if self.path.is_some() {
+        if !self.is_in_memory {
             return;
         }
         let kept = || -> io::Result<()> {
@@ -75,14 +93,14 @@ impl Carry {
 
     /// It has been brought there.
     pub(crate) fn done(self) {
-        if let Some(path) = &self.path {
+        for path in &self.paths {
             let _ = std::fs::remove_file(path);
         }
     }
 
     /// Gives the file its place back, as it is.
     pub(crate) fn put_back(self, target: &Path) -> io::Result<()> {
-        self.path.map_or(Ok(()), |path| std::fs::rename(path, target))
+        self.paths.first().map_or(Ok(()), |path| std::fs::rename(path, target))
     }
 }
 
@@ -113,8 +131,9 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until:
         None => true,
     };
     let carry = |theirs, name: Option<TempPath>| {
-        let path = name.and_then(|name| name.keep().ok());
-        End::Edited(Carry { theirs, base: Some(old.bytes.clone()), path })
+        let paths: Vec<PathBuf> = name.and_then(|name| name.keep().ok()).into_iter().collect();
+        let is_in_memory = paths.is_empty();
+        End::Edited(Carry { theirs, base: Some(old.bytes.clone()), paths, is_in_memory })
     };
     if !expected {
         return match (name.as_deref().map(open), name) {
@@ -154,7 +173,7 @@ pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], until: Instant) -> io
     let file = open(name)?;
     let _quiet = quiet::wait(&file.file, until.max(Instant::now() + LONGER_MOMENT));
     let theirs = file.read()?;
-    Ok((*theirs != bytes).then_some(Carry { theirs, base: None, path: None }))
+    Ok((*theirs != bytes).then_some(Carry { theirs, base: None, paths: Vec::new(), is_in_memory: true }))
 }
 
 /// Its name is gone, but the file is still open.
