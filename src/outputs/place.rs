@@ -93,6 +93,7 @@ impl Place<'_> {
             // See PasswordFile.
             if carry.is_some() && !is_right && matches!(round, Round::Done(())) && self.is_overwritten(&bytes)? {
                 is_written = true;
+                carry = carry.take().map(Carry::placed);
                 return Ok(Round::Behind);
             }
             match (&round, carry.take()) {

@@ -395,6 +395,7 @@ impl PasswordFile {
             if so_far.carry.is_some() && now.bytes != bytes {
                 // They may have read the file before that was in it which is carried: it is put in again where it is missing.
                 so_far.placed(changed, notes);
+                so_far.carry = so_far.carry.take().map(Carry::placed);
                 let notes = so_far.notes.clone();
                 so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
                 return Ok(Round::Behind);

@@ -25,6 +25,9 @@ const HELD: Duration = Duration::from_millis(50);
 /// How long a redirected command takes until it says something.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// How long a token lives beside it: it is due after half of that.
+const DAEMONS_LIFE: Duration = Duration::from_secs(5);
+
 /// Long enough for a round of the daemon, which a change of its configuration ends.
 const A_ROUND: Duration = Duration::from_millis(100);
 
@@ -245,17 +248,20 @@ fn lost(stage: &Stage, text: &str) -> Vec<String> {
 fn what_a_slow_command_writes_into_the_file_is_not_lost_beside_the_daemon() {
     let test = "what_a_slow_command_writes_into_the_file_is_not_lost_beside_the_daemon";
     let mut findings = Findings::default();
-    // It looks at the file every two seconds or so.
-    let stage = Stage::with(Workspace::builder().token_life(Duration::from_secs(5)).start());
-    let running = stage.rotator(&["run"]).spawn();
-    running.says("orders is valid until", SOON);
-    for round in 0..rounds(47, 2) {
+    let rounds = rounds(47, 2);
+    for round in 0..rounds {
+        // A daemon of its own each time: one whose entry is overwritten again and again waits longer and longer to repair it.
+        let stage = Stage::with(Workspace::builder().token_life(DAEMONS_LIFE).start());
+        let running = stage.rotator(&["run"]).spawn();
+        running.says("orders is valid until", SOON);
+        // At another point of the token's life each time.
+        thread::sleep(DAEMONS_LIFE.mul_f64(round as f64 / rounds as f64));
         let text = said(round);
         redirect(&stage, &text);
         let faults = if until(SOON, || is_right(&stage, &text)) { Vec::new() } else { lost(&stage, &text) };
         findings.add(format!("round {round}"), faults);
+        end(running);
     }
-    end(running);
     findings.are_none(test);
 }
 

@@ -41,8 +41,9 @@ pub(crate) struct Carry {
 impl Carry {
     /// What an earlier process has left, if there is any such thing. Other leftovers go.
     pub(crate) fn left_behind(now: &Snapshot, prefix: &str) -> Option<Self> {
-        let Edited { path, bytes } = sweep(now.directory(), prefix)?;
-        Some(Carry { theirs: bytes, base: None, paths: vec![path], is_in_memory: false })
+        let carry =
+            |Edited { path, bytes }| Carry { theirs: bytes, base: None, paths: vec![path], is_in_memory: false };
+        sweep(now.directory(), prefix).map(carry)
     }
 
     /// This and what was carried before: that was put in, but into a file that was not the newest any more, so that it may be missing
@@ -53,8 +54,10 @@ impl Carry {
         key: fn(&[u8]) -> &[u8],
         edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
     ) -> Result<Self, E> {
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier.map(Carry::placed) {
             self.theirs = earlier.onto(&self.theirs, key, edit)?;
+            // Both may be in the file by now: only what is missing is put in.
+            self.base = None;
             self.paths.extend(earlier.paths);
             self.is_in_memory |= earlier.is_in_memory;
         }
@@ -72,6 +75,12 @@ impl Carry {
         let base = self.base.as_ref().map(|base| edit(base)).transpose()?;
         let (theirs, now) = (edit(&self.theirs)?, edit(now)?);
         Ok(Zeroizing::new(merge(base.as_ref().map(|base| base.as_slice()), &theirs, &now, key)))
+    }
+
+    /// It has been put in once, and may be in the file already: from now on only what is missing is put in.
+    pub(crate) fn placed(mut self) -> Self {
+        self.base = None;
+        self
     }
 
     /// It cannot be brought there now: it is kept for who looks next.
