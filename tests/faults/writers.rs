@@ -123,13 +123,26 @@ impl Lines {
             lines_of(wanted.concat().as_slice()).filter(|line| times.get(line).is_some_and(|n| *n > 1)).count();
         let mut faults = Vec::new();
         if lost > 0 {
-            faults.push(format!("{}: {lost} of {} lines are lost", self.file, wanted.len()));
+            let is_missing = |line: &&&[u8]| !times.contains_key(**line);
+            let beside = wanted.iter().filter(is_missing).filter(|line| is_in_another_file(stage, line)).count();
+            faults.push(format!(
+                "{}: {lost} of {} lines are lost, {beside} of these are in a file beside it",
+                self.file,
+                wanted.len()
+            ));
         }
         if doubled > 0 {
             faults.push(format!("{}: {doubled} lines are there more than once", self.file));
         }
         faults
     }
+}
+
+/// Whether a file that was left behind has it.
+fn is_in_another_file(stage: &Stage, line: &[u8]) -> bool {
+    let files = fs::read_dir(stage.home.path("")).expect("read the home").flatten();
+    let texts = files.filter_map(|file| fs::read(file.path()).ok());
+    texts.into_iter().any(|text| text.windows(line.len()).any(|part| part == line))
 }
 
 /// Empty ones are nobody's to count.

@@ -156,25 +156,26 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until:
             (_, None) => Ok(End::Gone),
         };
     }
-    std::thread::sleep(MOMENT);
-    let quiet = quiet::wait(&file.file, until);
-    match quiet {
-        Asked::BeingWritten => {
-            let is_kept = name.is_some_and(|name| name.keep().is_ok());
-            return Ok(End::BeingWritten { is_kept });
+    // Twice: who was held up by the first look has it open by the second. It keeps its name meanwhile, so that what they write can be
+    // kept, too, where that takes them too long.
+    for _ in 0..2 {
+        std::thread::sleep(MOMENT);
+        let quiet = quiet::wait(&file.file, until);
+        match quiet {
+            Asked::BeingWritten => {
+                let is_kept = name.is_some_and(|name| name.keep().is_ok());
+                return Ok(End::BeingWritten { is_kept });
+            }
+            Asked::Unknown => std::thread::sleep(LONGER_MOMENT),
+            Asked::Quiet(_) => {}
         }
-        Asked::Unknown => std::thread::sleep(LONGER_MOMENT),
-        Asked::Quiet(_) => {}
+        let now = file.read()?;
+        if now != old.bytes {
+            return Ok(carry(now, name));
+        }
     }
-    let now = file.read()?;
-    if now != old.bytes {
-        return Ok(carry(now, name));
-    }
-    // Its name goes first, so that nobody finds it if this process is killed now; then latecomers are waited for once more.
     drop(name);
-    drop(quiet);
-    std::thread::sleep(MOMENT);
-    late(old, file, until, carry)
+    late(old, file, carry)
 }
 
 /// What somebody wrote to a new file of ours, which had its place for a moment only.
@@ -186,17 +187,13 @@ pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], until: Instant) -> io
 }
 
 /// Its name is gone, but the file is still open.
-fn late(
-    old: &Snapshot,
-    file: &Opened,
-    until: Instant,
-    carry: impl Fn(Zeroizing<Vec<u8>>, Option<TempPath>) -> End,
-) -> io::Result<End> {
+fn late(old: &Snapshot, file: &Opened, carry: impl Fn(Zeroizing<Vec<u8>>, Option<TempPath>) -> End) -> io::Result<End> {
     if !matches!(ask(&file.file), Asked::BeingWritten) && Stamp::of(&file.file.metadata()?) == Stamp::of(&file.metadata)
     {
         return Ok(End::Gone);
     }
-    let _quiet = quiet::wait(&file.file, until);
+    // What they write now is nowhere else, so they get their time.
+    let _quiet = quiet::wait(&file.file, Instant::now() + quiet::LONGEST);
     let now = file.read()?;
     Ok(if now == old.bytes { End::Gone } else { carry(now, None) })
 }
