@@ -164,7 +164,11 @@ impl std::error::Error for Failure {}
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 300;
     let text = secrets::removed(foreign::beginning(text));
-    let words = text.split_whitespace().map(|word| if could_be_secret(word) { "..." } else { word });
+    // Both as it is and as it is shown: what is escaped runs together with what follows.
+    let words = text.split_whitespace().map(|word| match foreign::line(word) {
+        shown if could_be_secret(word) || could_be_secret(&shown) => "...".into(),
+        shown => shown,
+    });
     let line = words.collect::<Vec<_>>().join(" ");
     let line = foreign::line(&line);
     match line.char_indices().nth(LONGEST) {

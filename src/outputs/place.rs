@@ -110,6 +110,7 @@ impl Place<'_> {
                 (Round::Behind, kept) => carry = kept,
                 (Round::Done(()), Some(done)) => {
                     done.done();
+                    is_written = true;
                     // There may be more.
                     return Ok(if was_left_behind { Round::Behind } else { Round::Done(()) });
                 }
