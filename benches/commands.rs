@@ -32,14 +32,14 @@ use measure::{Home, Samples, Trial, in_turn, peaks};
 use table::{Limit, MIB, Row, Verdict, machine, milliseconds};
 use workspace::Workspace;
 
-/// More than the 20 of the issue, so that p95 is not the worst.
+/// More than 20, so that the 95th percentile is not the worst.
 const ROUNDS: usize = 40;
 /// For what takes long.
 const FEW_ROUNDS: usize = 20;
 /// Peak memory hardly varies.
 const PEAK_ROUNDS: usize = 5;
 
-/// What must hold ("What it must reach" of the issue).
+/// What must hold.
 const ROTATE_TO_CURL: f64 = 1.2;
 const ROTATE_PEAK: u64 = 10 * MIB;
 const NOT_DUE_WALL: Duration = Duration::from_millis(3);

@@ -13,7 +13,7 @@ use super::table::{Limit, MIB, Row, Verdict, mib};
 use super::workspace::Workspace;
 use super::{ROUNDS, dbx_rotator, trust_beside_the_platforms_own};
 
-/// What must hold ("What it must reach" of the issue).
+/// What must hold.
 const READY_WALL: Duration = Duration::from_millis(5);
 const IDLE_RESIDENT: u64 = 6 * MIB;
 const IDLE_THREADS: usize = 1;
