@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::failure::{Code, Failure};
-use crate::os::files::check_that_nothing_stays;
+use crate::os::files::{check_that_nothing_stays, make_directories};
+
+/// The mode of a directory that has to be made: what a manager reads is no secret.
+const DIRECTORY: u32 = 0o755;
 
 /// Whether we wrote it.
 pub(super) fn is_ours(file: &Path, mark: &str) -> bool {
@@ -29,7 +32,7 @@ pub(super) fn write(file: &Path, text: &str, mark: &str) -> Result<bool, Failure
     }
     let fail = |error: std::io::Error| cannot("write", file, &error);
     let directory = file.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory).and_then(|()| check_that_nothing_stays(directory)).map_err(fail)?;
+    make_directories(directory, DIRECTORY).and_then(|()| check_that_nothing_stays(directory)).map_err(fail)?;
     let mut new = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
     new.write_all(text.as_bytes()).map_err(fail)?;
     new.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(fail)?;
