@@ -11,7 +11,7 @@
 //! | them kept fresh for ever | [`Rotator::run`] |
 //! | a live password for a new connection | [`Rotator::credential`] |
 //!
-//! It needs a tokio runtime with time and I/O enabled; either flavour will do. Messages are [`tracing`] events.
+//! It works under any executor, on a thread of its own. Messages are [`tracing`] events.
 
 mod auth;
 mod cli;
@@ -30,6 +30,7 @@ mod outputs;
 pub mod pgpass;
 mod postgres;
 mod rotation;
+mod rotator;
 mod service;
 mod token;
 mod vendor_errors;
@@ -43,4 +44,5 @@ pub use config::{
 pub use failure::{Code, Failure, Kind};
 #[doc(hidden)]
 pub use outputs::service_file;
-pub use rotation::{Builder, Credential, Outcome, Report, Rotator};
+pub use rotation::{Outcome, Report};
+pub use rotator::{Builder, Credential, Rotator};

@@ -68,6 +68,12 @@ impl Claims {
             expires_at: payload.exp.and_then(instant),
         })
     }
+
+    /// The origin of the workspace that issued it: scheme, host and port of `iss`.
+    pub(crate) fn issuer_origin(&self) -> Option<String> {
+        let issuer = url::Url::parse(self.issuer.as_deref()?).ok()?;
+        issuer.origin().is_tuple().then(|| issuer.origin().ascii_serialization())
+    }
 }
 
 /// An OAuth access token, or a database credential, with what is known of it. All times are the workspace's.

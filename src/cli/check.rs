@@ -9,7 +9,7 @@ use super::{Fault, block_on, print};
 use crate::config::Connection;
 use crate::failure::{Code, Failure};
 use crate::postgres;
-use crate::rotation::{Rotator, Standing, State};
+use crate::rotation::{ConnectionStatus, Rotation, State};
 
 /// Something is wrong.
 const NOT_WELL: u8 = 1;
@@ -46,35 +46,37 @@ struct Finding {
     said: String,
 }
 
-pub(super) fn run(rotator: &Rotator, connect: bool, json: bool) -> Result<u8, Fault> {
-    let record = rotator.record();
-    let standings = rotator.standings(&record)?;
-    let located = rotator.located(&record);
-    let connections = located.config().connections();
+pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
+    let snapshot = rotation.snapshot()?;
+    let connections = snapshot.connections();
     let findings = block_on(async {
         let mut all = Vec::with_capacity(connections.len());
-        for (connection, standing) in connections.iter().zip(&standings) {
-            let last_error =
-                record.connection(located.config(), connection).and_then(|known| known.last_error.as_ref());
-            all.push(look_at(connection, standing, last_error, connect).await);
+        for (index, (connection, status)) in connections.iter().zip(&snapshot.statuses).enumerate() {
+            let last_error = snapshot.past(index).and_then(|past| past.last_error.as_ref());
+            all.push(look_at(connection, status, last_error, connect).await);
         }
         all
     })?;
     if json {
         print::json(&Answer { version: 1, connections: findings.iter().map(row).collect() })?;
     } else {
-        let notes = located.config().notes().iter().map(|note| format!("note: {note}\n"));
+        let notes = rotation.config().notes().iter().map(|note| format!("note: {note}\n"));
         print::out(&findings.iter().map(sentence).chain(notes).collect::<String>())?;
     }
     Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
 }
 
-async fn look_at(connection: &Connection, standing: &Standing, last_error: Option<&Failure>, connect: bool) -> Finding {
-    let (name, state) = (connection.name().to_owned(), standing.state);
-    let until = standing.token.as_ref().map(|token| print::relative(token.expires_at, standing.now));
+async fn look_at(
+    connection: &Connection,
+    status: &ConnectionStatus,
+    last_error: Option<&Failure>,
+    connect: bool,
+) -> Finding {
+    let (name, state) = (connection.name().to_owned(), status.state);
+    let until = status.token.as_ref().map(|token| print::relative(token.expires_at, status.now));
     let finding = |said: String, result| Finding { name, state, result, said };
-    let (Some(token), Some(_)) = (&standing.token, standing.left_to_clients()) else {
-        let why = standing.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
+    let (Some(token), Some(_)) = (&status.token, status.left_to_clients()) else {
+        let why = status.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
         let nobody = format!("nobody can log in, for {why}");
         return match last_error {
             Some(failure) => finding(format!("{nobody}; last try failed: {failure}"), Err(failure.clone())),

@@ -30,7 +30,7 @@ use crate::failure::{Code, Failure, Kind};
 use crate::logging;
 use crate::os::dirs::Environment;
 use crate::os::{core_dumps, launchd, signals};
-use crate::rotation::Rotator;
+use crate::rotation::Rotation;
 pub use arguments::command;
 use arguments::{Arguments, Command};
 use names::Name;
@@ -153,13 +153,13 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
             _ => tracing::warn!("{warning}"),
         }
     }
-    let rotator = Rotator::new(config);
+    let rotation = Rotation::new(config);
     match &command {
-        Command::Rotate(options) => rotate::run(options, &rotator),
-        Command::Run => run::run(rotator, &arguments.overrides),
-        Command::Status { json, prometheus } => status::run(&rotator, *json, *prometheus),
-        Command::Token(options) => token::run(options, &rotator),
-        Command::Check { connect, json } => check::run(&rotator, *connect, *json),
+        Command::Rotate(options) => rotate::run(options, &rotation),
+        Command::Run => run::run(rotation, &arguments.overrides),
+        Command::Status { json, prometheus } => status::run(&rotation, *json, *prometheus),
+        Command::Token(options) => token::run(options, &rotation),
+        Command::Check { connect, json } => check::run(&rotation, *connect, *json),
         Command::Config { .. }
         | Command::Connections { .. }
         | Command::Service { .. }

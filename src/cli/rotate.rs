@@ -6,20 +6,21 @@ use serde::Serialize;
 use super::arguments::RotateOptions;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure, Kind};
-use crate::rotation::{Outcome, Rotator, Wish};
+use crate::rotation::{Outcome, RotateRequest, Rotation};
 
-pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Fault> {
-    let only = selection(options, rotator)?;
+pub(super) fn run(options: &RotateOptions, rotation: &Rotation) -> Result<u8, Fault> {
+    let only = selection(options, rotation)?;
     if options.dry_run {
-        return dry_run(options, rotator, only.as_deref());
+        return dry_run(options, rotation, only.as_deref());
     }
-    let wish = if options.if_due { Wish::DueBeforeNextRun } else { Wish::All { since: Timestamp::now() } };
+    let request =
+        if options.if_due { RotateRequest::DueBeforeNextRun } else { RotateRequest::All { since: Timestamp::now() } };
     // Decided without a runtime: a timer that finds nothing due is to cost nothing.
-    let report = match options.if_due.then(|| rotator.nothing_to_do(&wish, only.as_deref())).flatten() {
+    let report = match options.if_due.then(|| rotation.nothing_to_do(&request, only.as_deref())).flatten() {
         Some(report) => report,
         None => block_on(async {
-            let report = rotator.rotate(&wish, only.as_deref(), options.retry_for).await;
-            rotator.settle().await;
+            let report = rotation.rotate(&request, only.as_deref(), options.retry_for).await;
+            rotation.settle().await;
             report
         })?,
     };
@@ -29,23 +30,21 @@ pub(super) fn run(options: &RotateOptions, rotator: &Rotator) -> Result<u8, Faul
     Ok(report.exit_code())
 }
 
-fn selection(options: &RotateOptions, rotator: &Rotator) -> Result<Option<Vec<usize>>, Failure> {
+fn selection(options: &RotateOptions, rotation: &Rotation) -> Result<Option<Vec<usize>>, Failure> {
     if options.connection.is_empty() {
         return Ok(None);
     }
-    let mut indices = options.connection.iter().map(|name| rotator.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut indices = options.connection.iter().map(|name| rotation.index_of(name)).collect::<Result<Vec<_>, _>>()?;
     indices.sort_unstable();
     indices.dedup();
     Ok(Some(indices))
 }
 
-fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -> Result<u8, Fault> {
-    let record = rotator.record();
-    let standings = rotator.standings(&record)?;
-    let located = rotator.located(&record);
-    let config = located.config();
+fn dry_run(options: &RotateOptions, rotation: &Rotation, only: Option<&[usize]>) -> Result<u8, Fault> {
+    let snapshot = rotation.snapshot()?;
+    let config = rotation.config();
     let mut text = String::new();
-    for (index, (connection, standing)) in config.connections().iter().zip(&standings).enumerate() {
+    for (index, (connection, status)) in snapshot.connections().iter().zip(&snapshot.statuses).enumerate() {
         if only.is_some_and(|only| !only.contains(&index)) {
             continue;
         }
@@ -57,7 +56,7 @@ fn dry_run(options: &RotateOptions, rotator: &Rotator, only: Option<&[usize]>) -
         };
         let what = if connection.credential.is_minted() { "a database credential" } else { "a token" };
         let soon_dead = Some("it would be dead before the next run".to_owned());
-        let reason = standing.reason.clone().or_else(|| soon_dead.filter(|_| standing.dies_before_next_run()));
+        let reason = status.reason.clone().or_else(|| soon_dead.filter(|_| status.dies_before_next_run()));
         let line = match (reason, options.if_due) {
             (Some(reason), _) => {
                 format!("{}: would rotate, for {reason}: {what} of {host} into {entry}", connection.name())

@@ -10,18 +10,18 @@ use crate::daemon;
 use crate::failure::{Code, Failure, Kind};
 use crate::logging::{self, announce};
 use crate::os::watch::{self, Stamps};
-use crate::rotation::Rotator;
+use crate::rotation::Rotation;
 
 /// What is said below a fault of the configuration under launchd.
 const WAITING: &str = "waiting until that is mended; `dbx-rotator service stop` ends the wait";
 
-pub(super) fn run(rotator: Rotator, overrides: &Overrides) -> Result<u8, Fault> {
+pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault> {
     block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hangup = listen(SignalKind::hangup())?;
         let mut closed = listen(SignalKind::hangup())?;
-        tracing::info!("{}", rotator.config().summary());
+        tracing::info!("{}", rotation.config().summary());
         // To a service it means: read the configuration again. To a program in a terminal: that has been closed.
         let in_terminal = std::io::stderr().is_terminal();
         let stop = async {
@@ -34,7 +34,7 @@ pub(super) fn run(rotator: Rotator, overrides: &Overrides) -> Result<u8, Fault> 
         let reload = async || {
             hangup.recv().await;
         };
-        daemon::serve(rotator, &|| Config::load(overrides), reload, stop).await;
+        daemon::serve(rotation, &|| Config::load(overrides), reload, stop).await;
         tracing::info!("Stopped");
         Ok(0)
     })?

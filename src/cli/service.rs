@@ -13,7 +13,7 @@ use crate::failure::{Code, Failure};
 use crate::logging::foreign;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::keychain;
-use crate::rotation::Rotator;
+use crate::rotation::Rotation;
 use crate::service::{
     Account, PATIENCE, Place, Plan, Scope, ServiceManager, Started, State, Way, WriteError, as_service, manager,
 };
@@ -186,10 +186,10 @@ impl Service {
 
     /// Shows what came of a start that was asked for at that time; returns the exit code.
     fn show(&self, way: Way, started: &Started, asked: Timestamp) -> Result<u8, Fault> {
-        let rotator = Rotator::new(as_service(&self.place.config, &self.place, false)?);
-        let seen = if *started == Started::Untold { Some(self.watch(&rotator, asked)?) } else { None };
+        let rotation = Rotation::new(as_service(&self.place.config, &self.place, false)?);
+        let seen = if *started == Started::Untold { Some(self.watch(&rotation, asked)?) } else { None };
         let started = seen.as_ref().unwrap_or(started);
-        let all_live = status::print_table(&rotator, self.manager.state()?.as_ref())?;
+        let all_live = status::print_table(&rotation, self.manager.state()?.as_ref())?;
         let journal = self.manager.logs(way);
         match started {
             Started::Well if all_live => Ok(0),
@@ -210,7 +210,7 @@ impl Service {
 
     /// Where the manager is not told how it goes: looks until every password is live or needs a person, or the service has ended, or
     /// for as long as a rotation takes.
-    fn watch(&self, rotator: &Rotator, asked: Timestamp) -> Result<Started, Fault> {
+    fn watch(&self, rotation: &Rotation, asked: Timestamp) -> Result<Started, Fault> {
         let (begun, mut looks) = (Instant::now(), 0_u32);
         while begun.elapsed() < PATIENCE {
             // To ask the manager is dearer than to look at two files.
@@ -218,7 +218,7 @@ impl Service {
             if let Some(ended) = state.filter(|state| !state.is_up() && state.last_result.is_some()) {
                 return Ok(Started::Failed(ended.last_exit_code));
             }
-            if status::is_settled(rotator, asked)? {
+            if status::is_settled(rotation, asked)? {
                 return Ok(Started::Well);
             }
             std::thread::sleep(GLANCE);

@@ -1,7 +1,5 @@
 //! `dbx-rotator status`.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,7 +11,7 @@ use crate::config::{Config, Connection};
 use crate::failure::Failure;
 use crate::lakebase::Found;
 use crate::pgpass::Key;
-use crate::rotation::{ConnectionRecord, Record, Rotator, Standing, State as Stands};
+use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
 use crate::service::{self, Scope, State, Way};
 
 /// Not every connection is live.
@@ -52,9 +50,9 @@ struct Answer<'a> {
     service: Option<State>,
 }
 
-pub(super) fn run(rotator: &Rotator, json: bool, prometheus: bool) -> Result<u8, Fault> {
-    let service = service::look(&rotator.config().environment);
-    let view = View::of(rotator)?;
+pub(super) fn run(rotation: &Rotation, json: bool, prometheus: bool) -> Result<u8, Fault> {
+    let service = service::look(&rotation.config().environment);
+    let view = View::of(rotation)?;
     let (rows, all_live) = (view.rows(), view.all_live());
     if prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
@@ -64,89 +62,89 @@ pub(super) fn run(rotator: &Rotator, json: bool, prometheus: bool) -> Result<u8,
     if json {
         print::json(&Answer { version: 1, connections: rows, service })?;
     } else {
-        print::out(&text(&rows, &view.standings, service.as_ref()))?;
+        print::out(&text(&rows, &view.snapshot.statuses, service.as_ref()))?;
     }
     Ok(if all_live { 0 } else { NOT_ALL_LIVE })
 }
 
 /// Prints the table as `status` does; returns whether all are live.
-pub(super) fn print_table(rotator: &Rotator, service: Option<&State>) -> Result<bool, Failure> {
-    let view = View::of(rotator)?;
-    print::out(&text(&view.rows(), &view.standings, service))?;
+pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Result<bool, Failure> {
+    let view = View::of(rotation)?;
+    print::out(&text(&view.rows(), &view.snapshot.statuses, service))?;
     Ok(view.all_live())
 }
 
 /// Whether each password is live, or a try since then has failed for a reason that needs a person.
-pub(super) fn is_settled(rotator: &Rotator, since: Timestamp) -> Result<bool, Failure> {
-    let view = View::of(rotator)?;
-    let mut all = view.config.connections().iter().zip(&view.standings);
-    Ok(all.all(|(connection, standing)| {
-        let known = view.known(connection);
+pub(super) fn is_settled(rotation: &Rotation, since: Timestamp) -> Result<bool, Failure> {
+    let view = View::of(rotation)?;
+    Ok(view.all().all(|(index, (_, status))| {
+        let known = view.past(index);
         let failed = || known.last_error.as_ref().is_some_and(|error| !error.is_transient());
-        standing.left_to_clients().is_some() || (known.last_attempt_at.is_some_and(|at| at >= since) && failed())
+        status.left_to_clients().is_some() || (known.last_attempt_at.is_some_and(|at| at >= since) && failed())
     }))
 }
 
 /// All connections as they stand, with what is known of their past.
 struct View {
-    config: Arc<Config>,
-    record: Record,
+    snapshot: Snapshot,
     unknown: ConnectionRecord,
-    standings: Vec<Standing>,
 }
 
 impl View {
-    fn of(rotator: &Rotator) -> Result<Self, Failure> {
-        let record = rotator.record();
-        let standings = rotator.standings(&record)?;
-        let config = rotator.located(&record).config;
-        Ok(View { config, record, unknown: ConnectionRecord::default(), standings })
+    fn of(rotation: &Rotation) -> Result<Self, Failure> {
+        Ok(View { snapshot: rotation.snapshot()?, unknown: ConnectionRecord::default() })
     }
 
-    fn known(&self, connection: &Connection) -> &ConnectionRecord {
-        self.record.connection(&self.config, connection).unwrap_or(&self.unknown)
+    fn past(&self, index: usize) -> &ConnectionRecord {
+        self.snapshot.past(index).unwrap_or(&self.unknown)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (usize, (&Connection, &ConnectionStatus))> {
+        self.snapshot.connections().iter().zip(&self.snapshot.statuses).enumerate()
     }
 
     fn rows(&self) -> Vec<Row<'_>> {
-        let all = self.config.connections().iter().zip(&self.standings);
-        let row = |(connection, standing)| {
-            let found = self.record.known(&self.config, connection).and_then(|known| known.found.as_ref());
-            row(&self.config, connection, standing, self.known(connection), found)
-        };
-        all.map(row).collect()
+        let config = &self.snapshot.config;
+        let mut rows = Vec::with_capacity(self.snapshot.statuses.len());
+        for (index, (connection, status)) in self.all() {
+            let workspace = config.workspace_of(connection);
+            let found = self.snapshot.record.lookup(workspace, connection).and_then(|known| known.found.as_ref());
+            rows.push(row(config, connection, status, self.past(index), found));
+        }
+        rows
     }
 
     fn all_live(&self) -> bool {
-        self.standings.iter().all(|standing| standing.left_to_clients().is_some())
+        self.snapshot.statuses.iter().all(|status| status.left_to_clients().is_some())
     }
 
     fn samples<'a>(&'a self, rows: &[Row<'a>]) -> Vec<Sample<'a>> {
-        let all = self.config.connections().iter().zip(&self.standings).zip(rows);
-        let sample = |((connection, standing), row): ((&'a Connection, &Standing), &Row<'a>)| {
-            let known = self.known(connection);
-            Sample {
-                name: connection.name(),
-                live: standing.left_to_clients().is_some(),
-                expires_at: row.expires_at,
-                last_success_at: row.last_rotation_at,
-                next_attempt_at: row.next_rotation_at,
-                transient_failures: known.failures.transient,
-                permanent_failures: known.failures.permanent,
-            }
-        };
-        all.map(sample).collect()
+        let sample =
+            |((index, (connection, status)), row): ((usize, (&'a Connection, &ConnectionStatus)), &Row<'a>)| {
+                let known = self.past(index);
+                Sample {
+                    name: connection.name(),
+                    live: status.left_to_clients().is_some(),
+                    expires_at: row.expires_at,
+                    last_success_at: row.last_rotation_at,
+                    next_attempt_at: row.next_rotation_at,
+                    transient_failures: known.failures.transient,
+                    permanent_failures: known.failures.permanent,
+                }
+            };
+        self.all().zip(rows).map(sample).collect()
     }
 }
 
 fn row<'a>(
     config: &Config,
     connection: &'a Connection,
-    standing: &Standing,
+    status: &ConnectionStatus,
     known: &'a ConnectionRecord,
     found: Option<&Found>,
 ) -> Row<'a> {
     let (key, address) = (connection.key(), &connection.address);
-    let token = standing.token.as_ref();
+    let token = status.token.as_ref();
     Row {
         name: connection.name(),
         host: key.map(Key::host).or(address.host.as_deref()),
@@ -154,9 +152,9 @@ fn row<'a>(
         database: &address.database,
         user: key.map(Key::user).or(address.user.as_deref()),
         password_file: config.password_file().display().to_string(),
-        state: standing.state,
+        state: status.state,
         expires_at: token.map(|token| token.expires_at),
-        expires_in_seconds: token.map(|token| token.expires_at.duration_since(standing.now).as_secs()),
+        expires_in_seconds: token.map(|token| token.expires_at.duration_since(status.now).as_secs()),
         issued_at: token.map(|token| token.issued_at),
         source: token.map(|_| known.published.as_ref().map_or(connection.credential, |p| p.source).word()),
         auth: token.and(known.published.as_ref()).map(|published| published.auth),
@@ -174,24 +172,24 @@ fn row<'a>(
     }
 }
 
-fn text(connections: &[Row<'_>], standings: &[Standing], service: Option<&State>) -> String {
+fn text(connections: &[Row<'_>], statuses: &[ConnectionStatus], service: Option<&State>) -> String {
     let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut remarks = String::new();
-    for (row, standing) in connections.iter().zip(standings) {
+    for (row, status) in connections.iter().zip(statuses) {
         let state = match row.state {
             Stands::Live => "live",
             Stands::Due => "due",
             Stands::Expired => "expired",
             Stands::Missing => "missing",
         };
-        let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::relative(at, standing.now));
+        let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::relative(at, status.now));
         let next =
-            if standing.is_due() && row.last_error.is_none() { "now".to_owned() } else { when(row.next_rotation_at) };
+            if status.is_due() && row.last_error.is_none() { "now".to_owned() } else { when(row.next_rotation_at) };
         let (host, user) = (row.host.unwrap_or("?"), row.user.unwrap_or("?"));
         let entry = format!("{host}:{}:{}:{user}", row.port, row.database);
         rows.push(vec![row.name.to_owned(), state.to_owned(), when(row.expires_at), next, entry]);
-        if let Some(reason) = &standing.reason {
+        if let Some(reason) = &status.reason {
             remarks.push_str(&print::line(&format!("{}: due, for {reason}", row.name)));
         }
         if let Some(remark) = &row.database_remark {

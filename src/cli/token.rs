@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::arguments::TokenOptions;
 use super::{Fault, block_on, print};
 use crate::config::ConfigError;
-use crate::rotation::Rotator;
+use crate::rotation::Rotation;
+use crate::rotator::credential_now;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -19,8 +20,8 @@ struct Answer<'a> {
     expires_in_seconds: i64,
 }
 
-pub(super) fn run(options: &TokenOptions, rotator: &Rotator) -> Result<u8, Fault> {
-    let name = match (&options.connection, rotator.config().connections()) {
+pub(super) fn run(options: &TokenOptions, rotation: &Rotation) -> Result<u8, Fault> {
+    let name = match (&options.connection, rotation.config().connections()) {
         (Some(name), _) => name.as_str(),
         (None, [only]) => only.name(),
         (None, all) => {
@@ -29,7 +30,7 @@ pub(super) fn run(options: &TokenOptions, rotator: &Rotator) -> Result<u8, Fault
             return Err(error.hint(format!("name one: {}", names.join(", "))).into());
         }
     };
-    let credential = block_on(rotator.credential_valid_for(name, options.min_valid))??;
+    let credential = block_on(credential_now(rotation, name, options.min_valid))??;
     let token = credential.password().expose_secret();
     if options.json {
         let (expires_at, expires_in_seconds) = (credential.expires_at, credential.left.as_secs());

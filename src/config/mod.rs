@@ -299,8 +299,7 @@ impl Config {
             SecretSource::Given(_) | SecretSource::Keychain(_) => None,
         });
         let profiles = self.environment.databricks_config_file();
-        let files = self.file.clone().into_iter().chain(secrets).chain(profiles);
-        files.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+        absolute(self.file.clone().into_iter().chain(secrets).chain(profiles))
     }
 
     /// The items of the keychain that client secrets are read from.
@@ -318,15 +317,17 @@ impl Config {
         let environment = Environment::of_this_process();
         let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
         let files = named.map_or_else(|| environment.config_files(), |file| vec![file]);
-        let all = files.into_iter().chain(environment.databricks_config_file());
-        all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+        absolute(files.into_iter().chain(environment.databricks_config_file()))
     }
 
-    /// The files that programs keep, a change of which can end a failure: the logins of the vendor's CLI, and the password
-    /// file.
-    pub(crate) fn files_of_programs(&self) -> Vec<PathBuf> {
-        let files = self.environment.databricks_token_cache().into_iter().chain([self.password_file.clone()]);
-        files.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    /// The file in which the vendor's CLI keeps its logins.
+    pub(crate) fn login_files(&self) -> Vec<PathBuf> {
+        absolute(self.environment.databricks_token_cache())
+    }
+
+    /// The password file, as it is watched.
+    pub(crate) fn password_files(&self) -> Vec<PathBuf> {
+        absolute([self.password_file.clone()])
     }
 
     /// Every effective setting with where it came from, secrets as `(set)`.
@@ -353,4 +354,8 @@ impl Config {
             .map(|(path, _)| path)
             .ok_or_else(|| ConfigError::new("no home directory is known").hint("set HOME, or use --config PATH"))
     }
+}
+
+fn absolute(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
 }

@@ -4,7 +4,7 @@
 //! somebody deleted is noticed within that time, a clock that was set and a machine that woke up at once. What needs a person
 //! is a state and no end: it is said once, probed slowly, and left at once when a file changes that a person mends.
 
-mod heart;
+mod keepalive;
 mod status;
 
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ use crate::logging::announce;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
-use crate::rotation::{Outcome, Retries, Rotator, Standing, Wish};
-use heart::Heart;
+use crate::rotation::{ConnectionStatus, Outcome, RotateRequest, Rotation, Session};
+use keepalive::WatchdogKeepalive;
 use status::Row;
 
 /// The longest sleep: this bounds how late it is noticed that an entry was deleted.
@@ -40,16 +40,16 @@ type Load<'a> = dyn Fn() -> Result<Config, ConfigError> + Sync + 'a;
 
 /// Rotates until `stop` is ready; ends at the next await even inside a request, with nothing half-written. Nobody is told
 /// anything: for an application that embeds the loop.
-pub(crate) async fn run(rotator: &Rotator, stop: impl Future) {
-    let mut daemon = Daemon::new(rotator.clone(), Manager::NONE, Heart::unheard(TICK), None);
+pub(crate) async fn run(rotation: &Rotation, stop: impl Future) {
+    let mut daemon = Daemon::new(rotation.clone(), Manager::NONE, WatchdogKeepalive::unheard(TICK), None);
     until(stop, daemon.keep(std::future::pending)).await;
 }
 
 /// The same as a service: tells the manager that started this process how it goes, and reads the configuration again by `load`
 /// whenever `reload` is ready or what needs a person may have been mended.
-pub(crate) async fn serve(rotator: Rotator, load: &Load<'_>, reload: impl AsyncFnMut(), stop: impl Future) {
+pub(crate) async fn serve(rotation: Rotation, load: &Load<'_>, reload: impl AsyncFnMut(), stop: impl Future) {
     let manager = Manager::of_this_process();
-    let mut daemon = Daemon::new(rotator, manager, Heart::new(manager, TICK), Some(load));
+    let mut daemon = Daemon::new(rotation, manager, WatchdogKeepalive::new(manager, TICK), Some(load));
     until(stop, daemon.keep(reload)).await;
     manager.tell(News::Stopping);
 }
@@ -72,105 +72,177 @@ enum Phase {
     Up,
 }
 
-/// What ended a sleep or cut a round short.
+/// What ended a wait.
 enum Wake {
-    Time,
+    /// Time, or something that was in flight.
+    Look,
     Reload,
-    /// A file that a person mends has changed.
-    Changed,
+    /// Files have changed that can end a failure.
+    Changed(Changed),
+}
+
+/// Which files have changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// Those of people: settings, secrets, profiles.
+    People,
+    /// The logins of the vendor's CLI.
+    Logins,
+    /// The password file.
+    PasswordFile,
 }
 
 struct Daemon<'a> {
-    rotator: Rotator,
-    retries: Retries,
+    rotation: Rotation,
+    session: Session,
     /// Why the last try of a connection failed, by its place in the configuration.
-    troubles: BTreeMap<usize, Failure>,
+    failures: BTreeMap<usize, Failure>,
     /// Why the new configuration is not in use.
     refused: Option<String>,
-    /// The files of people as they were when they were last heeded.
-    heeded: Stamps,
+    /// The files as they were when they were last heeded.
+    heeded: Heeded,
     phase: Phase,
     manager: Manager,
-    heart: Heart,
+    keepalive: WatchdogKeepalive,
     load: Option<&'a Load<'a>>,
 }
 
+/// The files a change of which can end a failure, as they were.
+struct Heeded {
+    people: Stamps,
+    logins: Stamps,
+    password_file: Stamps,
+}
+
+impl Heeded {
+    fn of(config: &Config) -> Self {
+        Heeded {
+            people: Stamps::of(&config.files_of_people()),
+            logins: Stamps::of(&config.login_files()),
+            password_file: Stamps::of(&config.password_files()),
+        }
+    }
+
+    /// What has changed since, the most telling first.
+    fn changed(&self, config: &Config) -> Option<Changed> {
+        let now = Heeded::of(config);
+        if now.people != self.people {
+            Some(Changed::People)
+        } else if now.logins != self.logins {
+            Some(Changed::Logins)
+        } else if now.password_file != self.password_file {
+            Some(Changed::PasswordFile)
+        } else {
+            None
+        }
+    }
+}
+
 impl<'a> Daemon<'a> {
-    fn new(rotator: Rotator, manager: Manager, heart: Heart, load: Option<&'a Load<'a>>) -> Self {
-        let heeded = Stamps::of(&rotator.config().files_of_people());
-        let retries = Retries::default();
-        let (troubles, refused, phase) = (BTreeMap::new(), None, Phase::Starting);
-        Daemon { rotator, retries, troubles, refused, heeded, phase, manager, heart, load }
+    fn new(rotation: Rotation, manager: Manager, keepalive: WatchdogKeepalive, load: Option<&'a Load<'a>>) -> Self {
+        Daemon {
+            session: Session::of_daemon(rotation.clone()),
+            heeded: Heeded::of(rotation.config()),
+            rotation,
+            failures: BTreeMap::new(),
+            refused: None,
+            phase: Phase::Starting,
+            manager,
+            keepalive,
+            load,
+        }
     }
 
     async fn keep(&mut self, mut reload: impl AsyncFnMut()) {
         loop {
-            self.heart.beat();
+            self.keepalive.ping();
             let wake = tokio::select! {
                 biased;
                 () = reload() => Wake::Reload,
-                () = self.round() => Wake::Time,
+                () = self.look() => Wake::Look,
             };
             let wake = match wake {
-                Wake::Time => {
-                    let pause = self.report();
-                    tokio::select! {
-                        biased;
-                        () = reload() => Wake::Reload,
-                        () = self.mended() => Wake::Changed,
-                        () = timer::sleep(pause) => Wake::Time,
-                    }
-                }
+                Wake::Look => self.rest(&mut reload).await,
                 cut_short => cut_short,
             };
             match wake {
-                Wake::Time => continue,
-                // Who starts is not told to reload (sd_notify(3)).
-                Wake::Reload if self.phase != Phase::Starting => {
-                    self.manager.tell(News::Reloading);
-                    self.phase = Phase::Reloading;
+                Wake::Look => {}
+                Wake::Reload => {
+                    // Who starts is not told to reload (sd_notify(3)).
+                    if self.phase != Phase::Starting {
+                        self.manager.tell(News::Reloading);
+                        self.phase = Phase::Reloading;
+                    }
+                    self.reload(Changed::People);
                 }
-                Wake::Reload | Wake::Changed => {}
+                Wake::Changed(changed) => self.reload(changed),
             }
-            self.reload();
         }
     }
 
-    /// One attempt for whatever is due and may be tried now.
-    async fn round(&mut self) {
-        if self.rotator.nothing_to_do(&Wish::Due, None).is_some() {
-            self.retries.forget_troubles();
-            self.troubles.clear();
+    /// Starts whatever is due and may be tried now.
+    async fn look(&mut self) {
+        if !self.session.is_in_flight() && self.rotation.nothing_to_do(&RotateRequest::Due, None).is_some() {
+            self.session.backoff.forget_troubles();
+            self.failures.clear();
             return;
         }
-        let (manager, starting) = (self.manager, self.phase == Phase::Starting);
+        let starting = self.phase == Phase::Starting;
+        let (manager, step) = (self.manager, self.session.step(LOCK_LIMIT));
         let each = || {
             if starting {
                 manager.tell(News::StillStarting("rotating"));
             }
         };
-        let round = self.rotator.round(&Wish::Due, None, &mut self.retries, LOCK_LIMIT);
-        for (index, _, outcome) in self.heart.beat_during(round, each).await {
+        let outcomes = self.keepalive.ping_during(step, each).await;
+        self.note(outcomes);
+    }
+
+    fn note(&mut self, outcomes: Vec<(usize, Outcome)>) {
+        for (index, outcome) in outcomes {
             match outcome {
-                Outcome::Failed(failure) => drop(self.troubles.insert(index, failure)),
-                Outcome::Rotated { .. } | Outcome::NotDue { .. } => drop(self.troubles.remove(&index)),
+                Outcome::Failed(failure) => drop(self.failures.insert(index, failure)),
+                Outcome::Rotated { .. } | Outcome::NotDue { .. } => drop(self.failures.remove(&index)),
             }
         }
+    }
+
+    /// Tells the manager how it goes, and waits until there is something to do.
+    async fn rest(&mut self, reload: &mut impl AsyncFnMut()) -> Wake {
+        let pause = self.report();
+        let mut arrived = Vec::new();
+        let wake = {
+            let Daemon { session, rotation, heeded, refused, failures, .. } = self;
+            let watched = async { files_have_changed(rotation.config(), heeded, refused.is_some(), failures).await };
+            tokio::select! {
+                biased;
+                () = reload() => Wake::Reload,
+                outcomes = session.wait() => {
+                    arrived = outcomes;
+                    Wake::Look
+                }
+                changed = watched => Wake::Changed(changed),
+                () = timer::sleep(pause) => Wake::Look,
+            }
+        };
+        self.note(arrived);
+        wake
     }
 
     /// Tells the manager how it goes; returns how long there is nothing to do.
     fn report(&mut self) -> Duration {
         // Without the password file nothing is known of anybody.
-        let standings = self.rotator.standings(&self.rotator.record()).unwrap_or_default();
-        self.mourn(&standings);
-        let rows = self.rows(&standings);
-        let settled = rows.iter().all(|row| row.left.is_some() || row.trouble.is_some_and(|why| !why.is_transient()));
+        let statuses = self.rotation.snapshot().map(|snapshot| snapshot.statuses).unwrap_or_default();
+        self.report_expired(&statuses);
+        let rows = self.rows(&statuses);
+        let settled = rows.iter().all(|row| row.left.is_some() || row.failure.is_some_and(|why| !why.is_transient()));
         // The death of what cannot be renewed is to be said when it happens.
-        let deaths = rows.iter().filter(|row| row.trouble.is_some()).filter_map(|row| row.left);
-        let next = rows.iter().map(|row| row.next).chain(deaths).min().and_then(|next| Duration::try_from(next).ok());
-        let pause = next.unwrap_or_default().clamp(PAUSE, self.heart.pace().max(PAUSE));
+        let deaths = rows.iter().filter(|row| row.failure.is_some()).filter_map(|row| row.left);
+        let next = rows.iter().filter(|row| !row.in_flight).map(|row| row.next).chain(deaths).min();
+        let pace = self.keepalive.pace().max(PAUSE);
+        let pause = next.map_or(pace, |next| Duration::try_from(next).unwrap_or_default()).clamp(PAUSE, pace);
         // What they write is not where anybody reads it before we put it there.
-        let pause = if self.rotator.is_settled() { pause } else { pause.min(SOON) };
+        let pause = if self.rotation.is_settled() { pause } else { pause.min(SOON) };
         let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
         match self.phase {
             Phase::Starting if !settled => self.manager.tell(News::StillStarting(&text)),
@@ -184,61 +256,63 @@ impl<'a> Daemon<'a> {
     }
 
     /// Says once of each connection that its credential died before there was a new one.
-    fn mourn(&mut self, standings: &[Standing]) {
-        for (index, trouble) in &self.troubles {
-            let Some(connection) = self.rotator.config().connections().get(*index) else { continue };
-            let expired = standings.get(*index).and_then(Standing::expired_at);
-            if let Some(at) = expired.filter(|at| self.retries.expired(*index, *at)) {
-                announce::expired(connection.name(), at, trouble);
+    fn report_expired(&mut self, statuses: &[ConnectionStatus]) {
+        for (index, failure) in &self.failures {
+            let Some(connection) = self.rotation.config().connections().get(*index) else { continue };
+            let expired = statuses.get(*index).and_then(ConnectionStatus::expired_at);
+            if let Some(at) = expired.filter(|at| self.session.backoff.expired(*index, *at)) {
+                announce::expired(connection.name(), at, failure);
             }
         }
     }
 
-    fn rows<'r>(&'r self, standings: &[Standing]) -> Vec<Row<'r>> {
+    fn rows<'r>(&'r self, statuses: &[ConnectionStatus]) -> Vec<Row<'r>> {
         let now = Timestamp::now();
         let row = |(index, connection): (usize, &'r Connection)| {
-            let standing = standings.get(index);
-            let left = standing.and_then(Standing::left_to_clients);
-            let refresh = standing.filter(|standing| !standing.is_due()).and_then(Standing::until_refresh);
-            let retry = || self.rotator.next_try(index, left.is_some(), &self.retries, now);
+            let status = statuses.get(index);
+            let left = status.and_then(ConnectionStatus::left_to_clients);
+            let refresh = status.filter(|status| !status.is_due()).and_then(ConnectionStatus::until_refresh);
+            let retry = || self.session.next_try(index, left.is_some(), now);
             let next = refresh.or_else(|| Some(retry()?.duration_since(now))).unwrap_or(SignedDuration::ZERO);
-            Row { name: connection.name(), left, next, trouble: self.troubles.get(&index) }
+            let in_flight = self.session.is_one_in_flight(index);
+            Row { name: connection.name(), left, next, in_flight, failure: self.failures.get(&index) }
         };
-        self.rotator.config().connections().iter().enumerate().map(row).collect()
+        self.rotation.config().connections().iter().enumerate().map(row).collect()
     }
 
-    /// Waits until what needs a person may have been mended: a file has changed. For ever where nothing needs a person.
-    async fn mended(&self) {
-        if self.refused.is_none() && self.troubles.values().all(Failure::is_transient) {
-            return std::future::pending().await;
+    /// Reads the configuration again, and tries at once what this change can have repaired. A new configuration that cannot be used
+    /// is said and left aside; what an unchanged connection has in the password file stays.
+    fn reload(&mut self, changed: Changed) {
+        self.heeded = Heeded::of(self.rotation.config());
+        match changed {
+            Changed::People => self.session.backoff.hurry(),
+            Changed::Logins => self.session.backoff.hurry_sign_ins(),
+            Changed::PasswordFile => {
+                self.session.backoff.hurry_password_file();
+                return;
+            }
         }
-        let config = self.rotator.config();
-        let people = config.files_of_people();
-        let files = [people.clone(), config.files_of_programs()].concat();
-        // It may have changed while the last round was reading it.
-        watch::changed(&files, || Stamps::of(&people) != self.heeded).await;
-    }
-
-    /// Reads the configuration again, and tries at once what failed. A new configuration that cannot be used is said and left
-    /// aside; what an unchanged connection has in the password file stays.
-    fn reload(&mut self) {
-        self.heeded = Stamps::of(&self.rotator.config().files_of_people());
-        self.retries.hurry();
         let Some(load) = self.load else { return };
         match load() {
             Ok(config) => {
-                if config.says_the_same_as(self.rotator.config()) {
+                let is_same = config.says_the_same_as(self.rotation.config());
+                if is_same {
                     tracing::debug!("the configuration says the same as before");
                 } else {
                     tracing::info!("The configuration has changed. {}", config.summary());
-                    if config.log_file() != self.rotator.config().log_file() {
+                    if config.log_file() != self.rotation.config().log_file() {
                         tracing::warn!("another log file is used after a restart, not yet");
                     }
-                    self.retries = Retries::default();
-                    self.troubles.clear();
                 }
-                self.rotator = self.rotator.with_config(config);
-                self.heeded = Stamps::of(&self.rotator.config().files_of_people());
+                self.rotation = self.rotation.with_config(config);
+                if is_same {
+                    self.session.set_rotation(self.rotation.clone());
+                } else {
+                    // What the old one has started comes to its end, and is not published.
+                    self.session = Session::of_daemon(self.rotation.clone());
+                    self.failures.clear();
+                }
+                self.heeded = Heeded::of(self.rotation.config());
                 self.refused = None;
             }
             Err(error) => {
@@ -248,6 +322,26 @@ impl<'a> Daemon<'a> {
                 );
                 self.refused = Some(error.message().to_owned());
             }
+        }
+    }
+}
+
+/// Waits until files have changed that can end a failure which a person must end. For ever where there is no such failure.
+async fn files_have_changed(
+    config: &Config,
+    heeded: &Heeded,
+    is_refused: bool,
+    failures: &BTreeMap<usize, Failure>,
+) -> Changed {
+    if !is_refused && failures.values().all(Failure::is_transient) {
+        return std::future::pending().await;
+    }
+    let files = [config.files_of_people(), config.login_files(), config.password_files()].concat();
+    loop {
+        // It may have changed while the last look was reading it.
+        watch::changed(&files, || heeded.changed(config).is_some()).await;
+        if let Some(changed) = heeded.changed(config) {
+            return changed;
         }
     }
 }

@@ -16,13 +16,15 @@ pub(super) struct Row<'a> {
     pub(super) left: Option<SignedDuration>,
     /// How long until the next rotation or try.
     pub(super) next: SignedDuration,
-    pub(super) trouble: Option<&'a Failure>,
+    /// Its identity is signing in.
+    pub(super) in_flight: bool,
+    pub(super) failure: Option<&'a Failure>,
 }
 
 /// What is said of all connections, those in trouble first; `refused` is why a new configuration is not in use.
 pub(super) fn text(rows: &[Row<'_>], refused: Option<&str>, now: Timestamp, zone: &TimeZone) -> String {
     let mut order: Vec<&Row<'_>> = rows.iter().collect();
-    order.sort_by_key(|row| (row.left.is_some(), row.trouble.is_none()));
+    order.sort_by_key(|row| (row.left.is_some(), row.failure.is_none()));
     let mut parts: Vec<String> =
         refused.iter().map(|why| format!("the new configuration is not in use: {why}")).collect();
     parts.extend(order.iter().take(LONGEST_LIST).map(|row| one(row, now, zone)));
@@ -42,7 +44,7 @@ fn one(row: &Row<'_>, now: Timestamp, zone: &TimeZone) -> String {
         None => "no live credential".to_owned(),
     };
     let next = at(row.next.max(SignedDuration::ZERO));
-    let then = match row.trouble {
+    let then = match row.failure {
         None => format!("next rotation {next}"),
         Some(failure) if failure.is_transient() => format!("next try {next}: {failure}"),
         Some(failure) => {
@@ -67,9 +69,9 @@ mod tests {
 
     const UTC: TimeZone = TimeZone::UTC;
 
-    fn row(name: &'static str, left: i64, trouble: Option<&'static Failure>) -> Row<'static> {
+    fn row(name: &'static str, left: i64, failure: Option<&'static Failure>) -> Row<'static> {
         let left = (left > 0).then(|| SignedDuration::from_secs(left));
-        Row { name, left, next: SignedDuration::from_secs(60), trouble }
+        Row { name, left, next: SignedDuration::from_secs(60), in_flight: false, failure }
     }
 
     fn leaked(failure: Failure) -> Option<&'static Failure> {

@@ -55,6 +55,13 @@ pub(crate) struct Found {
     pub(crate) found_at: Timestamp,
 }
 
+impl Found {
+    /// The host of one kind.
+    pub(crate) fn host_for(&self, read_only: bool) -> Option<&str> {
+        if read_only { self.read_only_host.as_deref() } else { self.host.as_deref() }
+    }
+}
+
 /// How a database does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

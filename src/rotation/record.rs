@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
-use super::locate::Known;
 use crate::auth::Method;
-use crate::config::{Config, Connection, Source};
+use crate::config::{Config, Connection, Place, Source, Workspace};
 use crate::failure::{Code, Failure};
+use crate::lakebase::Found;
 use crate::logging::json;
 use crate::os::clock::Anchor;
 use crate::os::files::{is_append_only, make_directories, open_regular, read_bytes};
@@ -32,6 +33,9 @@ const VERSION: u32 = 1;
 const MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// What was not used for longer is forgotten.
+const LONGEST_MEMORY: SignedDuration = SignedDuration::from_hours(90 * 24);
+
 /// How often a waiting instance looks whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -44,10 +48,10 @@ pub(crate) struct Record {
     clocks: BTreeMap<String, Anchor>,
     /// What the API said of the places of connections, by the workspace's address and the place.
     #[serde(default)]
-    pub(super) places: BTreeMap<String, Known>,
+    places: BTreeMap<String, Lookup>,
     /// Who signs in, by the workspace's address and how.
     #[serde(default)]
-    pub(super) users: BTreeMap<String, String>,
+    users: BTreeMap<String, String>,
 }
 
 impl Default for Record {
@@ -76,6 +80,28 @@ pub(crate) struct ConnectionRecord {
     pub(crate) failures: Failures,
     /// The credential that was last written beside the entry, by its fingerprint.
     pub(crate) beside: Option<String>,
+    /// What `on_rotate` has still to be told.
+    pub(crate) untold: Option<Untold>,
+}
+
+/// A new credential of which `on_rotate` has not been told to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Untold {
+    /// See [`crate::token::fingerprint`].
+    pub(crate) fingerprint: String,
+    /// When the program was started for it, where it was; so that no second instance of ours starts it, too.
+    #[serde(default)]
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+/// What the API said last of a database whose host is looked up: so that what is published can be looked at without asking
+/// anybody, and an outage of the API takes no connection away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lookup {
+    /// None: it does not know the database.
+    pub(crate) found: Option<Found>,
+    /// By this machine's clock.
+    pub(crate) asked_at: Timestamp,
 }
 
 /// How many tries failed since the record began.
@@ -115,6 +141,9 @@ pub(crate) struct PublishedRecord {
     pub(crate) auth: Method,
     #[serde(default)]
     pub(crate) source: Source,
+    /// The workspace that it came from; records of older versions do not say.
+    #[serde(default)]
+    pub(crate) origin: Option<String>,
 }
 
 impl Record {
@@ -126,6 +155,41 @@ impl Record {
     /// The same, to be changed; made where there is none.
     pub(crate) fn connection_mut(&mut self, config: &Config, connection: &Connection) -> &mut ConnectionRecord {
         self.connections.entry(key(config, connection)).or_default()
+    }
+
+    /// What was looked up of a connection's database.
+    pub(crate) fn lookup(&self, workspace: &Workspace, connection: &Connection) -> Option<&Lookup> {
+        self.places.get(&database_key(workspace, connection.place.as_ref()?))
+    }
+
+    /// Remembers what the API of a workspace said of a database.
+    pub(super) fn set_lookup(&mut self, workspace: &Workspace, database: &Place, lookup: Lookup) {
+        self.places.insert(database_key(workspace, database), lookup);
+    }
+
+    /// Who signs in to a workspace, where that was needed to know.
+    pub(crate) fn user(&self, workspace: &Workspace) -> Option<&str> {
+        self.users.get(&identity_key(workspace)).map(String::as_str)
+    }
+
+    /// Remembers who signs in to a workspace.
+    pub(super) fn set_user(&mut self, workspace: &Workspace, user: &str) {
+        self.users.insert(identity_key(workspace), user.to_owned());
+    }
+
+    /// Forgets what nobody has used for so long that it is of a configuration that is gone.
+    pub(super) fn prune(&mut self, now: Timestamp) {
+        let is_old = |at: Timestamp| now.duration_since(at) > LONGEST_MEMORY;
+        self.connections.retain(|_, one| {
+            let expiry = one.published.as_ref().map(|published| published.expires_at);
+            one.last_attempt_at.into_iter().chain(expiry).any(|at| !is_old(at))
+        });
+        self.places.retain(|_, lookup| !is_old(lookup.asked_at));
+        self.clocks.retain(|_, anchor| !is_old(anchor.wall));
+        let (places, connections) = (&self.places, &self.connections);
+        if places.is_empty() && connections.is_empty() {
+            self.users.clear();
+        }
     }
 
     /// The workspace's clock as last told.
@@ -148,33 +212,55 @@ fn key(config: &Config, connection: &Connection) -> String {
     }
 }
 
+fn database_key(workspace: &Workspace, database: &Place) -> String {
+    format!("{} {database}", workspace.host.origin())
+}
+
+/// A workspace, and who signs in to it as far as that can be told without asking.
+fn identity_key(workspace: &Workspace) -> String {
+    let by = workspace.client.as_ref().map(|client| client.id.as_str()).or(workspace.profile.as_deref());
+    format!("{} {}", workspace.host.origin(), by.unwrap_or("databricks-cli"))
+}
+
 /// The directory that holds record and lock.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
     /// The record where it cannot be kept on disk.
     memory: Arc<Mutex<Option<Record>>>,
+    /// Among those in this process that share the store: they wait for each other, however long that takes.
+    within_process: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What came of waiting for the lock.
 #[derive(Debug)]
 pub(crate) enum Locked<T> {
     /// Ours, until it is dropped.
-    By(#[expect(dead_code, reason = "held for its drop")] Lock),
-    /// There can be no lock file: then the comparison before each replacement of the password file is what is left against a
-    /// second instance.
-    Without,
+    By(Held),
     /// It was held by another instance, and there was no need of it.
     Needless(T),
 }
 
-/// Held while a rotation runs; released on drop.
+/// Held while anything is in flight; released on drop.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+pub(crate) struct Held {
+    /// None where there can be no lock file: then the comparison before each replacement of the password file is what is left
+    /// against a second instance.
+    _file: Option<File>,
+    _within_process: OwnedMutexGuard<()>,
+}
+
+impl Held {
+    /// Whether it keeps other processes out.
+    #[cfg(test)]
+    fn is_of_file(&self) -> bool {
+        self._file.is_some()
+    }
+}
 
 impl Store {
     pub(crate) fn new(directory: &Path) -> Self {
-        Store { directory: directory.to_owned(), memory: Arc::default() }
+        Store { directory: directory.to_owned(), memory: Arc::default(), within_process: Arc::default() }
     }
 
     /// The record; an empty one where there is none that can be used.
@@ -237,7 +323,7 @@ impl Store {
     }
 
     /// Waits for the lock; `while_busy` is asked once before, where another instance holds it, and may end the wait with its
-    /// answer.
+    /// answer. Whoever holds it in this process is waited for without a limit: that is what all of this process wait for.
     ///
     /// # Errors
     /// Transient: another instance held it for all of `limit`.
@@ -246,19 +332,11 @@ impl Store {
         limit: Duration,
         while_busy: impl FnOnce() -> Option<T>,
     ) -> Result<Locked<T>, Failure> {
-        let unlocked = |error: io::Error| {
-            tracing::warn!("cannot keep a record in {}: {error}", self.directory.display());
-            Ok(Locked::Without)
+        let within_process = Arc::clone(&self.within_process).lock_owned().await;
+        let file = match self.open_and_try() {
+            Ok(held) => return Ok(Locked::By(Held { _file: held, _within_process: within_process })),
+            Err(file) => file,
         };
-        let file = match self.open_lock() {
-            Ok(file) => file,
-            Err(error) => return unlocked(error),
-        };
-        match file.try_lock() {
-            Ok(()) => return Ok(Locked::By(Lock(file))),
-            Err(TryLockError::Error(error)) => return unlocked(error),
-            Err(TryLockError::WouldBlock) => {}
-        }
         if let Some(answer) = while_busy() {
             return Ok(Locked::Needless(answer));
         }
@@ -268,17 +346,33 @@ impl Store {
             }
         };
         match tokio::time::timeout(limit, waiting).await {
-            Ok(()) => Ok(Locked::By(Lock(file))),
-            Err(_) => Err(Failure::transient(
-                Code::TryAgain,
-                format!(
-                    "another dbx-rotator has held {} for {} s",
-                    self.directory.join("lock").display(),
-                    limit.as_secs()
-                ),
-            )
-            .hint("see which with `pgrep -a dbx-rotator`")),
+            Ok(()) => Ok(Locked::By(Held { _file: Some(file), _within_process: within_process })),
+            Err(_) => {
+                let lock = self.directory.join("lock");
+                let message = format!("another dbx-rotator has held {} for {} s", lock.display(), limit.as_secs());
+                Err(Failure::transient(Code::TryAgain, message).hint("see which with `pgrep -a dbx-rotator`"))
+            }
         }
+    }
+
+    /// The lock, if nobody holds it.
+    pub(crate) fn try_lock(&self) -> Option<Held> {
+        let within_process = Arc::clone(&self.within_process).try_lock_owned().ok()?;
+        let file = self.open_and_try().ok()?;
+        Some(Held { _file: file, _within_process: within_process })
+    }
+
+    /// The locked file, none where there can be none; as an error the file that another process has locked.
+    fn open_and_try(&self) -> Result<Option<File>, File> {
+        let tried = self.open_lock().and_then(|file| match file.try_lock() {
+            Ok(()) => Ok(Ok(Some(file))),
+            Err(TryLockError::WouldBlock) => Ok(Err(file)),
+            Err(TryLockError::Error(error)) => Err(error),
+        });
+        tried.unwrap_or_else(|error| {
+            tracing::warn!("cannot keep a record in {}: {error}", self.directory.display());
+            Ok(None)
+        })
     }
 
     fn open_lock(&self) -> io::Result<File> {
@@ -324,6 +418,14 @@ mod tests {
         }
     }
 
+    #[allow(clippy::unwrap_used, clippy::panic, reason = "a test's own helper")]
+    fn held(locked: Result<Locked<()>, Failure>) -> Held {
+        match locked.unwrap() {
+            Locked::By(held) => held,
+            Locked::Needless(()) => panic!("nobody said that it was needless"),
+        }
+    }
+
     #[allow(clippy::unwrap_used, reason = "a test's own helper")]
     fn make_pipe(path: &Path) {
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -353,21 +455,35 @@ mod tests {
         let path = scratch.path().join("lock");
         make_pipe(&path);
         let store = Store::new(scratch.path());
-        assert!(matches!(store.lock(Duration::from_secs(5), || None::<()>).await.unwrap(), Locked::Without));
+        assert!(!held(store.lock(Duration::from_secs(5), || None::<()>).await).is_of_file());
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/null", &path).unwrap();
-        assert!(matches!(store.lock(Duration::from_secs(5), || None::<()>).await.unwrap(), Locked::Without));
+        assert!(!held(store.lock(Duration::from_secs(5), || None::<()>).await).is_of_file());
     }
 
     #[tokio::test]
     async fn the_lock_keeps_a_second_instance_out_until_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path());
-        let lock = |limit| store.lock(Duration::from_millis(limit), || None::<()>);
-        let first = lock(5_000).await.unwrap();
+        let (first, second) = (Store::new(directory.path()), Store::new(directory.path()));
+        let lock = |limit| second.lock(Duration::from_millis(limit), || None::<()>);
+        let by_first = first.try_lock().unwrap();
         assert_eq!(lock(50).await.unwrap_err().code, Code::TryAgain);
-        assert!(matches!(store.lock(Duration::ZERO, || Some(7)).await.unwrap(), Locked::Needless(7)));
+        assert!(second.try_lock().is_none());
+        assert!(matches!(second.lock(Duration::ZERO, || Some(7)).await.unwrap(), Locked::Needless(7)));
+        drop(by_first);
+        assert!(held(lock(5_000).await).is_of_file());
+    }
+
+    #[tokio::test]
+    async fn within_one_process_the_lock_is_waited_for_without_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let first = store.try_lock().unwrap();
+        let other = store.clone();
+        let second = tokio::spawn(async move { other.lock(Duration::ZERO, || None::<()>).await.map(|_| ()) });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
         drop(first);
-        assert!(matches!(lock(5_000).await.unwrap(), Locked::By(_)));
+        second.await.unwrap().unwrap();
     }
 }

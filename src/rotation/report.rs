@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::retry::Retries;
-use super::round::heeds;
+use super::commit::Outcomes;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 
@@ -29,35 +28,58 @@ pub enum Outcome {
 /// What became of all connections.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// In the order of the configuration.
     outcomes: Vec<(usize, String, Outcome)>,
+    names: Vec<String>,
 }
 
 impl Report {
     pub(super) fn new(config: &Config) -> Self {
-        Report { outcomes: Vec::with_capacity(config.connections.len()) }
+        let names = config.connections.iter().map(|connection| connection.name.clone()).collect();
+        Report { outcomes: Vec::new(), names }
     }
 
-    /// Takes a round's outcomes over those of the rounds before. A connection that was rotated stays so: that nothing was due
-    /// any more a round later is no news.
-    pub(super) fn add(&mut self, round: Vec<(usize, String, Outcome)>) {
-        if self.outcomes.is_empty() {
-            self.outcomes = round;
-            return;
-        }
-        for (index, name, outcome) in round {
-            match self.outcomes.iter_mut().find(|(known, ..)| *known == index) {
-                Some((.., Outcome::Rotated { .. })) if matches!(outcome, Outcome::NotDue { .. }) => {}
-                Some(known) => known.2 = outcome,
-                None => self.outcomes.push((index, name, outcome)),
+    /// One for all connections.
+    pub(crate) fn of_failure(config: &Config, failure: &Failure) -> Self {
+        let mut report = Report::new(config);
+        report.add((0..config.connections.len()).map(|index| (index, Outcome::Failed(failure.clone()))).collect());
+        report
+    }
+
+    /// Takes what has come since. A connection that was rotated stays so: that nothing was due any more later is no news.
+    pub(super) fn add(&mut self, outcomes: Outcomes) {
+        for (index, outcome) in outcomes {
+            match self.outcomes.binary_search_by_key(&index, |(known, ..)| *known) {
+                Ok(at) => {
+                    let known = &mut self.outcomes[at].2;
+                    if !matches!((&known, &outcome), (Outcome::Rotated { .. }, Outcome::NotDue { .. })) {
+                        *known = outcome;
+                    }
+                }
+                Err(at) => {
+                    let name = self.names.get(index).cloned().unwrap_or_default();
+                    self.outcomes.insert(at, (index, name, outcome));
+                }
             }
         }
     }
 
-    /// The earliest next try among what failed for a passing reason; none where trying again cannot help.
-    pub(super) fn next_try(&self, config: &Config, retries: &Retries, now: Timestamp) -> Option<Timestamp> {
-        let failed =
-            self.outcomes.iter().filter(|(.., outcome)| matches!(outcome, Outcome::Failed(f) if f.is_transient()));
-        failed.map(|(index, ..)| retries.next_try(&heeds(config, *index), true, now).unwrap_or(now)).min()
+    /// The earliest next try among what failed for a passing reason, where it lies ahead (`next_try` tells); none where trying
+    /// again cannot help.
+    pub(super) fn next_try(
+        &self,
+        is_in_flight: impl Fn(usize) -> bool,
+        next_try: impl Fn(usize) -> Option<Timestamp>,
+    ) -> Option<Option<Timestamp>> {
+        let failed = self.outcomes.iter().filter(|(index, _, outcome)| {
+            matches!(outcome, Outcome::Failed(failure) if failure.is_transient()) && !is_in_flight(*index)
+        });
+        failed.map(|(index, ..)| next_try(*index)).min()
+    }
+
+    /// The connections that did not fail.
+    pub(super) fn not_failed(&self) -> impl Iterator<Item = usize> {
+        self.outcomes.iter().filter(|(.., outcome)| !matches!(outcome, Outcome::Failed(_))).map(|(index, ..)| *index)
     }
 
     /// What failed for a passing reason is to be tried again later where that is soon enough, and is a failure where it is not,

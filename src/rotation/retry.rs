@@ -172,6 +172,24 @@ impl Retries {
         }
     }
 
+    /// The same for what a new login can have repaired.
+    pub(crate) fn hurry_sign_ins(&mut self) {
+        self.hurry_those(|who| !matches!(who, Who::File));
+    }
+
+    /// The same for what a change of the password file can have repaired.
+    pub(crate) fn hurry_password_file(&mut self) {
+        self.hurry_those(|who| matches!(who, Who::File));
+    }
+
+    fn hurry_those(&mut self, is_concerned: impl Fn(&Who) -> bool) {
+        let concerned =
+            self.waiting.iter_mut().filter(|(who, waiting)| is_concerned(who) && waiting.last != Last::Succeeded);
+        for (_, waiting) in concerned {
+            waiting.until = Timestamp::MIN;
+        }
+    }
+
     /// Whether it is news that this connection's credential expired at this time.
     pub(crate) fn expired(&mut self, connection: usize, at: Timestamp) -> bool {
         self.expired.insert(connection, at) != Some(at)

@@ -22,6 +22,10 @@ const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// The longest that one request or child may take.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
+/// The longest and the shortest that one identity may take, with all that it asks for.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+const SHORTEST_ROUND: Duration = Duration::from_secs(10);
+
 /// The shortest limit that a slow network can still meet.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -52,6 +56,12 @@ pub(crate) fn dies_before_next_run(issued: Timestamp, expires: Timestamp, now: T
 pub(crate) fn attempt_limit(left: Option<SignedDuration>) -> Duration {
     let quarter = left.filter(|left| left.is_positive()).and_then(|left| Duration::try_from(left / 4).ok());
     quarter.map_or(LONGEST_ATTEMPT, |quarter| quarter.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT))
+}
+
+/// How long an identity may take for all of it: half of what is left of the live credential, within 10 and 60 s.
+pub(crate) fn round_deadline(left: Option<SignedDuration>) -> Duration {
+    let half = left.filter(|left| left.is_positive()).and_then(|left| Duration::try_from(left / 2).ok());
+    half.map_or(LONGEST_ROUND, |half| half.clamp(SHORTEST_ROUND, LONGEST_ROUND))
 }
 
 /// When to ask again a CLI that still hands out a due token: once it will have a new one; none when it should have by now.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::obtain::ENOUGH_TO_MINT;
+use super::acquire::ENOUGH_TO_MINT;
 use crate::auth::{self, Needs};
 use crate::config::{Config, Workspace};
 use crate::failure::Failure;

@@ -1,10 +1,12 @@
 //! Which connections are due: read from what clients would read, with nothing asked of the network.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::record::Record;
+use super::record::{PublishedRecord, Record};
 use super::schedule::{NEXT_RUN, dies_before_next_run, refresh_at};
 use super::verify::could_be;
 use crate::config::{Config, Connection};
@@ -35,11 +37,13 @@ pub(crate) struct Live {
     pub(crate) expires_at: Timestamp,
     pub(crate) refresh_at: Timestamp,
     pub(crate) subject: Option<String>,
+    /// It came from a workspace that the connection does not use any more.
+    is_of_other_workspace: bool,
 }
 
 /// One connection as it stands.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct ConnectionStatus {
     pub(crate) state: State,
     /// Why it is due, where it is.
     pub(crate) reason: Option<String>,
@@ -49,7 +53,22 @@ pub(crate) struct Standing {
     pub(crate) now: Timestamp,
 }
 
-impl Standing {
+impl ConnectionStatus {
+    /// That of a connection which has a new credential; `now` is the workspace's time.
+    pub(super) fn of_new(
+        password: SecretString,
+        published: &PublishedRecord,
+        interval: Option<Duration>,
+        now: Timestamp,
+    ) -> Self {
+        let (issued_at, expires_at) = (published.issued_at, published.expires_at);
+        let refresh_at = refresh_at(issued_at, expires_at, interval);
+        let subject = published.subject.clone();
+        let token = Live { password, issued_at, expires_at, refresh_at, subject, is_of_other_workspace: false };
+        let state = if refresh_at > now { State::Live } else { State::Due };
+        ConnectionStatus { state, reason: None, token: Some(token), now }
+    }
+
     /// What is left of the published credential; none where there is no live one.
     pub(crate) fn left(&self) -> Option<SignedDuration> {
         let token = self.token.as_ref()?;
@@ -87,7 +106,13 @@ impl Standing {
 }
 
 /// All connections as they stand, in the order of the configuration.
-pub(crate) fn survey(config: &Config, record: &Record, file: &Contents, clock: &Reading) -> Vec<Standing> {
+pub(super) fn survey(
+    config: &Config,
+    connections: &[Connection],
+    record: &Record,
+    file: &Contents,
+    clock: &Reading,
+) -> Vec<ConnectionStatus> {
     let reading = FileReading::new(&file.bytes);
     let times: Vec<Timestamp> = config
         .workspaces
@@ -96,25 +121,26 @@ pub(crate) fn survey(config: &Config, record: &Record, file: &Contents, clock: &
         .collect();
     let stand = |connection: &Connection| {
         let now = times.get(connection.workspace).copied().unwrap_or(clock.wall);
-        let missing = |reason: String| Standing { state: State::Missing, reason: Some(reason), token: None, now };
+        let missing =
+            |reason: String| ConnectionStatus { state: State::Missing, reason: Some(reason), token: None, now };
         let Some(key) = &connection.key else {
-            return missing("it has not been found yet where it is, or who signs in".to_owned());
+            return missing("its host or user is looked up at the next rotation".to_owned());
         };
         match reading.current(key) {
             _ if !file.exists => missing("there is no password file".to_owned()),
             Current::Missing => missing("it has no entry".to_owned()),
             Current::Shadowed { line, fields } => missing(format!("line {line} ({fields}) wins over its entry")),
             Current::Ours { password, .. } => {
-                let mut standing = judge(config, record, connection, password, now);
+                let mut status = judge(config, record, connection, password, now);
                 if file.is_ignored_by_libpq() {
-                    standing.state = State::Missing;
-                    standing.reason = Some(format!("clients ignore the file for its mode {:04o}", file.mode));
+                    status.state = State::Missing;
+                    status.reason = Some(format!("clients ignore the file for its mode {:04o}", file.mode));
                 }
-                standing
+                status
             }
         }
     };
-    config.connections.iter().map(stand).collect()
+    connections.iter().map(stand).collect()
 }
 
 fn judge(
@@ -123,11 +149,14 @@ fn judge(
     connection: &Connection,
     password: Option<SecretString>,
     now: Timestamp,
-) -> Standing {
-    let stands = |state, reason: &str, token| Standing { state, reason: Some(reason.to_owned()), token, now };
+) -> ConnectionStatus {
+    let stands = |state, reason: &str, token| ConnectionStatus { state, reason: Some(reason.to_owned()), token, now };
     let Some(token) = password.and_then(|password| known(config, record, connection, password)) else {
         return stands(State::Due, "its entry holds no token whose expiry is known", None);
     };
+    if token.is_of_other_workspace {
+        return stands(State::Missing, "its entry holds another workspace's token", None);
+    }
     if !could_be(connection, token.subject.as_deref()) {
         return stands(State::Missing, "its entry holds another identity's token", None);
     }
@@ -137,7 +166,7 @@ fn judge(
     if token.refresh_at <= now {
         return stands(State::Due, "its credential is past the refresh point", Some(token));
     }
-    Standing { state: State::Live, reason: None, token: Some(token), now }
+    ConnectionStatus { state: State::Live, reason: None, token: Some(token), now }
 }
 
 /// A token's times: from its own claims and from the record of that very token.
@@ -146,6 +175,12 @@ fn known(config: &Config, record: &Record, connection: &Connection, password: Se
     let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
     let told = published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()));
     secrets::keep_until(&password, claims.expires_at.unwrap_or_else(Timestamp::now));
+    let origin = config.workspace_of(connection).host.origin();
+    // Without the record the token itself tells; the other name of one workspace costs one rotation, after which the record tells.
+    // What a database credential names as its issuer is not documented.
+    let by_itself = || claims.issuer_origin().filter(|_| !connection.credential.is_minted());
+    let came_from = told.map_or_else(by_itself, |told| told.origin.clone());
+    let is_of_other_workspace = came_from.is_some_and(|from| from != origin);
     // The workspace may have told an earlier expiry than the token does.
     let expires_at = claims.expires_at.into_iter().chain(told.map(|told| told.expires_at)).min()?;
     // A token that nobody knows the issue of is taken for one of the usual hour.
@@ -158,6 +193,7 @@ fn known(config: &Config, record: &Record, connection: &Connection, password: Se
         refresh_at: refresh_at(issued_at, expires_at, config.interval),
         // What a database credential says of its subject is not documented; who signed in for it is known.
         subject: told.and_then(|told| told.subject.clone()).or(claims.subject),
+        is_of_other_workspace,
     })
 }
 
@@ -170,13 +206,20 @@ mod tests {
         let with_left = |state, left: SignedDuration| {
             let (now, at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + left);
             let password = SecretString::from("x");
-            let token = Live { password, issued_at: now, expires_at: at, refresh_at: at, subject: None };
-            Standing { state, reason: None, token: Some(token), now }
+            let token = Live {
+                password,
+                issued_at: now,
+                expires_at: at,
+                refresh_at: at,
+                subject: None,
+                is_of_other_workspace: false,
+            };
+            ConnectionStatus { state, reason: None, token: Some(token), now }
         };
         let second = SignedDuration::from_secs(1);
         assert!(with_left(State::Due, NEXT_RUN).outlives_next_run());
         assert!(!with_left(State::Due, NEXT_RUN - second).outlives_next_run());
         assert!(!with_left(State::Missing, NEXT_RUN).outlives_next_run());
-        assert!(!Standing { token: None, ..with_left(State::Live, NEXT_RUN) }.outlives_next_run());
+        assert!(!ConnectionStatus { token: None, ..with_left(State::Live, NEXT_RUN) }.outlives_next_run());
     }
 }

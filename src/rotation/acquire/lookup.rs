@@ -1,0 +1,188 @@
+//! Where the databases of one identity are: asked for side by side, and located by what the API says.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::side_by_side::SideBySide;
+use super::{AT_ONCE, GRACE, Job, Tray};
+use crate::config::{Connection, Place};
+use crate::failure::{Code, Failure};
+use crate::lakebase::{Api, Found, Refused, State};
+use crate::logging::{announce, secrets};
+use crate::rotation::record::Lookup;
+
+/// Of more databases than these only those are looked up again that may have changed.
+const FEW_DATABASES: usize = 20;
+
+/// A database is not taken to be where it was for longer.
+const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(6);
+
+/// How long a host that the API does not know is not asked for again.
+const LONGEST_DOUBT: SignedDuration = SignedDuration::from_hours(24);
+
+/// The answers, by database.
+pub(super) type Lookups = BTreeMap<Place, Result<Lookup, Refused>>;
+
+/// An answer, and the failure where the API said nothing for as long as it may take.
+pub(super) struct Answered {
+    lookup: Result<Lookup, Refused>,
+    silence: Option<Failure>,
+}
+
+impl Job {
+    /// Looks up each database of these connections: as the API has it now, or as it was last where it cannot be asked.
+    pub(super) fn start_lookups<'a>(
+        &'a self,
+        api: &'a Api<'a>,
+        wanted: &[usize],
+    ) -> SideBySide<'a, &'a Place, Answered> {
+        let databases: BTreeMap<&Place, bool> = wanted
+            .iter()
+            .filter_map(|index| {
+                let connection = &self.config.connections[*index];
+                Some((connection.place.as_ref()?, connection.only_if_found))
+            })
+            .collect();
+        let few = databases.len() <= FEW_DATABASES;
+        let mut lookups = SideBySide::new(AT_ONCE);
+        for (database, only_if_found) in databases {
+            let before = self.lookups.get(database);
+            lookups.add(database, async move {
+                match before {
+                    Some(before) if !before.may_have_changed(few, only_if_found) => {
+                        Answered { lookup: Ok(before.clone()), silence: None }
+                    }
+                    _ => look_up(api, database, before, only_if_found).await,
+                }
+            });
+        }
+        lookups
+    }
+
+    /// The next that are looked up: all of them, or those that are ready after a moment. The first that the API has no answer for in
+    /// time ends the wait for the others.
+    pub(super) async fn next_lookups(
+        &self,
+        lookups: &mut SideBySide<'_, &Place, Answered>,
+        tray: &mut Tray,
+    ) -> Lookups {
+        let mut all = Lookups::new();
+        let mut end: Option<Instant> = None;
+        loop {
+            let next = async {
+                match end {
+                    Some(end) => tokio::time::timeout_at(end, lookups.next()).await.ok().flatten(),
+                    None => lookups.next().await,
+                }
+            };
+            let Some((database, answered)) = tray.while_waiting(next).await else { return all };
+            end.get_or_insert_with(|| Instant::now() + GRACE);
+            all.insert(database.clone(), answered.lookup);
+            let Some(failure) = answered.silence else { continue };
+            for database in lookups.give_up() {
+                let mut concerned = self.connections.iter().map(|index| &self.config.connections[*index]);
+                let only_if_found = concerned.any(|one| one.place.as_ref() == Some(database) && one.only_if_found);
+                let lookup = without_answer(database, self.lookups.get(database), only_if_found, failure.clone());
+                all.insert(database.clone(), lookup);
+            }
+        }
+    }
+}
+
+impl Lookup {
+    fn may_have_changed(&self, few: bool, only_if_found: bool) -> bool {
+        let age = Timestamp::now().duration_since(self.asked_at);
+        match &self.found {
+            None => !only_if_found || age.abs() > LONGEST_DOUBT,
+            Some(found) => few || found.state != State::Available || age.abs() > LONGEST_TRUST,
+        }
+    }
+}
+
+async fn look_up(api: &Api<'_>, database: &Place, before: Option<&Lookup>, only_if_found: bool) -> Answered {
+    let started = Instant::now();
+    let known = before.and_then(|before| before.found.as_ref());
+    match api.find(database, known).await {
+        Ok(found) => {
+            announce::found(database, known, &found);
+            Answered { lookup: Ok(Lookup { found: Some(found), asked_at: Timestamp::now() }), silence: None }
+        }
+        Err(failure) => {
+            let silence = (failure.is_transient() && started.elapsed() >= api.limit).then(|| failure.clone());
+            Answered { lookup: without_answer(database, before, only_if_found, failure), silence }
+        }
+    }
+}
+
+/// What holds for a database that the API did not find, or could not be asked about.
+fn without_answer(
+    database: &Place,
+    before: Option<&Lookup>,
+    only_if_found: bool,
+    failure: Failure,
+) -> Result<Lookup, Refused> {
+    match before.filter(|before| before.found.is_some()) {
+        // It is gone only where the API says so; an outage of the API takes nothing away.
+        Some(before) if failure.code != Code::Configuration => {
+            tracing::debug!("{database} is taken to be where it was: {failure}");
+            Ok(before.clone())
+        }
+        _ if only_if_found => {
+            tracing::debug!("{database}: the workspace's token serves, since {failure}");
+            let asked_at = if failure.is_transient() { Timestamp::MIN } else { Timestamp::now() };
+            Ok(Lookup { found: None, asked_at })
+        }
+        _ => Err(Refused { shared: failure.is_transient(), failure }),
+    }
+}
+
+/// A connection with its key, where host or user are not set.
+///
+/// # Errors
+/// There is no such host, or nobody knows who signed in.
+pub(super) fn locate(
+    connection: &Connection,
+    at: Option<&Found>,
+    user: &Result<Option<String>, Failure>,
+) -> Result<Option<Connection>, Refused> {
+    if !connection.is_open() {
+        return Ok(None);
+    }
+    let alone = |failure: Failure| Refused { failure, shared: false };
+    let host = at.and_then(|found| found.host_for(connection.read_only));
+    if let (None, None, Some(found)) = (&connection.address.host, host, at) {
+        return Err(alone(no_host(found, connection.read_only)));
+    }
+    let user = match user {
+        Ok(user) => user.as_deref(),
+        Err(_) if connection.address.user.is_some() => None,
+        Err(failure) => return Err(Refused { failure: failure.clone(), shared: failure.is_transient() }),
+    };
+    // Some servers repeat whatever they are sent: that must not become a name that is written and shown everywhere.
+    if host.into_iter().chain(user).any(secrets::are_in) {
+        let message = format!("what was found for connection {} holds a secret of this program", connection.name);
+        return Err(alone(Failure::permanent(Code::Configuration, message).hint("set host and user in config.toml")));
+    }
+    let mut located = connection.clone();
+    located.locate(host, user);
+    if located.key.is_none() {
+        let message = format!("what was found for connection {} cannot stand in a password file", connection.name);
+        return Err(alone(Failure::permanent(Code::Configuration, message).hint("set host and user in config.toml")));
+    }
+    Ok(Some(located))
+}
+
+fn no_host(found: &Found, read_only: bool) -> Failure {
+    let target = &found.target;
+    match (read_only, found.state.remark()) {
+        (true, _) => Failure::permanent(Code::Configuration, format!("{target} has no read-only host"))
+            .hint("give it readable secondaries, or leave out read_only"),
+        (false, Some(remark)) => {
+            Failure::transient(Code::Unavailable, format!("{target} {remark}: it has no host yet"))
+        }
+        (false, None) => Failure::transient(Code::Unavailable, format!("{target} has no host yet"))
+            .hint("it is asked for again; a database that was just made takes some minutes"),
+    }
+}

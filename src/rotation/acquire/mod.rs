@@ -1,0 +1,313 @@
+//! Gets credentials: each identity by itself, by a deadline, and what is ready is handed over before the rest.
+//!
+//! One job signs in once and looks up, mints and proves for all connections of that identity. Nothing here writes anything.
+
+mod lookup;
+mod side_by_side;
+mod supply;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use self::supply::Group;
+use super::record::Lookup;
+use super::request::RotateRequest;
+use super::schedule::{dies_before_next_run, refresh_at};
+use crate::auth::{self, Needs, SignedIn};
+use crate::config::{Config, Connection, Place, Source};
+use crate::failure::{Code, Failure};
+use crate::http::Line;
+use crate::lakebase::{Api, Refused};
+use crate::pgpass::Contents;
+use crate::token::Token;
+
+/// For minting, an access token need only live until its request has arrived.
+pub(super) const ENOUGH_TO_MINT: SignedDuration = SignedDuration::from_secs(60);
+
+/// So many requests, or logins, of one identity are made at the same time.
+const AT_ONCE: usize = 8;
+
+/// What is ready is handed over after this, even if something else is not.
+const GRACE: Duration = Duration::from_millis(400);
+
+/// What one identity is asked for.
+pub(super) struct Job {
+    pub(super) config: Arc<Config>,
+    /// The workspace that stands for the identity.
+    pub(super) identity: usize,
+    pub(super) connections: Vec<usize>,
+    pub(super) request: RotateRequest,
+    /// What was looked up last.
+    pub(super) lookups: BTreeMap<Place, Lookup>,
+    /// The password file, where connections are not located yet: it may hold a live credential for what they turn out to be.
+    pub(super) file: Option<Arc<Contents>>,
+    /// These connections.
+    pub(super) unlocated: BTreeSet<usize>,
+    /// How long one request or child may take.
+    pub(super) limit: Duration,
+    /// When all of it must be done.
+    pub(super) deadline: Instant,
+    pub(super) person_can_serve: bool,
+    /// The workspace's time, as far as it is known.
+    pub(super) now: Timestamp,
+}
+
+/// What a job hands over, as soon as it has it.
+pub(super) enum Arrival {
+    Brought(Brought),
+    Failed {
+        identity: usize,
+        connections: Vec<usize>,
+        failure: Failure,
+    },
+    /// The job is over.
+    Ended {
+        identity: usize,
+        /// Nothing failed that concerns all connections of the identity.
+        well: bool,
+    },
+}
+
+/// What a sign-in led to for some of its connections.
+pub(super) struct Brought {
+    pub(super) identity: usize,
+    pub(super) signed_in: Arc<SignedIn>,
+    /// It is the first that this sign-in brings.
+    pub(super) first: bool,
+    /// Who signed in, where a connection needed to know.
+    pub(super) user: Option<String>,
+    pub(super) lookups: BTreeMap<Place, Lookup>,
+    pub(super) parcels: Vec<Parcel>,
+}
+
+/// What there is for one connection.
+pub(super) struct Parcel {
+    pub(super) index: usize,
+    /// The connection with its key, where that had to be found.
+    pub(super) located: Option<Connection>,
+    pub(super) supply: Result<Supply, Refused>,
+}
+
+/// What is to stand in the password file.
+#[derive(Clone)]
+pub(super) enum Supply {
+    New(Fresh),
+    /// What stands there: it was only not known whose entry that is.
+    Present,
+}
+
+/// A new credential.
+#[derive(Clone)]
+pub(super) struct Fresh {
+    pub(super) token: Arc<Token>,
+    pub(super) source: Source,
+}
+
+/// What was ready and is not handed over yet.
+struct Tray {
+    sender: UnboundedSender<Arrival>,
+    identity: usize,
+    signed_in: Option<Arc<SignedIn>>,
+    first: bool,
+    user: Option<String>,
+    lookups: BTreeMap<Place, Lookup>,
+    parcels: Vec<Parcel>,
+    /// When something first lay here.
+    since: Option<Instant>,
+    outstanding: BTreeSet<usize>,
+    well: bool,
+}
+
+impl Tray {
+    fn put(&mut self, parcel: Parcel) {
+        self.outstanding.remove(&parcel.index);
+        self.well &= !matches!(&parcel.supply, Err(refused) if refused.shared);
+        self.parcels.push(parcel);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn hand_over(&mut self) {
+        self.since = None;
+        let Some(signed_in) = self.signed_in.clone().filter(|_| !self.parcels.is_empty()) else { return };
+        let brought = Brought {
+            identity: self.identity,
+            signed_in,
+            first: std::mem::take(&mut self.first),
+            user: self.user.clone(),
+            lookups: std::mem::take(&mut self.lookups),
+            parcels: std::mem::take(&mut self.parcels),
+        };
+        // Who asked may be gone: then nobody needs it.
+        let _ = self.sender.send(Arrival::Brought(brought));
+    }
+
+    /// Waits for `work`; what lies here is handed over when it has lain for a moment.
+    async fn while_waiting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        if let Some(since) = self.since {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(since + GRACE) => self.hand_over(),
+            }
+        }
+        work.await
+    }
+
+    fn end(mut self, rest: Option<Failure>) {
+        self.hand_over();
+        let (identity, well) = (self.identity, self.well && rest.is_none());
+        if let Some(failure) = rest {
+            let connections = self.outstanding.into_iter().collect();
+            let _ = self.sender.send(Arrival::Failed { identity, connections, failure });
+        }
+        let _ = self.sender.send(Arrival::Ended { identity, well });
+    }
+}
+
+impl Parcel {
+    fn is_for_a_dead_token(&self) -> bool {
+        let Err(refused) = &self.supply else { return false };
+        refused.failure.is_transient() && refused.failure.code == Code::SignInRefused
+    }
+}
+
+impl Job {
+    /// Does it, and hands over by `sender` what is ready.
+    pub(super) async fn run(self, sender: UnboundedSender<Arrival>) {
+        let config = Arc::clone(&self.config);
+        let line = Line::to(&config.workspaces[self.identity]);
+        let mut tray = Tray {
+            sender,
+            identity: self.identity,
+            signed_in: None,
+            first: true,
+            user: None,
+            lookups: BTreeMap::new(),
+            parcels: Vec::new(),
+            since: None,
+            outstanding: self.connections.iter().copied().collect(),
+            well: true,
+        };
+        let started = Instant::now();
+        let rest = match tokio::time::timeout_at(self.deadline, self.work(&line, &mut tray)).await {
+            Ok(done) => done.err(),
+            Err(_) if tray.outstanding.is_empty() => None,
+            Err(_) => Some(self.too_slow(started.elapsed())),
+        };
+        tray.end(rest);
+    }
+
+    fn too_slow(&self, after: Duration) -> Failure {
+        let origin = self.config.workspaces[self.identity].host.origin();
+        let message = format!("{origin} was not done with it after {} s", after.as_secs_f32().ceil());
+        Failure::transient(Code::Unavailable, message)
+            .hint("it is tried again; if it stays so, check network, VPN and proxy")
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = (usize, &Connection)> {
+        self.connections.iter().map(|index| (*index, &self.config.connections[*index]))
+    }
+
+    async fn work(&self, line: &Line<'_>, tray: &mut Tray) -> Result<(), Failure> {
+        let signed_in = Arc::new(self.sign_in(line, false).await?);
+        let all = self.connections.clone();
+        let dead = self.bring(line, signed_in, &all, true, tray).await;
+        if !dead.is_empty() {
+            // What was handed out is not accepted any more: the CLI may keep such a token, and a workspace may have taken it back.
+            let signed_in = Arc::new(self.sign_in(line, true).await?);
+            tray.hand_over();
+            self.bring(line, signed_in, &dead, false, tray).await;
+        }
+        Ok(())
+    }
+
+    /// Signs in; with `anew`, what was handed out before will not do.
+    async fn sign_in(&self, line: &Line<'_>, anew: bool) -> Result<SignedIn, Failure> {
+        let publishes_token = self.wanted().any(|(_, connection)| self.may_publish_token(connection));
+        let (least, by_timer) = (self.request.least(), self.request.is_of_timer());
+        let is_due = |issued, expires: Timestamp| {
+            let left = expires.duration_since(self.now);
+            if anew {
+                true
+            } else if publishes_token {
+                refresh_at(issued, expires, self.config.interval) <= self.now
+                    || left < least
+                    || (by_timer && dies_before_next_run(issued, expires, self.now))
+            } else {
+                left < ENOUGH_TO_MINT
+            }
+        };
+        let (limit, now) = (self.limit, self.now);
+        let needs = Needs { limit, is_due: &is_due, person_can_serve: self.person_can_serve, now };
+        auth::sign_in(line, &self.config.environment, &needs).await
+    }
+
+    /// Whether the workspace's own token may become this connection's password.
+    fn may_publish_token(&self, connection: &Connection) -> bool {
+        let known = connection.place.as_ref().and_then(|place| self.lookups.get(place));
+        !connection.credential.is_minted()
+            || (connection.only_if_found && known.is_none_or(|known| known.found.is_none()))
+    }
+
+    /// Brings what one sign-in can for these connections; with `may_sign_in_again`, returns those whose bearer was not accepted.
+    async fn bring(
+        &self,
+        line: &Line<'_>,
+        signed_in: Arc<SignedIn>,
+        wanted: &[usize],
+        may_sign_in_again: bool,
+        tray: &mut Tray,
+    ) -> Vec<usize> {
+        let secret = signed_in.token.secret.clone();
+        let subject = signed_in.token.subject().map(str::to_owned);
+        let api = Api { line, token: &secret, subject: subject.as_deref(), limit: self.limit };
+        (tray.signed_in, tray.first) = (Some(Arc::clone(&signed_in)), true);
+        let connection = |index: &usize| &self.config.connections[*index];
+        // What needs nothing of the API does not wait for it.
+        let (at_once, rest): (Vec<usize>, Vec<usize>) = wanted
+            .iter()
+            .partition(|index| connection(index).place.is_none() && connection(index).address.user.is_some());
+        let mut group = Group { job: self, api: &api, signed_in: &signed_in, may_sign_in_again, dead: Vec::new() };
+        let (nobody, nowhere) = (Ok(None), BTreeMap::new());
+        group.supply(&at_once, &nobody, &nowhere, tray).await;
+        if rest.is_empty() {
+            return group.dead;
+        }
+        let user = tray.while_waiting(self.user(&api, &rest)).await;
+        tray.user = user.as_ref().ok().cloned().flatten();
+        let mut finding = self.start_lookups(&api, &rest);
+        let mut left = rest;
+        while !left.is_empty() {
+            let found = self.next_lookups(&mut finding, tray).await;
+            let is_found = |index: &usize| match &connection(index).place {
+                Some(place) => found.contains_key(place),
+                None => true,
+            };
+            let ready: Vec<usize> = left.extract_if(.., |index| is_found(index)).collect();
+            for (place, lookup) in &found {
+                if let Ok(lookup) = lookup {
+                    tray.lookups.insert(place.clone(), lookup.clone());
+                }
+            }
+            group.supply(&ready, &user, &found, tray).await;
+        }
+        group.dead
+    }
+
+    /// Who signed in: by the token, else by the API; none where nobody needs to know.
+    async fn user(&self, api: &Api<'_>, wanted: &[usize]) -> Result<Option<String>, Failure> {
+        if wanted.iter().all(|index| self.config.connections[*index].address.user.is_some()) {
+            return Ok(None);
+        }
+        match api.subject {
+            Some(subject) => Ok(Some(subject.to_owned())),
+            None => api.me().await.map(Some),
+        }
+    }
+}

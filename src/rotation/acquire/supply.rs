@@ -1,0 +1,145 @@
+//! Credentials for connections whose databases are known: minted together, proved by a login where that is wanted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::lookup::{Lookups, locate};
+use super::side_by_side::SideBySide;
+use super::{AT_ONCE, Fresh, Job, Parcel, Supply, Tray};
+use crate::auth::SignedIn;
+use crate::config::{Connection, Source, Verify};
+use crate::failure::{Code, Failure};
+use crate::lakebase::{self, Api, Found, Refused, State, Target};
+use crate::os::clock::Reading;
+use crate::postgres;
+use crate::rotation::record::{Lookup, Record};
+use crate::rotation::status::survey;
+use crate::token::Token;
+
+use std::time::Duration;
+
+/// What an endpoint that was idle may take to wake (cold starts of more than 10 s were seen).
+const WAKING: Duration = Duration::from_secs(60);
+
+/// What a login may take where the API says that the database is up.
+const UP: Duration = Duration::from_secs(10);
+
+/// What one sign-in can do for connections, a group after the other.
+pub(super) struct Group<'a> {
+    pub(super) job: &'a Job,
+    pub(super) api: &'a Api<'a>,
+    pub(super) signed_in: &'a SignedIn,
+    pub(super) may_sign_in_again: bool,
+    /// Those whose bearer was not accepted, where a new sign-in may help.
+    pub(super) dead: Vec<usize>,
+}
+
+impl Group<'_> {
+    /// Mints for these connections what is to be minted, proves it, and puts it on the tray.
+    pub(super) async fn supply(
+        &mut self,
+        wanted: &[usize],
+        user: &Result<Option<String>, Failure>,
+        lookups: &Lookups,
+        tray: &mut Tray,
+    ) {
+        if wanted.is_empty() {
+            return;
+        }
+        let connections = &self.job.config.connections;
+        let mut located: BTreeMap<usize, Result<Option<Connection>, Refused>> = BTreeMap::new();
+        for index in wanted {
+            located.insert(*index, locate(&connections[*index], found(&connections[*index], lookups), user));
+        }
+        let present: Vec<usize> = wanted.iter().copied().filter(|index| self.is_present(*index, &located)).collect();
+        let fresh = wanted.iter().filter(|index| !present.contains(index));
+        let targets: Vec<&Target> = fresh.filter_map(|index| minted_for(&connections[*index], lookups)).collect();
+        let minted = tray.while_waiting(lakebase::mint(self.api, self.signed_in.token.method, targets)).await;
+        let plain = Fresh { token: Arc::new(self.signed_in.token.clone()), source: Source::WorkspaceToken };
+        let mut proofs = SideBySide::new(AT_ONCE);
+        for (index, located) in located {
+            let connection = &connections[index];
+            let supply = match located {
+                Ok(_) if present.contains(&index) => Ok(Supply::Present),
+                _ => credential(connection, lookups, &minted, &plain).map(Supply::New),
+            };
+            let parcel = match located {
+                Ok(located) => Parcel { index, located, supply },
+                Err(refused) => Parcel { index, located: None, supply: supply.and(Err(refused)) },
+            };
+            if self.may_sign_in_again && parcel.is_for_a_dead_token() {
+                self.dead.push(index);
+            } else if let (Verify::Login, Ok(Supply::New(fresh))) = (connection.verify, &parcel.supply) {
+                let token = Arc::clone(&fresh.token);
+                let one = parcel.located.as_ref().unwrap_or(connection).clone();
+                let state = found(connection, lookups).map(|found| found.state);
+                proofs.add(parcel, prove(one, token, state, self.job.limit));
+            } else {
+                tray.put(parcel);
+            }
+        }
+        while let Some((mut parcel, proof)) = tray.while_waiting(proofs.next()).await {
+            if let Err(failure) = proof {
+                parcel.supply = Err(Refused { failure, shared: false });
+            }
+            tray.put(parcel);
+        }
+    }
+
+    /// Whether a connection that was not located before has a credential in its entry that need not be replaced.
+    fn is_present(&self, index: usize, located: &BTreeMap<usize, Result<Option<Connection>, Refused>>) -> bool {
+        let (Some(file), Some(Ok(Some(located)))) = (&self.job.file, located.get(&index)) else { return false };
+        let config = &self.job.config;
+        if !self.job.unlocated.contains(&index) {
+            return false;
+        }
+        let statuses = survey(config, std::slice::from_ref(located), &Record::default(), file, &Reading::now());
+        statuses.first().is_some_and(|status| !self.job.request.selects(status, None))
+    }
+}
+
+fn found<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l Found> {
+    lookups.get(connection.place.as_ref()?)?.as_ref().ok()?.found.as_ref()
+}
+
+fn minted_for<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l Target> {
+    found(connection, lookups).filter(|_| connection.credential.is_minted()).map(|found| &found.target)
+}
+
+/// What becomes this connection's password.
+fn credential(
+    connection: &Connection,
+    lookups: &Lookups,
+    minted: &BTreeMap<Target, Result<Arc<Token>, Refused>>,
+    plain: &Fresh,
+) -> Result<Fresh, Refused> {
+    match connection.place.as_ref().and_then(|place| lookups.get(place)) {
+        Some(Err(refused)) => Err(refused.clone()),
+        Some(Ok(Lookup { found: Some(found), .. })) if connection.credential.is_minted() => {
+            let token = minted.get(&found.target).cloned().unwrap_or_else(|| Err(not_asked(found)))?;
+            Ok(Fresh { token, source: Source::DatabaseCredential })
+        }
+        _ => Ok(plain.clone()),
+    }
+}
+
+fn not_asked(found: &Found) -> Refused {
+    let failure = Failure::transient(Code::Unavailable, format!("no credential came for {}", found.target));
+    Refused { failure, shared: false }
+}
+
+/// Logs in with a credential that is to be proved so.
+async fn prove(
+    connection: Connection,
+    token: Arc<Token>,
+    state: Option<State>,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let limit = match state {
+        Some(State::Available) => limit.min(UP),
+        None => limit,
+        Some(_) => limit.max(WAKING),
+    };
+    let Some(target) = connection.login_target() else { return Ok(()) };
+    postgres::login(&target, &token.secret, limit).await.map(drop)
+}

@@ -1,0 +1,340 @@
+//! What was acquired is verified, published in one write, and recorded.
+//!
+//! Waits are noted where the trouble is: a refused sign-in with its identity, a token that does not pass with its connection,
+//! a file that cannot be written with the file.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::acquire::{Arrival, Brought, Fresh, Parcel, Supply};
+use super::record::{PublishedRecord, Untold};
+use super::report::Outcome;
+use super::request::Patience;
+use super::retry::{Retries, Who};
+use super::schedule::ask_cli_again;
+use super::snapshot::Snapshot;
+use super::status::{ConnectionStatus, Live};
+use super::store_failure;
+use super::verify::{could_be, subject_of, verify};
+use crate::auth::{Method, SignedIn};
+use crate::config::Source;
+use crate::failure::{Code, Failure};
+use crate::lakebase::Refused;
+use crate::logging::announce;
+use crate::os::clock::NOTABLE_SKEW;
+use crate::pgpass::{Entry, Key, PasswordFile};
+use crate::token::fingerprint;
+
+/// One connection that has its entry.
+struct Ready {
+    index: usize,
+    expires_at: Timestamp,
+    /// None where the present credential is kept.
+    new: Option<PublishedRecord>,
+    /// What the sign-in said beside its success.
+    trouble: Option<Failure>,
+    /// The source hands out the same token again until it will have another.
+    repeats: bool,
+    password: SecretString,
+}
+
+/// What became of one connection, by its place in the configuration.
+pub(super) type Outcomes = Vec<(usize, Outcome)>;
+
+/// What has arrived, in the making.
+pub(super) struct Commit<'a> {
+    pub(super) snapshot: &'a mut Snapshot,
+    pub(super) backoff: &'a mut Retries,
+    pub(super) patience: Patience,
+    pub(super) outcomes: Outcomes,
+}
+
+impl Commit<'_> {
+    /// Verifies, publishes in one write, and records; returns whether there is something new in the password file.
+    pub(super) fn take(&mut self, arrivals: Vec<Arrival>) -> bool {
+        self.take_locations(&arrivals);
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        // Two connections may turn out to be the same database.
+        let mut keys: HashSet<Key> = HashSet::new();
+        for arrival in arrivals {
+            let brought = match arrival {
+                Arrival::Brought(brought) => brought,
+                Arrival::Failed { identity, connections, failure } => {
+                    self.failed(Who::Workspace(identity), &connections, &failure);
+                    continue;
+                }
+                Arrival::Ended { identity, well } => {
+                    if well {
+                        self.backoff.forget(Who::Workspace(identity));
+                    }
+                    continue;
+                }
+            };
+            self.say_what_came(&brought);
+            self.refuse_together(&brought);
+            for Parcel { index, supply, .. } in &brought.parcels {
+                let prepared = match supply {
+                    Ok(Supply::Present) => {
+                        self.keep_present(*index, &brought.signed_in);
+                        continue;
+                    }
+                    Ok(Supply::New(fresh)) => self.prepare(*index, &brought.signed_in, fresh),
+                    Err(refused) if refused.shared => continue,
+                    Err(refused) => Err(refused.failure.clone()),
+                };
+                match prepared {
+                    Ok((entry, one)) => {
+                        if keys.insert(entry.key().clone()) {
+                            entries.push(entry);
+                        }
+                        ready.push(one);
+                    }
+                    Err(failure) => self.failed(Who::Connection(*index), &[*index], &failure),
+                }
+            }
+        }
+        !entries.is_empty() && self.publish(&entries, ready)
+    }
+
+    /// Remembers what the API said, and where connections turned out to be.
+    fn take_locations(&mut self, arrivals: &[Arrival]) {
+        let mut located = Vec::new();
+        for arrival in arrivals {
+            let Arrival::Brought(brought) = arrival else { continue };
+            let workspace = &self.snapshot.config.workspaces[brought.identity];
+            if let Some(user) = &brought.user {
+                self.snapshot.record.set_user(workspace, user);
+            }
+            for (database, lookup) in &brought.lookups {
+                self.snapshot.record.set_lookup(workspace, database, lookup.clone());
+            }
+            located.extend(brought.parcels.iter().filter_map(|one| Some((one.index, one.located.clone()?))));
+        }
+        self.snapshot.relocate(located);
+    }
+
+    /// What was refused to several for one reason is one failure, and is waited for once.
+    fn refuse_together(&mut self, brought: &Brought) {
+        let mut together: BTreeMap<&str, (&Failure, Vec<usize>)> = BTreeMap::new();
+        for parcel in &brought.parcels {
+            if let Err(Refused { failure, shared: true }) = &parcel.supply {
+                together.entry(&failure.message).or_insert_with(|| (failure, Vec::new())).1.push(parcel.index);
+            }
+        }
+        for (failure, connections) in together.into_values() {
+            self.failed(Who::Workspace(brought.identity), &connections, failure);
+        }
+    }
+
+    /// Writes all of them; returns whether that changed anything for anybody.
+    fn publish(&mut self, entries: &[Entry], ready: Vec<Ready>) -> bool {
+        let config = Arc::clone(&self.snapshot.config);
+        match PasswordFile::new(&config.password_file).publish(entries) {
+            Ok(published) => {
+                self.backoff.forget(Who::File);
+                let is_news = published.changed || ready.iter().any(|one| one.new.is_some());
+                announce::published(&config.password_file, &published);
+                for one in ready {
+                    self.done(one);
+                }
+                is_news
+            }
+            Err(error) => {
+                let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
+                self.failed(Who::File, &connections, &store_failure(&error));
+                false
+            }
+        }
+    }
+
+    /// The entry to publish for one connection: the new token, or the present one where that lives longer.
+    fn prepare(&self, index: usize, signed_in: &SignedIn, fresh: &Fresh) -> Result<(Entry, Ready), Failure> {
+        let connection = &self.snapshot.connections()[index];
+        let (status, config) = (&self.snapshot.statuses[index], &self.snapshot.config);
+        let Fresh { token, source } = fresh;
+        verify(connection, config.workspace_of(connection), signed_in, token).map_err(|unfit| {
+            match &signed_in.instead_of {
+                // The fallback was of no use: what counts is why there had to be one.
+                Some(first) => Failure { message: format!("{first}; and {unfit}"), ..first.clone() },
+                None => unfit,
+            }
+        })?;
+        let stays = |present: &&Live| {
+            let lives = status.left().is_some() && could_be(connection, present.subject.as_deref());
+            let same = present.password.expose_secret() == token.secret.expose_secret();
+            lives && (same || present.expires_at > token.expires_at)
+        };
+        let (password, expires_at, new) = match status.token.as_ref().filter(stays) {
+            Some(present) => (present.password.clone(), present.expires_at, None),
+            None => {
+                let new = PublishedRecord {
+                    fingerprint: fingerprint(token.secret.expose_secret()),
+                    issued_at: token.issued_at,
+                    expires_at: token.expires_at,
+                    subject: subject_of(signed_in, token).map(str::to_owned),
+                    auth: token.method,
+                    source: *source,
+                    origin: Some(config.workspace_of(connection).host.origin().to_owned()),
+                };
+                (token.secret.clone(), token.expires_at, Some(new))
+            }
+        };
+        let unpublishable =
+            |why: String| Failure::transient(Code::Unavailable, format!("the token cannot be published: {why}"));
+        let key = connection.key.clone().ok_or_else(|| unpublishable("its host is not known".to_owned()))?;
+        let entry =
+            Entry::new(key, password.clone(), connection.last_copy).map_err(|why| unpublishable(why.to_string()))?;
+        let trouble = signed_in.trouble.clone();
+        let repeats = *source == Source::WorkspaceToken && token.method == Method::DatabricksCli;
+        Ok((entry, Ready { index, expires_at, new, trouble, repeats, password }))
+    }
+
+    /// A connection whose entry was not known, and which turns out to have a live credential there.
+    fn keep_present(&mut self, index: usize, signed_in: &SignedIn) {
+        let connection = &self.snapshot.connections()[index];
+        let source = connection.credential;
+        let origin = self.snapshot.config.workspace_of(connection).host.origin().to_owned();
+        let present = self.snapshot.statuses[index].token.clone();
+        let past = self.snapshot.past_mut(index);
+        past.last_attempt_at = Some(Timestamp::now());
+        past.last_error = None;
+        past.next_attempt_at = None;
+        if let (Some(present), None) = (&present, &past.published) {
+            past.published = Some(PublishedRecord {
+                fingerprint: fingerprint(present.password.expose_secret()),
+                issued_at: present.issued_at,
+                expires_at: present.expires_at,
+                subject: present.subject.clone(),
+                auth: signed_in.token.method,
+                source,
+                origin: Some(origin),
+            });
+        }
+        self.backoff.succeeded(Who::Connection(index), Timestamp::now());
+        self.outcomes.push((index, Outcome::NotDue { expires_at: present.map(|present| present.expires_at) }));
+    }
+
+    // ---- what is said and remembered ----
+
+    /// The workspace's time now.
+    fn now(&self, brought: &Brought) -> Timestamp {
+        let known = brought.parcels.first().map_or_else(Timestamp::now, |one| self.snapshot.statuses[one.index].now);
+        brought.signed_in.anchor.as_ref().map_or(known, |anchor| anchor.server)
+    }
+
+    /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
+    fn say_what_came(&mut self, brought: &Brought) {
+        let signed_in = &brought.signed_in;
+        let connections: Vec<usize> = brought.parcels.iter().map(|one| one.index).collect();
+        let is_news = !connections.iter().all(|index| self.backoff.is_in_trouble(Who::Connection(*index)));
+        // A token that did not pass before will not pass now.
+        let in_vain = connections.iter().all(|index| self.backoff.has_failed(Who::Connection(*index)));
+        let minted = brought.parcels.iter().find_map(|parcel| match &parcel.supply {
+            Ok(Supply::New(fresh)) if fresh.source.is_minted() => Some(&*fresh.token),
+            _ => None,
+        });
+        let is_failed = brought.parcels.iter().all(|parcel| parcel.supply.is_err());
+        let is_same_failure = is_failed && self.backoff.has_failed(Who::Workspace(brought.identity));
+        if (is_news || !(signed_in.repeated || in_vain)) && !is_same_failure && (brought.first || minted.is_some()) {
+            for warning in signed_in.warnings.iter().filter(|_| brought.first) {
+                tracing::warn!("{warning}");
+            }
+            announce::obtained(&signed_in.token, minted, self.now(brought));
+        }
+        if !brought.first {
+            return;
+        }
+        match (&signed_in.trouble, signed_in.repeated) {
+            (Some(trouble), _) if is_news => announce::failed(trouble, None, &self.names(&connections)),
+            (None, true) if is_news => {
+                tracing::info!("The Databricks CLI has no newer token yet and will be asked again")
+            }
+            _ => {}
+        }
+        self.heed_clock(brought.identity, signed_in);
+    }
+
+    fn heed_clock(&mut self, identity: usize, signed_in: &SignedIn) {
+        let Some(anchor) = &signed_in.anchor else { return };
+        let config = Arc::clone(&self.snapshot.config);
+        let origin = config.workspaces[identity].host.origin();
+        let skew = anchor.skew();
+        if skew.abs() > NOTABLE_SKEW {
+            let direction = if skew.is_positive() { "behind" } else { "ahead of" };
+            tracing::warn!(
+                "this machine's clock is {} s {direction} {origin}'s: corrected for, but set it right",
+                skew.abs().as_secs()
+            );
+        }
+        self.snapshot.record.set_clock(origin, anchor.clone());
+    }
+
+    fn done(&mut self, one: Ready) {
+        let Ready { index, expires_at, new, trouble, repeats, password } = one;
+        let now = Timestamp::now();
+        let who = Who::Connection(index);
+        let there = self.snapshot.statuses[index].now;
+        let has_hook = self.snapshot.config.connections[index].outputs.on_rotate.is_some();
+        let past = self.snapshot.past_mut(index);
+        past.last_attempt_at = Some(now);
+        past.last_error = trouble;
+        past.next_attempt_at = None;
+        let outcome = match new {
+            Some(published) => {
+                past.last_rotation_at = Some(now);
+                // The files beside the entry still hold the one before.
+                let before = past.published.take().map(|before| before.fingerprint);
+                past.beside = past.beside.take().or(before);
+                past.untold = has_hook.then(|| Untold { fingerprint: published.fingerprint.clone(), started_at: None });
+                let status = ConnectionStatus::of_new(password, &published, self.snapshot.config.interval, there);
+                self.snapshot.past_mut(index).published = Some(published);
+                self.snapshot.statuses[index] = status;
+                self.backoff.succeeded(who, now);
+                announce::rotated(self.snapshot.name(index), expires_at);
+                Outcome::Rotated { expires_at }
+            }
+            None => {
+                let left = expires_at.duration_since(there);
+                let renewed = repeats.then(|| ask_cli_again(there, expires_at)).flatten();
+                // By this machine's clock, as all waits are.
+                let until = renewed.and_then(|at| now.checked_add(at.duration_since(there)).ok());
+                self.backoff.repeated(who, until, left, now);
+                Outcome::NotDue { expires_at: Some(expires_at) }
+            }
+        };
+        self.outcomes.push((index, outcome));
+    }
+
+    pub(super) fn failed(&mut self, who: Who, connections: &[usize], failure: &Failure) {
+        let now = Timestamp::now();
+        let statuses = || connections.iter().filter_map(|index| self.snapshot.statuses.get(*index));
+        let left: Option<SignedDuration> = statuses().filter_map(ConnectionStatus::left).min();
+        let (next, is_news) = self.backoff.failed(who, failure, left, now);
+        let wait = next.duration_since(now);
+        let outlive = statuses().all(ConnectionStatus::outlives_next_run);
+        let given_up = self.patience.gives_up(Duration::try_from(wait).unwrap_or_default(), outlive);
+        // A command must not end in silence, however often it has tried.
+        if is_news || (given_up && failure.is_transient()) {
+            announce::failed(failure, (!given_up).then_some((next, wait)), &self.names(connections));
+        } else {
+            tracing::debug!("{failure} (still)");
+        }
+        for index in connections {
+            let expired = self.snapshot.statuses.get(*index).and_then(ConnectionStatus::expired_at);
+            if let Some(at) = expired.filter(|at| self.backoff.expired(*index, *at)) {
+                announce::expired(self.snapshot.name(*index), at, failure);
+            }
+            self.snapshot.past_mut(*index).failed(failure, now, next);
+            self.outcomes.push((*index, Outcome::Failed(failure.clone())));
+        }
+    }
+
+    fn names(&self, connections: &[usize]) -> Vec<&str> {
+        connections.iter().map(|index| self.snapshot.name(*index)).collect()
+    }
+}

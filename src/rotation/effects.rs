@@ -1,0 +1,169 @@
+//! What stands beside the password file follows it: the files and the service sections of connections.
+//!
+//! The password file stays the truth. Whatever differs from it is written again, without asking anybody for a credential.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::commit::Outcomes;
+use super::report::Outcome;
+use super::snapshot::Snapshot;
+use super::status::ConnectionStatus;
+use crate::config::{Config, Connection, Listing};
+use crate::failure::{Code, Failure};
+use crate::logging::announce;
+use crate::os::identity::as_owner_of;
+use crate::os::replace::{are_leftovers_there, remove_leftovers};
+use crate::outputs::service_file::{self, Section};
+use crate::pgpass::{Key, PasswordFile};
+use crate::token::fingerprint;
+
+/// How the names of records begin before they have their own.
+const RECORD: &str = ".record";
+
+/// Whether what was asked for beside the password file agrees with it.
+pub(super) fn are_current(snapshot: &Snapshot, selected: &[usize]) -> bool {
+    let files_are = |index: &usize| match published(snapshot.statuses.get(*index)) {
+        Some(live) => snapshot.connections()[*index].outputs.are_current(live),
+        None => true,
+    };
+    let asked_for = sections(snapshot, |listing| listing == Listing::Asked);
+    let sections_are = || match &snapshot.config.service_file {
+        Some(path) => asked_for.is_empty() || service_file::is_current(path, &asked_for),
+        None => true,
+    };
+    selected.iter().all(files_are) && sections_are()
+}
+
+/// Writes what differs for the connections that have an outcome; what cannot be written is said, kept in the record, and becomes
+/// the outcome. Returns whether the record has changed.
+pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
+    if outcomes.is_empty() {
+        return false;
+    }
+    let mut changed = false;
+    let mut failures: Vec<(usize, Failure)> = Vec::new();
+    for (index, _) in outcomes.iter() {
+        let outputs = &snapshot.connections()[*index].outputs;
+        let Some(live) = published(snapshot.statuses.get(*index)).filter(|live| !outputs.are_current(live)) else {
+            continue;
+        };
+        let written = outputs.write(live, &known_beside(snapshot, *index));
+        match written {
+            Ok(()) => {
+                tracing::info!("Wrote the files that {} has beside its entry", snapshot.name(*index));
+                let now = Some(fingerprint(live.expose_secret()));
+                let past = snapshot.past_mut(*index);
+                changed |= past.beside != now;
+                past.beside = now;
+                changed |= past.last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
+            }
+            Err(failure) => failures.push((*index, failure)),
+        }
+    }
+    if let Err(failure) = write_sections(snapshot) {
+        let asked = |index: &usize| snapshot.connections()[*index].listing == Listing::Asked;
+        let concerned: Vec<usize> = outcomes.iter().map(|(index, _)| *index).filter(asked).collect();
+        if concerned.is_empty() {
+            tracing::warn!("{failure}");
+        }
+        failures.extend(concerned.into_iter().map(|index| (index, failure.clone())));
+    }
+    for (index, failure) in failures {
+        // It is tried at every look; that it still fails is no news.
+        if snapshot.past_mut(index).last_error.as_ref() != Some(&failure) {
+            announce::failed(&failure, None, &[snapshot.name(index)]);
+            snapshot.past_mut(index).last_error = Some(failure.clone());
+            changed = true;
+        }
+        for (_, outcome) in outcomes.iter_mut().filter(|(other, _)| *other == index) {
+            *outcome = Outcome::Failed(failure.clone());
+        }
+    }
+    changed
+}
+
+/// Tells the credentials that this connection had before.
+fn known_beside(snapshot: &Snapshot, index: usize) -> impl Fn(&str) -> bool + use<'_> {
+    let past = snapshot.past(index);
+    move |credential| past.is_some_and(|past| past.knows(credential))
+}
+
+// ---- what was left behind ----
+
+/// Whether no process that was killed has left anything beside the files that are kept.
+pub(crate) fn is_settled(config: &Config) -> bool {
+    PasswordFile::new(&config.password_file).is_settled()
+        && config.service_file.as_ref().is_none_or(|path| service_file::is_settled(path))
+        && config.connections.iter().all(|connection| connection.outputs.are_settled())
+        && !are_leftovers_there(&config.state_dir, RECORD)
+}
+
+/// Takes over what somebody wrote to a file at the moment that it was replaced, and removes what else was left behind. Under the
+/// lock.
+pub(super) fn tidy(snapshot: &Snapshot) {
+    let config = &snapshot.config;
+    let keys: Vec<Key> = snapshot.connections().iter().filter_map(|connection| connection.key.clone()).collect();
+    if let Err(error) = PasswordFile::new(&config.password_file).settle(&keys) {
+        tracing::warn!("{error}");
+    }
+    let sections = sections(snapshot, |listing| listing != Listing::No);
+    if let Some(path) = config.service_file.as_ref().filter(|path| !service_file::is_settled(path))
+        && let Err(failure) = service_file::update(path, &sections)
+    {
+        tracing::warn!("{failure}");
+    }
+    for (index, connection) in snapshot.connections().iter().enumerate() {
+        connection.outputs.tidy(&known_beside(snapshot, index));
+    }
+    let _ = as_owner_of(&config.state_dir, || remove_leftovers(&config.state_dir, RECORD));
+}
+
+/// Whether somebody still writes to a file that was replaced while they had it open.
+pub(super) fn is_waited_for(config: &Config) -> bool {
+    PasswordFile::new(&config.password_file).is_waited_for()
+        || config.service_file.as_ref().is_some_and(|path| service_file::is_waited_for(path))
+}
+
+// ---- libpq's service file ----
+
+fn write_sections(snapshot: &Snapshot) -> Result<(), Failure> {
+    let sections = sections(snapshot, |listing| listing != Listing::No);
+    let Some(path) = snapshot.config.service_file.as_ref().filter(|_| !sections.is_empty()) else { return Ok(()) };
+    if service_file::is_current(path, &sections) {
+        return Ok(());
+    }
+    for sentence in service_file::update(path, &sections)? {
+        tracing::warn!("{sentence}");
+    }
+    tracing::info!("Successfully updated {}", path.display());
+    Ok(())
+}
+
+/// The sections of the connections that are listed so, and whose host and user are known.
+fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Section> {
+    let usual = snapshot.config.environment.home().map(|home| home.join(".pgpass"));
+    let file = &snapshot.config.password_file;
+    // Where libpq looks by itself; what PGPASSFILE says here need not be said there.
+    let passfile = (usual.as_ref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+    let section = |connection: &Connection| {
+        let key = connection.key.as_ref().filter(|_| wanted(connection.listing))?;
+        Some(Section {
+            name: connection.name.clone(),
+            host: key.host().to_owned(),
+            port: key.port(),
+            database: key.database().to_owned(),
+            user: key.user().to_owned(),
+            sslmode: connection.sslmode_for_libpq().as_str().to_owned(),
+            sslrootcert: connection.root_for_libpq(),
+            passfile: passfile.as_ref().map(|path| path.display().to_string()),
+        })
+    };
+    snapshot.connections().iter().filter_map(section).collect()
+}
+
+/// The credential that clients read, where it lives.
+fn published(status: Option<&ConnectionStatus>) -> Option<&SecretString> {
+    let status = status?;
+    status.left_to_clients()?;
+    Some(&status.token.as_ref()?.password)
+}

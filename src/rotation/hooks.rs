@@ -1,0 +1,190 @@
+//! The programs that are told of new credentials: each is told of every one to its end, at least once, and in its own time. Nothing
+//! waits for them, and they run outside of the lock.
+//!
+//! The record says of what a program has still to be told, and since when it runs, so that no other instance starts it as well.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+
+use super::record::{ConnectionRecord, Untold};
+use super::snapshot::Snapshot;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::logging::announce;
+use crate::os::dirs::Environment;
+use crate::outputs::{Outputs, Rotated, hook};
+use crate::pgpass::Key;
+
+/// A program that was started so long ago by a process that is gone is started again: it may run for 30 s, and end a little later.
+const LONGEST_RUN: SignedDuration = SignedDuration::from_secs(45);
+
+/// How a program ended that was told of one credential.
+struct End {
+    index: usize,
+    fingerprint: String,
+    failure: Option<Failure>,
+}
+
+#[derive(Default)]
+pub(super) struct Hooks {
+    running: JoinSet<End>,
+    /// The connections whose program runs.
+    busy: BTreeSet<usize>,
+    /// Those that have ended, and of which the record does not say so yet.
+    ends: Vec<End>,
+}
+
+impl Hooks {
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether there are ends to be noted.
+    pub(super) fn has_ends(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Waits for the end of one; for ever where none runs.
+    pub(super) async fn one_ends(&mut self) {
+        match self.running.join_next().await {
+            Some(Ok(end)) => {
+                self.busy.remove(&end.index);
+                self.ends.push(end);
+            }
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Notes the ends in the record; returns whether that changed it.
+    pub(super) fn note_ends(&mut self, snapshot: &mut Snapshot) -> bool {
+        let mut changed = false;
+        for End { index, fingerprint, failure } in self.ends.drain(..) {
+            if let Some(failure) = &failure {
+                announce::hook_failed(snapshot.name(index), failure);
+            }
+            let past = snapshot.past_mut(index);
+            changed |= past.hook_error != failure;
+            past.hook_error = failure;
+            // A newer one may have come meanwhile.
+            changed |= past.untold.take_if(|untold| untold.fingerprint == fingerprint).is_some();
+        }
+        changed
+    }
+
+    /// Starts the programs that have something to be told; returns whether the record says anything new.
+    pub(super) fn start(&mut self, snapshot: &mut Snapshot) -> bool {
+        let now = Timestamp::now();
+        let is_waiting = |index: &usize| {
+            !self.busy.contains(index) && snapshot.past(*index).is_some_and(|past| past.is_to_be_told(now))
+        };
+        let waiting: Vec<usize> = (0..snapshot.connections().len()).filter(is_waiting).collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let is_inside = hook::is_inside(&snapshot.config.environment);
+        let mut refused = Vec::new();
+        for index in waiting {
+            let outputs = snapshot.connections()[index].outputs.clone();
+            let about = About::of(snapshot, index).filter(|_| outputs.on_rotate.is_some());
+            let past = snapshot.past_mut(index);
+            let Some(about) = about.filter(|_| !is_inside) else {
+                past.untold = None;
+                if is_inside {
+                    refused.push(snapshot.name(index).to_owned());
+                }
+                continue;
+            };
+            let Some(untold) = &mut past.untold else { continue };
+            untold.started_at = Some(now);
+            let fingerprint = untold.fingerprint.clone();
+            self.busy.insert(index);
+            self.running.spawn(async move {
+                let failure = about.tell(&outputs).await.err();
+                End { index, fingerprint, failure }
+            });
+        }
+        if !refused.is_empty() {
+            let names = refused.join(", ");
+            tracing::warn!("on_rotate is not run for {names}: this rotation was started by such a program");
+        }
+        true
+    }
+}
+
+/// Whether a program is to be told that no process tells now.
+pub(super) fn are_waiting(config: &Config, snapshot: &Snapshot, selected: &[usize]) -> bool {
+    let now = Timestamp::now();
+    selected.iter().any(|index| {
+        config.connections[*index].outputs.on_rotate.is_some()
+            && snapshot.past(*index).is_some_and(|past| past.is_to_be_told(now))
+    })
+}
+
+impl ConnectionRecord {
+    fn is_to_be_told(&self, now: Timestamp) -> bool {
+        self.untold.as_ref().is_some_and(|untold| untold.is_free(now))
+    }
+}
+
+impl Untold {
+    fn is_free(&self, now: Timestamp) -> bool {
+        self.started_at.is_none_or(|at| now.duration_since(at).abs() > LONGEST_RUN)
+    }
+}
+
+/// What a program is told, to be kept for as long as it runs.
+struct About {
+    connection: String,
+    key: Key,
+    expires_at: Timestamp,
+    password_file: PathBuf,
+    environment: Environment,
+}
+
+impl About {
+    fn of(snapshot: &Snapshot, index: usize) -> Option<Self> {
+        let connection = &snapshot.connections()[index];
+        Some(About {
+            connection: connection.name.clone(),
+            key: connection.key.clone()?,
+            expires_at: snapshot.past(index)?.published.as_ref()?.expires_at,
+            password_file: snapshot.config.password_file.clone(),
+            environment: snapshot.config.environment.clone(),
+        })
+    }
+
+    async fn tell(&self, outputs: &Outputs) -> Result<(), Failure> {
+        let about = Rotated {
+            connection: &self.connection,
+            host: self.key.host(),
+            port: self.key.port(),
+            database: self.key.database(),
+            user: self.key.user(),
+            expires_at: self.expires_at,
+            password_file: &self.password_file,
+        };
+        outputs.run_hook(&about, &self.environment).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_told_again_only_when_nobody_can_be_telling_it_any_more() {
+        let started = Timestamp::UNIX_EPOCH;
+        let past = |started_at| ConnectionRecord {
+            untold: Some(Untold { fingerprint: "f".to_owned(), started_at }),
+            ..ConnectionRecord::default()
+        };
+        assert!(past(None).is_to_be_told(started));
+        assert!(!past(Some(started)).is_to_be_told(started + LONGEST_RUN));
+        assert!(past(Some(started)).is_to_be_told(started + LONGEST_RUN + SignedDuration::from_secs(1)));
+        assert!(!ConnectionRecord::default().is_to_be_told(started));
+    }
+}

@@ -1,0 +1,57 @@
+//! What is to be done, from what was seen: a pure function of the snapshot, the request, the waits and the time.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::request::RotateRequest;
+use super::retry::{Retries, Who};
+use super::snapshot::Snapshot;
+use crate::config::Config;
+
+/// What is to be done for the selected connections, each by its place in the configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Those that need no new credential.
+    pub(super) not_due: Vec<usize>,
+    /// Those that do, by the identity that signs in for them.
+    pub(super) sign_ins: BTreeMap<usize, Vec<usize>>,
+}
+
+/// `is_in_flight` tells the identities that are signing in already: what is due of them is looked at when they are done.
+pub(super) fn plan(
+    snapshot: &Snapshot,
+    request: &RotateRequest,
+    selected: &[usize],
+    backoff: &Retries,
+    is_in_flight: impl Fn(usize) -> bool,
+    now: Timestamp,
+) -> Plan {
+    let mut plan = Plan::default();
+    for index in selected {
+        let status = &snapshot.statuses[*index];
+        let identity = identity_of(&snapshot.config, *index);
+        if is_in_flight(identity) {
+            continue;
+        }
+        if !request.selects(status, snapshot.past(*index)) {
+            plan.not_due.push(*index);
+        } else if backoff.next_try(&scopes(&snapshot.config, *index), status.left_to_clients().is_some(), now).is_none()
+        {
+            plan.sign_ins.entry(identity).or_default().push(*index);
+        }
+    }
+    plan
+}
+
+/// The first workspace that shares a connection's identity stands for all of them.
+pub(super) fn identity_of(config: &Config, connection: usize) -> usize {
+    let workspace = config.connections.get(connection).map_or(0, |connection| connection.workspace);
+    let Some(own) = config.workspaces.get(workspace) else { return workspace };
+    config.workspaces.iter().position(|other| other.shares_identity_with(own)).unwrap_or(workspace)
+}
+
+/// Whose waits hold for a connection.
+pub(super) fn scopes(config: &Config, connection: usize) -> [Who; 3] {
+    [Who::Workspace(identity_of(config, connection)), Who::Connection(connection), Who::File]
+}

@@ -1,0 +1,349 @@
+//! Rotations that run on: each identity starts when it is due and may be tried, and what is ready is committed at once, so that no
+//! identity ever waits for another.
+//!
+//! The lock is held, and the record kept in memory, for as long as anything is in flight.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+
+use super::acquire::{Arrival, Job};
+use super::commit::{Commit, Outcomes};
+use super::hooks::Hooks;
+use super::plan::{Plan, identity_of, plan, scopes};
+use super::record::{Held, Locked};
+use super::report::Outcome;
+use super::request::{Patience, RotateRequest};
+use super::retry::{Retries, Who};
+use super::schedule::{attempt_limit, round_deadline};
+use super::snapshot::Snapshot;
+use super::verify::a_person_can_serve;
+use super::{Rotation, effects};
+use crate::failure::Failure;
+use crate::logging::announce;
+
+/// What is ready within this is published in one write.
+const BATCH: Duration = Duration::from_millis(20);
+
+/// After this the password file is read again before anything is committed.
+const STALE: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// A command that has less time left than this still lets one attempt come to its end.
+const LEAST_FOR_AN_ATTEMPT: Duration = Duration::from_secs(30);
+
+/// The rotations of one process for one request.
+pub(crate) struct Session {
+    rotation: Rotation,
+    request: RotateRequest,
+    selected: Vec<usize>,
+    patience: Patience,
+    pub(crate) backoff: Retries,
+    held: Option<Held>,
+    /// While the lock is held.
+    snapshot: Option<Snapshot>,
+    /// The identities that are signing in.
+    in_flight: BTreeSet<usize>,
+    sender: UnboundedSender<Arrival>,
+    arrivals: UnboundedReceiver<Arrival>,
+    batch: Vec<Arrival>,
+    batch_ends: Option<Instant>,
+    hooks: Hooks,
+    has_news: bool,
+    has_failed: bool,
+}
+
+impl Session {
+    pub(super) fn new(
+        rotation: Rotation,
+        request: RotateRequest,
+        only: Option<&[usize]>,
+        patience: Patience,
+        backoff: Retries,
+    ) -> Self {
+        let (sender, arrivals) = unbounded_channel();
+        Session {
+            selected: rotation.selected(only),
+            rotation,
+            request,
+            patience,
+            backoff,
+            held: None,
+            snapshot: None,
+            in_flight: BTreeSet::new(),
+            sender,
+            arrivals,
+            batch: Vec::new(),
+            batch_ends: None,
+            hooks: Hooks::default(),
+            has_news: false,
+            has_failed: false,
+        }
+    }
+
+    /// That of a daemon: whatever is due, for ever.
+    pub(crate) fn of_daemon(rotation: Rotation) -> Self {
+        Session::new(rotation, RotateRequest::Due, None, Patience::ENDLESS, Retries::default())
+    }
+
+    /// The configuration says the same as before, in new words: what is in flight goes on.
+    pub(crate) fn set_rotation(&mut self, rotation: Rotation) {
+        self.rotation = rotation;
+    }
+
+    /// Whether an identity is signing in.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        !self.in_flight.is_empty() || !self.batch.is_empty()
+    }
+
+    /// Whether the identity of a connection is signing in.
+    pub(crate) fn is_one_in_flight(&self, index: usize) -> bool {
+        self.in_flight.contains(&identity_of(&self.rotation.config, index))
+    }
+
+    /// Whether a program that is told of a rotation still runs.
+    pub(super) fn has_hooks(&self) -> bool {
+        !self.hooks.is_idle()
+    }
+
+    /// When a connection that is due may be tried, where that lies ahead; `live` is whether clients read a live credential.
+    pub(crate) fn next_try(&self, index: usize, live: bool, now: Timestamp) -> Option<Timestamp> {
+        self.backoff.next_try(&scopes(&self.rotation.config, index), live, now)
+    }
+
+    /// Looks at everything once, starts what is due and may be tried, and brings the files beside the password file up to date.
+    /// `limit` is for how long another instance is waited for.
+    pub(crate) async fn step(&mut self, limit: Duration) -> Outcomes {
+        if self.held.is_none() {
+            // A timer that finds nothing due must not wait for anybody.
+            let nothing = || self.rotation.outcomes_if_nothing_due(&self.request, &self.selected, false);
+            match self.rotation.store.lock(limit, nothing).await {
+                Ok(Locked::Needless(outcomes)) => return outcomes,
+                Ok(Locked::By(held)) => self.held = Some(held),
+                Err(failure) => return self.all_failed(&failure),
+            }
+        }
+        let outcomes = self.look_and_start();
+        self.note(&outcomes);
+        self.release_if_idle();
+        outcomes
+    }
+
+    fn look_and_start(&mut self) -> Outcomes {
+        let mut snapshot = match self.look() {
+            Ok(snapshot) => snapshot,
+            Err(failure) => return self.all_failed(&failure),
+        };
+        let in_flight = |identity| self.in_flight.contains(&identity);
+        let now = Timestamp::now();
+        let Plan { not_due, sign_ins } = plan(&snapshot, &self.request, &self.selected, &self.backoff, in_flight, now);
+        let mut outcomes = self.not_due(&not_due, &snapshot);
+        self.say_start(&sign_ins);
+        for (identity, connections) in sign_ins {
+            self.start(identity, connections, &snapshot);
+        }
+        self.take_effect(&mut snapshot, &mut outcomes, false);
+        self.snapshot = Some(snapshot);
+        outcomes
+    }
+
+    /// Reads everything again, and takes over what a process that was killed has left behind. Under the lock.
+    fn look(&mut self) -> Result<Snapshot, Failure> {
+        let record = match self.snapshot.take() {
+            Some(snapshot) => snapshot.record,
+            None => self.rotation.record(),
+        };
+        let snapshot = Snapshot::take(&self.rotation.config, record)?;
+        if effects::is_settled(&snapshot.config) {
+            return Ok(snapshot);
+        }
+        effects::tidy(&snapshot);
+        Snapshot::take(&self.rotation.config, snapshot.record)
+    }
+
+    /// What is not due after all; where all were asked for, that is because another instance has just rotated it.
+    fn not_due(&self, not_due: &[usize], snapshot: &Snapshot) -> Outcomes {
+        let outcome = |index: &usize| {
+            let expires_at = snapshot.statuses[*index].token.as_ref().map(|token| token.expires_at);
+            let rotated = snapshot.past(*index).and_then(|past| past.last_rotation_at);
+            match (&self.request, expires_at) {
+                (RotateRequest::All { since }, Some(expires_at)) if rotated.is_some_and(|at| at >= *since) => {
+                    let name = snapshot.name(*index);
+                    tracing::debug!("connection {name} was rotated by another dbx-rotator meanwhile");
+                    (*index, Outcome::Rotated { expires_at })
+                }
+                _ => (*index, Outcome::NotDue { expires_at }),
+            }
+        };
+        not_due.iter().map(outcome).collect()
+    }
+
+    fn say_start(&self, sign_ins: &BTreeMap<usize, Vec<usize>>) {
+        let in_trouble =
+            |index: &usize| scopes(&self.rotation.config, *index).iter().any(|who| self.backoff.is_in_trouble(*who));
+        if !sign_ins.values().flatten().all(in_trouble) {
+            announce::start();
+        }
+    }
+
+    fn start(&mut self, identity: usize, connections: Vec<usize>, snapshot: &Snapshot) {
+        let config = Arc::clone(&snapshot.config);
+        let workspace = &config.workspaces[identity];
+        let all = || connections.iter().map(|index| &config.connections[*index]);
+        let lookups = all().filter_map(|connection| {
+            Some((connection.place.clone()?, snapshot.record.lookup(workspace, connection)?.clone()))
+        });
+        let unlocated: BTreeSet<usize> =
+            connections.iter().copied().filter(|index| snapshot.connections()[*index].key.is_none()).collect();
+        let left = connections.iter().filter_map(|index| snapshot.statuses[*index].left()).min();
+        let job = Job {
+            identity,
+            request: self.request.clone(),
+            lookups: lookups.collect(),
+            file: (!unlocated.is_empty()).then(|| Arc::clone(&snapshot.file)),
+            unlocated,
+            limit: attempt_limit(left),
+            deadline: Instant::now() + round_deadline(left).min(self.patience.left().max(LEAST_FOR_AN_ATTEMPT)),
+            person_can_serve: all().any(|connection| a_person_can_serve(connection, config.workspace_of(connection))),
+            now: connections.first().map_or_else(Timestamp::now, |index| snapshot.statuses[*index].now),
+            config: Arc::clone(&config),
+            connections,
+        };
+        self.in_flight.insert(identity);
+        // It is not ended when nobody waits for it any more: what it has started may be a person's login that is being renewed.
+        tokio::spawn(job.run(self.sender.clone()));
+    }
+
+    /// Waits until something is ready, or a program that was told has ended; for ever where nothing is awaited. Nothing is lost when
+    /// this is dropped.
+    pub(crate) async fn wait(&mut self) -> Outcomes {
+        loop {
+            let ends = self.batch_ends.filter(|_| !self.batch.is_empty());
+            let batch_is_over = async {
+                match ends {
+                    Some(ends) => tokio::time::sleep_until(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(arrival) = self.arrivals.recv() => self.take_in(arrival),
+                () = batch_is_over => return self.commit(),
+                () = self.hooks.one_ends() => {
+                    self.note_ends();
+                    return Outcomes::new();
+                }
+            }
+            while let Ok(arrival) = self.arrivals.try_recv() {
+                self.take_in(arrival);
+            }
+            if self.in_flight.is_empty() && !self.batch.is_empty() {
+                return self.commit();
+            }
+        }
+    }
+
+    fn take_in(&mut self, arrival: Arrival) {
+        if let Arrival::Ended { identity, .. } = arrival {
+            self.in_flight.remove(&identity);
+        }
+        if self.batch.is_empty() {
+            self.batch_ends = Some(Instant::now() + BATCH);
+        }
+        self.batch.push(arrival);
+    }
+
+    fn commit(&mut self) -> Outcomes {
+        let arrivals = std::mem::take(&mut self.batch);
+        let is_fresh = |snapshot: &Snapshot| Timestamp::now().duration_since(snapshot.taken_at()).abs() < STALE;
+        let snapshot = match self.snapshot.take_if(|snapshot| is_fresh(snapshot)) {
+            Some(snapshot) => Ok(snapshot),
+            None => self.look(),
+        };
+        let mut snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(failure) => return self.all_failed(&failure),
+        };
+        let (backoff, patience) = (&mut self.backoff, self.patience);
+        let mut commit = Commit { snapshot: &mut snapshot, backoff, patience, outcomes: Outcomes::new() };
+        self.has_news |= commit.take(arrivals);
+        let mut outcomes = commit.outcomes;
+        outcomes.sort_by_key(|(index, _)| *index);
+        self.take_effect(&mut snapshot, &mut outcomes, true);
+        self.snapshot = Some(snapshot);
+        self.note(&outcomes);
+        self.release_if_idle();
+        outcomes
+    }
+
+    /// Writes what stands beside the password file, starts the programs that are to be told, and keeps the record.
+    fn take_effect(&mut self, snapshot: &mut Snapshot, outcomes: &mut Outcomes, has_changed: bool) {
+        let wrote = effects::write(snapshot, outcomes);
+        let ended = self.hooks.note_ends(snapshot);
+        let started = self.hooks.start(snapshot);
+        if has_changed || wrote || ended || started {
+            self.rotation.keep(&mut snapshot.record);
+        }
+    }
+
+    /// Notes in the record how programs ended, if the lock is free; else at the next occasion.
+    fn note_ends(&mut self) {
+        let taken = self.held.is_none().then(|| self.rotation.store.try_lock()).flatten();
+        if self.held.is_none() && taken.is_none() {
+            return;
+        }
+        if let Ok(mut snapshot) = self.look() {
+            self.take_effect(&mut snapshot, &mut Outcomes::new(), false);
+            self.snapshot = Some(snapshot);
+        }
+        if self.held.is_none() {
+            self.snapshot = None;
+        }
+    }
+
+    /// Waits for the programs that are told, and notes how they ended, before a command ends.
+    pub(super) async fn finish(&mut self, limit: Duration) {
+        while self.has_hooks() {
+            self.hooks.one_ends().await;
+            self.note_ends();
+        }
+        if self.hooks.has_ends() {
+            let held = self.rotation.store.lock(limit, || None::<()>).await;
+            if let Ok(Locked::By(held)) = held {
+                self.held = Some(held);
+                self.note_ends();
+                self.held = None;
+            }
+        }
+    }
+
+    /// Without the password file, or the lock, nothing can be done for anybody.
+    fn all_failed(&mut self, failure: &Failure) -> Outcomes {
+        self.has_failed = true;
+        if self.backoff.failed(Who::File, failure, None, Timestamp::now()).1 {
+            let name = |index: &usize| self.rotation.config.connections[*index].name.as_str();
+            announce::failed(failure, None, &self.selected.iter().map(name).collect::<Vec<_>>());
+        }
+        self.release_if_idle();
+        self.selected.iter().map(|index| (*index, Outcome::Failed(failure.clone()))).collect()
+    }
+
+    fn note(&mut self, outcomes: &Outcomes) {
+        self.has_failed |= outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+    }
+
+    fn release_if_idle(&mut self) {
+        if self.is_in_flight() {
+            return;
+        }
+        if self.has_news && !self.has_failed {
+            announce::completed();
+        }
+        (self.has_news, self.has_failed) = (false, false);
+        self.snapshot = None;
+        self.held = None;
+    }
+}

@@ -1,0 +1,106 @@
+//! Everything that a round looks at, read once: the record, the password file, the clocks. From it follows how each connection
+//! stands; nothing is asked of the network.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::record::{ConnectionRecord, Record};
+use super::status::{ConnectionStatus, survey};
+use super::store_failure;
+use crate::config::{Config, Connection};
+use crate::failure::Failure;
+use crate::os::clock::Reading;
+use crate::pgpass::{Contents, PasswordFile};
+
+/// What was found at one moment. Everything in it goes by a connection's place in the configuration.
+pub(crate) struct Snapshot {
+    pub(crate) config: Arc<Config>,
+    /// The connections with the hosts and users that were looked up, where some are not set.
+    located: Option<Vec<Connection>>,
+    pub(crate) record: Record,
+    pub(crate) statuses: Vec<ConnectionStatus>,
+    pub(super) file: Arc<Contents>,
+    clock: Reading,
+}
+
+impl Snapshot {
+    /// Reads the password file; `record` is what was kept of earlier rotations.
+    ///
+    /// # Errors
+    /// The password file is there and cannot be read.
+    pub(super) fn take(config: &Arc<Config>, record: Record) -> Result<Self, Failure> {
+        let file = PasswordFile::new(&config.password_file).read().map_err(|error| store_failure(&error))?;
+        let mut snapshot = Snapshot {
+            config: Arc::clone(config),
+            located: located(config, &record),
+            record,
+            statuses: Vec::new(),
+            file: Arc::new(file),
+            clock: Reading::now(),
+        };
+        snapshot.judge();
+        Ok(snapshot)
+    }
+
+    fn judge(&mut self) {
+        self.statuses = survey(&self.config, self.connections(), &self.record, &self.file, &self.clock);
+    }
+
+    /// All connections, with host and user as far as they are known.
+    pub(crate) fn connections(&self) -> &[Connection] {
+        self.located.as_deref().unwrap_or(&self.config.connections)
+    }
+
+    /// What happened to a connection before.
+    pub(crate) fn past(&self, index: usize) -> Option<&ConnectionRecord> {
+        self.record.connection(&self.config, self.connections().get(index)?)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn past_mut(&mut self, index: usize) -> &mut ConnectionRecord {
+        let connection = match &self.located {
+            Some(located) => &located[index],
+            None => &self.config.connections[index],
+        };
+        self.record.connection_mut(&self.config, connection)
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.config.connections[index].name
+    }
+
+    /// Takes over hosts and users that were just looked up. What is published is then judged by the entries that follow from them.
+    pub(super) fn relocate(&mut self, news: Vec<(usize, Connection)>) {
+        let is_news = |(index, connection): &(usize, Connection)| self.connections()[*index].key != connection.key;
+        let news: Vec<(usize, Connection)> = news.into_iter().filter(is_news).collect();
+        if news.is_empty() {
+            return;
+        }
+        let located = self.located.get_or_insert_with(|| self.config.connections.clone());
+        for (index, connection) in news {
+            located[index] = connection;
+        }
+        self.judge();
+    }
+
+    /// How old it is, by this machine's clock.
+    pub(super) fn taken_at(&self) -> Timestamp {
+        self.clock.wall
+    }
+}
+
+/// The connections with what the record knows of those whose host or user is not set; none where all are set.
+fn located(config: &Config, record: &Record) -> Option<Vec<Connection>> {
+    if !config.connections.iter().any(Connection::is_open) {
+        return None;
+    }
+    let mut connections = config.connections.clone();
+    for connection in connections.iter_mut().filter(|connection| connection.is_open()) {
+        let workspace = config.workspace_of(connection);
+        let info = record.lookup(workspace, connection).and_then(|lookup| lookup.found.as_ref());
+        let host = info.and_then(|info| info.host_for(connection.read_only)).map(str::to_owned);
+        connection.locate(host.as_deref(), record.user(workspace));
+    }
+    Some(connections)
+}
