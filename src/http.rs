@@ -4,12 +4,17 @@
 
 use std::error::Error as _;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
 use secrecy::SecretString;
 use url::Url;
 use zeroize::Zeroizing;
@@ -162,8 +167,6 @@ impl Answer {
 /// # Errors
 /// Permanent: the file cannot be used, or there is no trust store.
 fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
-    // An application that uses the library may have chosen a provider before; then that one serves.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     keep_passwords_of_proxies();
     let mut builder = Client::builder()
         .user_agent(concat!("dbx-rotator/", env!("CARGO_PKG_VERSION")))
@@ -175,13 +178,29 @@ fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
         // Unencrypted, and so for this machine alone: no proxy is to see it.
         builder = builder.no_proxy();
     }
-    if let Some(path) = ca_file {
-        builder = builder.tls_certs_merge(authorities(path)?);
-    }
-    builder.build().map_err(|error| {
-        Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", innermost(&error)))
-            .hint("install ca-certificates, or check SSL_CERT_FILE and SSL_CERT_DIR")
-    })
+    let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
+    let tls = tls(authorities).map_err(|error| unusable(&error.to_string()))?;
+    builder.tls_backend_preconfigured(tls).build().map_err(|error| unusable(&innermost(&error)))
+}
+
+/// TLS for HTTP/1.1. It uses the cryptography that the application has chosen for its whole process, where it has, else ring; it
+/// chooses nothing for anybody else.
+fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+    let chosen = CryptoProvider::get_default().cloned();
+    let provider = chosen.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn unusable(why: &str) -> Failure {
+    Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", quoted(why)))
+        .hint("install ca-certificates, or check SSL_CERT_FILE and SSL_CERT_DIR")
 }
 
 /// A proxy, or the error of one, may repeat how it was asked.
@@ -196,13 +215,18 @@ fn keep_passwords_of_proxies() {
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let fail = |why: String| {
         Failure::permanent(Code::Configuration, format!("cannot use ca_file {}: {why}", path.display()))
             .hint("it must hold one or more certificates in PEM form")
     };
     let pem = read_text(path).map_err(|error| fail(error.to_string()))?;
-    let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| fail(innermost(&error)))?;
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| fail(quoted(&error.to_string())))?;
+    let mut usable = RootCertStore::empty();
+    for certificate in &certificates {
+        usable.add(certificate.clone()).map_err(|error| fail(quoted(&error.to_string())))?;
+    }
     if certificates.is_empty() {
         return Err(fail("it holds no certificate".to_owned()));
     }

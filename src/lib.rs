@@ -11,9 +11,17 @@
 //! | them kept fresh for ever | [`Rotator::run`] |
 //! | a live password for a new connection | [`Rotator::credential`] |
 //!
-//! It works under any executor, on a thread of its own. Messages are [`tracing`] events.
+//! It works under any executor, on a thread of its own. Messages are [`tracing`] events. It changes nothing
+//! process-wide: no logger, no panic hook, no default provider of rustls.
+//!
+//! The feature `cli`, which is on by default, adds the program: `default-features = false` leaves out clap, the log file and what
+//! only systemd and launchd need.
+
+// What only the program calls is dead in a library without it; the build with the program finds what nobody calls.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod auth;
+#[cfg(feature = "cli")]
 mod cli;
 mod config;
 mod daemon;
@@ -21,6 +29,7 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "cli")]
 mod generated;
 mod http;
 mod lakebase;
@@ -31,11 +40,13 @@ pub mod pgpass;
 mod postgres;
 mod rotation;
 mod rotator;
+#[cfg(feature = "cli")]
 mod service;
 mod token;
 mod vendor_errors;
 
 pub use auth::Method;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use cli::{command, main};
 pub use config::{

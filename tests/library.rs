@@ -96,3 +96,13 @@ fn a_builder_that_lacks_something_says_what() {
     let fault = Rotator::builder().without_environment().config(config).build().err().unwrap();
     assert!(fault.to_string().contains("the workspace's address is not set"), "{fault}");
 }
+
+#[tokio::test]
+async fn an_application_keeps_its_own_choice_of_cryptography() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    assert!(rotator(&home, &workspace).run_once().await.succeeded());
+    assert!(
+        rustls::crypto::CryptoProvider::get_default().is_none(),
+        "the library has chosen a provider for the whole process"
+    );
+}

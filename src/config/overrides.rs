@@ -5,47 +5,47 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 /// Settings given by flag. Each doc comment is also the flag's help.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Settings")]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Settings"))]
 pub struct Overrides {
     /// Workspace address, such as dbc-1234.cloud.databricks.com [env: DATABRICKS_HOST]
-    #[arg(long, global = true, value_name = "URL")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "URL"))]
     pub workspace_url: Option<String>,
     /// Client id of a service principal [env: DATABRICKS_CLIENT_ID]
-    #[arg(long, global = true, value_name = "ID")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "ID"))]
     pub client_id: Option<String>,
     /// Its OAuth secret; others on this machine can read it here, so prefer --client-secret-file [env: DATABRICKS_CLIENT_SECRET]
-    #[arg(long, global = true, value_name = "SECRET")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "SECRET"))]
     pub client_secret: Option<SecretString>,
     /// File that holds the OAuth secret, mode 0600
-    #[arg(long, global = true, value_name = "PATH")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub client_secret_file: Option<PathBuf>,
     /// Profile of ~/.databrickscfg to take what is missing from [env: DATABRICKS_CONFIG_PROFILE]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "NAME"))]
     pub profile: Option<String>,
     /// PostgreSQL host of the Lakebase database [env: DATABRICKS_PG_HOST]
-    #[arg(long, global = true, value_name = "HOST")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "HOST"))]
     pub pg_host: Option<String>,
     /// PostgreSQL port [default: 5432]
-    #[arg(long, global = true, value_name = "PORT")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PORT"))]
     pub pg_port: Option<u16>,
     /// PostgreSQL database, * for every one [default: databricks_postgres]
-    #[arg(long, global = true, value_name = "DB")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "DB"))]
     pub pg_database: Option<String>,
     /// PostgreSQL user: an e-mail, a client id or a group [env: DATABRICKS_PG_USERNAME]
-    #[arg(long, global = true, value_name = "USER")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "USER"))]
     pub pg_username: Option<String>,
     /// Password file to keep fresh [env: PGPASSFILE] [default: ~/.pgpass]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub pgpass_file: Option<PathBuf>,
     /// Also log to this file (10 MiB, 5 old ones kept)
-    #[arg(long, global = true, value_name = "PATH")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,
     /// Rotate this many minutes after a credential was issued [default: 20 minutes before it expires]
-    #[arg(long, global = true, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=1440))]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=1440)))]
     pub interval: Option<u64>,
     /// Configuration file [env: DBX_ROTATOR_CONFIG] [default: ~/.config/dbx-rotator/config.toml]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub config: Option<PathBuf>,
 }
 

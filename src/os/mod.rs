@@ -6,6 +6,7 @@ pub(crate) mod accounts;
 pub(crate) mod ancestors;
 pub(crate) mod child;
 pub(crate) mod clock;
+#[cfg(feature = "cli")]
 pub(crate) mod core_dumps;
 pub(crate) mod dirs;
 pub(crate) mod files;
@@ -15,6 +16,7 @@ pub(crate) mod launchd;
 pub(crate) mod lease;
 pub(crate) mod notify;
 pub(crate) mod replace;
+#[cfg(feature = "cli")]
 pub(crate) mod signals;
 pub(crate) mod timer;
 pub(crate) mod watch;

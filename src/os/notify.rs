@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "cli"))]
 use sd_notify::NotifyState;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "cli"))]
 use crate::logging::foreign;
 
 /// The start-up may take this much longer, counted from each time it is said.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "cli"))]
 const LONGER: Duration = Duration::from_secs(3 * 60);
 
 /// The longest status that is sent; `systemctl status` shows it on one line.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "cli"))]
 const LONGEST_STATUS: usize = 1_000;
 
 /// What a service manager is told.
@@ -44,14 +44,14 @@ impl Manager {
     pub(crate) const NONE: Manager = Manager { listens: false, patience: None };
 
     /// As the environment tells (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "cli"))]
     pub(crate) fn of_this_process() -> Self {
         let listens = std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
         Manager { listens, patience: sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) }
     }
 
-    /// launchd neither listens nor watches.
-    #[cfg(not(target_os = "linux"))]
+    /// launchd neither listens nor watches, and an application that embeds the loop watches itself.
+    #[cfg(not(all(target_os = "linux", feature = "cli")))]
     pub(crate) fn of_this_process() -> Self {
         Manager::NONE
     }
@@ -66,7 +66,7 @@ impl Manager {
         self.patience.filter(|_| !self.listens)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "cli"))]
     pub(crate) fn tell(self, news: News<'_>) {
         let longer = u32::try_from(LONGER.as_micros()).unwrap_or(u32::MAX);
         match news {
@@ -85,14 +85,14 @@ impl Manager {
     }
 
     /// Says that this process lives. Only for the loop that rotates: a ping from anybody else would prove nothing.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "cli"))]
     pub(crate) fn ping(self) {
         if self.patience.is_some() {
             self.send(&[NotifyState::Watchdog]);
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "cli"))]
     fn send(self, state: &[NotifyState<'_>]) {
         if self.listens
             && let Err(error) = sd_notify::notify(state)
@@ -101,20 +101,20 @@ impl Manager {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "cli")))]
     pub(crate) fn tell(self, _: News<'_>) {}
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "cli")))]
     pub(crate) fn ping(self) {}
 }
 
 /// A line break would begin another assignment.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "cli"))]
 fn one_line(text: &str) -> String {
     foreign::line(text).chars().take(LONGEST_STATUS).collect()
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", feature = "cli"))]
 mod tests {
     use super::*;
 

@@ -1,0 +1,102 @@
+//! Where messages go: to the service manager's log or to stderr, and to the log file.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use super::clean::Clean;
+use super::file::LogFile;
+use super::{journal, stderr};
+use crate::failure::{Code, Failure};
+
+/// Starts logging for the whole process, with messages up to `level`.
+///
+/// # Errors
+/// The log file cannot be written (exit code 73).
+pub(crate) fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), Failure> {
+    let file = file.map(open).transpose()?;
+    // A second start, as in tests of one process, leaves the first in place.
+    let _ = tracing::subscriber::set_global_default(subscriber(level, file));
+    Ok(())
+}
+
+/// Logs what `say` says before it is known where else to log to: [`start`] may still follow.
+pub(crate) fn before_start(say: impl FnOnce()) {
+    tracing::subscriber::with_default(subscriber(LevelFilter::INFO, None), say);
+}
+
+fn subscriber(level: LevelFilter, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
+    let journal = journal::connect();
+    let lines = Lines { level, stderr: journal.is_none(), file };
+    tracing_subscriber::registry().with(Clean(lines)).with(journal.map(Clean))
+}
+
+struct Lines {
+    level: LevelFilter,
+    stderr: bool,
+    file: Option<LogFile>,
+}
+
+fn open(path: &Path) -> Result<LogFile, Failure> {
+    LogFile::open(path).map_err(|error| {
+        Failure::permanent(Code::CannotWrite, format!("cannot write the log file {}: {error}", path.display()))
+            .hint("choose another with --log-file PATH, or leave it out")
+    })
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        let ours = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
+        *metadata.level() <= if ours { self.level } else { self.level.min(LevelFilter::WARN) }
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if !self.stderr && self.file.is_none() {
+            return;
+        }
+        let mut message = Message::default();
+        event.record(&mut message);
+        let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
+        let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
+        if self.stderr {
+            stderr::write(&line);
+        }
+        if let Some(trouble) = self.file.as_ref().and_then(|file| file.write(&line)) {
+            // It comes back here, and the file says nothing of the same trouble a second time.
+            tracing::warn!("{trouble}");
+        }
+    }
+}
+
+/// The names that the original used.
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        _ => "DEBUG",
+    }
+}
+
+#[derive(Default)]
+struct Message {
+    text: String,
+    fields: String,
+}
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.text, "{value:?}"),
+            // For the journal; the message says it too.
+            "message_id" => Ok(()),
+            name if name.starts_with("dbx_") => Ok(()),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
