@@ -233,6 +233,13 @@ impl Builder {
         config: std::path::PathBuf => std::convert::identity;
     }
 
+    /// The user is a role that other identities may log in as.
+    #[must_use]
+    pub fn any_identity(mut self) -> Self {
+        self.overrides.any_identity = true;
+        self
+    }
+
     /// Rotate so long after a credential was issued; whole minutes.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {

@@ -258,7 +258,7 @@ fn a_fallback_never_publishes_another_identitys_token() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let cli = home.install_cli(&workspace);
     workspace.set_client(workspace.client_id(), "changed-meanwhile-0000000");
-    for user in ["bob@example.com", "data readers"] {
+    for user in ["bob@example.com", "data readers", "0b1c2d3e-0000-4000-8000-00000000beef"] {
         let outcome = chain(&home, &workspace).env("DATABRICKS_PG_USERNAME", user).run();
         outcome.exits(77).stderr_has("cannot log in as");
         assert_eq!(home.pgpass(), "", "{outcome}");

@@ -268,6 +268,33 @@ fn a_token_of_another_identity_or_workspace_is_not_published() {
     assert_eq!(home.pgpass(), "");
 }
 
+/// The original's documented set-up: a service principal's client, and a person's name as the PostgreSQL user.
+#[test]
+fn a_client_beside_another_user_is_published_and_said_once() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let both =
+        |arguments: &[&str]| rotator(&home, &workspace, arguments).env("DATABRICKS_PG_USERNAME", "ada@example.com");
+    let said = "PostgreSQL refuses the login unless the role accepts this client";
+    both(&["rotate"]).run().exits(0).stderr_has(said).stderr_has(workspace.client_id()).stderr_has("--any-identity");
+    assert!(home.pgpass().starts_with(&format!("{HOST}:5432:databricks_postgres:ada@example.com:eyJ")));
+    both(&["status"]).run().exits(0).stdout_has("live");
+    both(&["rotate", "--if-due"]).run().exits(0).stderr_lacks(said);
+    assert_eq!(workspace.token_requests(), 1, "it is the connection's own, and not due");
+    both(&["rotate"]).run().exits(0).stderr_lacks(said);
+    both(&["check"]).run().exits(0).stdout_has(said);
+    both(&["check", "--any-identity"]).run().exits(0).stdout_lacks(said);
+    both(&["config", "show", "--any-identity"]).run().exits(0).stdout_lacks(said).stdout_has("(--any-identity)");
+    // Another identity's token is nobody's wish.
+    workspace.fail_next(Fault::OtherIdentity("eve@example.com".to_owned()));
+    both(&["rotate"]).run().exits(77).stderr_has("the token of eve@example.com cannot log in as ada@example.com");
+    let other = Home::new();
+    rotator(&other, &workspace, &["rotate", "--any-identity"])
+        .env("DATABRICKS_PG_USERNAME", "ada@example.com")
+        .run()
+        .exits(0)
+        .stderr_lacks(said);
+}
+
 #[test]
 fn a_group_role_takes_its_members_tokens() {
     let (workspace, home) = (Workspace::start(), Home::new());
@@ -354,7 +381,8 @@ fn a_bad_connection_does_not_let_its_sibling_die() {
     let (workspace, home) = (Workspace::builder().token_life(Duration::from_secs(4)).start(), Home::new());
     let table =
         |name: &str, user: &str| format!("[[connection]]\nname = '{name}'\nhost = 'db.example'\nuser = '{user}'\n");
-    let text = table("bad", "eve@example.com") + &table("good", workspace.client_id());
+    let text =
+        "[[connection]]\nname = 'bad'\ninstance = 'nowhere'\n".to_owned() + &table("good", workspace.client_id());
     home.write(".config/dbx-rotator/config.toml", text, 0o600);
     let session =
         rotator(&home, &workspace, &["run"]).without_env("DATABRICKS_PG_HOST").without_env("DATABRICKS_PG_USERNAME");
@@ -362,7 +390,7 @@ fn a_bad_connection_does_not_let_its_sibling_die() {
     running.says_times(3, "Token rotation completed successfully", Duration::from_secs(30));
     let outcome = running.terminate();
     outcome.exits(0);
-    assert_eq!(outcome.stderr.matches("cannot log in as eve@example.com").count(), 1, "said once\n{outcome}");
+    assert_eq!(outcome.stderr.matches("there is no instance nowhere").count(), 1, "said once\n{outcome}");
     assert_eq!(home.pgpass().lines().count(), 1);
 }
 

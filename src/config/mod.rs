@@ -133,6 +133,8 @@ pub struct Connection {
     pub(crate) listing: Listing,
     pub(crate) last_copy: bool,
     pub(crate) any_identity: bool,
+    /// The client that was set beside another user: its credentials are published all the same, and only its own.
+    pub(crate) chosen_client: Option<String>,
 }
 
 impl Connection {
@@ -157,6 +159,21 @@ impl Connection {
         let Address { host: set_host, port, database, user: set_user } = &self.address;
         let (host, user) = (set_host.as_deref().or(host), set_user.as_deref().or(user));
         self.key = host.zip(user).and_then(|(host, user)| pgpass::Key::new(host, *port, database, user).ok());
+    }
+
+    /// The user that was set, where a client was set beside it that does not go by that name: PostgreSQL refuses such a login,
+    /// unless the role takes this identity.
+    pub(crate) fn remark_on_client(&self) -> Option<String> {
+        let (client, user) = (self.chosen_client.as_ref()?, self.address.user.as_ref()?);
+        if self.any_identity || same_identity(client, user) || !names_an_identity(user) {
+            return None;
+        }
+        Some(format!(
+            "connection {}: the user {user} and the client {client} were both set, so this client's token is the password for that \
+             user; PostgreSQL refuses the login unless the role accepts this client. If it does, say so with any_identity = true or \
+             --any-identity; if not, leave out the user: it is then the client id",
+            self.name
+        ))
     }
 
     /// The database to log in to: where its entry is for every one, that which every instance has.
@@ -189,6 +206,24 @@ impl Connection {
             root: self.sslrootcert.as_deref(),
         })
     }
+}
+
+/// E-mail addresses and application ids differ in case between tokens and roles without naming different identities.
+pub(crate) fn same_identity(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+/// An e-mail address or an application id names one identity; anything else is a group, whose members log in with their own
+/// tokens.
+pub(crate) fn names_an_identity(user: &str) -> bool {
+    let groups = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = user.split('-').collect();
+    let is_uuid = parts.len() == groups.len()
+        && parts
+            .iter()
+            .zip(groups)
+            .all(|(part, length)| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit()));
+    is_uuid || user.contains('@')
 }
 
 /// Everything that is set, with where each value came from.
@@ -358,4 +393,18 @@ impl Config {
 
 fn absolute(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mails_and_application_ids_name_an_identity_and_groups_do_not() {
+        assert!(names_an_identity("ada@example.com"));
+        assert!(names_an_identity("0b1c2d3e-0000-4000-8000-00000000cafe"));
+        for group in ["data readers", "0b1c2d3e", "0b1c2d3e-0000-4000-8000-00000000caf", "team-a-b-c-d"] {
+            assert!(!names_an_identity(group), "{group}");
+        }
+    }
 }

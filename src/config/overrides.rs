@@ -35,6 +35,9 @@ pub struct Overrides {
     /// PostgreSQL user: an e-mail, a client id or a group [env: DATABRICKS_PG_USERNAME]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "USER"))]
     pub pg_username: Option<String>,
+    /// The PostgreSQL user is a role that other identities may log in as
+    #[cfg_attr(feature = "cli", arg(long, global = true))]
+    pub any_identity: bool,
     /// Password file to keep fresh [env: PGPASSFILE] [default: ~/.pgpass]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub pgpass_file: Option<PathBuf>,
@@ -68,6 +71,7 @@ impl Overrides {
             ("--pg-port", self.pg_port.is_some()),
             ("--pg-database", self.pg_database.is_some()),
             ("--pg-username", self.pg_username.is_some()),
+            ("--any-identity", self.any_identity),
         ])
     }
 }

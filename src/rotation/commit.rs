@@ -19,7 +19,7 @@ use super::schedule::ask_cli_again;
 use super::snapshot::Snapshot;
 use super::status::{ConnectionStatus, Live};
 use super::store_failure;
-use super::verify::{could_be, subject_of, verify};
+use super::verify::{could_be, remark, subject_of, verify};
 use crate::auth::{Method, SignedIn};
 use crate::config::Source;
 use crate::failure::{Code, Failure};
@@ -279,6 +279,12 @@ impl Commit<'_> {
         let now = Timestamp::now();
         let who = Who::Connection(index);
         let there = self.snapshot.statuses[index].now;
+        let before = self.snapshot.past(index).and_then(|past| past.published.as_ref()?.subject.as_deref());
+        let now_by = new.as_ref().map(|new| new.subject.as_deref());
+        let remark = now_by.and_then(|by| remark(&self.snapshot.config.connections[index], by, before));
+        if let Some(sentence) = remark {
+            tracing::warn!("{sentence}");
+        }
         let has_hook = self.snapshot.config.connections[index].outputs.on_rotate.is_some();
         let past = self.snapshot.past_mut(index);
         past.last_attempt_at = Some(now);

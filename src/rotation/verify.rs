@@ -1,7 +1,7 @@
 //! Whether a token may become a connection's password: its identity and its workspace must be the right ones.
 
 use crate::auth::{Method, SignedIn};
-use crate::config::{Connection, Workspace};
+use crate::config::{Connection, Workspace, names_an_identity, same_identity};
 use crate::failure::{Code, Failure};
 use crate::token::Token;
 
@@ -21,6 +21,10 @@ pub(crate) fn verify(
     if connection.any_identity || subject.is_some_and(|subject| same_identity(subject, user)) {
         return Ok(());
     }
+    // Whoever set both gets what was asked for; a fallback, or anybody else's token, was asked for by nobody.
+    if signed_in.instead_of.is_none() && subject.is_some_and(|subject| is_chosen_client(connection, subject)) {
+        return Ok(());
+    }
     let unproven = if signed_in.instead_of.is_some() { true } else { subject.is_some() && names_an_identity(user) };
     if !unproven {
         return Ok(());
@@ -35,6 +39,18 @@ pub(crate) fn subject_of<'s>(signed_in: &'s SignedIn, fresh: &'s Token) -> Optio
     fresh.subject().filter(|subject| names_an_identity(subject)).or_else(|| signed_in.token.subject())
 }
 
+/// What to say when the credential of a client is published that does not go by the user's name; nothing where the one `before`
+/// was that client's already.
+pub(crate) fn remark(connection: &Connection, subject: Option<&str>, before: Option<&str>) -> Option<String> {
+    let is_client = |subject: &str| is_chosen_client(connection, subject);
+    let is_news = subject.is_some_and(is_client) && !before.is_some_and(is_client);
+    is_news.then(|| connection.remark_on_client()).flatten()
+}
+
+fn is_chosen_client(connection: &Connection, subject: &str) -> bool {
+    connection.chosen_client.as_ref().is_some_and(|client| same_identity(client, subject))
+}
+
 fn user_of(connection: &Connection) -> &str {
     connection.key.as_ref().map(crate::pgpass::Key::user).or(connection.address.user.as_deref()).unwrap_or_default()
 }
@@ -42,10 +58,10 @@ fn user_of(connection: &Connection) -> &str {
 fn hint(method: Method) -> &'static str {
     match method {
         Method::OauthM2m => {
-            "the user of a service principal is its client id; if this user is a role that it may use, set any_identity = true"
+            "the user of a service principal is its client id; if this user is a role that it may use, set any_identity = true (--any-identity)"
         }
         Method::DatabricksCli => {
-            "log in with the CLI as that user, or set the user to your own e-mail; if it is a role that you may use, set any_identity = true"
+            "log in with the CLI as that user, or set the user to your own e-mail; if it is a role that you may use, set any_identity = true (--any-identity)"
         }
     }
 }
@@ -53,7 +69,9 @@ fn hint(method: Method) -> &'static str {
 /// Whether a token found in the password file can be the connection's own.
 pub(crate) fn could_be(connection: &Connection, subject: Option<&str>) -> bool {
     let user = user_of(connection);
-    let names_another = |subject: &str| names_an_identity(subject) && !same_identity(subject, user);
+    let names_another = |subject: &str| {
+        names_an_identity(subject) && !same_identity(subject, user) && !is_chosen_client(connection, subject)
+    };
     connection.any_identity || !names_an_identity(user) || !subject.is_some_and(names_another)
 }
 
@@ -61,24 +79,6 @@ pub(crate) fn could_be(connection: &Connection, subject: Option<&str>) -> bool {
 pub(crate) fn a_person_can_serve(connection: &Connection, workspace: &Workspace) -> bool {
     let is_client = workspace.client.as_ref().is_some_and(|client| same_identity(&client.id, user_of(connection)));
     connection.any_identity || !is_client
-}
-
-/// E-mail addresses and application ids differ in case between tokens and roles without naming different identities.
-fn same_identity(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
-}
-
-/// An e-mail address or an application id names one identity; anything else is a group, whose members log in with their own
-/// tokens.
-fn names_an_identity(user: &str) -> bool {
-    let groups = [8, 4, 4, 4, 12];
-    let parts: Vec<&str> = user.split('-').collect();
-    let is_uuid = parts.len() == groups.len()
-        && parts
-            .iter()
-            .zip(groups)
-            .all(|(part, length)| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit()));
-    is_uuid || user.contains('@')
 }
 
 /// The audience of a workspace token is the workspace's id.
@@ -92,19 +92,5 @@ fn same_workspace(workspace: &Workspace, signed_in: &SignedIn) -> Result<(), Fai
                 .hint("check the host, its ?o= and the profile's workspace_id"))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mails_and_application_ids_name_an_identity_and_groups_do_not() {
-        assert!(names_an_identity("ada@example.com"));
-        assert!(names_an_identity("0b1c2d3e-0000-4000-8000-00000000cafe"));
-        for group in ["data readers", "0b1c2d3e", "0b1c2d3e-0000-4000-8000-00000000caf", "team-a-b-c-d"] {
-            assert!(!names_an_identity(group), "{group}");
-        }
     }
 }

@@ -188,6 +188,7 @@ impl Plan {
                 self.set(document, section, "interval", format!("{minutes}m").into());
             }
             "port" => self.set(document, section, "port", shown.parse::<i64>().unwrap_or_default().into()),
+            "any_identity" => self.set(document, section, "any_identity", (shown == "true").into()),
             key if PATHS.contains(&key) => self.set(document, section, key, absolute(shown).into()),
             // It has no key of its own: the address carries it, where that is not a profile's.
             "workspace_id" => {
@@ -415,6 +416,7 @@ mod tests {
             pg_host: text("db.example"),
             pg_port: Some(6432),
             interval: Some(45),
+            any_identity: true,
             config: Some(directory.join("config.toml")).filter(|file| file.exists()),
             ..Overrides::default()
         }
@@ -455,6 +457,7 @@ mod tests {
         assert_eq!(config.workspaces()[0].workspace_id.as_deref(), Some("42"));
         let key = config.connections()[0].key().unwrap();
         assert_eq!((key.host(), key.port(), key.user()), ("db.example", 6432, PRINCIPAL));
+        assert!(config.connections()[0].any_identity);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Merge<'_> {
     ) -> Result<Option<Connection>, ConfigError> {
         let workspace = self.workspace_index(table, workspaces)?;
         let client_id = workspaces.get(workspace).and_then(|w| Some(w.as_ref()?.client.as_ref()?.id.clone()));
-        let draft = self.draft_of_connection(table, ambient, client_id);
+        let draft = self.draft_of_connection(table, ambient, client_id.clone());
         let place = self.place(table, draft.host.as_ref())?;
         if draft.host.is_none() && place.is_none() {
             let flag = ("--pg-host HOST", "DATABRICKS_PG_HOST");
@@ -87,6 +87,7 @@ impl Merge<'_> {
         }
         let section = format!("connection \"{name}\"");
         self.note_place(&section, table);
+        let user_is_set = draft.user.as_ref().is_some_and(|user| user.origin != Origin::Default);
         let address = self.address(&name, &section, draft)?;
         let (credential, only_if_found) = self.credential_of(&section, table, place.as_ref())?;
         // A host that the API may not know is asked for only where a credential is to be minted for it.
@@ -107,8 +108,10 @@ impl Merge<'_> {
             outputs: self.outputs(&section, table)?,
             listing,
             last_copy: self.switch(&section, "last_copy", table.last_copy.as_ref()),
-            any_identity: self.switch(&section, "any_identity", table.any_identity.as_ref()),
+            any_identity: self.any_identity(&section, table, ambient),
+            chosen_client: client_id.filter(|_| user_is_set),
         };
+        self.notes.extend(connection.remark_on_client());
         connection.locate(None, None);
         Ok(Some(connection))
     }

@@ -108,6 +108,18 @@ impl Merge<'_> {
         Ok(Some(mode))
     }
 
+    pub(super) fn any_identity(&mut self, section: &str, table: &ConnectionTable, ambient: bool) -> bool {
+        if ambient && self.overrides.any_identity {
+            return self.note(
+                section,
+                "any_identity",
+                Sourced::new(true, Origin::Flag("--any-identity")),
+                bool::to_string,
+            );
+        }
+        self.switch(section, "any_identity", table.any_identity.as_ref())
+    }
+
     pub(super) fn listing(&mut self, section: &str, table: &ConnectionTable, place: Option<&Place>) -> Listing {
         match (&table.service_file, place) {
             (Some(switch), _) if self.switch(section, "service_file", Some(switch)) => Listing::Asked,
