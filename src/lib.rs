@@ -37,7 +37,8 @@ mod logging;
 mod os;
 mod outputs;
 pub mod pgpass;
-mod postgres;
+#[doc(hidden)]
+pub mod postgres;
 mod rotation;
 mod rotator;
 #[cfg(feature = "cli")]

@@ -7,7 +7,7 @@
 //! - a last line without LF whose length fills the line buffer exactly (255, 511, 1023, ... bytes) is lost;
 //! - a field is compared along the wanted value, so an unescaped `::1` matches the host `::1`.
 //!
-//! `tests/pgpass_libpq.rs` holds the model against the real library.
+//! `tests/files/pgpass_libpq.rs` holds the model against the real library.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -37,7 +37,7 @@ const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How TLS is asked for, in libpq's words (`sslmode`). There is none without: a password in the clear is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SslMode {
+pub enum SslMode {
     /// Encrypted; whose certificate it is, is not asked. With a root, as in libpq, it must come from there.
     Require,
     /// Encrypted, with a certificate for this host from an authority that is trusted.
@@ -46,7 +46,7 @@ pub(crate) enum SslMode {
 
 impl SslMode {
     /// libpq's word for it.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             SslMode::Require => "require",
             SslMode::VerifyFull => "verify-full",
@@ -54,7 +54,7 @@ impl SslMode {
     }
 
     /// The mode of that word; none for any other, libpq's weaker ones among them.
-    pub(crate) fn parse(word: &str) -> Option<Self> {
+    pub fn parse(word: &str) -> Option<Self> {
         [SslMode::Require, SslMode::VerifyFull].into_iter().find(|mode| mode.as_str() == word)
     }
 }
@@ -67,32 +67,32 @@ impl fmt::Display for SslMode {
 
 /// Where to log in, and as whom.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target<'a> {
+pub struct Target<'a> {
     /// A name or an address, without brackets.
-    pub(crate) host: &'a str,
+    pub host: &'a str,
     /// 5432 for Lakebase.
-    pub(crate) port: u16,
+    pub port: u16,
     /// The name of one database; `*` means nothing here.
-    pub(crate) database: &'a str,
+    pub database: &'a str,
     /// The role.
-    pub(crate) user: &'a str,
+    pub user: &'a str,
     /// How TLS is asked for.
-    pub(crate) sslmode: SslMode,
+    pub sslmode: SslMode,
     /// libpq's `sslrootcert`: a file of authorities (PEM) instead of the platform's store.
-    pub(crate) root: Option<&'a Path>,
+    pub root: Option<&'a Path>,
 }
 
 /// What a login found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Session {
+pub struct Session {
     /// As the server tells it: `16.4`, `17.5 (Debian 17.5-1)`.
-    pub(crate) server_version: String,
+    pub server_version: String,
     /// Whom the server took us for (`session_user`).
-    pub(crate) user: String,
+    pub user: String,
     /// From the first try until the session had ended.
-    pub(crate) took: Duration,
+    pub took: Duration,
     /// How often it was tried: more than once where the server had to wake up.
-    pub(crate) tries: u32,
+    pub tries: u32,
 }
 
 /// Logs in, asks who we are, and ends the session as the protocol wants it.
@@ -103,7 +103,7 @@ pub(crate) struct Session {
 /// # Errors
 /// Configuration: the host, the database or the authorities are wrong. `SignInRefused`: the role or its token are.
 /// Unavailable: out of reach, not trusted, paused, barred or in trouble; transient unless a person must act.
-pub(crate) async fn login(target: &Target<'_>, password: &SecretString, limit: Duration) -> Result<Session, Failure> {
+pub async fn login(target: &Target<'_>, password: &SecretString, limit: Duration) -> Result<Session, Failure> {
     let started = Instant::now();
     let until = started + limit.min(LONGEST_LIMIT);
     let tls = Tls::new(target).map_err(|failure| diagnosis::placed(failure, target))?;

@@ -2,7 +2,7 @@
 //!
 //! It says what a real one says (discovery, token endpoint with real client checks, SCIM Me, both of Lakebase's APIs),
 //! signs real JWTs of settable life, and fails on demand in every way a workspace, a proxy or a network can fail. Tests,
-//! the demo and the benchmarks use it; the vendor's own client calls each of its endpoints in `tests/standin.rs`, which
+//! the demo and the benchmarks use it; the vendor's own client calls each of its endpoints in `tests/rotations/standin.rs`, which
 //! is why we may believe it.
 //!
 //! It lives on a thread of its own with a runtime of its own, so that a test may be synchronous or not. Dropping it

@@ -1,6 +1,6 @@
 //! The edit: from the bytes of a service file and the sections to keep, the bytes to write. Pure.
 //!
-//! Invariants, each with a test over many hostile files (`tests/service_file.rs`): every byte that is not ours stays, in its
+//! Invariants, each with a test over many hostile files (`tests/files/service_file.rs`): every byte that is not ours stays, in its
 //! order; editing again changes nothing; libpq finds every section that it found before, as it was, and ours as they are wanted,
 //! but for those of which a sentence tells.
 

@@ -1,0 +1,322 @@
+//! The commands around the rotation, the names of the Python original, and the log file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::support::{Fault, Home, Session, Workspace, dbx_rotator};
+
+fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Session<'a> {
+    dbx_rotator!(home).args(arguments).signed_in_to(workspace).env("DATABRICKS_PG_HOST", "db.example")
+}
+
+/// The program under another name.
+fn called<'a>(home: &'a Home, workspace: &Workspace, name: &str) -> Session<'a> {
+    let link = home.path("bin").join(name);
+    let _ = symlink(env!("CARGO_BIN_EXE_dbx-rotator"), &link);
+    home.command(link).signed_in_to(workspace).env("DATABRICKS_PG_HOST", "db.example")
+}
+
+// ---- status ----
+
+#[test]
+fn status_tells_what_is_live_and_what_is_not() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    rotator(&home, &workspace, &["status"])
+        .run()
+        .exits(1)
+        .stdout_has("missing")
+        .stdout_has("there is no password file");
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    rotator(&home, &workspace, &["status"])
+        .run()
+        .exits(0)
+        .stdout_has("live")
+        .stdout_has("in 59 min")
+        .stdout_has("in 39 min");
+    let outcome = rotator(&home, &workspace, &["status", "--json"]).run();
+    let answer = outcome.exits(0).json();
+    let row = &answer["connections"][0];
+    assert_eq!(answer["version"], 1);
+    for (key, value) in [
+        ("name", "default"),
+        ("host", "db.example"),
+        ("database", "databricks_postgres"),
+        ("user", workspace.client_id()),
+        ("state", "live"),
+        ("source", "workspace-token"),
+        ("auth", "oauth-m2m"),
+    ] {
+        assert_eq!(row[key], value, "{outcome}");
+    }
+    for key in ["expires_at", "issued_at", "last_rotation_at", "last_attempt_at", "next_rotation_at"] {
+        assert!(row[key].as_str().is_some_and(|time| time.ends_with('Z')), "{key} is RFC 3339 in UTC\n{outcome}");
+    }
+    assert_eq!(row["last_error"], serde_json::Value::Null);
+}
+
+#[test]
+fn status_asks_nobody_and_an_expired_entry_is_called_so() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let dead = workspace.issue(workspace.client_id(), Duration::ZERO);
+    home.write(".pgpass", format!("db.example:5432:databricks_postgres:{}:{dead}\n", workspace.client_id()), 0o600);
+    rotator(&home, &workspace, &["status"])
+        .run()
+        .exits(1)
+        .stdout_has("expired")
+        .stdout_has("its credential has expired");
+    assert_eq!(workspace.connections(), 0);
+}
+
+// ---- token ----
+
+#[test]
+fn token_prints_the_published_one_and_asks_nobody() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let token = || rotator(&home, &workspace, &["token"]).may_print_secrets().run();
+    let first = token();
+    first.exits(0);
+    assert!(home.pgpass().ends_with(&format!(":{}", first.stdout)), "what is printed is what is published");
+    assert_eq!(token().exits(0).stdout, first.stdout);
+    assert_eq!(workspace.token_requests(), 1);
+}
+
+#[test]
+fn token_renews_what_does_not_live_long_enough() {
+    let (workspace, home) = (Workspace::builder().token_life(Duration::from_secs(600)).start(), Home::new());
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    workspace.set_token_life(Duration::from_secs(3_600));
+    let outcome = rotator(&home, &workspace, &["token", "--min-valid", "30m", "--json"]).may_print_secrets().run();
+    assert!(outcome.exits(0).json()["expires_in_seconds"].as_i64().unwrap() > 1_800);
+    assert_eq!(workspace.token_requests(), 2);
+    rotator(&home, &workspace, &["token", "--min-valid", "2h"])
+        .run()
+        .exits(75)
+        .prints_nothing()
+        .stderr_has("were asked for");
+}
+
+/// An entry with a token that was issued so long ago and lives so much longer, in seconds.
+fn entry_of(user: &str, subject: &str, age: i64, left: i64) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let claims = format!(r#"{{"sub":"{subject}","iat":{},"exp":{}}}"#, now - age, now + left);
+    let token = format!("eyJhbGciOiJub25lIn0.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims));
+    format!("db.example:5432:databricks_postgres:{user}:{token}\n")
+}
+
+#[test]
+fn token_hands_out_a_due_one_that_lives_when_it_cannot_be_renewed_and_does_not_wait_for_that() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let entry = entry_of(workspace.client_id(), workspace.client_id(), 3_000, 600);
+    for fault in [Fault::Stall, Fault::Status(503), Fault::RetryAfterSeconds(600)] {
+        home.write(".pgpass", &entry, 0o600);
+        let _ = std::fs::remove_dir_all(home.path(".local/state"));
+        workspace.fail_next(fault);
+        let outcome = rotator(&home, &workspace, &["token"]).may_print_secrets().run();
+        assert!(entry.ends_with(&format!(":{}", outcome.exits(0).stdout)), "{outcome}");
+    }
+    rotator(&home, &workspace, &["token", "--min-valid", "5m"]).may_print_secrets().run().exits(0);
+    assert_eq!(workspace.token_requests(), 3, "after a failure nobody is asked again for a while");
+}
+
+#[test]
+fn another_identitys_token_is_no_credential_whoever_put_it_there() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(".pgpass", entry_of(workspace.client_id(), "eve@example.com", 60, 3_000), 0o600);
+    rotator(&home, &workspace, &["status"]).run().exits(1).stdout_has("missing").stdout_has("another identity's token");
+    let token = rotator(&home, &workspace, &["token"]).may_print_secrets().run();
+    assert!(home.pgpass().ends_with(&format!(":{}", token.exits(0).stdout)) && workspace.token_requests() == 1);
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let script = format!("{} token > /dev/full", env!("CARGO_BIN_EXE_dbx-rotator"));
+    let session = home.command("/bin/bash").signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
+    session.args(["-c", &script]).run().exits(73).stderr_has("cannot write to standard output");
+}
+
+#[test]
+fn words_that_contradict_each_other_are_usage_errors() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    rotator(&home, &workspace, &["--once", "status"]).run().exits(64).stderr_has("--once");
+    rotator(&home, &workspace, &["rotate", "--dry-run", "--json"]).run().exits(64).stderr_has("--dry-run");
+    rotator(&home, &workspace, &["--interval", "0"]).run().exits(64);
+}
+
+#[test]
+fn token_of_several_connections_must_be_told_which() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let table = |name: &str| format!("[[connection]]\nname = '{name}'\nhost = '{name}.example'\n");
+    home.write(".config/dbx-rotator/config.toml", table("one") + &table("two"), 0o600);
+    let session = || rotator(&home, &workspace, &["token"]).without_env("DATABRICKS_PG_HOST");
+    session().run().exits(64).prints_nothing().stderr_has("name one: one, two");
+    session().args(["two"]).may_print_secrets().run().exits(0);
+    assert!(home.pgpass().starts_with("two.example:") && home.pgpass().lines().count() == 1);
+}
+
+// ---- the names of the original ----
+
+#[test]
+fn the_originals_rotator_takes_its_options_logs_to_its_file_and_keeps_its_exit_codes() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let options = ["--once", "--pg-username", workspace.client_id(), "--pg-database", "app", "--interval", "45"];
+    called(&home, &workspace, "databricks-oauth-rotator").args(options).run().exits(0);
+    assert!(home.pgpass().starts_with("db.example:5432:app:"));
+    assert!(home.read(".databricks_oauth_rotator.log").contains(" - INFO - Token rotation completed successfully\n"));
+    workspace.set_client(workspace.client_id(), "another-0000000000");
+    called(&home, &workspace, "databricks-oauth-rotator").args(["--once"]).run().exits(1);
+    called(&home, &workspace, "databricks-oauth-rotator").args(["--nonsense"]).run().exits(2);
+    let staying = called(&home, &workspace, "databricks-oauth-rotator").spawn();
+    staying.says("Keeping 1 connection alive", Duration::from_secs(20));
+    staying.terminate().exits(0);
+}
+
+#[test]
+fn the_originals_other_names_ask_for_a_service_manager_and_write_nothing_where_there_is_none() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    called(&home, &workspace, "databricks-oauth-status").run().exits(1).stdout_has("missing");
+    for name in ["databricks-oauth-install", "databricks-oauth-restart", "databricks-oauth-uninstall"] {
+        called(&home, &workspace, name).run().exits(1).stderr_has("no systemd manager of yours runs here");
+    }
+    assert!(!home.path(".config").exists());
+}
+
+// ---- logging ----
+
+#[test]
+fn a_full_log_file_is_put_aside_and_five_old_ones_are_kept() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let full = "x".repeat(10 * 1024 * 1024 + 1);
+    for _ in 0..7 {
+        home.write("r.log", &full, 0o600);
+        let log = home.path("r.log").display().to_string();
+        rotator(&home, &workspace, &["rotate", "--log-file", &log]).run().exits(0);
+    }
+    let mut logs: Vec<String> =
+        home.files().iter().filter_map(|file| Some(file.to_str()?.strip_prefix("r.log")?.to_owned())).collect();
+    logs.sort();
+    assert_eq!(logs, ["", ".1", ".2", ".3", ".4", ".5"]);
+    for log in logs {
+        assert_eq!(home.mode(format!("r.log{log}")), 0o600);
+    }
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_is_said_before_anything_is_done() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    rotator(&home, &workspace, &["rotate", "--log-file", "/nowhere/x.log"])
+        .run()
+        .exits(73)
+        .stderr_has("/nowhere/x.log");
+    assert_eq!(workspace.connections(), 0);
+}
+
+#[test]
+fn a_log_that_is_no_file_is_written_to_and_never_put_aside() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    symlink("real.log", home.path("link.log")).unwrap();
+    home.write("real.log", "x".repeat(10 * 1024 * 1024 + 1), 0o644);
+    let log = home.path("link.log").display().to_string();
+    rotator(&home, &workspace, &["rotate", "--log-file", &log]).run().exits(0);
+    assert!(home.path("link.log").is_symlink() && home.path("real.log.1").exists() && home.mode("real.log") == 0o600);
+    rotator(&home, &workspace, &["rotate", "--log-file", "/dev/null"]).run().exits(0);
+}
+
+#[test]
+fn quiet_says_only_what_went_wrong_and_verbose_says_more() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let quiet = rotator(&home, &workspace, &["rotate", "-q"]).run();
+    assert_eq!(quiet.exits(0).stderr, "");
+    rotator(&home, &workspace, &["rotate", "-v"]).run().exits(0).stderr_has("DEBUG").stderr_has("SHA-256 begins with");
+}
+
+// ---- mistakes of each kind ----
+
+#[test]
+fn no_network_is_69_and_says_where_to_look() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let unknown = rotator(&home, &workspace, &["rotate", "--connection", "default"])
+        .env("DATABRICKS_HOST", "https://no-such-host.invalid");
+    let running = unknown.spawn();
+    running.says("cannot find the address of https://no-such-host.invalid", Duration::from_secs(30));
+    drop(running);
+    let port = workspace.port();
+    drop(workspace);
+    let stopped = Workspace::start();
+    let running =
+        rotator(&home, &stopped, &["rotate"]).env("DATABRICKS_HOST", format!("https://127.0.0.1:{port}")).spawn();
+    running.says("refused", Duration::from_secs(30)).says("check network, VPN and proxy", Duration::from_secs(5));
+}
+
+#[test]
+fn an_untrusted_certificate_is_told_from_a_lost_network_and_is_mended_by_ca_file() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let strict = || rotator(&home, &workspace, &["rotate"]).without_env("SSL_CERT_FILE");
+    strict().run().exits(69).stderr_has("is not trusted").stderr_has("ca_file");
+    let authority = workspace.ca_file().display().to_string();
+    home.write(".config/dbx-rotator/config.toml", format!("[[workspace]]\nca_file = '{authority}'\n"), 0o600);
+    strict().run().exits(0);
+    home.write(".config/dbx-rotator/config.toml", "[[workspace]]\nca_file = '/nowhere.pem'\n", 0o600);
+    strict().run().exits(78).stderr_has("cannot use ca_file /nowhere.pem");
+}
+
+#[test]
+fn plain_http_is_for_loopback_only() {
+    let (workspace, home) = (Workspace::builder().http().start(), Home::new());
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    rotator(&home, &workspace, &["rotate"])
+        .env("DATABRICKS_HOST", "http://dbc.example")
+        .run()
+        .exits(78)
+        .stderr_has("unencrypted");
+}
+
+#[test]
+fn a_proxy_from_the_environment_is_used() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let running = rotator(&home, &workspace, &["rotate"])
+        .env("DATABRICKS_HOST", "https://dbc.example")
+        .env("HTTPS_PROXY", "http://127.0.0.1:9")
+        .spawn();
+    running.says("cannot reach https://dbc.example", Duration::from_secs(30));
+}
+
+#[test]
+fn a_secret_file_is_read_trimmed_and_its_mode_is_watched() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let with = |name: &str| {
+        rotator(&home, &workspace, &["rotate", "--client-secret-file", name])
+            .without_env("DATABRICKS_CLIENT_SECRET")
+            .run()
+    };
+    home.write("good", format!("{}\n", workspace.client_secret()), 0o600);
+    with("good").exits(0).stderr_lacks("WARNING");
+    home.write("loose", workspace.client_secret(), 0o644);
+    with("loose").exits(0).stderr_has("others can read the client secret");
+    home.write("empty", "\n", 0o600);
+    with("empty").exits(78).stderr_has("the file is empty");
+    home.write("long", "a\nb\n", 0o600);
+    with("long").exits(78).stderr_has("more than one line");
+    with("missing").exits(78).stderr_has("missing: No such file");
+    let pipe = home.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    with("pipe").exits(78).stderr_has("not a regular file");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let program = env!("CARGO_BIN_EXE_dbx-rotator");
+    let script = format!("{program} config show | true; {program} --help | true; exit ${{PIPESTATUS[0]}}");
+    home.command("/bin/bash")
+        .signed_in_to(&workspace)
+        .env("DATABRICKS_PG_HOST", "h")
+        .args(["-c", &script])
+        .run()
+        .exits(0)
+        .stderr_lacks("panic");
+}

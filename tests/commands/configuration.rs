@@ -1,0 +1,416 @@
+//! The settings: which source wins, what is said about faults, and that secrets are only `(set)`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+use crate::support::{Home, Outcome, Session, Workspace, dbx_rotator};
+
+const SECRET: &str = "dose-stand-in-secret-0000000000";
+const FILE: &str = ".config/dbx-rotator/config.toml";
+
+/// A complete configuration file.
+const COMPLETE: &str = "\
+interval = \"45m\"
+password_file = \"~/other.pgpass\"
+
+[[workspace]]
+name = \"prod\"
+host = \"https://dbc-1.cloud.databricks.com\"
+client_id = \"0b1c2d3e-0000-4000-8000-00000000cafe\"
+client_secret_file = \"secret\"
+
+[[connection]]
+name = \"orders\"
+workspace = \"prod\"
+host = \"ep-one.database.eu-west-1.cloud.databricks.com\"
+";
+
+fn config<'a>(home: &'a Home, arguments: &[&str]) -> Session<'a> {
+    home.keep_secret(SECRET);
+    dbx_rotator!(home).args(["config"]).args(arguments)
+}
+
+fn faulty(home: &Home, text: &str) -> Outcome {
+    home.write(FILE, text, 0o600);
+    let outcome = config(home, &["check"]).run();
+    outcome.exits(78).prints_nothing();
+    outcome
+}
+
+#[test]
+fn a_secret_in_the_keychain_is_named_and_only_where_there_is_a_keychain_used() {
+    let home = Home::new();
+    let keychain = COMPLETE.replace("client_secret_file = \"secret\"", "client_secret_keychain = \"app.dbx-rotator\"");
+    home.write(FILE, &keychain, 0o600);
+    config(&home, &["show"]).run().exits(0).stdout_has("client_secret_keychain  app.dbx-rotator");
+    if cfg!(not(target_os = "macos")) {
+        let outcome = dbx_rotator!(home).arg("rotate").run();
+        outcome.exits(78).stderr_has("only macOS has a keychain").stderr_has("client_secret_file");
+    }
+    let both = keychain.replace("client_secret_keychain", "client_secret_file = \"secret\"\nclient_secret_keychain");
+    faulty(&home, &both).stderr_has("both in a file and in the keychain").stderr_has("9 | client_secret_keychain");
+}
+
+#[test]
+fn flags_win_over_the_environment_that_over_the_file_that_over_the_profile() {
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    home.write(
+        ".databrickscfg",
+        "[P]\nhost = https://from-profile\nclient_id = from-profile\nworkspace_id = 7\n",
+        0o600,
+    );
+    let shown = |session: Session<'_>| session.run().exits(0).stdout.clone();
+    let line = |text: &str, key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+
+    let file = shown(config(&home, &["show"]));
+    assert!(line(&file, "host").contains("config.toml:6"), "{file}");
+    assert!(line(&file, "interval").contains("45 min"), "{file}");
+    let variable = shown(config(&home, &["show"]).env("DATABRICKS_HOST", "from-env.example"));
+    let line_has = |text: &str, value: &str, origin: &str| {
+        let host = line(text, "host");
+        assert!(host.contains(value) && host.contains(origin), "{text}");
+    };
+    line_has(&variable, "https://from-env.example", "($DATABRICKS_HOST)");
+    let flag = shown(
+        config(&home, &["show", "--workspace-url", "from-flag.example"]).env("DATABRICKS_HOST", "from-env.example"),
+    );
+    line_has(&flag, "https://from-flag.example", "(--workspace-url)");
+    home.write(
+        FILE,
+        "[[workspace]]\nprofile = 'P'\nclient_secret_file = 's'\n[[connection]]\nhost = 'h'\nuser = 'u'\n",
+        0o600,
+    );
+    let profile = shown(config(&home, &["show"]));
+    line_has(&profile, "https://from-profile", "(profile P)");
+}
+
+#[test]
+fn secrets_are_shown_as_set() {
+    let home = Home::new();
+    config(&home, &["show", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"])
+        .env("DATABRICKS_CLIENT_SECRET", SECRET)
+        .run()
+        .exits(0)
+        .stdout_has("client_secret  (set)");
+}
+
+#[test]
+fn a_secret_on_the_command_line_works_and_is_warned_of() {
+    let home = Home::new();
+    let words =
+        ["show", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h", "--client-secret", SECRET];
+    config(&home, &words).run().exits(0).stdout_has("--client-secret can be read by everyone");
+}
+
+#[test]
+fn what_is_missing_is_said_with_all_the_places_that_could_give_it() {
+    let home = Home::new();
+    let outcome = dbx_rotator!(home).args(["rotate"]).run();
+    outcome
+        .exits(78)
+        .stderr_has("error: the workspace's address is not set: give it by one of:\n    --workspace-url URL\n    $DATABRICKS_HOST\n")
+        .stderr_has("$DATABRICKS_HOST")
+        .stderr_has("config.toml")
+        .stderr_has("~/.databrickscfg")
+        .stderr_has("--pg-host HOST")
+        .stderr_has("`instance`")
+        .stderr_has("dbx-rotator connections");
+    assert!(outcome.stderr.lines().count() <= 24, "one screen\n{outcome}");
+    assert!(home.files().is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn faults_in_the_file_are_pointed_at() {
+    let home = Home::new();
+    for (wrong, right, words, caret) in [
+        ("host = \"https://dbc", "hosst = \"https://dbc", "unknown field `hosst`", "6 | hosst"),
+        ("\"45m\"", "\"soon\"", "`soon` is not a duration", "1 | interval"),
+        ("\"45m\"", "\"10s\"", "between 1 minute and 24 hours", "1 | interval"),
+        ("https://dbc-1.cloud", "http://dbc-1.cloud", "unencrypted", "6 | host"),
+        ("workspace = \"prod\"", "workspace = \"test\"", "there is no workspace named `test`", "12 | workspace"),
+        ("ep-one.", "ep-one-pooler.", "pooler does not take OAuth tokens", "13 | host"),
+        ("client_secret_file = \"secret\"", "auth = \"pat\"", "not accepted by PostgreSQL", "8 | auth"),
+        (
+            "client_secret_file = \"secret\"",
+            "client_secret = \"dose-stand-in-secret-0000000000\"",
+            "does not belong",
+            "8 | client_secret",
+        ),
+        ("[[connection]]", "[[connection]", "", "10 | [[connection]"),
+        ("name = \"orders\"", "port = 99999", "", "11 | port"),
+        ("name = \"orders\"", "verify = \"maybe\"", "`maybe` is not a way to verify", "11 | verify"),
+    ] {
+        let text = COMPLETE.replace(wrong, right);
+        assert_ne!(text, COMPLETE);
+        let outcome = faulty(&home, &text);
+        outcome.stderr_has(words).stderr_has(caret).stderr_has("config.toml:").stderr_has("^");
+    }
+}
+
+#[test]
+fn duplicates_are_refused() {
+    let home = Home::new();
+    let second = |name: &str, host: &str| format!("{COMPLETE}\n[[connection]]\nname = '{name}'\nhost = '{host}'\n");
+    faulty(&home, &second("orders", "other")).stderr_has("two connections named `orders`");
+    faulty(&home, &second("more", "ep-one.database.eu-west-1.cloud.databricks.com"))
+        .stderr_has("same host, port, database and user");
+    faulty(&home, &second("", "other")).stderr_has("name cannot be empty");
+}
+
+#[test]
+fn a_flag_that_cannot_say_which_connection_is_a_usage_error() {
+    let home = Home::new();
+    home.write(FILE, format!("{COMPLETE}\n[[connection]]\nname = 'two'\nhost = 'h2'\n"), 0o600);
+    config(&home, &["check", "--pg-host", "x"]).run().exits(64).stderr_has("which of the 2 connections");
+    config(&home, &["check"])
+        .env("DATABRICKS_PG_HOST", "x")
+        .run()
+        .exits(0)
+        .stdout_has("$DATABRICKS_PG_HOST is left aside");
+}
+
+#[test]
+fn a_file_that_is_named_must_exist() {
+    let home = Home::new();
+    config(&home, &["check", "--config", "/nowhere/config.toml"])
+        .run()
+        .exits(78)
+        .stderr_has("cannot read /nowhere/config.toml");
+    config(&home, &["path"]).run().exits(0).stdout_has(FILE);
+    config(&home, &["path"]).env("DBX_ROTATOR_CONFIG", "/x.toml").run().exits(0).stdout_has("/x.toml");
+}
+
+#[test]
+fn relative_paths_in_the_file_start_at_the_file() {
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    let outcome = config(&home, &["show"]).run();
+    outcome.exits(0).stdout_has(home.path(".config/dbx-rotator/secret").to_str().unwrap());
+    outcome.stdout_has(home.path("other.pgpass").to_str().unwrap());
+}
+
+#[test]
+fn a_systemd_credential_gives_the_secret() {
+    let home = Home::new();
+    home.write("credentials/client-secret", SECRET, 0o400);
+    let words = ["show", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"];
+    config(&home, &words)
+        .env("CREDENTIALS_DIRECTORY", home.path("credentials"))
+        .run()
+        .exits(0)
+        .stdout_has("systemd credential");
+}
+
+#[test]
+fn a_credential_without_a_name_is_not_given_to_several_workspaces() {
+    let home = Home::new();
+    home.write("credentials/client-secret", SECRET, 0o400);
+    let text = "[[workspace]]\nname = 'prod'\nhost = 'p.example'\nclient_id = 'c'\n\
+                [[workspace]]\nname = 'dev'\nhost = 'd.example'\n\
+                [[connection]]\nworkspace = 'dev'\nhost = 'h'\nuser = 'ada@example.com'\n";
+    home.write(FILE, text, 0o600);
+    let outcome = config(&home, &["show"]).env("CREDENTIALS_DIRECTORY", home.path("credentials")).run();
+    assert_eq!(outcome.exits(0).stdout.matches("systemd credential").count(), 1, "{outcome}");
+}
+
+#[test]
+fn what_is_wrong_is_blamed_on_where_it_came_from() {
+    let home = Home::new();
+    let with = |more: &[&str]| {
+        let words = ["check", "--workspace-url", "x.example", "--pg-username", "ada@example.com"];
+        config(&home, &[&words[..], more].concat()).env("DATABRICKS_PG_HOST", "h.example").run()
+    };
+    with(&["--pg-database", ""]).exits(78).stderr_has("--pg-database: the database is empty");
+    with(&["--pg-port", "0"]).exits(78).stderr_has("--pg-port: the port is 0");
+    with(&["--pg-host", "h.example:5433"]).exits(78).stderr_has("--pg-port 5433");
+    with(&["--pg-host", "postgres://h.example"]).exits(78).stderr_has("not a host name");
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_path_is_refused_and_not_shown() {
+    let home = Home::new();
+    home.keep_secret("dose00112233445566778899aabbccddeeff");
+    let text = COMPLETE.replace("\"secret\"", "\"dose00112233445566778899aabbccddeeff\"");
+    faulty(&home, &text).stderr_has("looks like a secret").stderr_has("client_secret_file = ********");
+}
+
+#[test]
+fn a_profile_without_a_workspace_says_so_in_the_clis_way() {
+    let home = Home::new();
+    home.write(".databrickscfg", "[P]\nhost = p.example\nworkspace_id = none\n", 0o600);
+    let words = ["show", "--profile", "P", "--pg-host", "h", "--pg-username", "u"];
+    config(&home, &words).run().exits(0).stdout_lacks("workspace_id");
+}
+
+#[test]
+fn half_a_client_says_which_half_is_missing() {
+    let home = Home::new();
+    let words = ["check", "--workspace-url", "x.example", "--client-id", "id", "--pg-host", "h"];
+    config(&home, &words)
+        .run()
+        .exits(78)
+        .stderr_has("the client secret is not set")
+        .stderr_has("--client-secret-file PATH");
+}
+
+/// What is in the home when a table of paths is tried.
+fn furnished(home: &Home) {
+    home.write(".config/dbx-rotator/secret", "kept-as-it-is", 0o600);
+    home.write(".config/dbx-rotator/ca.pem", "kept-as-it-is", 0o600);
+    home.write(".databrickscfg", "kept-as-it-is", 0o600);
+    home.write(".databricks/token-cache.json", "kept-as-it-is", 0o600);
+    home.write(".pgpass", "kept-as-it-is", 0o600);
+    home.write(".pg_service.conf", "kept-as-it-is", 0o600);
+    home.write("dir/file", "kept-as-it-is", 0o600);
+    std::os::unix::fs::symlink(home.path(".pgpass"), home.path("linked")).unwrap();
+    std::os::unix::fs::symlink(home.path("."), home.path("linked-home")).unwrap();
+    std::fs::hard_link(home.path(".pgpass"), home.path("hard")).unwrap();
+}
+
+#[test]
+fn no_file_that_is_written_is_any_other_file_of_ours() {
+    let home = Home::new();
+    furnished(&home);
+    // Each setting that names a file to be written, with each file that has another role.
+    let others = [
+        ("~/.pgpass", "password_file"),
+        ("~/./.config/../.pgpass", "password_file"),
+        ("~/linked", "password_file"),
+        ("~/linked-home/.pgpass", "password_file"),
+        ("~/hard", "password_file"),
+        ("secret", "client_secret_file"),
+        ("ca.pem", "ca_file"),
+        ("config.toml", "configuration file"),
+        ("~/.databrickscfg", "profile file"),
+        ("~/.databricks/token-cache.json", "logins of the Databricks CLI"),
+        ("~/.pg_service.conf", "connection service file"),
+        ("~/.local/state/dbx-rotator/record.json", "the record"),
+        ("~/.local/state/dbx-rotator/lock", "the lock"),
+        ("~/the.log", "log_file"),
+        ("~/the.log.3", "the old log file 3"),
+        ("~/.pgpass/below", "below"),
+        ("~/.local/state/dbx-rotator", "below"),
+    ];
+    let written = |globals: &str, connection: &str| {
+        format!(
+            "{globals}[[workspace]]\nhost = 'w.example'\nclient_id = 'id'\nclient_secret_file = 'secret'\nca_file = 'ca.pem'\n\
+             [[connection]]\nname = 'orders'\nhost = 'h'\n{connection}"
+        )
+    };
+    for (path, role) in others {
+        let log = "log_file = '~/the.log'\n";
+        let mut tried = vec![
+            (written(log, &format!("token_file = '{path}'\n")), "token_file"),
+            (written(log, &format!("env_file = '{path}'\n")), "env_file"),
+        ];
+        if role != "log_file" && role != "the old log file 3" {
+            tried.push((written(&format!("log_file = '{path}'\n"), ""), "log_file"));
+        }
+        if !matches!(role, "password_file" | "log_file" | "the old log file 3") && path != "~/.pgpass/below" {
+            tried.push((written(&format!("{log}password_file = '{path}'\n"), ""), "password_file"));
+        }
+        for (text, setting) in tried {
+            home.write(FILE, &text, 0o600);
+            for command in [&["config", "check"][..], &["rotate"]] {
+                let outcome = dbx_rotator!(home).args(command).run();
+                let pointed_at = format!("| {setting} = ");
+                outcome.exits(78).stderr_has(role).stderr_has(setting).stderr_has(&pointed_at).stderr_has("^");
+            }
+        }
+    }
+    // Two connections, and two settings of one.
+    let second = "[[connection]]\nname = 'more'\nhost = 'h2'\n";
+    for both in [
+        "token_file = '~/x'\nenv_file = '~/x'\n".to_owned(),
+        format!("token_file = '~/x'\n{second}token_file = '~/x'\n"),
+        format!("env_file = '~/x'\n{second}env_file = '~/linked-home/x'\n"),
+        format!("token_file = '~/x'\n{second}env_file = '~/dir/../x'\n"),
+        format!("sslrootcert = '~/x'\n{second}env_file = '~/x'\n"),
+    ] {
+        home.write(FILE, written("", &both), 0o600);
+        let outcome = dbx_rotator!(home).args(["config", "check"]).run();
+        outcome.exits(78).stderr_has("are the same file").stderr_has("connection \"orders\"");
+    }
+    // By variable and flag.
+    home.write(FILE, written("", ""), 0o600);
+    let secret = home.path(".config/dbx-rotator/secret");
+    let check = || dbx_rotator!(home).args(["config", "check"]);
+    check().env("PGPASSFILE", &secret).run().exits(78).stderr_has("$PGPASSFILE").stderr_has("client_secret_file");
+    check().args(["--pgpass-file".as_ref(), secret.as_os_str()]).run().exits(78).stderr_has("--pgpass-file");
+    check().args(["--log-file".as_ref(), secret.as_os_str()]).run().exits(78).stderr_has("--log-file");
+    check().env("PGSERVICEFILE", &secret).run().exits(78).stderr_has("$PGSERVICEFILE");
+    check().env("SSL_CERT_FILE", home.path(".pgpass")).run().exits(78).stderr_has("SSL_CERT_FILE");
+    for file in
+        [".config/dbx-rotator/secret", ".config/dbx-rotator/ca.pem", ".databrickscfg", ".pgpass", ".pg_service.conf"]
+    {
+        assert_eq!(home.read(file), "kept-as-it-is", "{file}");
+    }
+}
+
+#[test]
+fn files_that_are_read_may_be_read_twice_and_other_files_are_nobodys_business() {
+    let home = Home::new();
+    furnished(&home);
+    let text = "log_file = '~/the.log'\n[[workspace]]\nhost = 'w.example'\nclient_id = 'id'\nclient_secret_file = 'secret'\n\
+                ca_file = 'ca.pem'\n[[connection]]\nname = 'a'\nhost = 'h'\nsslrootcert = 'ca.pem'\ntoken_file = '~/the.log.6'\n\
+                env_file = '~/dir/the.log'\n[[connection]]\nname = 'b'\nhost = 'h2'\nsslrootcert = 'ca.pem'\ntoken_file = '~/dir/file'\n";
+    home.write(FILE, text, 0o600);
+    dbx_rotator!(home)
+        .args(["config", "check"])
+        .env("SSL_CERT_FILE", home.path(".config/dbx-rotator/ca.pem"))
+        .run()
+        .exits(0);
+}
+
+#[test]
+fn files_without_measure_are_refused_before_they_are_taken_apart() {
+    let home = Home::new();
+    let deep = format!("[[connection]]\non_rotate = {}\n", "[".repeat(500_000));
+    faulty(&home, &deep).stderr_has("nested deeper than 16 levels");
+    faulty(&home, &"[".repeat(3_000_000)).stderr_has("larger than 1024 KiB");
+    let many: String =
+        (0..100_000).map(|number| format!("[[connection]]\nname='c{number}'\nhost='h{number}'\n")).collect();
+    faulty(&home, &many).stderr_has("larger than 1024 KiB");
+    let many: String =
+        (0..10_001).map(|number| format!("[[connection]]\nname='c{number}'\nhost='h{number}'\n")).collect();
+    faulty(&home, &many).stderr_has("there are 10001 connections, and at most 10000");
+    std::fs::remove_file(home.path(FILE)).unwrap();
+    let sections = |most: usize| (0..most).map(|number| format!("[p{number}]\nhost=x\n")).collect::<String>();
+    let profile = || config(&home, &["check", "--profile", "gone"]);
+    home.write(".databrickscfg", sections(100_000), 0o600);
+    profile().run().exits(78).stderr_has("larger than 1024 KiB");
+    home.write(".databrickscfg", sections(60_000), 0o600);
+    let outcome = profile().run();
+    outcome.exits(78).stderr_has("has no gone profile configured").stderr_has("p19, ...");
+    assert!(outcome.stderr.len() < 2_000, "{} bytes", outcome.stderr.len());
+}
+
+#[test]
+fn usage_errors_are_64_and_help_is_0() {
+    let home = Home::new();
+    dbx_rotator!(home).args(["--no-such"]).run().exits(64).stderr_has("--no-such");
+    dbx_rotator!(home).args(["--help"]).run().exits(0).stdout_has("--workspace-url");
+    dbx_rotator!(home).args(["--version"]).run().exits(0).stdout_has("dbx-rotator");
+    for command in ["rotate", "run", "status", "token", "config"] {
+        dbx_rotator!(home).args([command, "--help"]).run().exits(0).stdout_has("Usage: dbx-rotator");
+    }
+}
+
+#[test]
+fn a_host_that_cannot_exist_is_refused_before_anything_is_published() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let rows = [
+        ("DATABRICKS_PG_HOST", "\"db.example.com\"", "is in quotes"),
+        ("DATABRICKS_PG_HOST", "${PGHOST}", "is a variable"),
+        ("DATABRICKS_PG_HOST", "ada@db.example.com", "is a user and a host"),
+        ("DATABRICKS_PG_HOST", "db.example.com/databricks_postgres?sslmode=require", "with a path or an option"),
+        ("DATABRICKS_PG_USERNAME", "<client-id>", "placeholder"),
+        ("DATABRICKS_HOST", "https://{workspace}.x", "is not a workspace address"),
+    ];
+    for (variable, value, says) in rows {
+        let command =
+            dbx_rotator!(home).args(["rotate"]).signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
+        command.env(variable, value).run().exits(78).stderr_has(value).stderr_has(says);
+        assert_eq!(home.pgpass(), "");
+    }
+    assert!(workspace.requests().is_empty());
+}

@@ -1,0 +1,10 @@
+//! Each command as a person types it, and the files and programs beside it. Needs nothing of the system.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod configuration;
+mod databricks_cli;
+mod launchd;
+mod outputs;

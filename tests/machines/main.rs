@@ -1,0 +1,8 @@
+//! Machines that are booted: containers with a real systemd, and an emulated one that can be suspended.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod machine;
+mod suspend;
+mod systemd;

@@ -1,0 +1,32 @@
+//! What is released: built, looked into, installed, upgraded and removed as people do it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod built;
+mod deb;
+mod homebrew;
+mod macos;
+mod pages;
+mod rpm;
+mod same;
+
+use std::path::Path;
+use std::process::Command;
+
+/// What a command printed, as one who needs its success.
+#[track_caller]
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The file of this ending in a directory of packages.
+#[track_caller]
+fn with_ending(directory: &Path, ending: &str) -> std::path::PathBuf {
+    let files = std::fs::read_dir(directory).unwrap().flatten().map(|file| file.path());
+    files.into_iter().find(|file| file.to_string_lossy().ends_with(ending)).expect("a package of that kind")
+}

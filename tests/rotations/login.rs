@@ -1,0 +1,180 @@
+//! What it is all for: psql logs in to a real PostgreSQL, through the password file, whenever it likes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops where it fails, and says what it counted"
+)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{Fault, Home, Postgres, Session, Workspace, dbx_rotator, skip};
+use rustix::process::Signal;
+
+/// How long the long tests keep logging in.
+const LONG: Duration = Duration::from_secs(120);
+
+/// How often: ten times a second.
+const PACE: Duration = Duration::from_millis(100);
+
+/// A PostgreSQL that takes this workspace's tokens, or a skipped test.
+fn postgres(test: &str, workspace: &Workspace, user: &str) -> Option<Postgres> {
+    Postgres::start(workspace, &[user]).map_err(|reason| skip(test, &reason)).ok()
+}
+
+/// The program with only the three documented variables, and what signs it in.
+fn rotator<'a>(home: &'a Home, workspace: &Workspace, server: &Postgres, user: &str) -> Session<'a> {
+    home.watch(workspace);
+    dbx_rotator!(home)
+        .trusting(workspace)
+        .env("DATABRICKS_HOST", workspace.url())
+        .env("DATABRICKS_PG_HOST", "127.0.0.1")
+        .env("DATABRICKS_PG_USERNAME", user)
+        .args(["--pg-port", &server.port().to_string()])
+}
+
+fn log_in(server: &Postgres, file: &Path, user: &str) -> Result<(), String> {
+    let output = server.psql(file, user, "select current_user");
+    let who = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && who == user {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[test]
+fn after_one_rotation_psql_logs_in_and_again_after_the_next() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let user = workspace.client_id();
+    let Some(server) = postgres("after_one_rotation_psql_logs_in_and_again_after_the_next", &workspace, user) else {
+        return;
+    };
+    let file = home.path(".pgpass");
+    log_in(&server, &file, user).expect_err("there is no password yet");
+    for _ in 0..2 {
+        rotator(&home, &workspace, &server, user).signed_in_to(&workspace).args(["rotate"]).run().exits(0);
+        log_in(&server, &file, user).unwrap();
+    }
+    assert_eq!(server.logins().iter().filter(|login| login.accepted()).count(), 2);
+}
+
+/// Logs in at the pace for as long as `LONG`, while the program runs; no login may fail.
+fn no_login_fails(session: Session<'_>, server: &Postgres, workspace: &Workspace, user: &str, file: &Path) {
+    let running = session.args(["run"]).spawn();
+    running.says("Token rotation completed successfully", Duration::from_secs(20));
+    let started = Instant::now();
+    let mut logins = 0_u32;
+    while started.elapsed() < LONG {
+        let next = started + PACE * logins;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        if let Err(said) = log_in(server, file, user) {
+            panic!("login {logins} failed after {:?}: {said}\n{}", started.elapsed(), running.stderr());
+        }
+        logins += 1;
+    }
+    let (rotations, requests) = (workspace.tokens_issued(), workspace.token_requests());
+    assert!(rotations >= 5, "tokens of 20 s were renewed only {rotations} times in {requests} requests");
+    assert!(requests > rotations, "the workspace was to fail now and then");
+    assert!(
+        logins >= 600,
+        "only {logins} logins in two minutes: this machine is too slow for the test to mean anything"
+    );
+    eprintln!("{logins} logins, none failed; {rotations} tokens in {requests} requests");
+    running.terminate().exits(0);
+}
+
+fn faults() -> Vec<Fault> {
+    vec![
+        Fault::Status(503),
+        Fault::Reset,
+        Fault::TruncatedJson,
+        Fault::RetryAfterSeconds(1),
+        Fault::Html,
+        Fault::Stall,
+        Fault::MissingToken,
+        Fault::Status(500),
+    ]
+}
+
+#[test]
+fn no_login_fails_in_two_minutes_though_every_third_request_does() {
+    let workspace = Workspace::builder().token_life(Duration::from_secs(20)).start();
+    let (home, user) = (Home::new(), workspace.client_id());
+    let Some(server) = postgres("no_login_fails_in_two_minutes_though_every_third_request_does", &workspace, user)
+    else {
+        return;
+    };
+    workspace.fail_every(3, faults());
+    let session = rotator(&home, &workspace, &server, user).signed_in_to(&workspace);
+    no_login_fails(session, &server, &workspace, user, &home.path(".pgpass"));
+}
+
+#[test]
+fn no_login_fails_either_with_a_cli_that_repeats_its_token_until_5_s_are_left() {
+    let workspace = Workspace::builder().token_life(Duration::from_secs(20)).start();
+    let (home, user) = (Home::new(), workspace.user().to_owned());
+    let test = "no_login_fails_either_with_a_cli_that_repeats_its_token_until_5_s_are_left";
+    let Some(server) = postgres(test, &workspace, &user) else { return };
+    let cli = home.install_cli(&workspace);
+    cli.set_refresh_window(Duration::from_secs(5));
+    cli.set_knows_force_refresh(false);
+    // The CLI asks once for each call, and hands out its old token where that fails.
+    workspace.fail_every(3, faults().into_iter().filter(|fault| !matches!(fault, Fault::Stall)).collect());
+    let session = rotator(&home, &workspace, &server, &user);
+    no_login_fails(session, &server, &workspace, &user, &home.path(".pgpass"));
+}
+
+#[test]
+fn a_live_password_survives_an_outage_and_a_dead_one_is_replaced_as_soon_as_it_ends() {
+    let workspace = Workspace::builder().token_life(Duration::from_secs(8)).start();
+    let (home, user) = (Home::new(), workspace.client_id());
+    let test = "a_live_password_survives_an_outage_and_a_dead_one_is_replaced_as_soon_as_it_ends";
+    let Some(server) = postgres(test, &workspace, user) else { return };
+    let file = home.path(".pgpass");
+    let running = rotator(&home, &workspace, &server, user).signed_in_to(&workspace).args(["run"]).spawn();
+    running.says("Token rotation completed successfully", Duration::from_secs(20));
+    workspace.outage_begins();
+    let entry = home.pgpass();
+    running.says("next try in", Duration::from_secs(30));
+    assert_eq!(home.pgpass(), entry, "an outage takes nothing away");
+    // psql is refused once the token is dead.
+    while log_in(&server, &file, user).is_ok() {
+        std::thread::sleep(PACE);
+    }
+    workspace.outage_ends();
+    running.says_times(2, "Token rotation completed successfully", Duration::from_secs(60));
+    log_in(&server, &file, user).unwrap();
+    running.terminate().exits(0);
+}
+
+#[test]
+fn run_ends_within_a_second_even_inside_a_request() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (workspace, home) = (Workspace::start(), Home::new());
+        workspace.fail_next(Fault::Stall);
+        let session = dbx_rotator!(home)
+            .signed_in_to(&workspace)
+            .env("DATABRICKS_PG_HOST", "db.example")
+            .args(["run"])
+            .patience(Duration::from_secs(20));
+        let running = session.spawn();
+        assert!(workspace.wait_for_token_requests(1, Duration::from_secs(20)));
+        let asked = Instant::now();
+        running.signal(signal);
+        running.ends().exits(0).stderr_has("Stopped");
+        assert!(asked.elapsed() < Duration::from_secs(1), "it is to end within a second: {:?}", asked.elapsed());
+        assert_eq!(home.pgpass(), "");
+    }
+}
+
+#[test]
+fn run_is_what_no_command_means() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let running = dbx_rotator!(home).signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example").spawn();
+    running.says("Keeping 1 connection alive", Duration::from_secs(20));
+    running.says("Token rotation completed successfully", Duration::from_secs(20));
+    running.terminate().exits(0);
+}

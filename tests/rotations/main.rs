@@ -1,0 +1,10 @@
+//! Rotations from a stand-in workspace into files that a real PostgreSQL takes, and the stand-ins themselves.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lakebase;
+mod login;
+mod postgres_login;
+mod rotation;
+mod standin;
