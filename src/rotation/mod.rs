@@ -187,12 +187,21 @@ impl Rotation {
         let next = next.map(|at| at.map_or(Duration::ZERO, until));
         // A source that only repeats what is due is no failure, but the next run may be too late for it.
         let renewed = if patience.is_of_timer() {
-            let renewed = report.not_failed().filter_map(|index| session.backoff.renewed_at(index)).min();
-            renewed.map(until).filter(|wait| *wait < patience.left())
+            let renewed = report.not_failed().filter_map(|index| Some((index, session.backoff.renewed_at(index)?)));
+            self.first_without_trouble(renewed).map(until).filter(|wait| *wait < patience.left())
         } else {
             None
         };
         next.into_iter().chain(renewed).min()
+    }
+
+    /// The earliest of these that belongs to a connection whose source is not known to be in trouble.
+    fn first_without_trouble(&self, renewed: impl Iterator<Item = (usize, Timestamp)>) -> Option<Timestamp> {
+        let mut renewed = renewed.peekable();
+        renewed.peek()?;
+        let snapshot = self.snapshot().ok()?;
+        let is_well = |index: usize| snapshot.past(index).is_none_or(|past| past.last_error.is_none());
+        renewed.filter(|(index, _)| is_well(*index)).map(|(_, at)| at).min()
     }
 
     /// A failure that may pass is none yet for what lives until the next run has had its time, and one for what does not.
