@@ -1,15 +1,23 @@
 //! Running somebody else's program: found without a shell, told nothing that is ours alone, and ended with all of its children
 //! when its time is over.
+//!
+//! Invariants: only its own time limit ends a child, never that somebody stops waiting for it; and it is asked to end (SIGTERM)
+//! before it is killed. A program may be in the middle of something that must not be done by half, such as the exchange of a
+//! refresh token that can be used once.
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::dirs::Environment;
@@ -21,6 +29,15 @@ const KEPT_OUTPUT: usize = 64 * 1024;
 
 /// How long a child's output is waited for after its end: something in the background may hold its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long a child has between SIGTERM and SIGKILL to bring to an end what it is doing.
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether anybody of a group is left that was asked to end: nothing tells that.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long this program waits for its children before it ends. The vendor's CLI gets 15 s and the grace period.
+pub(crate) const LAST_WAIT: Duration = Duration::from_secs(20);
 
 /// How the names of variables begin that are secrets, identities, or what a service manager told this process alone.
 const OURS_ALONE: [&str; 10] = [
@@ -75,25 +92,84 @@ pub(crate) struct Ran {
     pub(crate) stderr: Zeroizing<Vec<u8>>,
 }
 
-/// Runs a program without a terminal, in a process group of its own, until it ends, or until `over`: then the whole group is
-/// killed, and there is `None`. What it leaves running in the background when it ends is let be.
+/// Runs a program without a terminal, in a process group of its own, until it ends, or until `over`. Then the whole group is
+/// asked to end and, where it has not after [`GRACE`], killed; and there is `None`. What it leaves running in the background when
+/// it ends by itself is let be.
+///
+/// Who drops this future only stops waiting: the child goes on in a task of the same runtime, and `over` still ends it. Only where
+/// the runtime itself is dropped it goes on alone.
 ///
 /// # Errors
 /// It cannot be started or waited for.
-pub(crate) async fn run(mut command: Command, over: impl Future<Output = ()>) -> std::io::Result<Option<Ran>> {
-    command.current_dir("/").process_group(0).kill_on_drop(true);
+pub(crate) async fn run(
+    mut command: Command,
+    over: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<Option<Ran>> {
+    command.current_dir("/").process_group(0).kill_on_drop(false);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
-    let group = Group(child.id());
-    tokio::select! {
-        ran = finish(child, group) => ran.map(Some),
-        () = over => Ok(None),
+    let counted = Counted::new();
+    let task = tokio::spawn(async move {
+        let _counted = counted;
+        supervise(child, over).await
+    });
+    task.await.unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
+}
+
+/// Waits until no child is left that [`run`] has started anywhere in this process, for at most `limit`; whether none is left.
+///
+/// It is for the end of the program. What still runs then goes on, but what it prints to nobody may end it.
+pub(crate) async fn finish_all(limit: Duration) -> bool {
+    let mut running = RUNNING.subscribe();
+    let none_left = running.wait_for(|count| *count == 0);
+    // An error would mean that the sender is gone, which is never dropped.
+    timeout(limit, none_left).await.is_ok_and(|found| found.is_ok())
+}
+
+/// How many children [`run`] has started that have not ended.
+static RUNNING: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// One of [`RUNNING`], as long as it is there.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        RUNNING.send_modify(|count| *count += 1);
+        Counted
     }
 }
 
-/// Waits for a child's end and what it printed. Its pipes are not waited for where something in the background holds them; if
-/// this is dropped before the end, even before it was begun, all of its group is killed.
-async fn finish(mut child: Child, mut group: Group) -> std::io::Result<Ran> {
+impl Drop for Counted {
+    fn drop(&mut self) {
+        RUNNING.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Waits for a child's end, and ends its group when its time is over.
+async fn supervise(mut child: Child, over: impl Future<Output = ()>) -> std::io::Result<Option<Ran>> {
+    let group = Group::of(&child);
+    {
+        let finish = finish(&mut child);
+        tokio::pin!(finish);
+        tokio::select! {
+            ran = &mut finish => return ran.map(Some),
+            () = over => {}
+        }
+        group.send(Signal::TERM);
+        // A wrapper may be gone at once, and what it has started still be busy.
+        let gone = async { tokio::join!(&mut finish, group.is_gone()) };
+        if timeout(GRACE, gone).await.is_ok() {
+            return Ok(None);
+        }
+        group.send(Signal::KILL);
+    }
+    // What hangs in the kernel is not waited for.
+    let _ = timeout(LAST_WORDS, child.wait()).await;
+    Ok(None)
+}
+
+/// Waits for a child's end and what it printed. Its pipes are not waited for where something in the background holds them.
+async fn finish(child: &mut Child) -> std::io::Result<Ran> {
     let (mut stdout, mut stderr) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
     let status = {
         let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -102,24 +178,33 @@ async fn finish(mut child: Child, mut group: Group) -> std::io::Result<Ran> {
         tokio::select! {
             _ = &mut printing => child.wait().await?,
             status = child.wait() => {
-                let _ = tokio::time::timeout(LAST_WORDS, &mut printing).await;
+                let _ = timeout(LAST_WORDS, &mut printing).await;
                 status?
             }
         }
     };
-    group.0 = None;
     Ok(Ran { status, stdout, stderr })
 }
 
-/// The process group of a child that has not ended.
-struct Group(Option<u32>);
+/// The process group that a child leads. Its number cannot be given to another as long as one of it is left.
+struct Group(Option<Pid>);
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(leader) = leader {
-            // It may have ended just now: then there is nothing to kill.
-            let _ = kill_process_group(leader, Signal::KILL);
+impl Group {
+    fn of(child: &Child) -> Self {
+        Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    fn send(&self, signal: Signal) {
+        if let Some(leader) = self.0 {
+            // It may have ended just now: then there is nobody to tell.
+            let _ = kill_process_group(leader, signal);
+        }
+    }
+
+    /// Waits until nobody of it is left.
+    async fn is_gone(&self) {
+        while self.0.is_some_and(|leader| test_kill_process_group(leader) != Err(Errno::SRCH)) {
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
@@ -160,18 +245,104 @@ mod tests {
         assert_eq!(names, ["DATABRICKS_CONFIG_FILE", "DBX_ROTATOR_CONFIG", "HOME", "LANG", "PGPASSFILE"]);
     }
 
-    #[tokio::test]
-    async fn what_nobody_has_begun_to_wait_for_is_ended_with_all_that_it_started() {
+    fn shell(script: &str, argument: &Path) -> Command {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "sleep 100 & echo $!; wait"]).process_group(0).kill_on_drop(true).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut started = [0; 1];
-        let mut pipe = child.stdout.take().unwrap();
-        pipe.read_exact(&mut started).await.unwrap();
-        let group = Group(child.id());
-        drop(finish(child, group));
-        // It ends when the last one that could write to it is gone.
-        tokio::time::timeout(Duration::from_secs(20), pipe.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+        command.args(["-c", script]).arg(argument);
+        command
+    }
+
+    /// A pipe with a name, and what is said through it from now until the last that holds it is gone.
+    fn overheard(directory: &Path) -> (PathBuf, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let pipe = directory.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (say, said) = tokio::sync::mpsc::unbounded_channel();
+        let opened = pipe.clone();
+        std::thread::spawn(move || {
+            let lines = std::io::BufReader::new(std::fs::File::open(opened).unwrap());
+            std::io::BufRead::lines(lines).for_each(|line| drop(say.send(line.unwrap())));
+        });
+        (pipe, said)
+    }
+
+    #[tokio::test]
+    async fn a_child_that_nobody_waits_for_any_more_goes_on_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let (pipe, mut said) = overheard(directory.path());
+        let script = "trap 'echo TERM >&3' TERM; exec 3> \"$0\"; echo begun >&3; read go < \"$0.go\"; echo ended >&3";
+        let go = directory.path().join("pipe.go");
+        assert!(std::process::Command::new("mkfifo").arg(&go).status().unwrap().success());
+        let waiter = tokio::spawn(run(shell(script, &pipe), std::future::pending()));
+        assert_eq!(said.recv().await.unwrap(), "begun");
+        waiter.abort();
+        assert!(waiter.await.is_err_and(|fault| fault.is_cancelled()));
+        tokio::task::spawn_blocking(|| std::fs::write(go, "go\n").unwrap()).await.unwrap();
+        assert_eq!(said.recv().await.as_deref(), Some("ended"));
+        assert_eq!(said.recv().await, None);
+        assert!(finish_all(Duration::from_secs(60)).await);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_nobody_waits_for_any_more_is_waited_for_at_the_end_of_the_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let (pipe, mut said) = overheard(directory.path());
+        let script = "echo begun > \"$0\"; sleep 1; echo ended > \"$0.ended\"";
+        let waiter = tokio::spawn(run(shell(script, &pipe), std::future::pending()));
+        assert_eq!(said.recv().await.unwrap(), "begun");
+        waiter.abort();
+        assert!(finish_all(Duration::from_secs(60)).await);
+        assert_eq!(std::fs::read_to_string(directory.path().join("pipe.ended")).unwrap(), "ended\n");
+    }
+
+    #[test]
+    fn a_child_whose_runtime_is_gone_goes_on_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (pipe, mut said) = overheard(directory.path());
+        let script = "trap 'echo TERM >&3' TERM; exec 3> \"$0\"; echo begun >&3; sleep 1; echo ended >&3";
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let waiter = tokio::spawn(run(shell(script, &pipe), std::future::pending()));
+            assert_eq!(said.recv().await.unwrap(), "begun");
+            drop(waiter);
+        });
+        drop(runtime);
+        assert_eq!(said.blocking_recv().as_deref(), Some("ended"));
+    }
+
+    /// What those said whose time was over as soon as they had begun.
+    async fn said_at_the_end(script: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let (pipe, mut said) = overheard(directory.path());
+        let (begun, over) = tokio::sync::oneshot::channel();
+        let over = async { over.await.unwrap() };
+        let waiter = tokio::spawn(run(shell(&format!("exec 3> \"$0\"; {script}"), &pipe), over));
+        assert_eq!(said.recv().await.unwrap(), "begun");
+        begun.send(()).unwrap();
+        assert!(waiter.await.unwrap().unwrap().is_none());
+        // The end comes when nobody of the group is left.
+        let mut all = Vec::new();
+        while let Some(line) = said.recv().await {
+            all.push(line);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_child_whose_time_is_over_may_bring_to_an_end_what_it_is_doing() {
+        let busy = "trap 'echo TERM >&3; sleep 0.5; echo done >&3; exit 0' TERM; echo begun >&3; \
+                    while :; do sleep 0.1; done";
+        assert_eq!(said_at_the_end(busy).await, ["TERM", "done"]);
+        let wrapped = format!("(trap '' TERM; {}) & wait", "echo begun >&3; sleep 1; echo done >&3");
+        assert_eq!(said_at_the_end(&wrapped).await, ["done"], "the wrapper is gone before what it wraps");
+    }
+
+    #[tokio::test]
+    async fn a_group_that_does_not_end_when_asked_to_is_killed() {
+        for script in [
+            "trap 'echo TERM >&3' TERM; echo begun >&3; while :; do sleep 100 & wait $!; done",
+            "(trap 'echo TERM >&3' TERM; echo begun >&3; while :; do sleep 100 & wait $!; done) & wait",
+        ] {
+            assert_eq!(said_at_the_end(script).await, ["TERM"], "{script}");
+        }
     }
 
     #[tokio::test]

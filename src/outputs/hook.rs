@@ -32,13 +32,14 @@ pub(crate) fn is_inside(environment: &Environment) -> bool {
 /// Variables by which libpq would go elsewhere than the program is told, or which were told of another rotation.
 const DIVERTING: [&str; 4] = ["PGSERVICE", "PGHOSTADDR", "DBX_ROTATOR_TOKEN_FILE", "DBX_ROTATOR_ENV_FILE"];
 
-/// Runs it until its end, or until `over`: then all of it is killed.
+/// Runs it until its end, or until `over`: then all of it is asked to end, and killed where it does not. It goes on where nobody
+/// waits for it any more.
 pub(super) async fn run(
     command: &[String],
     outputs: &Outputs,
     about: &Rotated<'_>,
     environment: &Environment,
-    over: impl Future<Output = ()>,
+    over: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
     let (name, arguments) = command.split_first().ok_or_else(|| no_program("on_rotate names no program"))?;
     let program = find(name, environment)?;

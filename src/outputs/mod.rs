@@ -102,7 +102,8 @@ impl Outputs {
         token.into_iter().chain(self.env_file.as_deref().map(CredentialFile::variables))
     }
 
-    /// Runs the program, if there is one, in a process group of its own, for at most 30 s; then all of the group is killed.
+    /// Runs the program, if there is one, in a process group of its own, for at most 30 s; then all of the group is asked to end
+    /// (SIGTERM), and killed 3 s later. Where nobody waits for it any more it goes on all the same.
     ///
     /// It is told by its environment, and the credential only by where that is: `DBX_ROTATOR_CONNECTION`,
     /// `DBX_ROTATOR_EXPIRES_AT` (RFC 3339, UTC), `DBX_ROTATOR_HOOK` (`1`), `DBX_ROTATOR_TOKEN_FILE` and `DBX_ROTATOR_ENV_FILE` where there are such,
