@@ -1,8 +1,10 @@
 //! Sign-in through the vendor's CLI, where a person has logged in: `databricks auth token`.
 //!
 //! It hands back the same token until less than 5 minutes are left (databricks-sdk-go, u2m/persistent_auth.go), so what
-//! counts is the expiry that came back. The child gets no terminal, no secret, a time limit, and an environment that cannot
-//! divert it.
+//! counts is the expiry that came back. The child gets no terminal, no secret, a time limit of its own, and an environment that
+//! cannot divert it.
+
+mod runs;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::process::Command;
+
+use runs::Login;
 
 use super::{Method, Needs, SignedIn};
 use crate::config::Workspace;
@@ -19,9 +22,6 @@ use crate::failure::{Code, Failure, quoted};
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;
 use crate::token::{Token, is_publishable};
-
-/// The CLI's own limit is an hour; a child that takes longer than this hangs.
-const LONGEST_RUN: Duration = Duration::from_secs(30);
 
 const INSTALL_HINT: &str =
     "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
@@ -35,13 +35,8 @@ pub(crate) async fn sign_in(
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let cli = Cli {
-        program: find(workspace, environment)?,
-        workspace,
-        environment,
-        limit: needs.limit.min(LONGEST_RUN),
-        now: needs.now,
-    };
+    let cli =
+        Cli { program: find(workspace, environment)?, workspace, environment, limit: needs.limit, now: needs.now };
     let is_due = |token: &Token| (needs.is_due)(token.issued_at, token.expires_at);
     let mut token = cli.token(false).await?;
     let mut trouble = None;
@@ -133,46 +128,42 @@ struct Cli<'a> {
     program: PathBuf,
     workspace: &'a Workspace,
     environment: &'a Environment,
+    /// How long its answer is waited for; the CLI itself may take longer.
     limit: Duration,
     now: Timestamp,
 }
 
 impl Cli<'_> {
     async fn token(&self, force: bool) -> Result<Token, Failure> {
-        let ran = self.run(force).await?;
-        if !ran.status.success() {
-            return Err(self.failed(&ran));
-        }
-        self.read(&ran.stdout)
-    }
-
-    async fn run(&self, force: bool) -> Result<Ran, Failure> {
-        let mut command = Command::new(&self.program);
-        command.args(["auth", "token"]);
-        match &self.workspace.profile {
-            Some(profile) => command.args(["--profile", profile]),
-            None => command.args(["--host", self.workspace.host.origin()]),
-        };
-        if force {
-            command.arg("--force-refresh");
-        }
-        command.args(["--output", "json"]).env_clear().envs(self.child_environment());
-        match child::run(command, tokio::time::sleep(self.limit)).await {
-            Ok(Some(ran)) => Ok(ran),
-            Ok(None) => Err(Failure::transient(
-                Code::Unavailable,
-                format!(
-                    "{} did not finish within {} s and was ended",
-                    self.program.display(),
-                    self.limit.as_secs_f32().ceil()
-                ),
-            )
-            .hint("run `databricks auth token` by hand: a keyring may be locked, or the network out of reach")),
+        let ended = self.login().run(force, self.limit).await.map_err(|waited| {
+            let seconds = waited.as_secs_f32().ceil();
+            let message = format!("the Databricks CLI has not answered within {seconds} s; it is let finish");
+            Failure::transient(Code::Unavailable, message).hint("what it brings is used when it is asked again")
+        })?;
+        match &ended.ran {
+            Ok(Some(ran)) if ran.status.success() => self.read(&ran.stdout),
+            Ok(Some(ran)) => Err(self.failed(ran)),
+            Ok(None) => {
+                let (program, seconds) = (self.program.display(), ended.limit.as_secs());
+                let message = format!("{program} did not finish within {seconds} s and was ended");
+                Err(Failure::transient(Code::Unavailable, message)
+                    .hint("run `databricks auth token` by hand: a keyring may be locked, or the network out of reach"))
+            }
             Err(error) => {
                 let message = format!("cannot run {}: {error}", self.program.display());
                 Err(Failure::transient(Code::Unavailable, message).hint(INSTALL_HINT))
             }
         }
+    }
+
+    fn login(&self) -> Login {
+        let mut arguments: Vec<OsString> = vec!["auth".into(), "token".into()];
+        arguments.extend(match &self.workspace.profile {
+            Some(profile) => ["--profile".into(), profile.into()],
+            None => ["--host".into(), self.workspace.host.origin().into()],
+        });
+        arguments.extend(["--output".into(), "json".into()]);
+        Login { program: self.program.clone(), arguments, environment: self.child_environment() }
     }
 
     /// What the child needs and nothing that could divert it to another workspace or identity, or that is not its business.
@@ -313,7 +304,7 @@ pub(super) fn judge(code: i32, stdout: &[u8], stderr: &[u8]) -> Result<Token, Fa
         program,
         workspace: &workspace,
         environment: &environment,
-        limit: LONGEST_RUN,
+        limit: Duration::ZERO,
         now: Timestamp::UNIX_EPOCH,
     };
     let status = std::process::ExitStatus::from_raw(code << 8);

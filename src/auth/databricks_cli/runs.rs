@@ -1,0 +1,233 @@
+//! The runs of the vendor's CLI: at most one at a time in this process for each login, shared by all who ask for it meanwhile.
+//!
+//! Invariants: a run ends by itself or by its own limit, never because somebody stops waiting for it; no second one is started
+//! beside it. Where a refresh token can be used once only, a refresh that is cut off, or that meets another, ends a person's login.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::os::child::{self, GRACE, Ran};
+
+/// The least that a run gets, however little time its caller has: a refresh over a slow network takes no longer, with all that the
+/// CLI looks up before it.
+const SHORTEST: Duration = Duration::from_secs(15);
+
+/// The CLI's own limit is an hour; a run that takes longer than this hangs.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How much later than at its limit and after the grace period a run has told how it ended. Where it has not, nobody drives its
+/// runtime any more.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What names a login: which program is asked, for what, and in which environment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Login {
+    pub(super) program: PathBuf,
+    /// All arguments but `--force-refresh`.
+    pub(super) arguments: Vec<OsString>,
+    /// The child's whole environment.
+    pub(super) environment: Vec<(OsString, OsString)>,
+}
+
+/// How a run ended, for all who wait for it. It may hold a token.
+pub(super) struct Ended {
+    /// None where it was ended since its time was over.
+    pub(super) ran: io::Result<Option<Ran>>,
+    /// How long it was allowed to take.
+    pub(super) limit: Duration,
+}
+
+/// A run that has not ended.
+#[derive(Clone)]
+struct Run {
+    force: bool,
+    stale_at: Instant,
+    end: watch::Receiver<Option<Arc<Ended>>>,
+}
+
+static RUNS: LazyLock<Mutex<HashMap<Login, Run>>> = LazyLock::new(Mutex::default);
+
+fn runs() -> MutexGuard<'static, HashMap<Login, Run>> {
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Login {
+    /// Runs the CLI, or waits for the run that there is already. With `force` the CLI is to refresh what it has: a run without that is
+    /// waited for, and then another is started.
+    ///
+    /// # Errors
+    /// How long was waited, where `limit` was not enough: then the run goes on, and serves the next who asks.
+    pub(super) async fn run(&self, force: bool, limit: Duration) -> Result<Arc<Ended>, Duration> {
+        // Who has time until the run is ended hears that it was.
+        let patience = if limit < SHORTEST { limit } else { limit.min(LONGEST) + GRACE + SLACK };
+        let end = async {
+            loop {
+                let mut run = self.join(force, limit);
+                let end = run.end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+                match end {
+                    Some(ended) if run.force || !force => return ended,
+                    // It was another than what is wanted, or its runtime is gone.
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(patience, end).await.map_err(|_| patience)
+    }
+
+    /// The run that there is, else a new one.
+    fn join(&self, force: bool, limit: Duration) -> Run {
+        let mut runs = runs();
+        let is_alive = |run: &&Run| run.stale_at > Instant::now() && run.end.has_changed().is_ok();
+        if let Some(run) = runs.get(self).filter(is_alive) {
+            return run.clone();
+        }
+        let limit = limit.clamp(SHORTEST, LONGEST);
+        let (tell, end) = watch::channel(None);
+        let run = Run { force, stale_at: Instant::now() + limit + GRACE + SLACK, end };
+        runs.insert(self.clone(), run.clone());
+        let (login, command) = (self.clone(), self.command(force));
+        tokio::spawn(async move {
+            let ran = child::run(command, async move { tokio::time::sleep(limit).await }).await;
+            // Who asks from now on gets a run of their own.
+            runs_without(&login, &tell);
+            tell.send_replace(Some(Arc::new(Ended { ran, limit })));
+        });
+        run
+    }
+
+    fn command(&self, force: bool) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear().envs(self.environment.iter().cloned());
+        if force {
+            command.arg("--force-refresh");
+        }
+        command
+    }
+}
+
+/// Forgets the run of this login that tells its end so; another that has taken its place stays.
+fn runs_without(login: &Login, tell: &watch::Sender<Option<Arc<Ended>>>) {
+    let mut runs = runs();
+    if runs.get(login).is_some_and(|run| run.end.same_channel(&tell.subscribe())) {
+        runs.remove(login);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A CLI that notes when it begins, is asked to end, and ends; it ends once there is a file `go` beside it, or no
+    /// notes any more.
+    const CLI: &str = r#"cd "$0" || exit 1
+        trap 'echo TERM >> notes' TERM
+        case "$*" in *--force-refresh*) what=force ;; *) what=plain ;; esac
+        echo "begun $what" >> notes
+        while [ ! -e go ] && [ -e notes ]; do sleep 0.05; done
+        echo "ended $what" >> notes
+        echo "token of $$ by $what""#;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn login(directory: &Path) -> Login {
+        let arguments = ["-c".into(), CLI.into(), directory.into()].into();
+        Login { program: "/bin/sh".into(), arguments, environment: vec![("PATH".into(), "/usr/bin:/bin".into())] }
+    }
+
+    fn notes(directory: &Path) -> String {
+        std::fs::read_to_string(directory.join("notes")).unwrap_or_default()
+    }
+
+    async fn until(directory: &Path, note: &str) {
+        while !notes(directory).contains(note) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn said(ended: &Ended) -> String {
+        let ran = ended.ran.as_ref().unwrap().as_ref().unwrap();
+        String::from_utf8(ran.stdout.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_run_outlives_who_gives_up_and_serves_the_next_who_asks() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, login) = (directory.path(), login(directory.path()));
+        let given_up = login.run(false, Duration::from_secs(2)).await.err();
+        assert_eq!(given_up, Some(Duration::from_secs(2)));
+        let second = {
+            let login = login.clone();
+            tokio::spawn(async move { login.run(false, LONG).await })
+        };
+        let third = {
+            let login = login.clone();
+            tokio::spawn(async move { login.run(false, LONG).await })
+        };
+        tokio::task::yield_now().await;
+        std::fs::write(here.join("go"), "").unwrap();
+        let (second, third) = (second.await.unwrap().unwrap(), third.await.unwrap().unwrap());
+        assert!(said(&second).starts_with("token of ") && said(&second) == said(&third));
+        assert_eq!(notes(here), "begun plain\nended plain\n", "one run, and nobody asked it to end");
+        // What has ended is over: who asks later is answered by a new one.
+        let later = login.run(false, LONG).await.unwrap();
+        assert_ne!(said(&later), said(&second));
+    }
+
+    #[tokio::test]
+    async fn a_refresh_by_force_waits_for_a_plain_run_and_serves_those_who_ask_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, login) = (directory.path(), login(directory.path()));
+        let ask = |force| {
+            let login = login.clone();
+            tokio::spawn(async move { login.run(force, LONG).await })
+        };
+        let plain = ask(false);
+        until(here, "begun plain").await;
+        let forced = ask(true);
+        tokio::task::yield_now().await;
+        assert_eq!(notes(here), "begun plain\n", "never two beside each other");
+        std::fs::write(here.join("go"), "").unwrap();
+        assert!(said(&plain.await.unwrap().unwrap()).ends_with("by plain\n"));
+        assert!(said(&forced.await.unwrap().unwrap()).ends_with("by force\n"));
+        std::fs::remove_file(here.join("go")).unwrap();
+        let forced = ask(true);
+        tokio::task::yield_now().await;
+        let meanwhile = ask(false);
+        tokio::task::yield_now().await;
+        std::fs::write(here.join("go"), "").unwrap();
+        let (forced, meanwhile) = (forced.await.unwrap().unwrap(), meanwhile.await.unwrap().unwrap());
+        assert_eq!(said(&meanwhile), said(&forced));
+    }
+
+    #[tokio::test]
+    async fn another_login_or_another_environment_is_another_run() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, two) = (login(one.path()), login(two.path()));
+        let mut elsewhere = one.clone();
+        elsewhere.environment.push(("DATABRICKS_CONFIG_FILE".into(), "/elsewhere".into()));
+        let runs = [one.join(false, LONG), two.join(false, LONG), elsewhere.join(false, LONG)];
+        assert!(one.join(false, LONG).end.same_channel(&runs[0].end));
+        assert!(!runs[0].end.same_channel(&runs[1].end) && !runs[0].end.same_channel(&runs[2].end));
+    }
+
+    #[test]
+    fn a_run_whose_runtime_is_gone_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let login = login(directory.path());
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let left_behind = runtime().block_on(async { login.join(false, LONG) });
+        assert!(left_behind.end.has_changed().is_err());
+        std::fs::write(directory.path().join("go"), "").unwrap();
+        let ended = runtime().block_on(login.run(false, LONG)).unwrap();
+        assert!(said(&ended).starts_with("token of "));
+    }
+}
