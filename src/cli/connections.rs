@@ -12,6 +12,7 @@ use crate::failure::{Code, Failure};
 use crate::generated::{is_plain, read_back};
 use crate::lakebase::{Database, Target};
 use crate::logging::foreign;
+use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{Visible, visible};
 
 /// How it is shown.
@@ -51,7 +52,11 @@ struct Row<'a> {
 
 pub(super) fn run(form: Form, overrides: &Overrides) -> Result<u8, Fault> {
     let config = Config::load_workspaces(overrides)?;
-    let seen = block_on(visible(&config))?;
+    let seen = block_on(async {
+        let seen = visible(&config).await;
+        finish_all(LAST_WAIT).await;
+        seen
+    })?;
     let mut codes: Vec<Code> = Vec::new();
     match form {
         Form::Json => print::json(&Answer { version: 1, workspaces: seen.iter().map(workspace_row).collect() })?,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::arguments::RotateOptions;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure, Kind};
+use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{Outcome, RotateRequest, Rotation};
 
 pub(super) fn run(options: &RotateOptions, rotation: &Rotation) -> Result<u8, Fault> {
@@ -21,6 +22,7 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation) -> Result<u8, Fa
         None => block_on(async {
             let report = rotation.rotate(&request, only.as_deref(), options.retry_for).await;
             rotation.settle().await;
+            finish_all(LAST_WAIT).await;
             report
         })?,
     };

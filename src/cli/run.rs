@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::daemon;
 use crate::failure::{Code, Failure, Kind};
 use crate::logging::{self, announce};
+use crate::os::child::{LAST_WAIT, finish_all};
 use crate::os::watch::{self, Stamps};
 use crate::rotation::Rotation;
 
@@ -35,6 +36,12 @@ pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault
             hangup.recv().await;
         };
         daemon::serve(rotation, &|| Config::load(overrides), reload, stop).await;
+        tokio::select! {
+            _ = finish_all(LAST_WAIT) => {}
+            // Who asks twice does not want to wait.
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         tracing::info!("Stopped");
         Ok(0)
     })?

@@ -8,8 +8,10 @@ use zeroize::Zeroizing;
 use super::arguments::TokenOptions;
 use super::{Fault, block_on, print};
 use crate::config::ConfigError;
+use crate::failure::Failure;
+use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::Rotation;
-use crate::rotator::credential_now;
+use crate::rotator::{Credential, credential_now};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -30,13 +32,23 @@ pub(super) fn run(options: &TokenOptions, rotation: &Rotation) -> Result<u8, Fau
             return Err(error.hint(format!("name one: {}", names.join(", "))).into());
         }
     };
-    let credential = block_on(credential_now(rotation, name, options.min_valid))??;
+    block_on(async {
+        let printed = match credential_now(rotation, name, options.min_valid).await {
+            Ok(credential) => print_out(name, &credential, options.json).map_err(Fault::from),
+            Err(failure) => Err(failure.into()),
+        };
+        // Whoever reads the token has it by now.
+        finish_all(LAST_WAIT).await;
+        printed.map(|()| 0)
+    })?
+}
+
+fn print_out(name: &str, credential: &Credential, json: bool) -> Result<(), Failure> {
     let token = credential.password().expose_secret();
-    if options.json {
+    if json {
         let (expires_at, expires_in_seconds) = (credential.expires_at, credential.left.as_secs());
-        print::json_with_secrets(&Answer { version: 1, connection: name, token, expires_at, expires_in_seconds })?;
+        print::json_with_secrets(&Answer { version: 1, connection: name, token, expires_at, expires_in_seconds })
     } else {
-        print::exactly(&Zeroizing::new(format!("{token}\n")))?;
+        print::exactly(&Zeroizing::new(format!("{token}\n")))
     }
-    Ok(0)
 }
