@@ -4,11 +4,11 @@
 
 use std::error::Error as _;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -32,15 +32,25 @@ const LARGEST_BODY: usize = 1024 * 1024;
 /// A host that does not take a connection within this is treated as out of reach.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// What every workspace tells everybody (RFC 8414, section 3).
+pub(crate) const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
+
 /// The way to one workspace. Its client is set up when it is first needed: the platform's authorities take a while to read.
 pub(crate) struct Line<'a> {
     pub(crate) workspace: &'a Workspace,
     client: OnceLock<Client>,
+    /// What the newest answer told of the workspace's clock.
+    clock: Mutex<Option<Anchor>>,
 }
 
 impl<'a> Line<'a> {
     pub(crate) fn to(workspace: &'a Workspace) -> Self {
-        Line { workspace, client: OnceLock::new() }
+        Line { workspace, client: OnceLock::new(), clock: Mutex::default() }
+    }
+
+    /// The workspace's clock, as the newest answer told it, whatever it was an answer to.
+    pub(crate) fn anchor(&self) -> Option<Anchor> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The workspace's address.
@@ -74,6 +84,51 @@ impl<'a> Line<'a> {
             .map_err(|_| Failure::permanent(Code::Configuration, format!("{origin} is not an address")))
     }
 
+    /// Sends one of this line's requests and collects the answer within `limit`.
+    ///
+    /// # Errors
+    /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
+    pub(crate) async fn exchange(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, Failure> {
+        let to = self.origin();
+        tokio::time::timeout(limit, self.collect(request)).await.unwrap_or_else(|_| {
+            let message = format!("{to} did not answer within {} s", limit.as_secs_f32().ceil());
+            Err(Failure::transient(Code::Unavailable, message)
+                .hint("it is tried again; if it stays so, check network, VPN and proxy"))
+        })
+    }
+
+    async fn collect(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let to = self.origin();
+        let mut response = request.send().await.map_err(|error| unreachable(&error, to))?;
+        let (status, headers, received) = (response.status(), response.headers().clone(), Reading::now());
+        self.learn_time(&headers, &received);
+        let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let mut body = Zeroizing::new(Vec::with_capacity(told.min(LARGEST_BODY)));
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, to))? {
+            if body.len() + chunk.len() > LARGEST_BODY {
+                return Err(Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
+                    .hint("check that the host is a workspace"));
+            }
+            wiped::append(&mut body, &chunk);
+        }
+        Ok(Answer { status, headers, body, received })
+    }
+
+    /// The workspace's clock, asked for without any secret; none where nobody answers within `limit`.
+    pub(crate) async fn ask_time(&self, limit: Duration) -> Option<Anchor> {
+        let request = self.request(Method::GET, self.url(DISCOVERY).ok()?).ok()?;
+        self.exchange(request, limit).await.ok()?.anchor()
+    }
+
+    /// Answers may come in another order than they were read.
+    fn learn_time(&self, headers: &HeaderMap, received: &Reading) {
+        let Some(anchor) = anchor(headers, received) else { return };
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        if clock.as_ref().is_none_or(|newest| newest.since_boot_seconds <= anchor.since_boot_seconds) {
+            *clock = Some(anchor);
+        }
+    }
+
     /// The client, which keeps the connection.
     ///
     /// # Errors
@@ -103,10 +158,9 @@ impl Answer {
         Answer { status, body: body.to_vec().into(), headers: HeaderMap::new(), received: Reading::now() }
     }
 
-    /// The workspace's clock, where the answer tells it (RFC 9110, section 6.6.1).
+    /// The workspace's clock, where the answer tells it.
     pub(crate) fn anchor(&self) -> Option<Anchor> {
-        let date = httpdate::parse_http_date(self.header(&DATE)?).ok()?;
-        Some(Anchor::new(Timestamp::try_from(date).ok()?, &self.received))
+        anchor(&self.headers, &self.received)
     }
 
     /// The workspace's time when the answer came; this machine's where the answer does not tell.
@@ -159,6 +213,16 @@ impl Answer {
     fn header(&self, name: &reqwest::header::HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+}
+
+/// The clock of who answered (RFC 9110, section 6.6.1). What a cache on the way has kept for a while tells of another time
+/// (RFC 9111, section 5.1).
+fn anchor(headers: &HeaderMap, received: &Reading) -> Option<Anchor> {
+    if headers.get(AGE).is_some_and(|age| age.as_bytes() != b"0") {
+        return None;
+    }
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    Some(Anchor::new(Timestamp::try_from(date).ok()?, received))
 }
 
 /// A client that trusts the platform's store (or `SSL_CERT_FILE`, `SSL_CERT_DIR`) and, where given, one more file of
@@ -233,33 +297,6 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     Ok(certificates)
 }
 
-/// Sends a request and collects the answer within `limit`.
-///
-/// # Errors
-/// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
-pub(crate) async fn exchange(request: RequestBuilder, to: &str, limit: Duration) -> Result<Answer, Failure> {
-    tokio::time::timeout(limit, collect(request, to)).await.unwrap_or_else(|_| {
-        let message = format!("{to} did not answer within {} s", limit.as_secs_f32().ceil());
-        Err(Failure::transient(Code::Unavailable, message)
-            .hint("it is tried again; if it stays so, check network, VPN and proxy"))
-    })
-}
-
-async fn collect(request: RequestBuilder, to: &str) -> Result<Answer, Failure> {
-    let mut response = request.send().await.map_err(|error| unreachable(&error, to))?;
-    let received = Reading::now();
-    let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-    let mut body = Zeroizing::new(Vec::with_capacity(told.min(LARGEST_BODY)));
-    while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, to))? {
-        if body.len() + chunk.len() > LARGEST_BODY {
-            return Err(Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
-                .hint("check that the host is a workspace"));
-        }
-        wiped::append(&mut body, &chunk);
-    }
-    Ok(Answer { status: response.status(), headers: response.headers().clone(), body, received })
-}
-
 fn broken(error: &reqwest::Error, to: &str) -> Failure {
     Failure::transient(Code::Unavailable, format!("the answer of {to} broke off: {}", innermost(error)))
 }
@@ -329,4 +366,38 @@ fn describe(error: &reqwest::Error) -> String {
         next = current.source();
     }
     text.to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(date: &str, age: Option<&'static str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, date.parse().unwrap());
+        age.into_iter().for_each(|age| drop(headers.insert(AGE, age.parse().unwrap())));
+        headers
+    }
+
+    #[test]
+    fn the_newest_answer_tells_the_workspaces_time_unless_a_cache_has_kept_it() {
+        let workspace = Workspace::for_fuzzing();
+        let line = Line::to(&workspace);
+        let after = |seconds| Reading { since_boot: Duration::from_secs(seconds), ..Reading::now() };
+        let server = || line.anchor().map(|anchor| anchor.server.to_string());
+        line.learn_time(&HeaderMap::new(), &after(10));
+        assert_eq!(server(), None);
+        // When it was received, what it says, how long a cache has kept it, and what is known then.
+        for (received, date, age, known) in [
+            (10, "Thu, 01 Jan 2026 00:00:10 GMT", None, "2026-01-01T00:00:10Z"),
+            (20, "Thu, 01 Jan 2026 00:00:20 GMT", Some("0"), "2026-01-01T00:00:20Z"),
+            (20, "Thu, 01 Jan 2026 00:00:21 GMT", None, "2026-01-01T00:00:21Z"),
+            (19, "Thu, 01 Jan 2026 00:00:19 GMT", None, "2026-01-01T00:00:21Z"),
+            (30, "Wed, 31 Dec 2025 23:00:00 GMT", Some("3630"), "2026-01-01T00:00:21Z"),
+            (30, "whenever", None, "2026-01-01T00:00:21Z"),
+        ] {
+            line.learn_time(&headers(date, age), &after(received));
+            assert_eq!(server().as_deref(), Some(known), "{date}");
+        }
+    }
 }

@@ -19,9 +19,11 @@ use runs::Login;
 use super::{Method, Needs, SignedIn};
 use crate::config::Workspace;
 use crate::failure::{Code, Failure, quoted};
+use crate::http::Line;
 use crate::os::child::{self, Ran, candidates, is_executable};
+use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
-use crate::token::{Token, is_publishable};
+use crate::token::{Claims, Token, is_publishable};
 
 const INSTALL_HINT: &str =
     "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
@@ -31,18 +33,30 @@ const INSTALL_HINT: &str =
 /// # Errors
 /// Permanent: no CLI, no login, a setting. Transient: network, a hanging or failing CLI.
 pub(crate) async fn sign_in(
-    workspace: &Workspace,
+    line: &Line<'_>,
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
+    let workspace = line.workspace;
     let cli =
         Cli { program: find(workspace, environment)?, workspace, environment, limit: needs.limit, now: needs.now };
-    let is_due = |token: &Token| (needs.is_due)(token.issued_at, token.expires_at);
+    let known = Anchor::new(needs.now, &Reading::now());
+    let now = |anchor: &Option<Anchor>| anchor.as_ref().map_or(needs.now, |anchor| anchor.server);
+    let is_due = |token: &Token, anchor: &Option<Anchor>| {
+        // What it is compared with is the time that the caller knows.
+        let ahead = now(anchor).duration_since(needs.now);
+        let by_caller = |at: Timestamp| at.saturating_sub(ahead).unwrap_or(at);
+        (needs.is_due)(by_caller(token.issued_at), by_caller(token.expires_at))
+    };
     let mut token = cli.token(false).await?;
+    let mut anchor = told_of_clock(line, &token, &known, needs).await;
     let mut trouble = None;
-    if is_due(&token) {
+    if is_due(&token, &anchor) {
         match cli.token(true).await {
-            Ok(fresh) if fresh.expires_at >= token.expires_at => token = fresh,
+            Ok(fresh) if fresh.expires_at >= token.expires_at => {
+                token = fresh;
+                anchor = told_of_clock(line, &token, &known, needs).await.or(anchor);
+            }
             Ok(_) => {}
             // An old CLI does not know the option; but a login that is dead will be missed when the token is.
             Err(failure) if failure.is_transient() => {
@@ -51,15 +65,27 @@ pub(crate) async fn sign_in(
             Err(failure) => trouble = Some(failure),
         }
     }
-    let repeated = is_due(&token);
-    if token.expires_at <= needs.now {
+    if token.expires_at <= now(&anchor) {
         return Err(Failure::transient(
             Code::Unavailable,
             "the Databricks CLI handed out a token that has already expired",
         )
         .hint(format!("run `{}`; if that does not help, check this machine's clock", cli.login_command())));
     }
-    Ok(SignedIn { token, anchor: None, warnings: Vec::new(), instead_of: None, trouble, repeated })
+    let repeated = is_due(&token, &anchor);
+    Ok(SignedIn { token, anchor, warnings: Vec::new(), instead_of: None, trouble, repeated })
+}
+
+/// The workspace's clock, where the token shows that it is not as it is known. Of a token that has expired it is asked: perhaps it is
+/// this machine's clock that is wrong.
+async fn told_of_clock(line: &Line<'_>, token: &Token, known: &Anchor, needs: &Needs<'_>) -> Option<Anchor> {
+    if token.expires_at <= needs.now
+        && let Some(anchor) = line.ask_time(needs.limit).await
+    {
+        return Some(anchor);
+    }
+    let issued_at = token.claims.as_ref()?.issued_at.filter(|issued| *issued < token.expires_at)?;
+    anchor_with_issue(Some(known.clone()), issued_at, &Reading::now()).filter(|best| best != known)
 }
 
 // ---- which program ----
@@ -200,6 +226,9 @@ impl Cli<'_> {
                 serde_json::from_str(text).map_err(|_| nonsense("printed something that is no token"))?;
             (answer.access_token, answer.expiry.as_deref().and_then(parse_expiry))
         };
+        // What the token says of itself is the workspace's own word; the CLI reckons by this machine's clock.
+        let own = Claims::of(secret.expose_secret()).and_then(|claims| claims.expires_at);
+        let told = if own.is_none() { told.and_then(|told| self.by_the_workspace(told)) } else { None };
         if !is_publishable(secret.expose_secret()) {
             return Err(nonsense("printed a token that cannot stand in a password file"));
         }
@@ -207,6 +236,11 @@ impl Cli<'_> {
             .ok_or_else(|| nonsense("printed a token that does not say when it expires"))?;
         self.refuse_other_workspace(&token)?;
         Ok(token)
+    }
+
+    /// A time by this machine's clock, as the workspace has it.
+    fn by_the_workspace(&self, here: Timestamp) -> Option<Timestamp> {
+        self.now.checked_add(here.duration_since(Timestamp::now())).ok()
     }
 
     /// A token of another workspace must not be sent to this one. Its audience decides, where the workspace's id is known; else

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{Method, SignedIn};
 use crate::config::Client;
 use crate::failure::{Code, Failure, quoted};
-use crate::http::{self, Answer, Line};
+use crate::http::{Answer, DISCOVERY, Line};
 use crate::logging::secrets;
 use crate::token::{Token, is_publishable};
 use crate::vendor_errors::{Remedy, remedy};
@@ -37,7 +37,7 @@ pub(crate) async fn sign_in(line: &Line<'_>, client: &Client, limit: Duration) -
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(FORM);
     let to = line.origin();
-    let answer = http::exchange(request, to, limit).await?;
+    let answer = line.exchange(request, limit).await?;
     let token = read_token(&answer, to)?;
     Ok(SignedIn {
         token,
@@ -68,8 +68,8 @@ struct Metadata {
 /// the workspace may name another path, and never another origin: the secret would go there.
 async fn token_endpoint(line: &Line<'_>, limit: Duration) -> Result<Url, Failure> {
     let origin = line.origin();
-    let request = line.request(reqwest::Method::GET, line.url("/oidc/.well-known/oauth-authorization-server")?)?;
-    let answer = http::exchange(request, origin, limit).await?;
+    let request = line.request(reqwest::Method::GET, line.url(DISCOVERY)?)?;
+    let answer = line.exchange(request, limit).await?;
     let metadata =
         (answer.status == StatusCode::OK).then(|| serde_json::from_slice::<Metadata>(&answer.body).ok()).flatten();
     let Some(Metadata { token_endpoint: named }) = metadata else { return line.url("/oidc/v1/token") };

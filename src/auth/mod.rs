@@ -8,7 +8,7 @@ pub(crate) mod fuzz;
 mod m2m;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -77,19 +77,20 @@ pub(crate) async fn sign_in(
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let workspace = line.workspace;
+    let (workspace, began) = (line.workspace, Instant::now());
     let first = match (&workspace.client, workspace.auth) {
         (Some(client), Auth::Chain | Auth::OauthM2m) => {
             m2m::sign_in(line, client, needs.limit).await.map_err(|failure| explained(failure, client, environment))
         }
-        _ => return databricks_cli::sign_in(workspace, environment, needs).await,
+        _ => return databricks_cli::sign_in(line, environment, needs).await,
     };
     let failure = match first {
         Err(failure) if workspace.auth == Auth::Chain && needs.person_can_serve => failure,
         decided => return decided,
     };
     tracing::warn!("{failure}; trying the Databricks CLI instead");
-    match databricks_cli::sign_in(workspace, environment, needs).await {
+    let needs = Needs { now: needs.now.saturating_add(began.elapsed()).unwrap_or(needs.now), ..*needs };
+    match databricks_cli::sign_in(line, environment, &needs).await {
         Ok(signed_in) => Ok(SignedIn { instead_of: Some(failure), ..signed_in }),
         Err(second) => Err(both_failed(failure, &second)),
     }

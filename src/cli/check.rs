@@ -1,13 +1,16 @@
 //! `dbx-rotator check`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
 use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::config::Connection;
 use crate::failure::{Code, Failure};
+use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
 use crate::rotation::{ConnectionStatus, Rotation, State};
 
@@ -29,6 +32,8 @@ struct Row<'a> {
     state: State,
     login: Option<Login>,
     error: Option<Error<'a>>,
+    /// How far the workspace's clock is ahead of this machine's, where that is known.
+    clock_offset_seconds: Option<i64>,
 }
 
 #[derive(Clone, Serialize)]
@@ -44,23 +49,30 @@ struct Finding {
     result: Result<Option<Login>, Failure>,
     /// In words, but for the hint.
     said: String,
+    offset: Option<SignedDuration>,
 }
 
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
     let snapshot = rotation.snapshot()?;
     let connections = snapshot.connections();
+    let now = Reading::now();
     let findings = block_on(async {
         let mut all = Vec::with_capacity(connections.len());
         for (index, (connection, status)) in connections.iter().zip(&snapshot.statuses).enumerate() {
             let last_error = snapshot.past(index).and_then(|past| past.last_error.as_ref());
-            all.push(look_at(connection, status, last_error, connect).await);
+            let clock = snapshot.record.clock(rotation.config().workspace_of(connection).host().origin());
+            let offset = clock.and_then(|anchor| offset(&now, anchor));
+            all.push(Finding { offset, ..look_at(connection, status, last_error, connect).await });
         }
         all
     })?;
     if json {
         print::json(&Answer { version: 1, connections: findings.iter().map(row).collect() })?;
     } else {
-        let notes = rotation.config().notes().iter().map(|note| format!("note: {note}\n"));
+        let origins = connections.iter().map(|connection| rotation.config().workspace_of(connection).host().origin());
+        let offsets = findings.iter().map(|finding| finding.offset).zip(origins);
+        let clocks: BTreeSet<String> = offsets.filter_map(|(offset, origin)| wrong_by(offset?, origin)).collect();
+        let notes = rotation.config().notes().iter().chain(&clocks).map(|note| format!("note: {note}\n"));
         print::out(&findings.iter().map(sentence).chain(notes).collect::<String>())?;
     }
     Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
@@ -74,7 +86,7 @@ async fn look_at(
 ) -> Finding {
     let (name, state) = (connection.name().to_owned(), status.state);
     let until = status.token.as_ref().map(|token| print::relative(token.expires_at, status.now));
-    let finding = |said: String, result| Finding { name, state, result, said };
+    let finding = |said: String, result| Finding { name, state, result, said, offset: None };
     let (Some(token), Some(_)) = (&status.token, status.left_to_clients()) else {
         let why = status.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
         let nobody = format!("nobody can log in, for {why}");
@@ -112,6 +124,7 @@ fn row(finding: &Finding) -> Row<'_> {
         state: finding.state,
         login: finding.result.as_ref().ok().cloned().flatten(),
         error: finding.result.as_ref().err().map(Error::from),
+        clock_offset_seconds: finding.offset.map(|offset| offset.as_secs()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `dbx-rotator run`.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -36,6 +37,9 @@ pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault
             hangup.recv().await;
         };
         daemon::serve(rotation, &|| Config::load(overrides), reload, stop).await;
+        if !finish_all(Duration::ZERO).await {
+            tracing::info!("Waiting for what has been started: up to {} s", LAST_WAIT.as_secs());
+        }
         tokio::select! {
             _ = finish_all(LAST_WAIT) => {}
             // Who asks twice does not want to wait.

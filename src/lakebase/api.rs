@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::meaning::{About, meaning, nonsense};
 use crate::failure::{Code, Failure};
-use crate::http::{self, Answer, Line};
+use crate::http::{Answer, Line};
 
 /// The name under which workspaces that share an address are told apart (databricks-sdk-go, httpclient).
 const WORKSPACE_ID: &str = "X-Databricks-Workspace-Id";
@@ -110,7 +110,6 @@ impl Api<'_> {
         query: &[(&str, &str)],
         body: Option<String>,
     ) -> Result<Answer, Failure> {
-        let to = self.line.origin();
         let mut request = self
             .line
             .request(method, self.url(path, query)?)?
@@ -122,7 +121,7 @@ impl Api<'_> {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        http::exchange(request, to, self.limit).await
+        self.line.exchange(request, self.limit).await
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {

@@ -1,8 +1,8 @@
 //! What time it is, for this machine and for the workspace.
 //!
 //! Token expiries are in the workspace's time. A machine whose clock is wrong would rotate all the time, or too late. What
-//! the `Date` header of the last answer told is therefore kept as an [`Anchor`], together with a clock that counts sleep and
-//! that nobody sets. Of the estimates that these allow, the later one is taken: an estimate that is too late
+//! the `Date` header of the last answer told, or the time of a token's issue, is therefore kept as an [`Anchor`], together with a
+//! clock that counts sleep and that nobody sets. Of the estimates that these allow, the later one is taken: an estimate that is too late
 //! costs one rotation too early, an estimate that is too early costs a dead password.
 
 use std::time::Duration;
@@ -72,6 +72,33 @@ pub(crate) fn workspace_time(now: &Reading, anchor: Option<&Anchor>) -> Timestam
     } else {
         now.wall.max(skewed)
     }
+}
+
+/// The better of what is known of the workspace's clock and what a token tells that has come just now: it was issued by that clock, so
+/// this shows at least that time. Of a token that was kept for a while the time of issue is past, and tells nothing.
+pub(crate) fn anchor_with_issue(known: Option<Anchor>, issued_at: Timestamp, now: &Reading) -> Option<Anchor> {
+    if issued_at > workspace_time(now, known.as_ref()) { Some(Anchor::new(issued_at, now)) } else { known }
+}
+
+/// How far the workspace's clock is ahead of this machine's now, as far as that is sure: none after a reboot, which may have
+/// corrected it. Where a clock was set, or a machine paused, since the workspace told its time, it is the smaller of the two
+/// estimates.
+pub(crate) fn offset(now: &Reading, anchor: &Anchor) -> Option<SignedDuration> {
+    if anchor.boot_id.is_none() || anchor.boot_id != now.boot_id {
+        return None;
+    }
+    let since = now.since_boot.saturating_sub(Duration::from_secs(anchor.since_boot_seconds));
+    let counted = anchor.server.saturating_add(since).ok()?.duration_since(now.wall);
+    Some(if counted.abs() < anchor.skew().abs() { counted } else { anchor.skew() })
+}
+
+/// What is said of a machine's clock that is so far behind the workspace's, or ahead of it where that is negative; none where it
+/// is right enough.
+pub(crate) fn wrong_by(offset: SignedDuration, origin: &str) -> Option<String> {
+    let direction = if offset.is_positive() { "behind" } else { "ahead of" };
+    let seconds = offset.abs().as_secs();
+    (offset.abs() > NOTABLE_SKEW)
+        .then(|| format!("this machine's clock is {seconds} s {direction} {origin}'s: corrected for, but set it right"))
 }
 
 /// CLOCK_BOOTTIME counts sleep, CLOCK_MONOTONIC does not (clock_gettime(2)).
@@ -146,5 +173,47 @@ mod tests {
         assert_eq!(time(&at(5_600, 5, "b"), &anchor(5_000, 8_600, 100)), 5_600);
         // The clock was an hour behind, and still is.
         assert_eq!(time(&at(1_500, 5, "b"), &anchor(5_000, 1_400, 100)), 5_100);
+    }
+
+    #[test]
+    fn a_token_that_is_issued_in_the_future_shows_that_the_clock_is_slow() {
+        let now = at(1_000, 100, "a");
+        let (right, slow, fast) = (anchor(900, 900, 0), anchor(1_100, 980, 80), anchor(880, 1_000, 100));
+        let issued = |second| Timestamp::from_second(second).unwrap();
+        // What is known, when the token was issued, and the workspace's time that follows.
+        let cases: [(Option<&Anchor>, i64, i64); 9] = [
+            (None, 400, 1_000),
+            (None, 1_000, 1_000),
+            (None, 1_120, 1_120),
+            (None, 8_200, 8_200),
+            (Some(&right), 999, 1_000),
+            (Some(&right), 1_120, 1_120),
+            (Some(&slow), 1_119, 1_120),
+            (Some(&slow), 1_130, 1_130),
+            (Some(&fast), 900, 900),
+        ];
+        for (known, issued_at, expected) in cases {
+            let best = anchor_with_issue(known.cloned(), issued(issued_at), &now);
+            assert_eq!(workspace_time(&now, best.as_ref()).as_second(), expected, "{known:?}, issued at {issued_at}");
+            // Where it tells nothing new, what is known stays as it is.
+            let is_news = issued_at == expected && issued_at != 1_000;
+            assert_eq!(best.as_ref() == known, !is_news, "{known:?}, issued at {issued_at}");
+        }
+    }
+
+    #[test]
+    fn an_offset_is_reported_as_far_as_it_is_sure() {
+        let seconds = |now: &Reading, anchor: &Anchor| offset(now, anchor).map(|offset| offset.as_secs());
+        assert_eq!(seconds(&at(1_000, 100, "a"), &anchor(1_120, 1_000, 100)), Some(120));
+        assert_eq!(seconds(&at(1_050, 150, "a"), &anchor(880, 1_000, 100)), Some(-120));
+        // It was set right meanwhile.
+        assert_eq!(seconds(&at(1_170, 150, "a"), &anchor(1_120, 1_000, 100)), Some(0));
+        // It was right, and the machine was paused meanwhile.
+        assert_eq!(seconds(&at(9_000, 101, "a"), &anchor(1_000, 1_000, 100)), Some(0));
+        assert_eq!(seconds(&at(1_000, 5, "b"), &anchor(1_120, 1_000, 100)), None);
+        let said = |seconds| wrong_by(SignedDuration::from_secs(seconds), "https://w.example");
+        assert_eq!((said(60), said(-60)), (None, None));
+        assert!(said(61).unwrap().contains("61 s behind https://w.example's"));
+        assert!(said(-120).unwrap().contains("120 s ahead of https://w.example's"));
     }
 }

@@ -56,11 +56,6 @@ pub(crate) struct Rotated<'a> {
 }
 
 impl Outputs {
-    /// Whether nothing is wanted.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.token_file.is_none() && self.env_file.is_none() && self.on_rotate.is_none()
-    }
-
     /// Whether both files hold this credential already and are readable by nobody else. A file that cannot be read is not
     /// current: [`Outputs::write`] says why.
     pub(crate) fn are_current(&self, password: &SecretString) -> bool {

@@ -25,7 +25,7 @@ use crate::config::Source;
 use crate::failure::{Code, Failure};
 use crate::lakebase::Refused;
 use crate::logging::announce;
-use crate::os::clock::NOTABLE_SKEW;
+use crate::os::clock::{Anchor, wrong_by};
 use crate::pgpass::{Entry, Key, PasswordFile};
 use crate::token::fingerprint;
 
@@ -224,7 +224,7 @@ impl Commit<'_> {
     /// The workspace's time now.
     fn now(&self, brought: &Brought) -> Timestamp {
         let known = brought.parcels.first().map_or_else(Timestamp::now, |one| self.snapshot.statuses[one.index].now);
-        brought.signed_in.anchor.as_ref().map_or(known, |anchor| anchor.server)
+        brought.anchor.as_ref().map_or(known, |anchor| anchor.server)
     }
 
     /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
@@ -246,6 +246,7 @@ impl Commit<'_> {
             }
             announce::obtained(&signed_in.token, minted, self.now(brought));
         }
+        self.heed_clock(brought.identity, brought.anchor.as_ref());
         if !brought.first {
             return;
         }
@@ -256,20 +257,14 @@ impl Commit<'_> {
             }
             _ => {}
         }
-        self.heed_clock(brought.identity, signed_in);
     }
 
-    fn heed_clock(&mut self, identity: usize, signed_in: &SignedIn) {
-        let Some(anchor) = &signed_in.anchor else { return };
+    fn heed_clock(&mut self, identity: usize, anchor: Option<&Anchor>) {
+        let Some(anchor) = anchor else { return };
         let config = Arc::clone(&self.snapshot.config);
         let origin = config.workspaces[identity].host.origin();
-        let skew = anchor.skew();
-        if skew.abs() > NOTABLE_SKEW {
-            let direction = if skew.is_positive() { "behind" } else { "ahead of" };
-            tracing::warn!(
-                "this machine's clock is {} s {direction} {origin}'s: corrected for, but set it right",
-                skew.abs().as_secs()
-            );
+        if let Some(sentence) = wrong_by(anchor.skew(), origin) {
+            tracing::warn!("{sentence}");
         }
         self.snapshot.record.set_clock(origin, anchor.clone());
     }

@@ -3,13 +3,20 @@
 
 use std::time::Duration;
 
-use crate::support::{Failure, Fault, Home, Session, Workspace, dbx_rotator, legacy_cli};
+use rustix::process::Signal;
+
+use crate::support::{Failure, Fault, Home, Instance, Session, Workspace, dbx_rotator, legacy_cli};
 
 /// `dbx-rotator rotate` for the person who is logged in with the CLI.
 fn person<'a>(home: &'a Home, workspace: &Workspace) -> Session<'a> {
+    person_runs(home, workspace, &["rotate"])
+}
+
+/// `dbx-rotator ARGUMENTS` for the same person.
+fn person_runs<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Session<'a> {
     home.watch(workspace);
     dbx_rotator!(home)
-        .args(["rotate"])
+        .args(arguments)
         .trusting(workspace)
         .env("DATABRICKS_HOST", workspace.url())
         .env("DATABRICKS_PG_HOST", "db.example")
@@ -170,14 +177,88 @@ fn a_bare_token_will_do() {
 fn a_cli_that_hangs_is_ended() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let cli = home.install_cli(&workspace);
-    // A live credential with 40 s left allows an attempt 10 s.
+    // It is waited for as long as a quarter of what is left of the live credential; the CLI itself gets 15 s.
     workspace.set_token_life(Duration::from_secs(20));
     person(&home, &workspace).run().exits(0);
     cli.set_failure(Some(Failure::Hang));
+    let before = cli.invocations().len();
     let running = person(&home, &workspace).spawn();
-    running.says("did not finish within", Duration::from_secs(30));
+    running.says("has not answered within", Duration::from_secs(30));
+    running.says("did not finish within 15 s and was ended", Duration::from_secs(30));
+    assert_eq!(cli.invocations().len() - before, 1, "who tries again waits for the run that there is");
     cli.set_failure(None);
     running.ends().exits(0);
+}
+
+/// Puts a wrapper before the CLI that notes when a run begins, when it is asked to end, and when it ends; and that waits in between
+/// until there is a file `go` in the home.
+fn slow_cli(home: &Home, workspace: &Workspace) {
+    let cli = support::Cli::install(&home.path("real"), &home.path(""), workspace, workspace.user());
+    let wrapper = format!(
+        "#!/bin/sh\ntrap 'echo TERM >> ~/notes' TERM\necho begun >> ~/notes\n\
+         while [ ! -e ~/go ] && [ -e ~/notes ]; do sleep 0.05; done\n{} \"$@\"\necho ended >> ~/notes\n",
+        cli.program().display()
+    );
+    home.write("bin/databricks", wrapper, 0o755);
+}
+
+/// Waits until the wrapper has noted this.
+fn until_noted(home: &Home, notes: &str) {
+    let read = || std::fs::read_to_string(home.path("notes")).unwrap_or_default();
+    let began = std::time::Instant::now();
+    while read() != notes {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", read());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_slow_cli_is_let_finish_and_serves_the_next_try() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.install_cli(&workspace);
+    workspace.set_token_life(Duration::from_secs(8));
+    person(&home, &workspace).run().exits(0);
+    let first = home.pgpass();
+    workspace.set_token_life(Duration::from_secs(600));
+    slow_cli(&home, &workspace);
+    let running = person(&home, &workspace).spawn();
+    running.says("the Databricks CLI has not answered within 2 s; it is let finish", Duration::from_secs(20));
+    running.says("next try in", Duration::from_secs(20));
+    home.write("go", "", 0o600);
+    running.ends().exits(0);
+    assert_ne!(home.pgpass(), first);
+    let notes = home.read("notes");
+    assert!(notes.starts_with("begun\nended\n") && !notes.contains("TERM"), "{notes}");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_lets_the_cli_finish() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    slow_cli(&home, &workspace);
+    let running = person_runs(&home, &workspace, &["run"]).spawn();
+    until_noted(&home, "begun\n");
+    running.signal(Signal::TERM);
+    running.says("Waiting for what has been started", Duration::from_secs(20));
+    home.write("go", "", 0o600);
+    running.ends().exits(0).stderr_has("Stopped");
+    assert_eq!(home.read("notes"), "begun\nended\n");
+}
+
+#[test]
+fn a_token_that_is_wanted_at_once_lets_the_cli_finish() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.install_cli(&workspace).set_refresh_window(Duration::from_secs(1));
+    workspace.set_token_life(Duration::from_secs(40));
+    person(&home, &workspace).run().exits(0);
+    let published = home.pgpass();
+    until_due(&home, &workspace);
+    slow_cli(&home, &workspace);
+    let running = person_runs(&home, &workspace, &["token", "-v", "--min-valid", "1s"]).may_print_secrets().spawn();
+    running.says("could not be renewed in a moment", Duration::from_secs(20));
+    home.write("go", "", 0o600);
+    let outcome = running.ends();
+    assert!(published.contains(outcome.exits(0).stdout.trim()), "{outcome}");
+    assert!(home.read("notes").starts_with("begun\nended\n"), "{outcome}");
 }
 
 #[test]
@@ -220,6 +301,42 @@ fn no_cli_at_all_says_what_to_install() {
         .exits(78)
         .stderr_has("not installed, or not on PATH")
         .stderr_has("install the Databricks CLI");
+}
+
+// ---- the workspace's clock ----
+
+#[test]
+fn a_wrong_clock_is_known_from_whatever_the_workspace_says() {
+    let minted = "[[connection]]\nname = 'default'\ninstance = 'orders'\n";
+    for (skew, table, direction) in [
+        // By the answers of the API.
+        (7_200, minted, "behind"),
+        (-7_200, minted, "ahead of"),
+        // By a token that is issued in the future; by asking, where a token seems to have expired.
+        (7_200, "", "behind"),
+        (-7_200, "", "ahead of"),
+    ] {
+        let (workspace, home) = (Workspace::builder().clock_skew(skew).start(), Home::new());
+        let cli = home.install_cli(&workspace);
+        workspace.add_instance(Instance::named("orders"));
+        home.write(".config/dbx-rotator/config.toml", table, 0o600);
+        let run = |arguments: &[&str]| {
+            let session = person_runs(&home, &workspace, arguments);
+            if table.is_empty() { session } else { session.without_env("DATABRICKS_PG_HOST") }.run()
+        };
+        run(&["rotate"]).exits(0).stderr_has(&format!("s {direction} {}'s", workspace.url()));
+        let outcome = run(&["status", "--json"]);
+        let row = &outcome.exits(0).json()["connections"][0];
+        assert_eq!(row["state"], "live", "{outcome}");
+        assert!((3_500..=3_600).contains(&row["expires_in_seconds"].as_i64().unwrap()), "{outcome}");
+        let outcome = run(&["check", "--json"]);
+        let offset = outcome.exits(0).json()["connections"][0]["clock_offset_seconds"].as_i64().unwrap();
+        assert!((skew - 60..=skew + 60).contains(&offset), "{outcome}");
+        run(&["check"]).exits(0).stdout_has("note: this machine's clock is").stdout_has(direction);
+        let before = cli.invocations().len();
+        run(&["rotate", "--if-due"]).exits(0);
+        assert_eq!(cli.invocations().len(), before, "not due by the workspace's clock");
+    }
 }
 
 // ---- the chain ----

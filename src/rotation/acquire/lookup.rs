@@ -66,7 +66,7 @@ impl Job {
     pub(super) async fn next_lookups(
         &self,
         lookups: &mut SideBySide<'_, &Place, Answered>,
-        tray: &mut Tray,
+        tray: &mut Tray<'_>,
     ) -> Lookups {
         let mut all = Lookups::new();
         let mut end: Option<Instant> = None;

@@ -23,6 +23,7 @@ use crate::config::{Config, Connection, Place, Source};
 use crate::failure::{Code, Failure};
 use crate::http::Line;
 use crate::lakebase::{Api, Refused};
+use crate::os::clock::Anchor;
 use crate::pgpass::Contents;
 use crate::token::Token;
 
@@ -77,6 +78,8 @@ pub(super) enum Arrival {
 pub(super) struct Brought {
     pub(super) identity: usize,
     pub(super) signed_in: Arc<SignedIn>,
+    /// The workspace's clock, where an answer told it.
+    pub(super) anchor: Option<Anchor>,
     /// It is the first that this sign-in brings.
     pub(super) first: bool,
     /// Who signed in, where a connection needed to know.
@@ -109,7 +112,8 @@ pub(super) struct Fresh {
 }
 
 /// What was ready and is not handed over yet.
-struct Tray {
+struct Tray<'l> {
+    line: &'l Line<'l>,
     sender: UnboundedSender<Arrival>,
     identity: usize,
     signed_in: Option<Arc<SignedIn>>,
@@ -123,7 +127,7 @@ struct Tray {
     well: bool,
 }
 
-impl Tray {
+impl Tray<'_> {
     fn put(&mut self, parcel: Parcel) {
         self.outstanding.remove(&parcel.index);
         self.well &= !matches!(&parcel.supply, Err(refused) if refused.shared);
@@ -136,6 +140,8 @@ impl Tray {
         let Some(signed_in) = self.signed_in.clone().filter(|_| !self.parcels.is_empty()) else { return };
         let brought = Brought {
             identity: self.identity,
+            // What the API's answers tell of the clock is newer than what the sign-in told.
+            anchor: self.line.anchor().or_else(|| signed_in.anchor.clone()),
             signed_in,
             first: std::mem::take(&mut self.first),
             user: self.user.clone(),
@@ -183,6 +189,7 @@ impl Job {
         let config = Arc::clone(&self.config);
         let line = Line::to(&config.workspaces[self.identity]);
         let mut tray = Tray {
+            line: &line,
             sender,
             identity: self.identity,
             signed_in: None,
@@ -214,7 +221,7 @@ impl Job {
         self.connections.iter().map(|index| (*index, &self.config.connections[*index]))
     }
 
-    async fn work(&self, line: &Line<'_>, tray: &mut Tray) -> Result<(), Failure> {
+    async fn work(&self, line: &Line<'_>, tray: &mut Tray<'_>) -> Result<(), Failure> {
         let signed_in = Arc::new(self.sign_in(line, false).await?);
         let all = self.connections.clone();
         let dead = self.bring(line, signed_in, &all, true, tray).await;
@@ -262,7 +269,7 @@ impl Job {
         signed_in: Arc<SignedIn>,
         wanted: &[usize],
         may_sign_in_again: bool,
-        tray: &mut Tray,
+        tray: &mut Tray<'_>,
     ) -> Vec<usize> {
         let secret = signed_in.token.secret.clone();
         let subject = signed_in.token.subject().map(str::to_owned);

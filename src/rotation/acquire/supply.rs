@@ -41,7 +41,7 @@ impl Group<'_> {
         wanted: &[usize],
         user: &Result<Option<String>, Failure>,
         lookups: &Lookups,
-        tray: &mut Tray,
+        tray: &mut Tray<'_>,
     ) {
         if wanted.is_empty() {
             return;
