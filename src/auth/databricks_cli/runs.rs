@@ -44,6 +44,12 @@ pub(super) struct Ended {
     pub(super) limit: Duration,
 }
 
+impl Ended {
+    fn is_success(&self) -> bool {
+        matches!(&self.ran, Ok(Some(ran)) if ran.status.success())
+    }
+}
+
 /// A run that has not ended.
 #[derive(Clone)]
 struct Run {
@@ -72,8 +78,9 @@ impl Login {
                 let mut run = self.join(force, limit);
                 let end = run.end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
                 match end {
-                    Some(ended) if run.force || !force => return ended,
-                    // It was another than what is wanted, or its runtime is gone.
+                    Some(ended) if run.force == force || (run.force && ended.is_success()) => return ended,
+                    // It was another than what is wanted, or its runtime is gone. Where a refresh fails, there may still be a live
+                    // token.
                     _ => {}
                 }
             }
@@ -134,6 +141,7 @@ mod tests {
         echo "begun $what" >> notes
         while [ ! -e go ] && [ -e notes ]; do sleep 0.05; done
         echo "ended $what" >> notes
+        [ "$what" = plain ] || [ ! -e refuse ] || exit 1
         echo "token of $$ by $what""#;
 
     const LONG: Duration = Duration::from_secs(30);
@@ -206,6 +214,24 @@ mod tests {
         std::fs::write(here.join("go"), "").unwrap();
         let (forced, meanwhile) = (forced.await.unwrap().unwrap(), meanwhile.await.unwrap().unwrap());
         assert_eq!(said(&meanwhile), said(&forced));
+    }
+
+    #[tokio::test]
+    async fn a_refresh_that_fails_is_no_answer_for_who_asks_for_any_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, login) = (directory.path(), login(directory.path()));
+        let ask = |force| {
+            let login = login.clone();
+            tokio::spawn(async move { login.run(force, LONG).await })
+        };
+        let forced = ask(true);
+        until(here, "begun force").await;
+        let meanwhile = ask(false);
+        tokio::task::yield_now().await;
+        assert_eq!(notes(here), "begun force\n");
+        ["refuse", "go"].map(|name| std::fs::write(here.join(name), "").unwrap());
+        assert!(!forced.await.unwrap().unwrap().is_success());
+        assert!(said(&meanwhile.await.unwrap().unwrap()).ends_with("by plain\n"));
     }
 
     #[tokio::test]
