@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::rotate::Error;
 use super::{Fault, block_on, print};
-use crate::config::Connection;
+use crate::config::{Connection, Listing};
 use crate::failure::{Code, Failure};
 use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Answer<'a> {
     version: u32,
     connections: Vec<Row<'a>>,
+    /// What of the connection service file was left alone or cannot work.
+    service_file: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -66,16 +68,22 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
         }
         all
     })?;
+    let remarks = |wanted: fn(Listing) -> bool| snapshot.service_file_remarks(wanted).unwrap_or_default();
+    let service_file = remarks(|listing| listing != Listing::No);
     if json {
-        print::json(&Answer { version: 1, connections: findings.iter().map(row).collect() })?;
+        let connections = findings.iter().map(row).collect();
+        print::json(&Answer { version: 1, connections, service_file: &service_file })?;
     } else {
         let origins = connections.iter().map(|connection| rotation.config().workspace_of(connection).host().origin());
         let offsets = findings.iter().map(|finding| finding.offset).zip(origins);
         let clocks: BTreeSet<String> = offsets.filter_map(|(offset, origin)| wrong_by(offset?, origin)).collect();
         let notes = rotation.config().notes().iter().chain(&clocks).map(|note| format!("note: {note}\n"));
-        print::out(&findings.iter().map(sentence).chain(notes).collect::<String>())?;
+        let remarks = service_file.iter().map(|remark| print::line(&format!("service file: {remark}")));
+        print::out(&findings.iter().map(sentence).chain(remarks).chain(notes).collect::<String>())?;
     }
-    Ok(if findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
+    // A section that nobody asked for may be missing.
+    let is_listed = remarks(|listing| listing == Listing::Asked).is_empty();
+    Ok(if is_listed && findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
 }
 
 async fn look_at(

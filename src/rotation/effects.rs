@@ -60,7 +60,9 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
             Err(failure) => failures.push((*index, failure)),
         }
     }
-    if let Err(failure) = write_sections(snapshot) {
+    let written = write_sections(snapshot);
+    changed |= say_remarks(snapshot);
+    if let Err(failure) = written {
         let asked = |index: &usize| snapshot.connections()[*index].listing == Listing::Asked;
         let concerned: Vec<usize> = outcomes.iter().map(|(index, _)| *index).filter(asked).collect();
         if concerned.is_empty() {
@@ -132,11 +134,29 @@ fn write_sections(snapshot: &Snapshot) -> Result<(), Failure> {
     if service_file::is_current(path, &sections) {
         return Ok(());
     }
-    for sentence in service_file::update(path, &sections)? {
-        tracing::warn!("{sentence}");
-    }
+    service_file::update(path, &sections)?;
     tracing::info!("Successfully updated {}", path.display());
     Ok(())
+}
+
+/// Says once what of the service file was left alone or cannot work; returns whether the record has changed.
+fn say_remarks(snapshot: &mut Snapshot) -> bool {
+    let Some(remarks) = snapshot.service_file_remarks(|listing| listing != Listing::No) else { return false };
+    for remark in remarks.iter().filter(|remark| !snapshot.record.remarks.contains(remark)) {
+        tracing::warn!("{remark}");
+    }
+    let is_news = snapshot.record.remarks != remarks;
+    snapshot.record.remarks = remarks;
+    is_news
+}
+
+impl Snapshot {
+    /// What of the service file was left alone or cannot work, a sentence each; none where it is still to be written.
+    pub(crate) fn service_file_remarks(&self, wanted: impl Fn(Listing) -> bool) -> Option<Vec<String>> {
+        let sections = sections(self, wanted);
+        let path = self.config.service_file.as_ref().filter(|_| !sections.is_empty());
+        path.map_or_else(|| Some(Vec::new()), |path| service_file::remarks(path, &sections))
+    }
 }
 
 /// The sections of the connections that are listed so, and whose host and user are known.

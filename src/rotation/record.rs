@@ -52,6 +52,9 @@ pub(crate) struct Record {
     /// Who signs in, by the workspace's address and how.
     #[serde(default)]
     users: BTreeMap<String, String>,
+    /// What has been said of the service file.
+    #[serde(default)]
+    pub(super) remarks: Vec<String>,
 }
 
 impl Default for Record {
@@ -62,6 +65,7 @@ impl Default for Record {
             clocks: BTreeMap::new(),
             places: BTreeMap::new(),
             users: BTreeMap::new(),
+            remarks: Vec::new(),
         }
     }
 }

@@ -477,7 +477,13 @@ mod tests {
         let old = "# mine\ninterval = \"50m\" # why\n\n[[workspace]] # the only one\nname = \"prod\"\n\
                    host = \"https://old.cloud.databricks.com\"\n\n[[connection]]\nhost = \"old.example\" # old\nlast_copy = true\n";
         fs::write(&place.config, old).unwrap();
-        let given = Overrides { client_id: None, client_secret: None, pg_port: None, ..flags(scratch.path()) };
+        let given = Overrides {
+            client_id: None,
+            client_secret: None,
+            pg_port: None,
+            any_identity: false,
+            ..flags(scratch.path())
+        };
         let given = Overrides { pg_username: Some("ada@example.com".to_owned()), ..given };
         let plan = plan(&given, &place);
         assert_eq!(

@@ -203,12 +203,27 @@ fn an_instance_has_a_service_by_itself_and_foreign_sections_stay() {
 #[test]
 fn a_section_of_that_name_that_is_not_ours_is_left_alone_and_said() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    let theirs = "[orders]\nhost=theirs.example\n";
+    let theirs = "# mine\n\n[orders]\nhost=theirs.example\n";
+    let path = home.write(".pg_service.conf", theirs, 0o600);
+    let said = format!("line 3 of {}: the section [orders] is not dbx-rotator's and was left as it is", path.display());
+    let rotate = |settings: &str| rotator(&home, &workspace, settings, &["rotate"]).run();
+    rotate("").exits(0).stderr_has(&said).stderr_has("remove or rename that section");
+    assert_eq!(home.read(".pg_service.conf"), theirs);
+    rotate("").exits(0).stderr_lacks(&said);
+    rotate("service_file = true").exits(0).stderr_lacks(&said);
+    assert_eq!(home.read(".pg_service.conf"), theirs);
+    let check = |settings: &str| rotator(&home, &workspace, settings, &["check"]).run();
+    check("").exits(0).stdout_has(&said);
+    check("service_file = true").exits(1).stdout_has(&said);
+    let answer = rotator(&home, &workspace, "", &["check", "--json"]).run().exits(0).json();
+    assert!(answer["service_file"][0].as_str().unwrap().starts_with(&said), "{answer}");
+    check("service_file = false").exits(0).stdout_lacks(&said);
+    // One that came anew is said anew.
+    home.write(".pg_service.conf", "", 0o600);
+    rotate("").exits(0).stderr_lacks(&said);
+    assert!(home.read(".pg_service.conf").contains("host="));
     home.write(".pg_service.conf", theirs, 0o600);
-    rotator(&home, &workspace, "", &["rotate"]).run().exits(0);
-    assert_eq!(home.read(".pg_service.conf"), theirs);
-    rotator(&home, &workspace, "service_file = true", &["rotate"]).run().exits(0).stderr_has("orders");
-    assert_eq!(home.read(".pg_service.conf"), theirs);
+    rotate("").exits(0).stderr_has(&said);
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Edit {
             let own = lines(&file[body.bytes.clone()]);
             let Some(kept) = kept_keys(&own) else {
                 if !wanted.stands_in(&own) {
-                    self.sentences.push(wanted.foreign(path));
+                    self.sentences.push(wanted.foreign(body.line, path));
                 }
                 continue;
             };
@@ -272,12 +272,12 @@ impl Wanted<'_> {
 
     // ---- what is said ----
 
-    fn foreign(&self, path: &Path) -> String {
+    fn foreign(&self, line: usize, path: &Path) -> String {
         format!(
-            "the section [{}] of {} is not dbx-rotator's and was left as it is: remove or rename it to have one that is kept \
-             up to date",
-            self.name,
-            path.display()
+            "line {line} of {}: the section [{name}] is not dbx-rotator's and was left as it is, so `service={name}` goes where it \
+             says: remove or rename that section to have one that is kept up to date, or set service_file = false for {name}",
+            path.display(),
+            name = self.name
         )
     }
 

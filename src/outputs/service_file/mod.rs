@@ -27,7 +27,15 @@ pub use section::Section;
 /// cannot be read: [`update`] says why.
 #[must_use]
 pub fn is_current(path: &Path, sections: &[Section]) -> bool {
-    place(path).look().is_ok_and(|now| edit(&now.bytes, path, sections).bytes == *now.bytes)
+    remarks(path, sections).is_some()
+}
+
+/// What was left alone or cannot work, a sentence each, where [`update`] would change nothing; none where it would.
+#[must_use]
+pub(crate) fn remarks(path: &Path, sections: &[Section]) -> Option<Vec<String>> {
+    let now = place(path).look().ok()?;
+    let Edit { bytes, sentences } = edit(&now.bytes, path, sections);
+    (bytes == *now.bytes).then_some(sentences)
 }
 
 /// Whether nothing was left behind beside it; [`update`] sees to that.
