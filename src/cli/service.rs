@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::{Fault, print, status};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
 use crate::logging::foreign;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
@@ -281,12 +281,13 @@ impl Service {
             say(&format!("Removed {item}"))?;
         }
         let own = self.place.credential.clone().unwrap_or_else(|| self.place.config.with_file_name("client-secret"));
-        for file in [&self.place.config, &own] {
-            if !file.exists() {
+        for file in [&[self.place.config.clone()][..], &credential_files(&own)].concat() {
+            // A link that leads nowhere is one of them, too.
+            if file.symlink_metadata().is_err() {
                 continue;
             }
             if purge {
-                remove(file)?;
+                remove(&file)?;
                 say(&format!("Removed {}", file.display()))?;
             } else {
                 say(&format!("Kept {} (--purge removes it)", file.display()))?;

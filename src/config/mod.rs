@@ -24,7 +24,7 @@ pub use host::WorkspaceHost;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
 pub(crate) use place::{Listing, Place, Source, Verify};
-pub(crate) use secret::{SecretSource, credential_source};
+pub(crate) use secret::{SecretSource, credential_files, credential_source};
 
 use crate::os::dirs::Environment;
 use crate::os::keychain::Item;

@@ -29,8 +29,14 @@ pub(crate) fn is_filled(path: &Path) -> bool {
 
 /// Where the machine's manager takes a unit's secret from, where there is one: the plain file, or one beside it that is encrypted.
 pub(crate) fn credential_source(plain: &Path) -> Option<PathBuf> {
-    let encrypted = plain.with_extension("client-secret.cred");
-    [plain.to_owned(), encrypted].into_iter().find(|path| is_filled(path))
+    credential_files(plain).into_iter().find(|path| is_filled(path))
+}
+
+/// The files that a secret may be in where this is the plain one: `systemd-creds` adds `.cred` to what it encrypts.
+pub(crate) fn credential_files(plain: &Path) -> [PathBuf; 2] {
+    let mut encrypted = plain.to_owned().into_os_string();
+    encrypted.push(".cred");
+    [plain.to_owned(), encrypted.into()]
 }
 
 /// No secret is longer; a larger file is the wrong file.

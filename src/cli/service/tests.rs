@@ -99,6 +99,32 @@ fn install_writes_settings_secret_and_agent_and_comes_back_when_the_password_is_
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// For the machine's units; and the same for a user's.
+#[test]
+fn a_purge_leaves_no_secret_be_it_encrypted_and_without_one_all_of_it_stays() {
+    for credential in [Some("etc/ada.client-secret"), None] {
+        let mut mac = Mac::new();
+        let root = mac.scratch.path().canonicalize().unwrap();
+        mac.service.place.credential = credential.map(|path| root.join(path));
+        let plain = mac.service.place.credential.clone();
+        let plain = plain.unwrap_or_else(|| mac.service.place.config.with_file_name("client-secret"));
+        let encrypted = plain.with_file_name(format!("{}.cred", plain.file_name().unwrap().display()));
+        let others = plain.with_file_name("bob.client-secret.cred");
+        for file in [&mac.service.place.config, &plain, &encrypted, &others] {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "x").unwrap();
+        }
+        let there =
+            || [&mac.service.place.config, &plain, &encrypted, &others].map(|file| file.symlink_metadata().is_ok());
+        assert_eq!(mac.service.uninstall(false).map_err(failure).unwrap(), 0);
+        assert_eq!(there(), [true; 4], "{credential:?}");
+        fs::remove_file(&plain).unwrap();
+        std::os::unix::fs::symlink("nowhere", &plain).unwrap();
+        assert_eq!(mac.service.uninstall(true).map_err(failure).unwrap(), 0);
+        assert_eq!(there(), [false, false, false, true], "{credential:?}");
+    }
+}
+
 #[test]
 fn an_agent_that_ends_at_once_is_said_with_its_exit_code_and_where_it_says_why() {
     let mac = Mac::new();
