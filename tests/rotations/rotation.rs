@@ -219,7 +219,11 @@ fn a_refused_secret_needs_a_person_and_leaves_the_live_entry() {
     let outcome = rotator(&home, &workspace, &["rotate", "--json"])
         .env("DATABRICKS_CLIENT_SECRET", "not-the-right-secret-000000")
         .run();
-    outcome.exits(77).stderr_has("invalid_client").stderr_has("ERROR").stderr_has("secret");
+    outcome
+        .exits(77)
+        .stderr_has("invalid_client")
+        .stderr_has("ERROR")
+        .stderr_has("check the client id, and whether its secret is right");
     let row = &outcome.json()["connections"][0];
     assert_eq!((&row["outcome"], &row["error"]["kind"]), (&"failed".into(), &"permanent".into()), "{outcome}");
     assert_eq!(row["error"]["code"], "sign-in-refused");
@@ -272,8 +276,9 @@ fn a_client_beside_another_user_is_published_and_said_once() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let both =
         |arguments: &[&str]| rotator(&home, &workspace, arguments).env("DATABRICKS_PG_USERNAME", "ada@example.com");
+    let who = format!("the user ada@example.com and the client {} were both set", workspace.client_id());
     let said = "PostgreSQL refuses the login unless the role accepts this client";
-    both(&["rotate"]).run().exits(0).stderr_has(said).stderr_has(workspace.client_id()).stderr_has("--any-identity");
+    both(&["rotate"]).run().exits(0).stderr_has(said).stderr_has(&who).stderr_has("--any-identity");
     assert!(home.pgpass().starts_with(&format!("{HOST}:5432:databricks_postgres:ada@example.com:eyJ")));
     both(&["status"]).run().exits(0).stdout_has("live");
     both(&["rotate", "--if-due"]).run().exits(0).stderr_lacks(said);

@@ -460,7 +460,7 @@ fn a_server_that_does_not_stop_talking_is_left_early_and_in_few_words() {
         let home = Home::new();
         let host = server.address().to_string();
         let outcome = connected(&home, &workspace, &host, "verify = 'login'\n", &["rotate", "--retry-for", "0s"]).run();
-        outcome.exits(69).stderr_has(said).stderr_has(&user);
+        outcome.exits(69).stderr_has(said).stderr_has(&format!(" as {user}: "));
         assert!(home.pgpass().is_empty(), "{name}");
         assert!(outcome.stderr.lines().all(|line| line.len() < 1000), "{name}\n{outcome}");
     }
