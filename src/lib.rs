@@ -43,6 +43,8 @@ mod rotation;
 mod rotator;
 #[cfg(feature = "cli")]
 mod service;
+#[doc(hidden)]
+pub mod simulation;
 mod token;
 mod vendor_errors;
 

@@ -16,9 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Config, ConfigError, Connection};
 use crate::failure::Failure;
 use crate::logging::announce;
+use crate::os::clock::Moment;
+use crate::os::files::read_bytes;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
+use crate::rotation::backoff::Change;
+use crate::rotation::schedule::{Spread, after_boot};
 use crate::rotation::{ConnectionStatus, Outcome, RotateRequest, Rotation, Session};
 use keepalive::WatchdogKeepalive;
 use status::Row;
@@ -78,23 +82,15 @@ enum Wake {
     Look,
     Reload,
     /// Files have changed that can end a failure.
-    Changed(Changed),
-}
-
-/// Which files have changed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Changed {
-    /// Those of people: settings, secrets, profiles.
-    People,
-    /// The logins of the vendor's CLI.
-    Logins,
-    /// The password file.
-    PasswordFile,
+    Changed(Change),
 }
 
 struct Daemon<'a> {
     rotation: Rotation,
     session: Session,
+    /// Nobody sits in front of this machine, and there may be thousands like it.
+    is_server: bool,
+    spread: Spread,
     /// Why the last try of a connection failed, by its place in the configuration.
     failures: BTreeMap<usize, Failure>,
     /// Why the new configuration is not in use.
@@ -124,14 +120,14 @@ impl Heeded {
     }
 
     /// What has changed since, the most telling first.
-    fn changed(&self, config: &Config) -> Option<Changed> {
+    fn changed(&self, config: &Config) -> Option<Change> {
         let now = Heeded::of(config);
         if now.people != self.people {
-            Some(Changed::People)
+            Some(Change::Settings)
         } else if now.logins != self.logins {
-            Some(Changed::Logins)
+            Some(Change::TokenCache)
         } else if now.password_file != self.password_file {
-            Some(Changed::PasswordFile)
+            Some(Change::PasswordFile)
         } else {
             None
         }
@@ -140,8 +136,14 @@ impl Heeded {
 
 impl<'a> Daemon<'a> {
     fn new(rotation: Rotation, manager: Manager, keepalive: WatchdogKeepalive, load: Option<&'a Load<'a>>) -> Self {
+        let spread = spread_of_this_machine();
+        let is_server =
+            rotation.config().environment.path("STATE_DIRECTORY").is_some_and(|path| path.starts_with("/var/"));
+        let rotation = rotation.spread(spread);
         Daemon {
-            session: Session::of_daemon(rotation.clone()),
+            session: Session::of_daemon(rotation.clone(), is_server),
+            is_server,
+            spread,
             heeded: Heeded::of(rotation.config()),
             rotation,
             failures: BTreeMap::new(),
@@ -153,7 +155,18 @@ impl<'a> Daemon<'a> {
         }
     }
 
+    /// Servers that start together, after a power cut, do not ask the workspace together.
+    async fn wait_after_boot(&self) {
+        let wait = if self.is_server { after_boot(Moment::now().since_boot, self.spread) } else { Duration::ZERO };
+        if !wait.is_zero() {
+            let text = format!("waiting {} s after the boot of this machine", wait.as_secs());
+            let each = || self.manager.tell(News::StillStarting(&text));
+            self.keepalive.ping_during(timer::sleep(wait), each).await;
+        }
+    }
+
     async fn keep(&mut self, mut reload: impl AsyncFnMut()) {
+        self.wait_after_boot().await;
         loop {
             self.keepalive.ping();
             let wake = tokio::select! {
@@ -173,7 +186,7 @@ impl<'a> Daemon<'a> {
                         self.manager.tell(News::Reloading);
                         self.phase = Phase::Reloading;
                     }
-                    self.reload(Changed::People);
+                    self.reload(Change::Settings);
                 }
                 Wake::Changed(changed) => self.reload(changed),
             }
@@ -183,7 +196,7 @@ impl<'a> Daemon<'a> {
     /// Starts whatever is due and may be tried now.
     async fn look(&mut self) {
         if !self.session.is_in_flight() && self.rotation.nothing_to_do(&RotateRequest::Due, None).is_some() {
-            self.session.backoff.forget_troubles();
+            self.session.backoff.clear_troubles();
             self.failures.clear();
             return;
         }
@@ -267,13 +280,13 @@ impl<'a> Daemon<'a> {
     }
 
     fn rows<'r>(&'r self, statuses: &[ConnectionStatus]) -> Vec<Row<'r>> {
-        let now = Timestamp::now();
+        let now = Moment::now();
         let row = |(index, connection): (usize, &'r Connection)| {
             let status = statuses.get(index);
             let left = status.and_then(ConnectionStatus::left_to_clients);
             let refresh = status.filter(|status| !status.is_due()).and_then(ConnectionStatus::until_refresh);
             let retry = || self.session.next_try(index, left.is_some(), now);
-            let next = refresh.or_else(|| Some(retry()?.duration_since(now))).unwrap_or(SignedDuration::ZERO);
+            let next = refresh.or_else(|| Some(retry()?.duration_since(now.wall))).unwrap_or(SignedDuration::ZERO);
             let in_flight = self.session.is_one_in_flight(index);
             Row { name: connection.name(), left, next, in_flight, failure: self.failures.get(&index) }
         };
@@ -282,15 +295,11 @@ impl<'a> Daemon<'a> {
 
     /// Reads the configuration again, and tries at once what this change can have repaired. A new configuration that cannot be used
     /// is said and left aside; what an unchanged connection has in the password file stays.
-    fn reload(&mut self, changed: Changed) {
+    fn reload(&mut self, changed: Change) {
         self.heeded = Heeded::of(self.rotation.config());
-        match changed {
-            Changed::People => self.session.backoff.hurry(),
-            Changed::Logins => self.session.backoff.hurry_sign_ins(),
-            Changed::PasswordFile => {
-                self.session.backoff.hurry_password_file();
-                return;
-            }
+        self.session.backoff.retry_now(|scope| changed.can_repair(scope));
+        if changed == Change::PasswordFile {
+            return;
         }
         let Some(load) = self.load else { return };
         match load() {
@@ -309,7 +318,7 @@ impl<'a> Daemon<'a> {
                     self.session.set_rotation(self.rotation.clone());
                 } else {
                     // What the old one has started comes to its end, and is not published.
-                    self.session = Session::of_daemon(self.rotation.clone());
+                    self.session = Session::of_daemon(self.rotation.clone(), self.is_server);
                     self.failures.clear();
                 }
                 self.heeded = Heeded::of(self.rotation.config());
@@ -332,7 +341,7 @@ async fn files_have_changed(
     heeded: &Heeded,
     is_refused: bool,
     failures: &BTreeMap<usize, Failure>,
-) -> Changed {
+) -> Change {
     if !is_refused && failures.values().all(Failure::is_transient) {
         return std::future::pending().await;
     }
@@ -344,4 +353,11 @@ async fn files_have_changed(
             return changed;
         }
     }
+}
+
+/// The same at every start, and another one on each machine and for each user.
+fn spread_of_this_machine() -> Spread {
+    let name = || rustix::system::uname().nodename().to_bytes().to_vec();
+    let machine = read_bytes("/etc/machine-id".as_ref()).map_or_else(|_| name(), |id| id.to_vec());
+    Spread::of(&machine, rustix::process::getuid().as_raw())
 }

@@ -31,6 +31,29 @@ impl Reading {
     }
 }
 
+/// A point in time for what waits: the wall clock is what people and records read, the time since boot is what waits are
+/// measured by, since nobody sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Time since boot, sleep included.
+    pub since_boot: Duration,
+}
+
+impl Moment {
+    /// Looks at both clocks now.
+    pub(crate) fn now() -> Self {
+        Moment { wall: Timestamp::now(), since_boot: since_boot() }
+    }
+}
+
+impl From<&Reading> for Moment {
+    fn from(reading: &Reading) -> Self {
+        Moment { wall: reading.wall, since_boot: reading.since_boot }
+    }
+}
+
 /// The workspace's time as last told, and the machine's clocks at that moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Anchor {

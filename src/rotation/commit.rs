@@ -11,10 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::acquire::{Arrival, Brought, Fresh, Parcel, Supply};
+use super::backoff::{Backoff, RetryScope, Step};
 use super::record::{PublishedRecord, Untold};
 use super::report::Outcome;
 use super::request::Patience;
-use super::retry::{Retries, Who};
+
 use super::schedule::ask_cli_again;
 use super::snapshot::Snapshot;
 use super::status::{ConnectionStatus, Live};
@@ -25,7 +26,7 @@ use crate::config::Source;
 use crate::failure::{Code, Failure};
 use crate::lakebase::Refused;
 use crate::logging::announce;
-use crate::os::clock::{Anchor, wrong_by};
+use crate::os::clock::{Anchor, Moment, wrong_by};
 use crate::pgpass::{Entry, Key, PasswordFile};
 use crate::token::fingerprint;
 
@@ -48,7 +49,7 @@ pub(super) type Outcomes = Vec<(usize, Outcome)>;
 /// What has arrived, in the making.
 pub(super) struct Commit<'a> {
     pub(super) snapshot: &'a mut Snapshot,
-    pub(super) backoff: &'a mut Retries,
+    pub(super) backoff: &'a mut Backoff,
     pub(super) patience: Patience,
     pub(super) outcomes: Outcomes,
 }
@@ -64,28 +65,30 @@ impl Commit<'_> {
         for arrival in arrivals {
             let brought = match arrival {
                 Arrival::Brought(brought) => brought,
-                Arrival::Failed { identity, connections, failure } => {
-                    self.failed(Who::Workspace(identity), &connections, &failure);
+                Arrival::Failed { identity, step, connections, failure } => {
+                    self.failed(RetryScope::Identity(identity), step, &connections, &failure);
                     continue;
                 }
                 Arrival::Ended { identity, well } => {
                     if well {
-                        self.backoff.forget(Who::Workspace(identity));
+                        self.backoff.clear(RetryScope::Identity(identity));
                     }
                     continue;
                 }
             };
             self.say_what_came(&brought);
             self.refuse_together(&brought);
-            for Parcel { index, supply, .. } in &brought.parcels {
+            for Parcel { index, supply, step, .. } in &brought.parcels {
                 let prepared = match supply {
                     Ok(Supply::Present) => {
                         self.keep_present(*index, &brought.signed_in);
                         continue;
                     }
-                    Ok(Supply::New(fresh)) => self.prepare(*index, &brought.signed_in, fresh),
+                    Ok(Supply::New(fresh)) => {
+                        self.prepare(*index, &brought.signed_in, fresh).map_err(|failure| (Step::Verify, failure))
+                    }
                     Err(refused) if refused.shared => continue,
-                    Err(refused) => Err(refused.failure.clone()),
+                    Err(refused) => Err((*step, refused.failure.clone())),
                 };
                 match prepared {
                     Ok((entry, one)) => {
@@ -94,7 +97,7 @@ impl Commit<'_> {
                         }
                         ready.push(one);
                     }
-                    Err(failure) => self.failed(Who::Connection(*index), &[*index], &failure),
+                    Err((step, failure)) => self.failed(RetryScope::Connection(*index), step, &[*index], &failure),
                 }
             }
         }
@@ -120,14 +123,18 @@ impl Commit<'_> {
 
     /// What was refused to several for one reason is one failure, and is waited for once.
     fn refuse_together(&mut self, brought: &Brought) {
-        let mut together: BTreeMap<&str, (&Failure, Vec<usize>)> = BTreeMap::new();
+        let mut together: BTreeMap<&str, (&Failure, Step, Vec<usize>)> = BTreeMap::new();
         for parcel in &brought.parcels {
             if let Err(Refused { failure, shared: true }) = &parcel.supply {
-                together.entry(&failure.message).or_insert_with(|| (failure, Vec::new())).1.push(parcel.index);
+                together
+                    .entry(&failure.message)
+                    .or_insert_with(|| (failure, parcel.step, Vec::new()))
+                    .2
+                    .push(parcel.index);
             }
         }
-        for (failure, connections) in together.into_values() {
-            self.failed(Who::Workspace(brought.identity), &connections, failure);
+        for (failure, step, connections) in together.into_values() {
+            self.failed(RetryScope::Identity(brought.identity), step, &connections, failure);
         }
     }
 
@@ -136,7 +143,7 @@ impl Commit<'_> {
         let config = Arc::clone(&self.snapshot.config);
         match PasswordFile::new(&config.password_file).publish(entries) {
             Ok(published) => {
-                self.backoff.forget(Who::File);
+                self.backoff.clear(RetryScope::PasswordFile);
                 let is_news = published.changed || ready.iter().any(|one| one.new.is_some());
                 announce::published(&config.password_file, &published);
                 for one in ready {
@@ -146,7 +153,7 @@ impl Commit<'_> {
             }
             Err(error) => {
                 let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
-                self.failed(Who::File, &connections, &store_failure(&error));
+                self.failed(RetryScope::PasswordFile, Step::Write, &connections, &store_failure(&error));
                 false
             }
         }
@@ -215,7 +222,7 @@ impl Commit<'_> {
                 origin: Some(origin),
             });
         }
-        self.backoff.succeeded(Who::Connection(index), Timestamp::now());
+        self.backoff.succeeded(RetryScope::Connection(index), Moment::now());
         self.outcomes.push((index, Outcome::NotDue { expires_at: present.map(|present| present.expires_at) }));
     }
 
@@ -231,15 +238,15 @@ impl Commit<'_> {
     fn say_what_came(&mut self, brought: &Brought) {
         let signed_in = &brought.signed_in;
         let connections: Vec<usize> = brought.parcels.iter().map(|one| one.index).collect();
-        let is_news = !connections.iter().all(|index| self.backoff.is_in_trouble(Who::Connection(*index)));
+        let is_news = !connections.iter().all(|index| self.backoff.is_in_trouble(RetryScope::Connection(*index)));
         // A token that did not pass before will not pass now.
-        let in_vain = connections.iter().all(|index| self.backoff.has_failed(Who::Connection(*index)));
+        let in_vain = connections.iter().all(|index| self.backoff.has_failed(RetryScope::Connection(*index)));
         let minted = brought.parcels.iter().find_map(|parcel| match &parcel.supply {
             Ok(Supply::New(fresh)) if fresh.source.is_minted() => Some(&*fresh.token),
             _ => None,
         });
         let is_failed = brought.parcels.iter().all(|parcel| parcel.supply.is_err());
-        let is_same_failure = is_failed && self.backoff.has_failed(Who::Workspace(brought.identity));
+        let is_same_failure = is_failed && self.backoff.has_failed(RetryScope::Identity(brought.identity));
         if (is_news || !(signed_in.repeated || in_vain)) && !is_same_failure && (brought.first || minted.is_some()) {
             for warning in signed_in.warnings.iter().filter(|_| brought.first) {
                 tracing::warn!("{warning}");
@@ -271,8 +278,9 @@ impl Commit<'_> {
 
     fn done(&mut self, one: Ready) {
         let Ready { index, expires_at, new, trouble, repeats, password } = one;
-        let now = Timestamp::now();
-        let who = Who::Connection(index);
+        let moment = Moment::now();
+        let now = moment.wall;
+        let who = RetryScope::Connection(index);
         let there = self.snapshot.statuses[index].now;
         let before = self.snapshot.past(index).and_then(|past| past.published.as_ref()?.subject.as_deref());
         let now_by = new.as_ref().map(|new| new.subject.as_deref());
@@ -292,10 +300,15 @@ impl Commit<'_> {
                 let before = past.published.take().map(|before| before.fingerprint);
                 past.beside = past.beside.take().or(before);
                 past.untold = has_hook.then(|| Untold { fingerprint: published.fingerprint.clone(), started_at: None });
-                let status = ConnectionStatus::of_new(password, &published, self.snapshot.config.interval, there);
+                let status = ConnectionStatus::of_new(
+                    password,
+                    &published,
+                    (self.snapshot.config.interval, self.snapshot.spread),
+                    there,
+                );
                 self.snapshot.past_mut(index).published = Some(published);
                 self.snapshot.statuses[index] = status;
-                self.backoff.succeeded(who, now);
+                self.backoff.succeeded(who, moment);
                 announce::rotated(self.snapshot.name(index), expires_at);
                 Outcome::Rotated { expires_at }
             }
@@ -304,18 +317,19 @@ impl Commit<'_> {
                 let renewed = repeats.then(|| ask_cli_again(there, expires_at)).flatten();
                 // By this machine's clock, as all waits are.
                 let until = renewed.and_then(|at| now.checked_add(at.duration_since(there)).ok());
-                self.backoff.repeated(who, until, left, now);
+                self.backoff.repeated(who, until, left, moment);
                 Outcome::NotDue { expires_at: Some(expires_at) }
             }
         };
         self.outcomes.push((index, outcome));
     }
 
-    pub(super) fn failed(&mut self, who: Who, connections: &[usize], failure: &Failure) {
-        let now = Timestamp::now();
+    fn failed(&mut self, scope: RetryScope, step: Step, connections: &[usize], failure: &Failure) {
+        let moment = Moment::now();
+        let now = moment.wall;
         let statuses = || connections.iter().filter_map(|index| self.snapshot.statuses.get(*index));
         let left: Option<SignedDuration> = statuses().filter_map(ConnectionStatus::left).min();
-        let (next, is_news) = self.backoff.failed(who, failure, left, now);
+        let (next, is_news) = self.backoff.failed(scope, step, failure, left, moment, fastrand::f64());
         let wait = next.duration_since(now);
         let outlive = statuses().all(ConnectionStatus::outlives_next_run);
         let given_up = self.patience.gives_up(Duration::try_from(wait).unwrap_or_default(), outlive);

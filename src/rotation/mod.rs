@@ -5,6 +5,7 @@
 //! record.
 
 mod acquire;
+pub(crate) mod backoff;
 mod commit;
 mod effects;
 mod hooks;
@@ -12,8 +13,7 @@ mod plan;
 mod record;
 mod report;
 mod request;
-mod retry;
-mod schedule;
+pub(crate) mod schedule;
 mod session;
 mod snapshot;
 mod status;
@@ -28,17 +28,19 @@ use jiff::Timestamp;
 pub(crate) use record::{ConnectionRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use request::RotateRequest;
-pub(crate) use retry::Retries;
 pub(crate) use session::Session;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{ConnectionStatus, State};
 pub(crate) use visible::{Visible, visible};
 
+use backoff::Backoff;
 use commit::Outcomes;
 use request::Patience;
+use schedule::Spread;
 
 use crate::config::Config;
 use crate::failure::{Code, Failure};
+use crate::os::clock::Moment;
 use crate::os::timer;
 use crate::pgpass::StoreError;
 
@@ -59,19 +61,25 @@ const LOCK_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Rotation {
     config: Arc<Config>,
     store: record::Store,
+    spread: Spread,
 }
 
 impl Rotation {
     pub(crate) fn new(config: Config) -> Self {
         let store = record::Store::new(&config.state_dir);
-        Rotation { config: Arc::new(config), store }
+        Rotation { config: Arc::new(config), store, spread: Spread::NONE }
+    }
+
+    /// The same for a daemon: many machines with one workspace do not refresh in step.
+    pub(crate) fn spread(self, spread: Spread) -> Self {
+        Rotation { spread, ..self }
     }
 
     /// The same with another configuration; what it remembers beside the disk stays.
     pub(crate) fn with_config(&self, config: Config) -> Self {
         let same_place = config.state_dir == self.config.state_dir;
         let store = if same_place { self.store.clone() } else { record::Store::new(&config.state_dir) };
-        Rotation { config: Arc::new(config), store }
+        Rotation { config: Arc::new(config), store, spread: self.spread }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -96,7 +104,11 @@ impl Rotation {
     /// # Errors
     /// The password file cannot be read.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Failure> {
-        Snapshot::take(&self.config, self.record())
+        self.snapshot_with(self.record())
+    }
+
+    fn snapshot_with(&self, record: Record) -> Result<Snapshot, Failure> {
+        Snapshot::take(&self.config, record, self.spread)
     }
 
     fn record(&self) -> Record {
@@ -143,7 +155,7 @@ impl Rotation {
     pub(crate) async fn rotate(&self, request: &RotateRequest, only: Option<&[usize]>, patience: Duration) -> Report {
         let by_timer = request.is_of_timer();
         let patience = Patience::of_command(patience, by_timer);
-        let mut session = Session::new(self.clone(), request.clone(), only, patience, Retries::default());
+        let mut session = Session::new(self.clone(), request.clone(), only, patience, Backoff::default());
         let mut report = Report::new(&self.config);
         report.add(session.step(patience.left()).await);
         loop {
@@ -181,13 +193,14 @@ impl Rotation {
 
     /// How long it is until something can be tried again; none where that helps nobody.
     fn next_wait(&self, report: &Report, session: &Session, patience: Patience) -> Option<Duration> {
-        let now = Timestamp::now();
-        let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        let now = Moment::now();
+        let until = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
         let next = report.next_try(|index| session.is_one_in_flight(index), |index| session.next_try(index, true, now));
         let next = next.map(|at| at.map_or(Duration::ZERO, until));
         // A source that only repeats what is due is no failure, but the next run may be too late for it.
         let renewed = if patience.is_of_timer() {
-            let renewed = report.not_failed().filter_map(|index| Some((index, session.backoff.renewed_at(index)?)));
+            let renewed =
+                report.not_failed().filter_map(|index| Some((index, session.backoff.renewed_at(index, now)?)));
             self.first_without_trouble(renewed).map(until).filter(|wait| *wait < patience.left())
         } else {
             None

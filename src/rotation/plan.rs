@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
+use super::backoff::{Backoff, RetryScope};
 use super::request::RotateRequest;
-use super::retry::{Retries, Who};
 use super::snapshot::Snapshot;
 use crate::config::Config;
+use crate::os::clock::Moment;
 
 /// What is to be done for the selected connections, each by its place in the configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,9 +22,9 @@ pub(super) fn plan(
     snapshot: &Snapshot,
     request: &RotateRequest,
     selected: &[usize],
-    backoff: &Retries,
+    backoff: &Backoff,
     is_in_flight: impl Fn(usize) -> bool,
-    now: Timestamp,
+    now: Moment,
 ) -> Plan {
     let mut plan = Plan::default();
     for index in selected {
@@ -52,6 +51,10 @@ pub(super) fn identity_of(config: &Config, connection: usize) -> usize {
 }
 
 /// Whose waits hold for a connection.
-pub(super) fn scopes(config: &Config, connection: usize) -> [Who; 3] {
-    [Who::Workspace(identity_of(config, connection)), Who::Connection(connection), Who::File]
+pub(super) fn scopes(config: &Config, connection: usize) -> [RetryScope; 3] {
+    [
+        RetryScope::Identity(identity_of(config, connection)),
+        RetryScope::Connection(connection),
+        RetryScope::PasswordFile,
+    ]
 }

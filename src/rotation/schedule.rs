@@ -1,8 +1,9 @@
-//! When a credential is to be replaced: pure functions of when it was issued and when it expires.
+//! When a credential is to be replaced: pure functions of when it was issued and when it expires, and of which machine this is.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use ring::digest::{Context, SHA256};
 
 /// The vendor's own SDKs refresh this long before the expiry, or half a life where that is shorter (databricks-sdk-go, cache.go).
 const LEAD: SignedDuration = SignedDuration::from_mins(20);
@@ -13,8 +14,8 @@ const OLDEST: SignedDuration = SignedDuration::from_mins(50);
 /// However late the user wants it: less than this must not be left, so that a failure can be got over.
 const LEAST_LEFT: SignedDuration = SignedDuration::from_secs(60);
 
-/// The packaged timer runs every ten minutes, up to two minutes late; after that there must be time for one try.
-pub(super) const NEXT_RUN: SignedDuration = SignedDuration::from_mins(13);
+/// The packaged timer runs every ten minutes, up to half a minute late; after that there must be time for a few tries.
+pub const NEXT_RUN: SignedDuration = SignedDuration::from_mins(13);
 
 /// The vendor's CLI hands out the same token until less than this is left (databricks-sdk-go, u2m/persistent_auth.go).
 const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
@@ -22,99 +23,93 @@ const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// The longest that one request or child may take.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
-/// The longest and the shortest that one identity may take, with all that it asks for.
-const LONGEST_ROUND: Duration = Duration::from_secs(60);
-const SHORTEST_ROUND: Duration = Duration::from_secs(10);
-
 /// The shortest limit that a slow network can still meet.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// The longest that a round in the background may take: so long does nothing else that is due have to wait.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+
+/// The shortest limit in which a sign-in and the requests after it can still be done.
+const SHORTEST_ROUND: Duration = Duration::from_secs(5);
+
+/// Machines refresh earlier by up to this part of the lead, each by its own.
+const PART_OF_LEAD: f64 = 0.1;
+
+/// After a power cut thousands of machines start at once. Servers spread their first requests over this time since boot.
+const AFTER_BOOT: Duration = Duration::from_secs(90);
+
+/// Where one machine stands among many: 0 to 1, the same at every start, so that machines that were set up alike do not ask a
+/// workspace in step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread(f64);
+
+impl Spread {
+    /// No spread: for tests, and for a timer, which has one of its own (`RandomizedDelaySec=`).
+    pub const NONE: Spread = Spread(0.0);
+
+    /// That of one user on one machine. `machine` is the content of `/etc/machine-id`, or else the name of the host: it is
+    /// hashed, as machine-id(5) asks for.
+    pub fn of(machine: &[u8], user: u32) -> Spread {
+        let mut context = Context::new(&SHA256);
+        context.update(b"dbx-rotator spread");
+        context.update(&user.to_be_bytes());
+        context.update(machine);
+        let digest = context.finish();
+        let first = digest.as_ref().iter().take(4).fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
+        Spread(f64::from(first) / (f64::from(u32::MAX) + 1.0))
+    }
+}
 
 /// The moment from which a credential is due.
 ///
 /// Without an interval: half of its life, at most 20 minutes, before the expiry, and never more than 50 minutes after the
 /// issue. With one: that long after the issue, but never so late that less than the larger of a twelfth of the life and
-/// 60 s is left (half of the life where it is too short even for that).
-pub(crate) fn refresh_at(issued: Timestamp, expires: Timestamp, interval: Option<Duration>) -> Timestamp {
+/// 60 s is left (half of the life where it is too short even for that). The spread makes it earlier by up to a tenth of the
+/// lead (what is then left), or of the age where that is less.
+pub fn refresh_at(issued: Timestamp, expires: Timestamp, interval: Option<Duration>, spread: Spread) -> Timestamp {
     let life = expires.duration_since(issued).max(SignedDuration::ZERO);
-    let (lead, age) = match interval.and_then(|interval| SignedDuration::try_from(interval).ok()) {
+    let (least, age) = match interval.and_then(|interval| SignedDuration::try_from(interval).ok()) {
         None => ((life / 2).min(LEAD), OLDEST),
         Some(interval) => ((life / 12).max(LEAST_LEFT).min(life / 2), interval),
     };
-    let latest = expires.saturating_sub(lead).unwrap_or(issued);
-    let wanted = issued.saturating_add(age).unwrap_or(latest);
-    latest.min(wanted)
+    let latest = expires.saturating_sub(least).unwrap_or(issued);
+    let wanted = latest.min(issued.saturating_add(age).unwrap_or(latest));
+    // Of a credential that lives for days, a tenth of the lead would be hours.
+    let shorter = expires.duration_since(wanted).min(wanted.duration_since(issued)).max(SignedDuration::ZERO);
+    wanted.saturating_sub(shorter.mul_f64(PART_OF_LEAD * spread.0)).unwrap_or(wanted)
+}
+
+/// How long a server that has just started leaves the workspace alone; nothing once it has been up for a while, nor without a
+/// spread. Not for machines that somebody sits in front of.
+pub fn after_boot(since_boot: Duration, spread: Spread) -> Duration {
+    AFTER_BOOT.mul_f64(spread.0).saturating_sub(since_boot)
 }
 
 /// Whether a credential will be dead before the next run of a timer has had time to mend a failure: then this run is the one to
 /// replace it, however late the user wants that.
-pub(crate) fn dies_before_next_run(issued: Timestamp, expires: Timestamp, now: Timestamp) -> bool {
+pub fn dies_before_next_run(issued: Timestamp, expires: Timestamp, now: Timestamp) -> bool {
     expires.duration_since(now) < NEXT_RUN.min(expires.duration_since(issued) / 2)
 }
 
 /// How long one request or child may take: a quarter of what is left of the live credential, so that there is time for
 /// another, within 2 and 30 s.
-pub(crate) fn attempt_limit(left: Option<SignedDuration>) -> Duration {
+pub fn attempt_limit(left: Option<SignedDuration>) -> Duration {
     let quarter = left.filter(|left| left.is_positive()).and_then(|left| Duration::try_from(left / 4).ok());
     quarter.map_or(LONGEST_ATTEMPT, |quarter| quarter.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT))
 }
 
-/// How long an identity may take for all of it: half of what is left of the live credential, within 10 and 60 s.
-pub(crate) fn round_deadline(left: Option<SignedDuration>) -> Duration {
-    let half = left.filter(|left| left.is_positive()).and_then(|left| Duration::try_from(left / 2).ok());
+/// How long one round in the background may take: half of what is left of the live credential that dies first, so that there
+/// is time for another, within 5 and 60 s.
+pub fn round_deadline(shortest_left: Option<SignedDuration>) -> Duration {
+    let half = shortest_left.filter(|left| left.is_positive()).and_then(|left| Duration::try_from(left / 2).ok());
     half.map_or(LONGEST_ROUND, |half| half.clamp(SHORTEST_ROUND, LONGEST_ROUND))
 }
 
 /// When to ask again a CLI that still hands out a due token: once it will have a new one; none when it should have by now.
-pub(crate) fn ask_cli_again(now: Timestamp, expires: Timestamp) -> Option<Timestamp> {
+pub fn ask_cli_again(now: Timestamp, expires: Timestamp) -> Option<Timestamp> {
     let window = expires.saturating_sub(CLI_WINDOW).ok()?.saturating_add(SignedDuration::from_secs(1)).ok()?;
     (window > now).then_some(window)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINUTE: i64 = 60;
-
-    fn refresh(life_seconds: i64, interval_minutes: Option<u64>) -> i64 {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let interval = interval_minutes.map(|minutes| Duration::from_secs(minutes * 60));
-        refresh_at(at(1_000_000), at(1_000_000 + life_seconds), interval).as_second() - 1_000_000
-    }
-
-    #[test]
-    fn an_hour_long_token_is_replaced_at_minute_40() {
-        assert_eq!(refresh(60 * MINUTE, None), 40 * MINUTE);
-    }
-
-    #[test]
-    fn a_short_token_is_replaced_at_half_of_its_life_and_a_long_one_after_50_minutes() {
-        assert_eq!(refresh(20, None), 10);
-        assert_eq!(refresh(5 * MINUTE, None), 150);
-        assert_eq!(refresh(24 * 60 * MINUTE, None), 50 * MINUTE);
-    }
-
-    #[test]
-    fn the_interval_moves_it_but_never_too_near_the_expiry() {
-        assert_eq!(refresh(60 * MINUTE, Some(10)), 10 * MINUTE);
-        assert_eq!(refresh(60 * MINUTE, Some(50)), 50 * MINUTE);
-        assert_eq!(refresh(60 * MINUTE, Some(59)), 55 * MINUTE);
-        assert_eq!(refresh(5 * MINUTE, Some(50)), 4 * MINUTE);
-        assert_eq!(refresh(60, Some(50)), 30);
-        assert_eq!(refresh(-5, Some(50)), -5);
-    }
-
-    #[test]
-    fn an_attempt_leaves_time_for_another() {
-        let limit = |seconds| attempt_limit(Some(SignedDuration::from_secs(seconds))).as_secs();
-        assert_eq!((limit(1200), limit(40), limit(1), limit(-5)), (30, 10, 2, 30));
-        assert_eq!(attempt_limit(None), LONGEST_ATTEMPT);
-    }
-
-    #[test]
-    fn a_cli_that_repeats_its_token_is_asked_again_when_it_will_have_another() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(ask_cli_again(at(0), at(1_200)), Some(at(901)));
-        assert_eq!(ask_cli_again(at(950), at(1_200)), None);
-    }
-}
+mod tests;

@@ -12,19 +12,20 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::acquire::{Arrival, Job};
+use super::backoff::{Backoff, RetryScope, Step};
 use super::commit::{Commit, Outcomes};
 use super::hooks::Hooks;
 use super::plan::{Plan, identity_of, plan, scopes};
 use super::record::{Held, Locked};
 use super::report::Outcome;
 use super::request::{Patience, RotateRequest};
-use super::retry::{Retries, Who};
 use super::schedule::{attempt_limit, round_deadline};
 use super::snapshot::Snapshot;
 use super::verify::a_person_can_serve;
 use super::{Rotation, effects};
 use crate::failure::Failure;
 use crate::logging::announce;
+use crate::os::clock::Moment;
 
 /// What is ready within this is published in one write.
 const BATCH: Duration = Duration::from_millis(20);
@@ -41,7 +42,7 @@ pub(crate) struct Session {
     request: RotateRequest,
     selected: Vec<usize>,
     patience: Patience,
-    pub(crate) backoff: Retries,
+    pub(crate) backoff: Backoff,
     held: Option<Held>,
     /// While the lock is held.
     snapshot: Option<Snapshot>,
@@ -62,7 +63,7 @@ impl Session {
         request: RotateRequest,
         only: Option<&[usize]>,
         patience: Patience,
-        backoff: Retries,
+        backoff: Backoff,
     ) -> Self {
         let (sender, arrivals) = unbounded_channel();
         Session {
@@ -85,8 +86,9 @@ impl Session {
     }
 
     /// That of a daemon: whatever is due, for ever.
-    pub(crate) fn of_daemon(rotation: Rotation) -> Self {
-        Session::new(rotation, RotateRequest::Due, None, Patience::ENDLESS, Retries::default())
+    pub(crate) fn of_daemon(rotation: Rotation, is_server: bool) -> Self {
+        let backoff = if is_server { Backoff::for_servers() } else { Backoff::default() };
+        Session::new(rotation, RotateRequest::Due, None, Patience::ENDLESS, backoff)
     }
 
     /// The configuration says the same as before, in new words: what is in flight goes on.
@@ -110,7 +112,7 @@ impl Session {
     }
 
     /// When a connection that is due may be tried, where that lies ahead; `live` is whether clients read a live credential.
-    pub(crate) fn next_try(&self, index: usize, live: bool, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_try(&self, index: usize, live: bool, now: Moment) -> Option<Timestamp> {
         self.backoff.next_try(&scopes(&self.rotation.config, index), live, now)
     }
 
@@ -138,7 +140,7 @@ impl Session {
             Err(failure) => return self.all_failed(&failure),
         };
         let in_flight = |identity| self.in_flight.contains(&identity);
-        let now = Timestamp::now();
+        let now = Moment::now();
         let Plan { not_due, sign_ins } = plan(&snapshot, &self.request, &self.selected, &self.backoff, in_flight, now);
         let mut outcomes = self.not_due(&not_due, &snapshot);
         self.say_start(&sign_ins);
@@ -156,12 +158,12 @@ impl Session {
             Some(snapshot) => snapshot.record,
             None => self.rotation.record(),
         };
-        let snapshot = Snapshot::take(&self.rotation.config, record)?;
+        let snapshot = self.rotation.snapshot_with(record)?;
         if effects::is_settled(&snapshot.config) {
             return Ok(snapshot);
         }
         effects::tidy(&snapshot);
-        Snapshot::take(&self.rotation.config, snapshot.record)
+        self.rotation.snapshot_with(snapshot.record)
     }
 
     /// What is not due after all; where all were asked for, that is because another instance has just rotated it.
@@ -209,6 +211,7 @@ impl Session {
             deadline: Instant::now() + round_deadline(left).min(self.patience.left().max(LEAST_FOR_AN_ATTEMPT)),
             person_can_serve: all().any(|connection| a_person_can_serve(connection, config.workspace_of(connection))),
             now: connections.first().map_or_else(Timestamp::now, |index| snapshot.statuses[*index].now),
+            spread: snapshot.spread,
             config: Arc::clone(&config),
             connections,
         };
@@ -323,7 +326,7 @@ impl Session {
     /// Without the password file, or the lock, nothing can be done for anybody.
     fn all_failed(&mut self, failure: &Failure) -> Outcomes {
         self.has_failed = true;
-        if self.backoff.failed(Who::File, failure, None, Timestamp::now()).1 {
+        if self.backoff.failed(RetryScope::PasswordFile, Step::Lock, failure, None, Moment::now(), fastrand::f64()).1 {
             let name = |index: &usize| self.rotation.config.connections[*index].name.as_str();
             announce::failed(failure, None, &self.selected.iter().map(name).collect::<Vec<_>>());
         }

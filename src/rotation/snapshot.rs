@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::record::{ConnectionRecord, Record};
+use super::schedule::Spread;
 use super::status::{ConnectionStatus, survey};
 use super::store_failure;
 use crate::config::{Config, Connection};
@@ -22,6 +23,7 @@ pub(crate) struct Snapshot {
     pub(crate) statuses: Vec<ConnectionStatus>,
     pub(super) file: Arc<Contents>,
     clock: Reading,
+    pub(super) spread: Spread,
 }
 
 impl Snapshot {
@@ -29,7 +31,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The password file is there and cannot be read.
-    pub(super) fn take(config: &Arc<Config>, record: Record) -> Result<Self, Failure> {
+    pub(super) fn take(config: &Arc<Config>, record: Record, spread: Spread) -> Result<Self, Failure> {
         let file = PasswordFile::new(&config.password_file).read().map_err(|error| store_failure(&error))?;
         let mut snapshot = Snapshot {
             config: Arc::clone(config),
@@ -38,13 +40,14 @@ impl Snapshot {
             statuses: Vec::new(),
             file: Arc::new(file),
             clock: Reading::now(),
+            spread,
         };
         snapshot.judge();
         Ok(snapshot)
     }
 
     fn judge(&mut self) {
-        self.statuses = survey(&self.config, self.connections(), &self.record, &self.file, &self.clock);
+        self.statuses = survey(&self.config, self.connections(), &self.record, &self.file, &self.clock, self.spread);
     }
 
     /// All connections, with host and user as far as they are known.

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::record::{PublishedRecord, Record};
-use super::schedule::{NEXT_RUN, dies_before_next_run, refresh_at};
+use super::schedule::{NEXT_RUN, Spread, dies_before_next_run, refresh_at};
 use super::verify::could_be;
 use crate::config::{Config, Connection};
 use crate::logging::secrets;
@@ -58,11 +58,11 @@ impl ConnectionStatus {
     pub(super) fn of_new(
         password: SecretString,
         published: &PublishedRecord,
-        interval: Option<Duration>,
+        (interval, spread): (Option<Duration>, Spread),
         now: Timestamp,
     ) -> Self {
         let (issued_at, expires_at) = (published.issued_at, published.expires_at);
-        let refresh_at = refresh_at(issued_at, expires_at, interval);
+        let refresh_at = refresh_at(issued_at, expires_at, interval, spread);
         let subject = published.subject.clone();
         let token = Live { password, issued_at, expires_at, refresh_at, subject, is_of_other_workspace: false };
         let state = if refresh_at > now { State::Live } else { State::Due };
@@ -112,6 +112,7 @@ pub(super) fn survey(
     record: &Record,
     file: &Contents,
     clock: &Reading,
+    spread: Spread,
 ) -> Vec<ConnectionStatus> {
     let reading = FileReading::new(&file.bytes);
     let times: Vec<Timestamp> = config
@@ -131,7 +132,7 @@ pub(super) fn survey(
             Current::Missing => missing("it has no entry".to_owned()),
             Current::Shadowed { line, fields } => missing(format!("line {line} ({fields}) wins over its entry")),
             Current::Ours { password, .. } => {
-                let mut status = judge(config, record, connection, password, now);
+                let mut status = judge(config, record, connection, password, now, spread);
                 if file.is_ignored_by_libpq() {
                     status.state = State::Missing;
                     status.reason = Some(format!("clients ignore the file for its mode {:04o}", file.mode));
@@ -149,9 +150,10 @@ fn judge(
     connection: &Connection,
     password: Option<SecretString>,
     now: Timestamp,
+    spread: Spread,
 ) -> ConnectionStatus {
     let stands = |state, reason: &str, token| ConnectionStatus { state, reason: Some(reason.to_owned()), token, now };
-    let Some(token) = password.and_then(|password| known(config, record, connection, password)) else {
+    let Some(token) = password.and_then(|password| known(config, record, connection, password, spread)) else {
         return stands(State::Due, "its entry holds no token whose expiry is known", None);
     };
     if token.is_of_other_workspace {
@@ -170,7 +172,13 @@ fn judge(
 }
 
 /// A token's times: from its own claims and from the record of that very token.
-fn known(config: &Config, record: &Record, connection: &Connection, password: SecretString) -> Option<Live> {
+fn known(
+    config: &Config,
+    record: &Record,
+    connection: &Connection,
+    password: SecretString,
+    spread: Spread,
+) -> Option<Live> {
     let claims = Claims::of(password.expose_secret()).unwrap_or_default();
     let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
     let told = published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()));
@@ -190,7 +198,7 @@ fn known(config: &Config, record: &Record, connection: &Connection, password: Se
         password,
         issued_at,
         expires_at,
-        refresh_at: refresh_at(issued_at, expires_at, config.interval),
+        refresh_at: refresh_at(issued_at, expires_at, config.interval, spread),
         // What a database credential says of its subject is not documented; who signed in for it is known.
         subject: told.and_then(|told| told.subject.clone()).or(claims.subject),
         is_of_other_workspace,

@@ -15,9 +15,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use self::supply::Group;
+use super::backoff::Step;
 use super::record::Lookup;
 use super::request::RotateRequest;
-use super::schedule::{dies_before_next_run, refresh_at};
+use super::schedule::{Spread, dies_before_next_run, refresh_at};
 use crate::auth::{self, Needs, SignedIn};
 use crate::config::{Config, Connection, Place, Source};
 use crate::failure::{Code, Failure};
@@ -56,6 +57,7 @@ pub(super) struct Job {
     pub(super) person_can_serve: bool,
     /// The workspace's time, as far as it is known.
     pub(super) now: Timestamp,
+    pub(super) spread: Spread,
 }
 
 /// What a job hands over, as soon as it has it.
@@ -63,6 +65,7 @@ pub(super) enum Arrival {
     Brought(Brought),
     Failed {
         identity: usize,
+        step: Step,
         connections: Vec<usize>,
         failure: Failure,
     },
@@ -94,6 +97,8 @@ pub(super) struct Parcel {
     /// The connection with its key, where that had to be found.
     pub(super) located: Option<Connection>,
     pub(super) supply: Result<Supply, Refused>,
+    /// What was tried last for it.
+    pub(super) step: Step,
 }
 
 /// What is to stand in the password file.
@@ -169,8 +174,9 @@ impl Tray<'_> {
         self.hand_over();
         let (identity, well) = (self.identity, self.well && rest.is_none());
         if let Some(failure) = rest {
+            let step = if self.signed_in.is_some() { Step::Mint } else { Step::SignIn };
             let connections = self.outstanding.into_iter().collect();
-            let _ = self.sender.send(Arrival::Failed { identity, connections, failure });
+            let _ = self.sender.send(Arrival::Failed { identity, step, connections, failure });
         }
         let _ = self.sender.send(Arrival::Ended { identity, well });
     }
@@ -243,7 +249,7 @@ impl Job {
             if anew {
                 true
             } else if publishes_token {
-                refresh_at(issued, expires, self.config.interval) <= self.now
+                refresh_at(issued, expires, self.config.interval, self.spread) <= self.now
                     || left < least
                     || (by_timer && dies_before_next_run(issued, expires, self.now))
             } else {

@@ -12,7 +12,9 @@ use crate::failure::{Code, Failure};
 use crate::lakebase::{self, Api, Found, Refused, State, Target};
 use crate::os::clock::Reading;
 use crate::postgres;
+use crate::rotation::backoff::Step;
 use crate::rotation::record::{Lookup, Record};
+use crate::rotation::schedule::Spread;
 use crate::rotation::status::survey;
 use crate::token::Token;
 
@@ -63,9 +65,11 @@ impl Group<'_> {
                 Ok(_) if present.contains(&index) => Ok(Supply::Present),
                 _ => credential(connection, lookups, &minted, &plain).map(Supply::New),
             };
+            let is_found = found(connection, lookups).is_some() || connection.place.is_none();
+            let step = if is_found { Step::Mint } else { Step::Resolve };
             let parcel = match located {
-                Ok(located) => Parcel { index, located, supply },
-                Err(refused) => Parcel { index, located: None, supply: supply.and(Err(refused)) },
+                Ok(located) => Parcel { index, located, supply, step },
+                Err(refused) => Parcel { index, located: None, supply: supply.and(Err(refused)), step: Step::Resolve },
             };
             if self.may_sign_in_again && parcel.is_for_a_dead_token() {
                 self.dead.push(index);
@@ -81,6 +85,7 @@ impl Group<'_> {
         while let Some((mut parcel, proof)) = tray.while_waiting(proofs.next()).await {
             if let Err(failure) = proof {
                 parcel.supply = Err(Refused { failure, shared: false });
+                parcel.step = Step::Login;
             }
             tray.put(parcel);
         }
@@ -93,7 +98,8 @@ impl Group<'_> {
         if !self.job.unlocated.contains(&index) {
             return false;
         }
-        let statuses = survey(config, std::slice::from_ref(located), &Record::default(), file, &Reading::now());
+        let statuses =
+            survey(config, std::slice::from_ref(located), &Record::default(), file, &Reading::now(), Spread::NONE);
         statuses.first().is_some_and(|status| !self.job.request.selects(status, None))
     }
 }

@@ -1,0 +1,365 @@
+//! When a failure is tried again: within a second at first, then later and later with jitter, for ever.
+//!
+//! Pure: the time and the jitter are given. Waits are measured by the time since boot, so a wall clock that is set neither ends
+//! nor prolongs one. Invariants, whatever the clocks do: nothing is tried again at once, each scope is tried at most
+//! [`MOST_PER_HOUR`] times in any hour, and what a server asked for is kept.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::failure::{Code, Failure, Kind};
+use crate::os::clock::Moment;
+
+/// The first wait: a hiccup is over by then.
+const FIRST: Duration = Duration::from_millis(250);
+
+/// The longest wait after a transient failure, so that a repaired service is noticed within a minute.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The wait after a permanent failure: a person is needed, and may have been quick.
+const PROBE: Duration = Duration::from_secs(5 * 60);
+
+/// The wait after a success, before the next one can be due.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// With a live credential each wait is at most this part of what is left of it, so that there is time for several tries ...
+const PART_OF_LEFT: u32 = 8;
+
+/// ... but no shorter than this.
+const SHORTEST_CAP: Duration = Duration::from_millis(500);
+
+/// With a live credential what needs a person is tried after half of what is left of it, but not sooner than this.
+const SHORTEST_PROBE: Duration = Duration::from_secs(10);
+
+/// A server that asks for more than this is asked again all the same.
+const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
+
+/// What a server asked for is prolonged by at most a tenth and at most this, so that those who were told the same time do not
+/// come back together.
+const LONGEST_SPREAD: Duration = Duration::from_secs(60);
+
+/// A server waits at most this part of the time for which the trouble has lasted ...
+const PART_OF_TROUBLE: u32 = 4;
+
+/// ... and never longer than this. 10,000 servers that come back within 5 to 10 minutes are 22 requests a second.
+const LONGEST_OF_SERVER: Duration = Duration::from_secs(10 * 60);
+
+/// So many tries of one scope may follow each other as fast as their waits allow ...
+const BURST: u32 = 300;
+
+/// ... and in the long run this much time lies between two of them. Tokens that live for 20 s still get all tries they need.
+const LEAST_BETWEEN: Duration = Duration::from_secs(3);
+
+/// How often one scope is tried in any hour, at most: the burst, and one try each 3 s.
+pub const MOST_PER_HOUR: u32 = BURST + 1_200;
+
+/// What is tried and waits on its own. A wait is kept where the trouble is, so that one bad connection never delays the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryScope {
+    /// An identity: its sign-in, and what was refused to all of its connections.
+    Identity(usize),
+    /// One connection: its token did not pass, is repeated, or was published just now.
+    Connection(usize),
+    /// The password file and the lock.
+    PasswordFile,
+}
+
+/// The step of a rotation that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Getting an access token.
+    SignIn,
+    /// Finding the database and its host.
+    Resolve,
+    /// Getting a database credential.
+    Mint,
+    /// Proving a credential by a login.
+    Login,
+    /// Looking into the token.
+    Verify,
+    /// Replacing the password file.
+    Write,
+    /// Waiting for another instance.
+    Lock,
+    /// Writing a file beside the password file, or running a hook.
+    Output,
+}
+
+/// What has changed on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A file that a person edits: the configuration, a profile, a client secret.
+    Settings,
+    /// Where the vendor's CLI keeps its login; it concerns the identities that sign in through it.
+    TokenCache,
+    /// The password file.
+    PasswordFile,
+}
+
+impl Change {
+    /// Whether this can end a trouble of `scope`: a write to the password file repairs no sign-in.
+    pub fn can_repair(self, scope: RetryScope) -> bool {
+        match self {
+            Change::Settings => true,
+            Change::TokenCache => scope != RetryScope::PasswordFile,
+            Change::PasswordFile => scope == RetryScope::PasswordFile,
+        }
+    }
+}
+
+/// What failed, as far as it is news: not the words, which may hold the identifier of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Said {
+    kind: Kind,
+    code: Code,
+    step: Step,
+}
+
+/// What happened last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// None where it failed in a process before this one.
+    Failed(Option<Step>),
+    Repeated,
+    Succeeded,
+}
+
+/// All times are since boot.
+struct Waiting {
+    /// Before jitter.
+    wait: Duration,
+    until: Duration,
+    /// Until when the server asked to be left alone.
+    asked_until: Duration,
+    /// When the trouble began; `before` this it had lasted that long in other processes.
+    since: Duration,
+    before: Duration,
+    last: Last,
+    /// What has been said since the trouble began.
+    said: Vec<Said>,
+}
+
+impl Waiting {
+    fn failing_for(&self, now: Moment) -> Duration {
+        self.before.saturating_add(now.since_boot.saturating_sub(self.since))
+    }
+}
+
+/// Who waits for the next try, and since when.
+#[derive(Default)]
+pub struct Backoff {
+    waiting: HashMap<RetryScope, Waiting>,
+    /// When each scope would have used up what it may, had it been tried every [`LEAST_BETWEEN`].
+    used: HashMap<RetryScope, Duration>,
+    /// Connections whose credential was said to have expired, with that expiry.
+    expired: HashMap<usize, Timestamp>,
+    is_server: bool,
+}
+
+impl Backoff {
+    /// For machines that nobody sits in front of and of which there may be thousands: a trouble that lasts is tried more
+    /// slowly, so that they do not come back together when it ends.
+    pub fn for_servers() -> Self {
+        Backoff { is_server: true, ..Backoff::default() }
+    }
+
+    /// Notes a failure, with `left` of a live credential and a `jitter` of 0 to 1; returns the next try by the wall clock, and
+    /// whether this failure is news: the first of its kind, code and step since the trouble began.
+    pub fn failed(
+        &mut self,
+        scope: RetryScope,
+        step: Step,
+        failure: &Failure,
+        left: Option<SignedDuration>,
+        now: Moment,
+        jitter: f64,
+    ) -> (Timestamp, bool) {
+        let left = left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero());
+        let before = self.waiting.remove(&scope).filter(|waiting| waiting.last != Last::Succeeded);
+        let failing_for = before.as_ref().map_or(Duration::ZERO, |waiting| waiting.failing_for(now));
+        let grown = before.as_ref().map(|waiting| waiting.wait);
+        let wait = match (failure.is_transient() || scope == RetryScope::PasswordFile, failure.code) {
+            (true, _) if self.is_server => server_backoff(grown, left, failing_for),
+            (true, _) => backoff(grown, left, LONGEST),
+            // A certificate that is not trusted may be a captive portal's.
+            (false, Code::Unavailable) => probe(LONGEST, left),
+            (false, _) => probe(PROBE, left),
+        };
+        let asked = failure.retry_after.map(|asked| asked_for(asked, jitter)).unwrap_or_default();
+        let (since, before, mut said) = before.map_or((now.since_boot, Duration::ZERO, Vec::new()), |waiting| {
+            (waiting.since, waiting.before, waiting.said)
+        });
+        let one = Said { kind: failure.kind, code: failure.code, step };
+        let is_news = !said.contains(&one);
+        if is_news {
+            said.push(one);
+        }
+        let asked_until = now.since_boot.saturating_add(asked);
+        let until = now.since_boot.saturating_add(jittered(wait, jitter)).max(asked_until);
+        let last = Last::Failed(Some(step));
+        self.waiting.insert(scope, Waiting { wait, until, asked_until, since, before, last, said });
+        self.use_one(scope, now);
+        (at(self.earliest(scope, true).unwrap_or(until), now), is_news)
+    }
+
+    /// Notes that a source still hands out the token that is published, with `left` of its life; `until` is when it will have
+    /// a newer one by the wall clock, where that is known. Returns whether that is news.
+    pub fn repeated(&mut self, scope: RetryScope, until: Option<Timestamp>, left: SignedDuration, now: Moment) -> bool {
+        let before = self.waiting.remove(&scope);
+        let is_news = before.as_ref().is_none_or(|waiting| waiting.last != Last::Repeated);
+        let before = before.filter(|waiting| waiting.last != Last::Succeeded);
+        let left = Duration::try_from(left).ok().filter(|left| !left.is_zero());
+        let wait = backoff(before.as_ref().map(|waiting| waiting.wait), left, LONGEST);
+        let known = until.map(|until| Duration::try_from(until.duration_since(now.wall)).unwrap_or_default());
+        let until = now.since_boot.saturating_add(known.unwrap_or(wait));
+        let (since, before) =
+            before.map_or((now.since_boot, Duration::ZERO), |waiting| (waiting.since, waiting.before));
+        let (last, said) = (Last::Repeated, Vec::new());
+        self.waiting.insert(scope, Waiting { wait, until, asked_until: Duration::ZERO, since, before, last, said });
+        self.use_one(scope, now);
+        is_news
+    }
+
+    /// Notes a success. Where the next rotation is due as soon as it may be (somebody else keeps overwriting the entry, or the
+    /// tokens are due on arrival), the pause after it grows as after a failure.
+    pub fn succeeded(&mut self, scope: RetryScope, now: Moment) {
+        let at_once = |waiting: &&Waiting| {
+            let until = waiting.until;
+            waiting.last == Last::Succeeded && (until..until + waiting.wait / 2).contains(&now.since_boot)
+        };
+        let before = self.waiting.get(&scope).filter(at_once);
+        let wait = before.map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(LONGEST));
+        let (since, until) = (now.since_boot, now.since_boot.saturating_add(wait));
+        let last = Last::Succeeded;
+        let (asked_until, before, said) = (Duration::ZERO, Duration::ZERO, Vec::new());
+        self.waiting.insert(scope, Waiting { wait, until, asked_until, since, before, last, said });
+        self.use_one(scope, now);
+    }
+
+    /// Clears the troubles of one that has none any more.
+    pub fn clear(&mut self, scope: RetryScope) {
+        self.waiting.remove(&scope);
+    }
+
+    /// Clears all troubles: nothing is due, whoever repaired it.
+    pub fn clear_troubles(&mut self) {
+        self.waiting.retain(|_, waiting| waiting.last == Last::Succeeded);
+    }
+
+    /// Lets those of these scopes be tried now that failed: what was wrong may have been repaired. What a server asked for
+    /// stays, and what was said is remembered.
+    pub fn retry_now(&mut self, scopes: impl Fn(RetryScope) -> bool) {
+        let failed = self.waiting.iter_mut().filter(|(_, waiting)| waiting.last != Last::Succeeded);
+        for (_, waiting) in failed.filter(|(scope, _)| scopes(**scope)) {
+            waiting.until = waiting.asked_until;
+        }
+    }
+
+    /// Goes on from a trouble that has lasted for `failing_for` in processes before this one; it may be tried now.
+    pub fn resume(&mut self, scope: RetryScope, failing_for: Duration, now: Moment) {
+        let (since, before) = (now.since_boot, failing_for);
+        let (wait, until, asked_until) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let (last, said) = (Last::Failed(None), Vec::new());
+        self.waiting.insert(scope, Waiting { wait, until, asked_until, since, before, last, said });
+    }
+
+    /// How long a scope has been in trouble; none where it is not.
+    pub fn failing_for(&self, scope: RetryScope, now: Moment) -> Option<Duration> {
+        self.in_trouble(scope).map(|waiting| waiting.failing_for(now))
+    }
+
+    /// Whether it is news that this connection's credential expired at this time.
+    pub fn expired(&mut self, connection: usize, at: Timestamp) -> bool {
+        self.expired.insert(connection, at) != Some(at)
+    }
+
+    /// When the source that repeated a connection's due token will have a newer one, by the wall clock.
+    pub fn renewed_at(&self, connection: usize, now: Moment) -> Option<Timestamp> {
+        let waiting = self.waiting.get(&RetryScope::Connection(connection))?;
+        (waiting.last == Last::Repeated).then(|| at(waiting.until, now))
+    }
+
+    /// Whether the last try brought nothing new.
+    pub fn is_in_trouble(&self, scope: RetryScope) -> bool {
+        self.in_trouble(scope).is_some()
+    }
+
+    /// Whether the last try failed.
+    pub fn has_failed(&self, scope: RetryScope) -> bool {
+        self.waiting.get(&scope).is_some_and(|waiting| matches!(waiting.last, Last::Failed(_)))
+    }
+
+    /// The step that failed in the last try: what comes before it is no news when it succeeds again.
+    pub fn failed_step(&self, scope: RetryScope) -> Option<Step> {
+        match self.waiting.get(&scope)?.last {
+            Last::Failed(step) => step,
+            Last::Repeated | Last::Succeeded => None,
+        }
+    }
+
+    /// When all of these may be tried by the wall clock, where that lies ahead. The wait for a newer token does not hold for a
+    /// connection whose password is not `live`.
+    pub fn next_try(&self, all: &[RetryScope], live: bool, now: Moment) -> Option<Timestamp> {
+        let until = all.iter().filter_map(|scope| self.earliest(*scope, live)).max()?;
+        (until > now.since_boot).then(|| at(until, now))
+    }
+
+    fn in_trouble(&self, scope: RetryScope) -> Option<&Waiting> {
+        self.waiting.get(&scope).filter(|waiting| waiting.last != Last::Succeeded)
+    }
+
+    /// Counts one try.
+    fn use_one(&mut self, scope: RetryScope, now: Moment) {
+        let used = self.used.entry(scope).or_default();
+        *used = (*used).max(now.since_boot).saturating_add(LEAST_BETWEEN);
+    }
+
+    /// When a scope may be tried, since boot.
+    fn earliest(&self, scope: RetryScope, live: bool) -> Option<Duration> {
+        let waiting = self.waiting.get(&scope).filter(|waiting| live || waiting.last != Last::Repeated);
+        let used = self.used.get(&scope).map(|used| used.saturating_sub(LEAST_BETWEEN.saturating_mul(BURST - 1)));
+        waiting.map(|waiting| waiting.until).max(used)
+    }
+}
+
+/// The wait after the next failure in a row: twice the one before, within what `left` of a live credential allows. Once that
+/// is dead the waits go on growing from where they were, not from how many there have been.
+fn backoff(before: Option<Duration>, left: Option<Duration>, longest: Duration) -> Duration {
+    let part = left.map(|left| left / PART_OF_LEFT);
+    let longest = part.map_or(longest, |part| part.clamp(SHORTEST_CAP, longest));
+    before.map_or(FIRST, |before| before.saturating_mul(2)).clamp(FIRST, longest)
+}
+
+/// The same for a server: a trouble that has lasted for some minutes and outlived the credential is tried at the slow pace at
+/// once, with no burst of quick tries when the credential dies.
+fn server_backoff(before: Option<Duration>, left: Option<Duration>, failing_for: Duration) -> Duration {
+    let longest = (failing_for / PART_OF_TROUBLE).clamp(LONGEST, LONGEST_OF_SERVER);
+    if longest > LONGEST && left.is_none() { longest } else { backoff(before, left, longest) }
+}
+
+/// The wait for a person: short enough that there is a try before a live credential dies.
+fn probe(longest: Duration, left: Option<Duration>) -> Duration {
+    left.map_or(longest, |left| (left / 2).clamp(SHORTEST_PROBE, longest))
+}
+
+/// The wait with its jitter: half of it is kept, so that machines that failed together do not come back together.
+fn jittered(wait: Duration, jitter: f64) -> Duration {
+    wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// What the other side asked for, and up to a tenth more.
+fn asked_for(asked: Duration, jitter: f64) -> Duration {
+    let asked = asked.min(LONGEST_ASKED);
+    asked.saturating_add((asked / 10).min(LONGEST_SPREAD).mul_f64(jitter.clamp(0.0, 1.0)))
+}
+
+/// A time since boot by the wall clock.
+fn at(since_boot: Duration, now: Moment) -> Timestamp {
+    let wait = since_boot.saturating_sub(now.since_boot);
+    SignedDuration::try_from(wait).ok().and_then(|wait| now.wall.saturating_add(wait).ok()).unwrap_or(now.wall)
+}
+
+#[cfg(test)]
+mod tests;
