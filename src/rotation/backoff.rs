@@ -46,6 +46,9 @@ const PART_OF_TROUBLE: u32 = 4;
 /// ... and never longer than this. 10,000 servers that come back within 5 to 10 minutes are 22 requests a second.
 const LONGEST_OF_SERVER: Duration = Duration::from_secs(10 * 60);
 
+/// The run of a timer goes on for 8 minutes (`--retry-for 8m` in the units); there must be time for a try.
+pub(super) const LONGEST_OF_RUN: Duration = Duration::from_secs(7 * 60);
+
 /// So many tries of one scope may follow each other as fast as their waits allow ...
 const BURST: u32 = 300;
 
@@ -257,10 +260,14 @@ impl Backoff {
         }
     }
 
-    /// Goes on from a trouble that has lasted for `failing_for` in processes before this one; it may be tried now.
-    pub fn resume(&mut self, scope: RetryScope, failing_for: Duration, now: Moment) {
+    /// Goes on from a trouble that has lasted for `failing_for` in processes before this one. It may be tried now; but timers
+    /// run close together, so servers spread over what a run has time for once they try slowly.
+    pub fn resume(&mut self, scope: RetryScope, failing_for: Duration, now: Moment, jitter: f64) {
         let (since, before) = (now.since_boot, failing_for);
-        let (wait, until, asked_until) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let longest = longest_of_server(failing_for);
+        let spread = if self.is_server && longest > LONGEST { longest.min(LONGEST_OF_RUN) } else { Duration::ZERO };
+        let until = now.since_boot.saturating_add(spread.mul_f64(jitter.clamp(0.0, 1.0)));
+        let (wait, asked_until) = (Duration::ZERO, Duration::ZERO);
         let (last, said) = (Last::Failed(None), Vec::new());
         self.waiting.insert(scope, Waiting { wait, until, asked_until, since, before, last, said });
     }
@@ -335,8 +342,12 @@ fn backoff(before: Option<Duration>, left: Option<Duration>, longest: Duration) 
 /// The same for a server: a trouble that has lasted for some minutes and outlived the credential is tried at the slow pace at
 /// once, with no burst of quick tries when the credential dies.
 fn server_backoff(before: Option<Duration>, left: Option<Duration>, failing_for: Duration) -> Duration {
-    let longest = (failing_for / PART_OF_TROUBLE).clamp(LONGEST, LONGEST_OF_SERVER);
+    let longest = longest_of_server(failing_for);
     if longest > LONGEST && left.is_none() { longest } else { backoff(before, left, longest) }
+}
+
+fn longest_of_server(failing_for: Duration) -> Duration {
+    (failing_for / PART_OF_TROUBLE).clamp(LONGEST, LONGEST_OF_SERVER)
 }
 
 /// The wait for a person: short enough that there is a try before a live credential dies.

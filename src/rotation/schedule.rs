@@ -38,14 +38,19 @@ const PART_OF_LEAD: f64 = 0.1;
 /// After a power cut thousands of machines start at once. Servers spread their first requests over this time since boot.
 const AFTER_BOOT: Duration = Duration::from_secs(90);
 
-/// Where one machine stands among many: 0 to 1, the same at every start, so that machines that were set up alike do not ask a
-/// workspace in step.
+/// Where one machine stands among many, the same at every start, so that machines that were set up alike do not ask a workspace
+/// in step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread(f64);
+pub struct Spread {
+    /// Two numbers of 0 to 1 that have nothing to do with each other: otherwise those that start later would refresh earlier,
+    /// and all would meet at the first refresh.
+    refresh: f64,
+    boot: f64,
+}
 
 impl Spread {
     /// No spread: for tests, and for a timer, which has one of its own (`RandomizedDelaySec=`).
-    pub const NONE: Spread = Spread(0.0);
+    pub const NONE: Spread = Spread { refresh: 0.0, boot: 0.0 };
 
     /// That of one user on one machine. `machine` is the content of `/etc/machine-id`, or else the name of the host: it is
     /// hashed, as machine-id(5) asks for.
@@ -55,8 +60,11 @@ impl Spread {
         context.update(&user.to_be_bytes());
         context.update(machine);
         let digest = context.finish();
-        let first = digest.as_ref().iter().take(4).fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
-        Spread(f64::from(first) / (f64::from(u32::MAX) + 1.0))
+        let part = |from: usize| {
+            let bytes = digest.as_ref().iter().skip(from).take(4);
+            f64::from(bytes.fold(0_u32, |number, byte| (number << 8) | u32::from(*byte))) / (f64::from(u32::MAX) + 1.0)
+        };
+        Spread { refresh: part(0), boot: part(4) }
     }
 }
 
@@ -76,13 +84,13 @@ pub fn refresh_at(issued: Timestamp, expires: Timestamp, interval: Option<Durati
     let wanted = latest.min(issued.saturating_add(age).unwrap_or(latest));
     // Of a credential that lives for days, a tenth of the lead would be hours.
     let shorter = expires.duration_since(wanted).min(wanted.duration_since(issued)).max(SignedDuration::ZERO);
-    wanted.saturating_sub(shorter.mul_f64(PART_OF_LEAD * spread.0)).unwrap_or(wanted)
+    wanted.saturating_sub(shorter.mul_f64(PART_OF_LEAD * spread.refresh)).unwrap_or(wanted)
 }
 
 /// How long a server that has just started leaves the workspace alone; nothing once it has been up for a while, nor without a
 /// spread. Not for machines that somebody sits in front of.
 pub fn after_boot(since_boot: Duration, spread: Spread) -> Duration {
-    AFTER_BOOT.mul_f64(spread.0).saturating_sub(since_boot)
+    AFTER_BOOT.mul_f64(spread.boot).saturating_sub(since_boot)
 }
 
 /// Whether a credential will be dead before the next run of a timer has had time to mend a failure: then this run is the one to

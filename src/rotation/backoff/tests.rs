@@ -189,7 +189,7 @@ fn a_wall_clock_that_is_set_neither_ends_nor_prolongs_a_wait() {
 #[test]
 fn a_server_tries_more_slowly_what_lasts_and_a_person_is_never_kept_for_more_than_a_minute() {
     let wait = |mut retries: Backoff, failing_for: u64, left| {
-        retries.resume(IDENTITY, Duration::from_secs(failing_for), after(0.0));
+        retries.resume(IDENTITY, Duration::from_secs(failing_for), after(0.0), 0.0);
         assert!(retries.is_in_trouble(IDENTITY) && retries.next_try(&[IDENTITY], true, after(0.0)).is_none());
         (0..12)
             .map(|_| ahead(retries.failed(IDENTITY, Step::SignIn, &transient(), left, after(0.0), 1.0).0, after(0.0)))
@@ -203,9 +203,22 @@ fn a_server_tries_more_slowly_what_lasts_and_a_person_is_never_kept_for_more_tha
     }
     assert_eq!(wait(Backoff::for_servers(), 2_400, left(80.0)), Some(10.0), "a live credential is not given up");
     let mut retries = Backoff::for_servers();
-    retries.resume(IDENTITY, Duration::from_secs(100), after(0.0));
+    retries.resume(IDENTITY, Duration::from_secs(100), after(0.0), 1.0);
     assert_eq!(retries.failing_for(IDENTITY, after(20.0)), Some(Duration::from_secs(120)));
     assert_eq!(retries.failing_for(CONNECTION, after(20.0)), None);
+}
+
+#[test]
+fn the_runs_of_a_servers_timer_spread_in_a_trouble_that_lasts() {
+    let wait = |mut retries: Backoff, failing_for, jitter| {
+        retries.resume(IDENTITY, Duration::from_secs(failing_for), after(0.0), jitter);
+        retries.next_try(&[IDENTITY], true, after(0.0)).map(|next| ahead(next, after(0.0)))
+    };
+    for (failing_for, of_server) in [(0, None), (240, None), (1_200, Some(300.0)), (86_400, Some(420.0))] {
+        assert_eq!(wait(Backoff::for_servers(), failing_for, 1.0), of_server, "after {failing_for} s");
+        assert_eq!(wait(Backoff::for_servers(), failing_for, 0.0), None);
+        assert_eq!(wait(Backoff::default(), failing_for, 1.0), None);
+    }
 }
 
 // ---- properties ----
@@ -283,7 +296,7 @@ fn no_scope_is_tried_more_often_in_an_hour_than_is_stated_whatever_happens() {
 
 #[test]
 fn an_outage_costs_few_requests_while_the_clocks_are_right() {
-    for (mut retries, most) in [(Backoff::default(), 220), (Backoff::for_servers(), 110)] {
+    for (mut retries, most) in [(Backoff::default(), 220), (Backoff::for_servers(), 130)] {
         let (mut now, mut tries) = (0.0, 0);
         // The credential is due, and dies after 20 minutes.
         while now < 3_600.0 {
