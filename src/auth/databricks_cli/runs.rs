@@ -229,7 +229,9 @@ mod tests {
         let meanwhile = ask(false);
         tokio::task::yield_now().await;
         assert_eq!(notes(here), "begun force\n");
-        ["refuse", "go"].map(|name| std::fs::write(here.join(name), "").unwrap());
+        for name in ["refuse", "go"] {
+            std::fs::write(here.join(name), "").unwrap();
+        }
         assert!(!forced.await.unwrap().unwrap().is_success());
         assert!(said(&meanwhile.await.unwrap().unwrap()).ends_with("by plain\n"));
     }
