@@ -5,6 +5,7 @@
 //! its end until journald has read all of it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,7 +29,12 @@ static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// Whether stderr is connected to the journal (`JOURNAL_STREAM`, systemd.exec(5)).
 pub(crate) fn is_connected() -> bool {
-    libsystemd::logging::connected_to_journal()
+    std::env::var("JOURNAL_STREAM").is_ok_and(|journal| leads_to(&journal, io::stderr()))
+}
+
+/// Whether this is the file that is named by its device and inode, in decimal. A redirection inherits the variable, too.
+fn leads_to(journal: &str, file: impl AsFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// The layer that writes there, where stderr is connected to it and it can be reached.
@@ -91,4 +97,28 @@ fn fence() -> io::Result<()> {
     socket.send(&FENCE)?;
     writable()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_is_the_journals_only_with_its_device_and_inode() {
+        let file = tempfile::tempfile().unwrap();
+        let (device, inode) = (file.metadata().unwrap().dev(), file.metadata().unwrap().ino());
+        assert!(leads_to(&format!("{device}:{inode}"), &file));
+        for other in [
+            format!("{device}:{}", inode + 1),
+            format!("{}:{inode}", device + 1),
+            format!("{device}:{inode}:1"),
+            format!("{device}"),
+            String::new(),
+            ":".to_owned(),
+        ] {
+            assert!(!leads_to(&other, &file), "{other}");
+        }
+    }
 }

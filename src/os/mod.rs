@@ -4,6 +4,7 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod accounts;
 pub(crate) mod ancestors;
+pub(crate) mod attributes;
 pub(crate) mod child;
 pub(crate) mod clock;
 #[cfg(feature = "cli")]

@@ -109,7 +109,7 @@ impl Source {
                 return at + 1;
             }
             // `self` in braces is what stands before them.
-            if !(word.text == "self" && !before.is_empty()) {
+            if word.text != "self" || before.is_empty() {
                 path.push(word.text.clone());
             }
             at += 1;

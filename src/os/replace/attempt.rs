@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
-use xattr::FileExt as _;
 
 use super::displaced::{Carry, End, look, written_meanwhile};
 use super::new_file::{NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{FileError, Seam};
+use crate::os::attributes;
 use crate::os::files::is_append_only;
 use crate::os::lease::Asked;
 
@@ -385,15 +385,15 @@ fn check_limit(length: usize) -> io::Result<()> {
 /// Extended attributes, and with them ACLs and the SELinux label. Not every file system has them, and not everybody
 /// may set them: a password that works matters more.
 fn copy_attributes(old: &File, new: &File, private: bool, notes: &mut Vec<String>) {
-    let Ok(names) = old.list_xattr() else { return };
+    let Ok(names) = attributes::names(old) else { return };
     let is_left = |name: &OsString| OWN_ATTRIBUTES.iter().any(|own| name == own) || private && name == ACCESS_LIST;
-    for name in names.filter(|name| !is_left(name)) {
-        let Ok(Some(value)) = old.get_xattr(&name) else { continue };
+    for name in names.into_iter().filter(|name| !is_left(name)) {
+        let Ok(Some(value)) = attributes::get(old, &name) else { continue };
         // The default label is often right already, and setting it again may be forbidden.
-        if new.get_xattr(&name).is_ok_and(|there| there.as_ref() == Some(&value)) {
+        if attributes::get(new, &name).is_ok_and(|there| there.as_ref() == Some(&value)) {
             continue;
         }
-        if let Err(error) = new.set_xattr(&name, &value) {
+        if let Err(error) = attributes::set(new, &name, &value) {
             let name = name.to_string_lossy();
             notes.push(format!("its attribute {name} could not be kept ({})", reason(&error)));
         }

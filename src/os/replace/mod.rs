@@ -239,7 +239,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         fs::write(&path, "old").unwrap();
-        if xattr::set(&path, LIST, &list).is_err() {
+        if rustix::fs::setxattr(&path, LIST, &list, rustix::fs::XattrFlags::empty()).is_err() {
             return; // This file system knows none.
         }
         for (private, kept) in [(false, true), (true, false)] {
@@ -261,7 +261,7 @@ mod tests {
             }
             .run()
             .unwrap();
-            assert_eq!(xattr::get(&path, LIST).unwrap().is_some(), kept, "{private}");
+            assert_eq!(rustix::fs::getxattr_query(&path, LIST).is_ok(), kept, "{private}");
         }
     }
 }
