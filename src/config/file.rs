@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
-use toml::Spanned;
+use serde_spanned::Spanned;
 use zeroize::Zeroizing;
 
 use super::fault::ConfigError;
@@ -46,7 +46,7 @@ pub(crate) struct WorkspaceTable {
     pub(crate) cli_path: Option<Spanned<String>>,
     pub(crate) ca_file: Option<Spanned<String>>,
     /// Accepted by the parser only to be refused with a reason.
-    pub(crate) client_secret: Option<Spanned<toml::Value>>,
+    pub(crate) client_secret: Option<Spanned<de::IgnoredAny>>,
 }
 
 /// One `[[connection]]`.
@@ -143,7 +143,7 @@ impl Source {
             let why = format!("brackets are nested deeper than {DEEPEST} levels");
             return Err(ConfigError::new(why).at(path, &text, at..at + 1));
         }
-        let file: ConfigFile = toml::from_str(&text).map_err(|fault| {
+        let file: ConfigFile = toml_edit::de::from_str(&text).map_err(|fault| {
             let error = ConfigError::new(fault.message().to_owned());
             match fault.span() {
                 Some(span) => error.at(path, &text, span),
@@ -217,7 +217,7 @@ mod tests {
 
     /// The keys that a table knows, in the words of the parser that refuses another.
     fn keys(text: &str) -> BTreeSet<String> {
-        let refused = toml::from_str::<ConfigFile>(text).unwrap_err().to_string();
+        let refused = toml_edit::de::from_str::<ConfigFile>(text).unwrap_err().to_string();
         let (_, expected) = refused.split_once("expected one of ").unwrap();
         expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
@@ -270,12 +270,12 @@ mod tests {
                 assert!(example.contains(&format!("{key} = ")), "{key}");
             }
         }
-        assert!(toml::from_str::<ConfigFile>(example).is_ok());
+        assert!(toml_edit::de::from_str::<ConfigFile>(example).is_ok());
         let whole: String = example
             .lines()
             .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line).to_owned() + "\n")
             .collect();
-        let parsed = toml::from_str::<ConfigFile>(&whole);
+        let parsed = toml_edit::de::from_str::<ConfigFile>(&whole);
         assert!(parsed.is_ok(), "{parsed:?}");
     }
 }

@@ -43,9 +43,9 @@ fn query(package: &Path, format: &str) -> String {
 }
 
 /// `[package.metadata.generate-rpm]`.
-fn metadata() -> toml::Table {
+fn metadata() -> toml_edit::Table {
     let text = fs::read_to_string(Path::new(REPOSITORY).join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = text.parse().unwrap();
+    let manifest: toml_edit::DocumentMut = text.parse().unwrap();
     manifest["package"]["metadata"]["generate-rpm"].as_table().unwrap().clone()
 }
 
@@ -96,7 +96,7 @@ fn each_scriptlet_of_the_package_is_the_script_that_was_meant() {
     let metadata = metadata();
     for (key, tag) in SCRIPTLETS {
         let text = query(&package, &format!("%{{{tag}}}"));
-        let Some(path) = metadata.get(key).and_then(toml::Value::as_str) else {
+        let Some(path) = metadata.get(key).and_then(toml_edit::Item::as_str) else {
             assert_eq!(text, "(none)", "{key} is not in Cargo.toml");
             continue;
         };
@@ -106,7 +106,7 @@ fn each_scriptlet_of_the_package_is_the_script_that_was_meant() {
         assert_eq!(query(&package, &format!("%{{{tag}PROG}}")), "/bin/sh", "{key} needs its interpreter");
         printed(Command::new("sh").args(["-n", "-c", &text]));
     }
-    let scripts: Vec<_> = metadata.keys().filter(|key| key.ends_with("_script")).collect();
+    let scripts: Vec<_> = metadata.iter().map(|(key, _)| key).filter(|key| key.ends_with("_script")).collect();
     assert_eq!(scripts.len(), 3, "{scripts:?}");
 }
 

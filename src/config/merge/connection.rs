@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use toml::Spanned;
+use serde_spanned::Spanned;
 
 use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;

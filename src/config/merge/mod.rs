@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use toml::Spanned;
+use serde_spanned::Spanned;
 
 use super::Config;
 use super::fault::ConfigError;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use toml::Spanned;
+use serde_spanned::Spanned;
 
 use super::Merge;
 use crate::config::fault::ConfigError;

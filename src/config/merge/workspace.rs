@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use toml::Spanned;
+use serde_spanned::Spanned;
 
 use super::identity::{Chosen, Said, Who, choose};
 use super::{DEFAULT_NAME, Merge, Places};
