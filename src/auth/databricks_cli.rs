@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use runs::Login;
 
+use super::cli_texts::{Meaning, is_legacy_script, meaning};
 use super::{Method, Needs, SignedIn};
 use crate::config::Workspace;
 use crate::failure::{Code, Failure, quoted};
@@ -24,6 +25,9 @@ use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
 use crate::token::{Claims, Token, is_publishable};
+
+/// An answer stands in the first lines of what was printed, if anywhere.
+const MOST_LINES: usize = 100;
 
 const INSTALL_HINT: &str =
     "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
@@ -137,7 +141,7 @@ pub(crate) fn off_the_usual_path(workspace: &Workspace, environment: &Environmen
 fn is_legacy(path: &Path) -> bool {
     const LARGEST_SCRIPT: u64 = 64 * 1024;
     let small = std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() <= LARGEST_SCRIPT);
-    small && std::fs::read(path).is_ok_and(|text| text.windows(14).any(|window| window == b"databricks_cli"))
+    small && std::fs::read(path).is_ok_and(|text| is_legacy_script(&text))
 }
 
 fn legacy(path: &Path) -> Failure {
@@ -217,14 +221,10 @@ impl Cli<'_> {
             Failure::transient(Code::Unavailable, format!("{} {what}", self.program.display()))
                 .hint("run `databricks auth token` by hand")
         };
-        let text =
-            std::str::from_utf8(stdout).map(str::trim).map_err(|_| nonsense("printed something that is no token"))?;
-        let (secret, told) = if text.starts_with("eyJ") {
-            (SecretString::from(text), None)
-        } else {
-            let answer: Answer =
-                serde_json::from_str(text).map_err(|_| nonsense("printed something that is no token"))?;
-            (answer.access_token, answer.expiry.as_deref().and_then(parse_expiry))
+        let (secret, told) = match (json_among_lines::<Answer>(stdout), bare_token(stdout)) {
+            (Some(answer), _) => (answer.access_token, answer.expiry.as_deref().and_then(parse_expiry)),
+            (None, Some(token)) => (SecretString::from(token), None),
+            (None, None) => return Err(nonsense("printed something that is no token")),
         };
         // What the token says of itself is the workspace's own word; the CLI reckons by this machine's clock.
         let own = Claims::of(secret.expose_secret()).and_then(|claims| claims.expires_at);
@@ -269,41 +269,42 @@ impl Cli<'_> {
         ))
     }
 
-    /// By the texts of databricks/cli, cmd/auth and libs/auth. What is unknown may be the network and is tried again.
+    /// By the texts of [`super::cli_texts`]. What is unknown may be the network and is tried again.
     fn failed(&self, ran: &Ran) -> Failure {
-        let json = serde_json::from_slice::<JsonFailure>(&ran.stdout).ok();
+        let json = json_among_lines::<JsonFailure>(&ran.stdout);
         let stderr = String::from_utf8_lossy(&ran.stderr);
         let said = json.as_ref().map_or(stderr.as_ref(), |json| json.message.as_str());
-        let has = |text: &str| said.contains(text) || stderr.contains(text);
         let code = json.as_ref().map_or("", |json| json.error_code.as_str());
         let quote = quoted(said.trim().trim_start_matches("Error: "));
         let quote = if quote.is_empty() { format!("it ended with {}", ran.status) } else { quote };
-        let login_needed = has("OAuth is not configured for this host")
-            || has("older CLI versions are no longer used")
-            || has("refresh token is invalid")
-            || matches!(code, "UNAUTHENTICATED" | "INVALID_REFRESH_TOKEN");
-        let configuration = has("no profile specified")
-            || has("no profiles configured")
-            || has("Use --profile")
-            || has("uses M2M authentication");
-        if has("No such command") {
-            legacy(&self.program)
-        } else if login_needed {
-            Failure::permanent(Code::LoginNeeded, format!("the Databricks CLI has no live login: {quote}"))
-                .hint(format!("run `{}`", self.login_command()))
-        } else if configuration {
-            Failure::permanent(
+        match meaning(&format!("{said}\n{stderr}"), code) {
+            Meaning::Legacy => legacy(&self.program),
+            Meaning::BrokenCache => {
+                let message = format!("the Databricks CLI cannot read the file of its logins: {quote}");
+                Failure::permanent(Code::LoginNeeded, message).hint(self.cure_of_the_cache())
+            }
+            Meaning::LoginNeeded => {
+                Failure::permanent(Code::LoginNeeded, format!("the Databricks CLI has no live login: {quote}"))
+                    .hint(format!("run `{}`", self.login_command()))
+            }
+            Meaning::Profile => Failure::permanent(
                 Code::Configuration,
                 format!("the Databricks CLI cannot tell which login is meant: {quote}"),
             )
-            .hint("name the profile: --profile NAME, or profile = \"NAME\" in [[workspace]]")
-        } else if has("keyring") {
-            Failure::transient(Code::Unavailable, format!("the Databricks CLI cannot reach the keyring: {quote}"))
-                .hint("unlock it, or log in again with DATABRICKS_AUTH_STORAGE=plaintext")
-        } else {
-            Failure::transient(Code::Unavailable, format!("the Databricks CLI failed: {quote}"))
-                .hint(format!("if it stays so, run `{}`", self.login_command()))
+            .hint("name the profile: --profile NAME, or profile = \"NAME\" in [[workspace]]"),
+            Meaning::Keyring => {
+                Failure::transient(Code::Unavailable, format!("the Databricks CLI cannot reach the keyring: {quote}"))
+                    .hint("unlock it, or log in again with DATABRICKS_AUTH_STORAGE=plaintext")
+            }
+            Meaning::Unknown => Failure::transient(Code::Unavailable, format!("the Databricks CLI failed: {quote}"))
+                .hint(format!("if it stays so, run `{}`", self.login_command())),
         }
+    }
+
+    /// A login reads the file, too, so that it fails as long as the file is there.
+    fn cure_of_the_cache(&self) -> String {
+        let file = self.environment.databricks_token_cache().unwrap_or_else(|| PathBuf::from("token-cache.json"));
+        format!("move {} away, then run `{}`", file.display(), self.login_command())
     }
 }
 
@@ -317,6 +318,28 @@ struct Answer {
 struct JsonFailure {
     error_code: String,
     message: String,
+}
+
+/// The first JSON object of this form that begins a line: wrappers, shells and update notes print lines before and after it.
+fn json_among_lines<T: for<'de> Deserialize<'de>>(printed: &[u8]) -> Option<T> {
+    let mut rest = printed;
+    for _ in 0..MOST_LINES {
+        let start = rest.trim_ascii_start();
+        let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+        if start.starts_with(b"{")
+            && let Some(Ok(found)) = serde_json::Deserializer::from_slice(start).into_iter::<T>().next()
+        {
+            return Some(found);
+        }
+        rest = start.splitn(2, |byte| *byte == b'\n').nth(1)?;
+    }
+    None
+}
+
+/// The token alone on a line, as versions before JSON output print it.
+fn bare_token(printed: &[u8]) -> Option<&str> {
+    let lines = printed.split(|byte| *byte == b'\n').take(MOST_LINES).map(<[u8]>::trim_ascii);
+    lines.filter(|line| line.starts_with(b"eyJ")).find_map(|line| std::str::from_utf8(line).ok())
 }
 
 /// RFC 3339 with any offset, or the older forms with a blank and no zone, which are local time; year 1 means "never told".
@@ -349,6 +372,32 @@ pub(super) fn judge(code: i32, stdout: &[u8], stderr: &[u8]) -> Result<Token, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ANSWER: &str = "{\n  \"access_token\": \"opaque\",\n  \"expiry\": \"2099-01-01T00:00:00Z\"\n}";
+
+    #[test]
+    fn lines_before_and_after_the_answer_are_no_part_of_it() {
+        let notes: [&[u8]; 5] =
+            [b"", b"A new version is available!\n", b"{not json}\n", b"\xef\xbb\xbf", b"caf\xe9 {\"x\": 1}\n{}\n"];
+        for before in notes {
+            for after in ["", "\n", "\r\nbye {\n", "\n{\"access_token\": \"another\"}"] {
+                let printed = [before, ANSWER.as_bytes(), after.as_bytes()].concat();
+                let token = judge(0, &printed, b"").unwrap_or_else(|failure| panic!("{failure}: {before:?} {after:?}"));
+                assert_eq!(token.secret.expose_secret(), "opaque", "{before:?} {after:?}");
+            }
+        }
+        let refused = b"note\n{\"error_code\": \"UNAUTHENTICATED\", \"message\": \"log in\"}\nbye";
+        assert_eq!(judge(1, refused, b"").map(drop).unwrap_err().code, Code::LoginNeeded);
+        assert!(judge(0, b"no token\n{}", b"").is_err());
+    }
+
+    #[test]
+    fn a_file_of_logins_that_is_broken_is_not_mended_by_another_login_alone() {
+        let failure = judge(1, b"", b"Error: cache: load: parse: invalid character '}'").map(drop).unwrap_err();
+        assert!(!failure.is_transient() && failure.code == Code::LoginNeeded);
+        let hint = failure.hint.unwrap();
+        assert!(hint.contains("token-cache.json away, then run `databricks auth login"), "{hint}");
+    }
 
     #[test]
     fn expiries_of_every_cli_are_read() {

@@ -2,6 +2,7 @@
 //!
 //! Invariants: nothing here is interactive (no browser, no prompt, stdin closed), and every outcome is typed.
 
+mod cli_texts;
 mod databricks_cli;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

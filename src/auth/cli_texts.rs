@@ -1,0 +1,127 @@
+//! What the vendor's CLI says when it fails, and what that means: the one list of its texts, each with the version and the place where
+//! it was seen. Texts are compared without regard to case: versions differ in it.
+//!
+//! What is not in the list may be the network, and is tried again.
+
+/// What a failure of the CLI means for who calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// pip's retired `databricks-cli`, which has no `auth token`.
+    Legacy,
+    /// The file that keeps its logins cannot be read: another login does not help before that is gone.
+    BrokenCache,
+    /// A person has to log in.
+    LoginNeeded,
+    /// It cannot tell which login is meant.
+    Profile,
+    /// The place where it keeps its logins is out of reach.
+    Keyring,
+    /// Something else, such as the network.
+    Unknown,
+}
+
+use Meaning::{BrokenCache, Keyring, Legacy, LoginNeeded, Profile};
+
+/// The texts, in lower case; the first that is found counts.
+const TEXTS: [(Meaning, &str); 18] = [
+    // click, in databricks-cli 0.18 and older.
+    (Legacy, "no such command"),
+    // databricks/cli 0.266.0, issue 3628: "cache: load: parse: invalid character '}' after top-level value".
+    (BrokenCache, "cache: load: parse"),
+    // databricks/cli 0.223.1, issue 1589: "cache: unexpected end of JSON input" of a file that is empty or cut short.
+    (BrokenCache, "unexpected end of json input"),
+    // databricks-sdk-go, u2m/cache/file.go: "cache: needs version 1, got version 2".
+    (BrokenCache, "cache: needs version"),
+    (BrokenCache, "cache: parse"),
+    // databricks/cli, cmd/auth/token.go, all versions: kept for the SDKs, which look for it.
+    (LoginNeeded, "oauth is not configured for this host"),
+    // databricks/cli 0.264.2, issue 3439.
+    (LoginNeeded, "cache: token not found"),
+    // databricks/cli 1.0.0, libs/auth/storage.
+    (LoginNeeded, "older cli versions are no longer used"),
+    // databricks/cli 0.23x and newer: "... because the refresh token is invalid"; 0.205 to 0.22x, issue 667:
+    // `oauth2: "invalid_request" "Refresh token is invalid"`.
+    (LoginNeeded, "refresh token is invalid"),
+    // RFC 6749, section 5.2, as golang/oauth2 prints it: the refresh token is expired, revoked or used up.
+    (LoginNeeded, "invalid_grant"),
+    // Identity providers, by way of the workspace.
+    (LoginNeeded, "session has expired"),
+    // databricks/cli 1.x, pull request 6684 and, since, 6731: the code of a failure that is JSON.
+    (LoginNeeded, "\"error_code\": \"invalid_refresh_token\""),
+    (LoginNeeded, "\"error_code\": \"unauthenticated\""),
+    // databricks/cli, cmd/auth/token.go, all versions.
+    (Profile, "no profile specified"),
+    (Profile, "no profiles configured"),
+    (Profile, "use --profile"),
+    (Profile, "uses m2m authentication"),
+    // databricks/cli 1.0.0, libs/auth/storage/keyring.go: "OS keyring unreachable", and what the system's keyring says.
+    (Keyring, "keyring"),
+];
+
+/// What the CLI means by what it printed, and by the code of its failure where that was JSON.
+pub(super) fn meaning(said: &str, code: &str) -> Meaning {
+    let all = format!("{said}\n\"error_code\": \"{code}\"").to_lowercase();
+    TEXTS.iter().find(|(_, text)| all.contains(text)).map_or(Meaning::Unknown, |(meaning, _)| *meaning)
+}
+
+/// Whether a program's text is the script that pip installs for the retired CLI. That its path, or one in it, holds the name of a
+/// release (`databricks_cli_0.278.0_linux_amd64`) does not make a wrapper one.
+pub(super) fn is_legacy_script(text: &[u8]) -> bool {
+    String::from_utf8_lossy(text).lines().map(str::trim_start).any(|line| {
+        let imports = ["from databricks_cli.", "from databricks_cli ", "import databricks_cli"];
+        // setuptools: `load_entry_point('databricks-cli==0.17.0', ...)`.
+        let names = ["'databricks-cli==", "\"databricks-cli=="];
+        imports.iter().any(|start| line.starts_with(start)) || names.iter().any(|name| line.contains(name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_of_the_cli_means_one_thing_in_any_case() {
+        for (said, wanted) in [
+            (r#"Error: token refresh: oauth2: "invalid_request" "Refresh token is invalid""#, LoginNeeded),
+            (r#"Error: token refresh: oauth2: "invalid_grant" "The refresh token was used before""#, LoginNeeded),
+            ("A new access token could not be retrieved because the refresh token is invalid.", LoginNeeded),
+            ("Error: cache: token not found. Try logging in again with `databricks auth login`", LoginNeeded),
+            ("Error: Session has expired", LoginNeeded),
+            ("Error: cache: load: parse: invalid character '}' after top-level value", BrokenCache),
+            ("Error: cache: unexpected end of JSON input", BrokenCache),
+            ("Error: cache: needs version 1, got version 2", BrokenCache),
+            ("dev and prod match https://x in /h/.databrickscfg. Use --profile to specify", Profile),
+            ("cache: OS keyring unreachable: keyring read timed out", Keyring),
+            ("Error: No such command 'auth'.", Legacy),
+            (r#"Error: token refresh: oauth2: "invalid_request" "Temporarily throttled""#, Meaning::Unknown),
+            ("Error: token refresh: dial tcp: lookup failed: no such host", Meaning::Unknown),
+            ("", Meaning::Unknown),
+        ] {
+            for said in [said.to_owned(), said.to_uppercase(), said.to_lowercase()] {
+                assert_eq!(meaning(&said, ""), wanted, "{said}");
+            }
+        }
+        assert_eq!(meaning("", "UNAUTHENTICATED"), LoginNeeded);
+        assert_eq!(meaning("", "INVALID_REFRESH_TOKEN"), LoginNeeded);
+        assert!(TEXTS.iter().all(|(_, text)| *text == text.to_lowercase()), "they are compared in lower case");
+    }
+
+    #[test]
+    fn a_script_of_pip_is_told_from_a_wrapper_that_names_a_release() {
+        for legacy in [
+            "#!/usr/bin/python3\nfrom databricks_cli.cli import cli\n",
+            "#!/bin/sh\n'''exec' /a/python \"$0\" \"$@\"\n' '''\nimport sys\n    from databricks_cli.cli import cli\n",
+            "#!/usr/bin/python\n# EASY-INSTALL-ENTRY-SCRIPT: 'databricks-cli==0.9.0','console_scripts','databricks'\n",
+        ] {
+            assert!(is_legacy_script(legacy.as_bytes()), "{legacy}");
+        }
+        for wrapper in [
+            "#!/bin/sh\nexec /opt/databricks_cli_0.278.0_linux_amd64/databricks \"$@\"\n",
+            "#!/usr/bin/env bash\nPATH=$HOME/databricks_cli/bin:$PATH exec databricks-1.13.0 \"$@\"\n",
+            "#!/bin/sh\n# not pip's databricks_cli\nexec /usr/lib/databricks \"$@\"\n",
+            "",
+        ] {
+            assert!(!is_legacy_script(wrapper.as_bytes()), "{wrapper}");
+        }
+    }
+}
