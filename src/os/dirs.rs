@@ -49,6 +49,8 @@ pub(crate) struct Environment {
     variables: std::collections::BTreeMap<OsString, OsString>,
     /// See [`Environment::client_secret`].
     secret: Option<SecretString>,
+    /// Of a secret that is not UTF-8 nothing is kept.
+    secret_is_no_text: bool,
     /// See [`Environment::handed_over`].
     credential: Option<PathBuf>,
 }
@@ -71,7 +73,7 @@ impl Environment {
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.variables.remove(OsStr::new(name));
         if name == CLIENT_SECRET {
-            self.secret = None;
+            (self.secret, self.secret_is_no_text) = (None, false);
         }
         self
     }
@@ -79,7 +81,7 @@ impl Environment {
     /// Secrets do not go where they are cloned in the clear and could be handed on.
     fn keep(&mut self, name: OsString, value: OsString) {
         if name == CLIENT_SECRET {
-            // One that is not UTF-8 counts as unset, and so does an empty one.
+            self.secret_is_no_text = value.to_str().is_none();
             self.secret = value.into_string().ok().filter(|text| !text.is_empty()).map(SecretString::from);
         } else if !NOT_KEPT.iter().any(|secret| name == *secret) {
             self.variables.insert(name, value);
@@ -116,6 +118,15 @@ impl Environment {
     /// A variable's value as text; one that is not UTF-8 counts as unset.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.get_os(name)?.to_str()
+    }
+
+    /// The first of these that is set to what is not UTF-8.
+    pub(crate) fn no_text<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        let is_none = |name: &str| match name {
+            CLIENT_SECRET => self.secret_is_no_text,
+            name => self.get_os(name).is_some_and(|value| value.to_str().is_none()),
+        };
+        names.iter().copied().find(|name| is_none(name))
     }
 
     /// A variable that names a path.

@@ -414,3 +414,44 @@ fn a_host_that_cannot_exist_is_refused_before_anything_is_published() {
     }
     assert!(workspace.requests().is_empty());
 }
+
+#[test]
+fn a_variable_that_is_no_text_is_a_fault_and_not_an_unset_one() {
+    use std::os::unix::ffi::OsStringExt;
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    for name in [
+        "DATABRICKS_HOST",
+        "DATABRICKS_CLIENT_ID",
+        "DATABRICKS_CLIENT_SECRET",
+        "DATABRICKS_CONFIG_PROFILE",
+        "DATABRICKS_AUTH_TYPE",
+        "DATABRICKS_WORKSPACE_ID",
+        "DATABRICKS_PG_HOST",
+        "DATABRICKS_PG_USERNAME",
+    ] {
+        let bytes = std::ffi::OsString::from_vec(b"caf\xe9".to_vec());
+        let outcome = config(&home, &["check"]).env(name, bytes).run();
+        outcome.exits(78).stderr_has(&format!("${name} holds bytes that are not UTF-8"));
+    }
+}
+
+#[test]
+fn what_shells_and_editors_put_around_a_client_id_is_no_part_of_it_and_quotes_are_reported() {
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    let id = "0b1c2d3e-0000-4000-8000-00000000cafe";
+    let show = |value: &str| {
+        config(&home, &["show"])
+            .env("DATABRICKS_HOST", "https://dbc-1.cloud.databricks.com")
+            .env("DATABRICKS_CLIENT_SECRET", SECRET)
+            .env("DATABRICKS_CLIENT_ID", value)
+            .run()
+    };
+    for value in [format!("{id}\r"), format!("\u{feff}{id}\n"), format!(" {id} ")] {
+        show(&value).exits(0).stdout_has(&format!("client_id      {id}  ($DATABRICKS_CLIENT_ID)"));
+    }
+    for value in [format!("\"{id}\""), format!("'{id}'")] {
+        show(&value).exits(78).stderr_has("$DATABRICKS_CLIENT_ID: the client id begins or ends with");
+    }
+}

@@ -6,6 +6,7 @@
 
 use super::super::origin::{Origin, Sourced};
 use crate::config::fault::ConfigError;
+use crate::config::secret::bare;
 use crate::config::{SecretSource, WorkspaceHost};
 
 /// One of the places where a workspace can be described, best first.
@@ -174,7 +175,7 @@ fn refuse_another_clients(chosen: &Chosen, sources: &[Said]) -> Result<(), Confi
     }
     let of_secret = sources.iter().find(|said| said.secret.as_ref().is_some_and(|own| own.origin == secret.origin));
     match of_secret.and_then(|said| said.client_id.as_ref()) {
-        Some(other) if other.value != id.value => Err(ConfigError::new(format!(
+        Some(other) if bare(&other.value) != bare(&id.value) => Err(ConfigError::new(format!(
             "the client id ({}) and the secret ({}) are not of one client: that secret is for the client id of {}",
             id.origin, secret.origin, other.origin
         ))

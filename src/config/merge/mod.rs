@@ -24,6 +24,18 @@ use crate::os::dirs::{CLIENT_SECRET, Environment};
 /// What the one workspace or connection is called that nobody named.
 const DEFAULT_NAME: &str = "default";
 
+/// The variables that are text; the others that are read name paths, which may hold any bytes.
+const TEXTS: [&str; 8] = [
+    "DATABRICKS_HOST",
+    "DATABRICKS_CLIENT_ID",
+    CLIENT_SECRET,
+    "DATABRICKS_CONFIG_PROFILE",
+    "DATABRICKS_AUTH_TYPE",
+    "DATABRICKS_WORKSPACE_ID",
+    "DATABRICKS_PG_HOST",
+    "DATABRICKS_PG_USERNAME",
+];
+
 /// How many old log files are kept beside the present one, as `FILE.1` and so on.
 const OLD_LOG_FILES: usize = 5;
 
@@ -33,6 +45,10 @@ pub(in crate::config) fn load(
     environment: Environment,
     only_workspaces: bool,
 ) -> Result<Config, ConfigError> {
+    if let Some(name) = environment.no_text(&TEXTS) {
+        let error = ConfigError::new(format!("${name} holds bytes that are not UTF-8 text"));
+        return Err(error.hint("set it anew in a terminal that uses UTF-8, or unset it"));
+    }
     let named = config_path(overrides, &environment);
     let source = match &named {
         Some((path, is_named)) => Source::read(path, *is_named)?,

@@ -13,7 +13,7 @@ use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
-use crate::config::secret::{credential_source, is_filled};
+use crate::config::secret::{bare, credential_source, is_filled};
 use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
 use crate::failure::could_be_secret;
 use crate::os::dirs::{CLIENT_SECRET, SYSTEM_DIRECTORY};
@@ -208,7 +208,8 @@ impl Merge<'_> {
         let parsed = WorkspaceHost::parse(&host.value).map_err(|why| self.fault(&host.origin, why))?;
         self.note(&section, "host", host, |_| parsed.origin().to_owned());
         let auth = self.auth(&section, chosen.auth)?;
-        let client = self.client((&section, &name), auth, (chosen.client_id, chosen.secret), ambient);
+        let client_id = chosen.client_id.map(|id| self.bare_id(id)).transpose()?;
+        let client = self.client((&section, &name), auth, (client_id, chosen.secret), ambient);
         if let Some(named) = named {
             self.note(&section, "profile", named, String::clone);
         }
@@ -230,6 +231,11 @@ impl Merge<'_> {
         let told = chosen.workspace_id.filter(is_id).map(|id| self.note(&section, "workspace_id", id, String::clone));
         let workspace_id = parsed.workspace_id().map(str::to_owned).or(told);
         Ok(Some(Workspace { name, host: parsed, workspace_id, auth, client, profile, cli_path, ca_file }))
+    }
+
+    fn bare_id(&self, id: Sourced<String>) -> Result<Sourced<String>, ConfigError> {
+        let text = bare(&id.value).map_err(|why| self.fault(&id.origin, format!("the client id {why}")))?.to_owned();
+        Ok(id.map(|_| text))
     }
 
     fn secret_flag(&self) -> Option<Sourced<SecretSource>> {
