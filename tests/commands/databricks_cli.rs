@@ -193,7 +193,7 @@ fn a_cli_that_hangs_is_ended() {
 /// Puts a wrapper before the CLI that notes when a run begins, when it is asked to end, and when it ends; and that waits in between
 /// until there is a file `go` in the home.
 fn slow_cli(home: &Home, workspace: &Workspace) {
-    let cli = support::Cli::install(&home.path("real"), &home.path(""), workspace, workspace.user());
+    let cli = crate::support::Cli::install(&home.path("real"), &home.path(""), workspace, workspace.user());
     let wrapper = format!(
         "#!/bin/sh\ntrap 'echo TERM >> ~/notes' TERM\necho begun >> ~/notes\n\
          while [ ! -e ~/go ] && [ -e ~/notes ]; do sleep 0.05; done\n{} \"$@\"\necho ended >> ~/notes\n",

@@ -7,4 +7,5 @@ mod lakebase;
 mod login;
 mod postgres_login;
 mod rotation;
+mod rounds;
 mod standin;
