@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::acquire::{Arrival, Brought, Fresh, Parcel, Supply};
 use super::backoff::{Backoff, RetryScope, Step};
 use super::record::{PublishedRecord, Untold};
-use super::report::Outcome;
+use super::report::{Outcome, Outcomes};
 use super::request::Patience;
 
 use super::schedule::ask_cli_again;
@@ -42,9 +42,6 @@ struct Ready {
     repeats: bool,
     password: SecretString,
 }
-
-/// What became of one connection, by its place in the configuration.
-pub(super) type Outcomes = Vec<(usize, Outcome)>;
 
 /// What has arrived, in the making.
 pub(super) struct Commit<'a> {

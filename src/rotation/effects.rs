@@ -4,8 +4,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::commit::Outcomes;
-use super::report::Outcome;
+use super::report::{Outcome, Outcomes};
 use super::snapshot::Snapshot;
 use super::status::ConnectionStatus;
 use crate::config::{Config, Connection, Listing};

@@ -34,7 +34,7 @@ pub(crate) use status::{ConnectionStatus, State};
 pub(crate) use visible::{Visible, visible};
 
 use backoff::Backoff;
-use commit::Outcomes;
+use report::Outcomes;
 use request::Patience;
 use schedule::Spread;
 

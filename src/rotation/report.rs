@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::commit::Outcomes;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 
@@ -24,6 +23,9 @@ pub enum Outcome {
     /// Nothing was changed.
     Failed(Failure),
 }
+
+/// What became of connections, each by its place in the configuration.
+pub(super) type Outcomes = Vec<(usize, Outcome)>;
 
 /// What became of all connections.
 #[derive(Clone, Debug)]

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 use super::acquire::{Arrival, Job};
 use super::backoff::{Backoff, RetryScope, Step};
-use super::commit::{Commit, Outcomes};
+use super::commit::Commit;
 use super::hooks::Hooks;
 use super::plan::{Plan, identity_of, plan, scopes};
 use super::record::{Held, Locked};
-use super::report::Outcome;
+use super::report::{Outcome, Outcomes};
 use super::request::{Patience, RotateRequest};
 use super::schedule::{attempt_limit, round_deadline};
 use super::snapshot::Snapshot;
