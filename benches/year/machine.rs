@@ -43,6 +43,9 @@ struct Year {
 struct Machine<'w> {
     world: &'w World,
     cli: bool,
+    is_server: bool,
+    /// Since when it has been failing, as the record of a timer's runs keeps it.
+    failing_since: Option<f64>,
     random: Rng,
     now: f64,
     issued: f64,
@@ -101,8 +104,9 @@ impl Machine<'_> {
 
     /// Tries once and notes it; when to try again.
     fn attempt(&mut self, backoff: &mut Backoff) -> Option<f64> {
-        let expires = self.expires;
+        let (before, expires) = (self.now, self.expires);
         let answered = self.ask();
+        self.failing_since = if answered { None } else { self.failing_since.or(Some(before)) };
         let (now, left) = (moment(self.now), SignedDuration::from_secs_f64(self.expires - self.now));
         match (answered, self.expires > expires) {
             (true, true) => backoff.succeeded(SCOPE, now),
@@ -118,8 +122,12 @@ impl Machine<'_> {
         backoff.next_try(&[SCOPE], self.expires > self.now, now).map(seconds)
     }
 
+    fn new_backoff(&self) -> Backoff {
+        if self.is_server { Backoff::for_servers() } else { Backoff::default() }
+    }
+
     fn daemon(&mut self, spread: Spread) {
-        let mut backoff = Backoff::default();
+        let mut backoff = self.new_backoff();
         while self.now < YEAR {
             let next = backoff.next_try(&[SCOPE], self.expires > self.now, moment(self.now)).map(seconds);
             match next {
@@ -150,7 +158,13 @@ impl Machine<'_> {
 
     /// One run, which goes on trying for 8 minutes.
     fn run(&mut self) {
-        let (mut backoff, mut end) = (Backoff::default(), self.now + 480.0);
+        let (mut backoff, mut end) = (self.new_backoff(), self.now + 480.0);
+        if let Some(since) = self.failing_since {
+            backoff.resume(SCOPE, Duration::from_secs_f64(self.now - since), moment(self.now), self.random.f64());
+            if let Some(next) = backoff.next_try(&[SCOPE], self.expires > self.now, moment(self.now)) {
+                self.sleep_until(seconds(next));
+            }
+        }
         loop {
             let expires = self.expires;
             let next = self.attempt(&mut backoff);
@@ -195,7 +209,8 @@ fn year(schedule: Schedule, laptop: bool, cli: bool) -> Year {
         let random = Rng::with_seed(seed + 1_000);
         let (now, issued, expires, year) = (world.possible(0.0), 0.0, 0.0, Year::default());
         let expires = if laptop { now } else { expires };
-        let mut machine = Machine { world: &world, cli, random, now, issued, expires, year };
+        let (is_server, failing_since) = (!laptop, None);
+        let mut machine = Machine { world: &world, cli, is_server, failing_since, random, now, issued, expires, year };
         let spread = Spread::of(&seed.to_be_bytes(), 0);
         match schedule {
             Schedule::Loop => machine.fixed_loop(),
