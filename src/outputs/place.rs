@@ -4,15 +4,14 @@ use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use std::time::Instant;
 
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn, directory_of, has_leftovers,
-    is_displaced_being_written, leave, persist,
+    Attempt, Budget, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn, directory_of,
+    has_leftovers, is_displaced_being_written, leave, persist,
 };
 
 /// How the names of new files begin, until they have their own.
@@ -57,17 +56,16 @@ impl Place<'_> {
     ) -> Result<(), Failure> {
         let mut carry: Option<Carry> = None;
         let (mut is_written, mut tries) = (false, 0);
-        persist(|Turn { number, until, insist }| {
+        let outcome = persist(|Turn { number, budget, insist }| {
             tries = number;
             // See PasswordFile.
-            let hold = (number > 1).then_some(until);
+            let hold = (number > 1).then_some(budget);
             let insist = insist && !self.private;
             let old = Snapshot::take_and_hold(self.path, hold).map_err(|error| self.cannot(&error))?;
-            let was_left_behind = carry.is_none();
-            if was_left_behind {
-                let left = Carry::left_behind(&old, PREFIX);
-                carry = left
-                    .and_then(|left| if self.private { self.drop_or_save(left, &old, &mut edit) } else { Some(left) });
+            if self.private {
+                self.save_one(&old, &mut edit);
+            } else if carry.is_none() {
+                carry = Carry::left_behind(&old, PREFIX, |line| line, &mut edit)?;
             }
             let bytes = match &carry {
                 Some(carry) => {
@@ -83,7 +81,7 @@ impl Place<'_> {
                 Round::Done(())
             } else {
                 let mut displaced = None;
-                let round = self.replace(&old, &bytes, mode, (insist, until), &mut displaced)?;
+                let round = self.replace(&old, &bytes, mode, (insist, budget), &mut displaced)?;
                 if let Some(displaced) = displaced {
                     carry = Some(displaced.with(carry.take(), |line| line, &mut edit)?);
                 }
@@ -91,10 +89,10 @@ impl Place<'_> {
             };
             is_written |= matches!(round, Round::Behind);
             // See PasswordFile.
-            if carry.is_some() && !is_right && matches!(round, Round::Done(())) && self.is_overwritten(&bytes)? {
+            if carry.is_some() && !is_right && matches!(round, Round::Done(())) {
                 is_written = true;
                 carry = carry.take().map(Carry::placed);
-                return Ok(Round::Behind);
+                return Ok(if self.is_overwritten(&bytes)? { Round::Behind } else { Round::Placed });
             }
             match (&round, carry.take()) {
                 (Round::Overtaken, kept) => carry = kept,
@@ -107,19 +105,15 @@ impl Place<'_> {
                     displaced.done();
                     return Ok(Round::Done(()));
                 }
-                (Round::Behind, kept) => carry = kept,
-                (Round::Done(()), Some(done)) => {
-                    done.done();
-                    is_written = true;
-                    // There may be more.
-                    return Ok(if was_left_behind { Round::Behind } else { Round::Done(()) });
-                }
+                (Round::Behind | Round::Placed, kept) => carry = kept,
+                (Round::Done(()), Some(done)) => done.done(),
                 (Round::Done(()), None) => {}
             }
             Ok(round)
-        })?
-        .or_else(|| is_written.then(|| leave(carry, self.path, PREFIX)))
-        .ok_or_else(|| self.unsettled(tries))
+        });
+        // Whatever became of it, what somebody else wrote is not lost.
+        leave(carry, self.path, PREFIX);
+        outcome?.or(is_written.then_some(())).ok_or_else(|| self.unsettled(tries))
     }
 
     /// Whether somebody else has made something else of what was put there just now.
@@ -128,16 +122,21 @@ impl Place<'_> {
         Ok(*now.bytes != ours)
     }
 
+    /// What was left behind beside a file that is ours alone, one at a time: whether there was any.
+    fn save_one(&self, old: &Snapshot, edit: &mut impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>) -> bool {
+        Carry::one_left_behind(old, PREFIX).map(|left| self.drop_or_save(left, old, edit)).is_some()
+    }
+
     /// There is nothing to be taken over into a file that is ours alone; but what is not ours is not removed either.
     fn drop_or_save(
         &self,
         carry: Carry,
         old: &Snapshot,
         edit: &mut impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
-    ) -> Option<Carry> {
+    ) {
         if edit(&carry.theirs).is_ok() {
             carry.done();
-            return None;
+            return;
         }
         let mut name = old.target.clone().into_os_string();
         name.push(".displaced");
@@ -145,7 +144,6 @@ impl Place<'_> {
             Ok(()) => tracing::warn!("what somebody put in the place of the {} is in {}", self.what, name.display()),
             Err(error) => tracing::warn!("cannot keep what somebody put in the place of the {}: {error}", self.what),
         }
-        None
     }
 
     /// Whether nothing was left behind beside it by a process that was killed.
@@ -171,8 +169,9 @@ impl Place<'_> {
         };
         // One that cannot be renamed is found again.
         for _ in 0..TRIES {
-            let Some(left) = Carry::left_behind(&old, PREFIX) else { return };
-            self.drop_or_save(left, &old, &mut check);
+            if !self.save_one(&old, &mut check) {
+                return;
+            }
         }
     }
 
@@ -191,7 +190,7 @@ impl Place<'_> {
         old: &Snapshot,
         bytes: &[u8],
         mode: u32,
-        (insist, until): (bool, Instant),
+        (insist, budget): (bool, &Budget<'_>),
         carry: &mut Option<Carry>,
     ) -> Result<Round<()>, Failure> {
         make_directory(old.directory())
@@ -209,7 +208,7 @@ impl Place<'_> {
             private,
             path,
             insist,
-            until,
+            budget,
             seam: &Disk,
             notes: &mut notes,
         }

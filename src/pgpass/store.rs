@@ -328,7 +328,7 @@ impl PasswordFile {
 
     fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, StoreError> {
         let (mut so_far, mut tries) = (SoFar::default(), 0);
-        let published = persist(|turn| {
+        let outcome = persist(|turn| {
             tries = turn.number;
             let round = self.attempt(turn, entries, &mut so_far)?;
             let (path, attempt) = (self.path.display(), tries);
@@ -339,27 +339,29 @@ impl PasswordFile {
                 Round::Overtaken => {
                     tracing::debug!(%path, attempt, "somebody else changed the password file: starting over")
                 }
-                Round::Behind => tracing::debug!(%path, attempt, "taking over what somebody else wrote meanwhile"),
+                Round::Behind | Round::Placed => {
+                    tracing::debug!(%path, attempt, "taking over what somebody else wrote meanwhile")
+                }
             }
             Ok::<_, StoreError>(round)
-        })?;
+        });
         let SoFar { carry, published: in_place, .. } = so_far;
-        // Somebody keeps writing; but clients read what was published, and nothing is lost.
-        let published = published.or_else(|| in_place.inspect(|_| leave(carry, &self.path, PREFIX)));
-        published.ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries })
+        // Whatever became of it, what somebody else wrote is not lost.
+        leave(carry, &self.path, PREFIX);
+        // Somebody keeps writing; but clients read what was published.
+        outcome?.or(in_place).ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries })
     }
 
     /// One round of read, edit, compare, replace, read back.
     fn attempt(&self, turn: Turn, entries: &[Entry], so_far: &mut SoFar) -> Result<Round<Published>, StoreError> {
-        let Turn { number, until, insist } = turn;
+        let Turn { number, budget, insist } = turn;
         // Nobody is held up for longer than it takes to exchange two files, unless they have come in between before.
-        let hold = (number > 1).then_some(until);
+        let hold = (number > 1).then_some(budget);
         let old = Snapshot::take_and_hold(&self.path, hold)?;
-        let was_left_behind = so_far.carry.is_none();
-        if was_left_behind {
-            so_far.carry = Carry::left_behind(&old, PREFIX);
-        }
         let edit = |bytes: &[u8]| Ok::<_, StoreError>(publish(bytes, entries).bytes);
+        if so_far.carry.is_none() {
+            so_far.carry = Carry::left_behind(&old, PREFIX, key_fields, edit)?;
+        }
         let carried = so_far.carry.as_ref().map(|carry| carry.onto(&old.bytes, key_fields, edit)).transpose()?;
         let source = carried.as_ref().unwrap_or(&old.bytes);
         let Edit { bytes, placements, warnings } = publish(source, entries);
@@ -372,7 +374,7 @@ impl PasswordFile {
             let (path, seam) = (self.path.as_path(), self.seam.as_ref());
             let (prefix, private, notes) = (PREFIX, false, &mut notes);
             let replacement =
-                Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, until, seam, notes };
+                Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, budget, seam, notes };
             match replacement.run()? {
                 Attempt::Overtaken => return Ok(Round::Overtaken),
                 Attempt::Behind(carry) => {
@@ -392,23 +394,17 @@ impl PasswordFile {
                 // Overwritten already by somebody who had not seen ours.
                 Err(_) => return Ok(Round::Overtaken),
             }
-            if so_far.carry.is_some() && now.bytes != bytes {
-                // They may have read the file before that was in it which is carried: it is put in again where it is missing.
+            if so_far.carry.is_some() {
+                // Somebody may have read the file before that was in it which is carried: it is put in again where it is missing.
                 so_far.placed(changed, notes);
                 so_far.carry = so_far.carry.take().map(Carry::placed);
                 let notes = so_far.notes.clone();
                 so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
-                return Ok(Round::Behind);
+                self.seam.carried();
+                return Ok(if now.bytes == bytes { Round::Placed } else { Round::Behind });
             }
         }
-        let had_carry = so_far.carry.is_some();
         so_far.written(changed, &mut notes);
-        if had_carry && was_left_behind {
-            // There may be more.
-            let notes = so_far.notes.clone();
-            so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
-            return Ok(Round::Behind);
-        }
         let SoFar { changed, notes, .. } = std::mem::take(so_far);
         Ok(Round::Done(Published { changed, placements, warnings, notes }))
     }

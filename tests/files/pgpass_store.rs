@@ -579,6 +579,43 @@ fn what_was_taken_over_is_put_in_again_where_somebody_saves_who_had_not_seen_it(
     home.holds_only(&[".pgpass"]);
 }
 
+/// Writes to what was displaced, and reads the file at the same moment; saves that with a line more after the first was seen to be
+/// taken over.
+struct Slow {
+    path: PathBuf,
+    read: Mutex<Option<String>>,
+}
+
+impl Seam for Slow {
+    fn displaced(&self) {
+        let mut read = self.read.lock().unwrap();
+        if read.is_none() {
+            append(&displaced_beside(&self.path), "late:1:d:u:p\n");
+            *read = Some(fs::read_to_string(&self.path).unwrap());
+        }
+    }
+
+    fn carried(&self) {
+        let read = std::mem::take(&mut *self.read.lock().unwrap()).filter(|read| !read.is_empty());
+        if let Some(read) = read {
+            *self.read.lock().unwrap() = Some(String::new());
+            fs::write(self.path.with_extension("editor"), read + "saved:1:d:u:p\n").unwrap();
+            fs::rename(self.path.with_extension("editor"), &self.path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_over_is_put_in_again_where_somebody_saves_late_who_had_not_seen_it() {
+    let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+    home.with_seam(Slow { path: home.path(), read: Mutex::default() }).publish(&token("new")).unwrap();
+    let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    let new = format!("{OURS}new");
+    assert_eq!(lines, [new.as_str(), "late:1:d:u:p", "older:1:d:u:p", "saved:1:d:u:p"]);
+    home.holds_only(&[".pgpass"]);
+}
+
 /// Writes to what was displaced, twice; and saves, the second time, what the file held the first time, with a line more.
 struct TwiceOutdated {
     path: PathBuf,

@@ -9,7 +9,6 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::time::Instant;
 
 use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
@@ -17,7 +16,7 @@ use tempfile::TempPath;
 use super::displaced::{Carry, End, look, written_meanwhile};
 use super::new_file::{NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
-use super::{FileError, Seam};
+use super::{Budget, FileError, Seam};
 use crate::os::attributes;
 use crate::os::files::is_append_only;
 use crate::os::lease::Asked;
@@ -56,8 +55,8 @@ pub(crate) struct Replacement<'a> {
     /// Replaces the file even where it has changed since it was read: what the others made of it is what is displaced, and is carried
     /// over. For who has been overtaken for too long: until then, clients and the others find ours without what they wrote.
     pub(crate) insist: bool,
-    /// How long somebody who writes is waited for at most.
-    pub(crate) until: Instant,
+    /// How long somebody who writes may be waited for.
+    pub(crate) budget: &'a Budget<'a>,
     pub(crate) seam: &'a dyn Seam,
     pub(crate) notes: &'a mut Vec<String>,
 }
@@ -167,7 +166,7 @@ impl Replacement<'_> {
         let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
         let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
         self.seam.ready();
-        let lease = old.hold(self.until);
+        let lease = old.hold(self.budget);
         if matches!(lease, Asked::Unknown) {
             tracing::debug!("{}: its file system does not tell whether somebody writes to it", self.path.display());
         }
@@ -222,7 +221,7 @@ impl Replacement<'_> {
         }
         self.settle();
         self.seam.displaced();
-        match look(self.old, old, name, self.until).map_err(|error| self.failed("look at what it was", error))? {
+        match look(self.old, old, name, self.budget).map_err(|error| self.failed("look at what it was", error))? {
             End::Gone => Ok(Attempt::Done),
             End::Edited(carry) => Ok(Attempt::Behind(carry)),
             End::Strange(name) => {
@@ -251,7 +250,7 @@ impl Replacement<'_> {
             let _ = name.keep();
             return Ok(());
         }
-        let written = written_meanwhile(&name, self.bytes, self.until)?;
+        let written = written_meanwhile(&name, self.bytes, self.budget)?;
         if let Some(carry) = written {
             carry.leave(self.old.directory(), self.prefix);
         }

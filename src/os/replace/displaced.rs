@@ -6,17 +6,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempPath;
 use zeroize::Zeroizing;
 
-use super::leftovers::{Edited, sweep};
+use super::leftovers::{self, Edited, sweep};
 use super::merge::merge;
 use super::new_file::{Name, Stamp};
-use super::quiet;
-use super::snapshot::{Opened, Snapshot};
+use super::snapshot::{Opened, SIZE_LIMIT, Snapshot};
+use super::{Budget, quiet};
 use crate::os::lease::{Asked, ask};
 
 /// Somebody who has found the file by its path, and has not opened it yet, gets so long to be seen: opening takes microseconds, but
@@ -26,24 +26,40 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// The same where nobody can be seen, only what they wrote.
 const LONGER_MOMENT: Duration = Duration::from_millis(10);
 
+/// What somebody who still writes to what has no name any more gets in any case: it is nowhere else.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
+
 /// What somebody wrote to a file that had been displaced, to be brought to where it belongs.
 pub(crate) struct Carry {
     /// What they made of it.
     pub(crate) theirs: Zeroizing<Vec<u8>>,
     /// What it held when we read it, which both they and we started from; none where that is not known any more.
     base: Option<Zeroizing<Vec<u8>>>,
-    /// Where it is kept meanwhile.
-    paths: Vec<PathBuf>,
+    /// Where it is kept meanwhile, and what that was when it was read.
+    kept: Vec<(PathBuf, Stamp)>,
     /// Whether a part of it is not on disk.
     is_in_memory: bool,
 }
 
 impl Carry {
-    /// What an earlier process has left, if there is any such thing. Other leftovers go.
-    pub(crate) fn left_behind(now: &Snapshot, prefix: &str) -> Option<Self> {
-        let carry =
-            |Edited { path, bytes }| Carry { theirs: bytes, base: None, paths: vec![path], is_in_memory: false };
-        sweep(now.directory(), prefix).map(carry)
+    /// All that earlier processes, or earlier rotations, have left, if there is any such thing. Other leftovers go. `key` and `edit`
+    /// are as for [`Carry::onto`].
+    pub(crate) fn left_behind<E>(
+        now: &Snapshot,
+        prefix: &str,
+        key: fn(&[u8]) -> &[u8],
+        mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<Option<Self>, E> {
+        let mut all: Option<Self> = None;
+        for edited in sweep(now.directory(), prefix) {
+            all = Some(Carry::from(edited).with(all, key, &mut edit)?);
+        }
+        Ok(all)
+    }
+
+    /// The first of these alone: where they are not to be mixed.
+    pub(crate) fn one_left_behind(now: &Snapshot, prefix: &str) -> Option<Self> {
+        sweep(now.directory(), prefix).into_iter().next().map(Carry::from)
     }
 
     /// This and what was carried before: that was put in, but into a file that was not the newest any more, so that it may be missing
@@ -58,7 +74,7 @@ impl Carry {
             self.theirs = earlier.onto(&self.theirs, key, edit)?;
             // Both may be in the file by now: only what is missing is put in.
             self.base = None;
-            self.paths.extend(earlier.paths);
+            self.kept.extend(earlier.kept);
             self.is_in_memory |= earlier.is_in_memory;
         }
         Ok(self)
@@ -83,33 +99,50 @@ impl Carry {
         self
     }
 
-    /// It cannot be brought there now: it is kept for who looks next.
+    /// It cannot be brought there now: it is kept for who looks next, in one file, so that a long fight does not fill the directory.
     pub(crate) fn leave(self, directory: &Path, prefix: &str) {
-        if !self.is_in_memory {
+        let is_too_large = self.theirs.len() as u64 > SIZE_LIMIT;
+        if !self.is_in_memory && (self.kept.len() < 2 || is_too_large) {
             return;
         }
-        let kept = || -> io::Result<()> {
+        let keep = || -> io::Result<()> {
             let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(directory)?;
+            // No other process takes it for a leftover before it is complete.
+            let _ = file.as_file().try_lock();
             file.write_all(&self.theirs)?;
-            let none = Stamp::default();
-            let path = directory.join(Name { new: none, old: none }.text(prefix));
+            file.as_file().sync_all()?;
+            let path = directory.join(Name { new: Stamp::unique(), old: Stamp::default() }.text(prefix));
             file.persist_noclobber(path).map_err(|error| error.error).map(drop)
         };
-        if let Err(error) = kept() {
-            tracing::warn!("cannot keep what somebody wrote to a file in {} meanwhile: {error}", directory.display());
+        match keep() {
+            Ok(()) => self.done(),
+            Err(error) if self.is_in_memory => {
+                tracing::warn!(
+                    "cannot keep what somebody wrote to a file in {} meanwhile: {error}",
+                    directory.display()
+                );
+            }
+            // It stays where it is.
+            Err(_) => {}
         }
     }
 
     /// It has been brought there.
     pub(crate) fn done(self) {
-        for path in &self.paths {
-            let _ = std::fs::remove_file(path);
+        for (path, as_read) in &self.kept {
+            leftovers::remove(path, *as_read);
         }
     }
 
     /// Gives the file its place back, as it is.
     pub(crate) fn put_back(self, target: &Path) -> io::Result<()> {
-        self.paths.first().map_or(Ok(()), |path| std::fs::rename(path, target))
+        self.kept.first().map_or(Ok(()), |(path, _)| std::fs::rename(path, target))
+    }
+}
+
+impl From<Edited> for Carry {
+    fn from(Edited { path, bytes, stamp }: Edited) -> Self {
+        Carry { theirs: bytes, base: None, kept: vec![(path, stamp)], is_in_memory: false }
     }
 }
 
@@ -127,9 +160,8 @@ pub(super) enum End {
 }
 
 /// Looks at what `name` leads to, or, where it has none any more, at the file that was read.
-/// Who has it open is waited for until `until`.
-pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until: Instant) -> io::Result<End> {
-    let until = until.max(Instant::now() + LONGER_MOMENT);
+/// Who has it open is waited for as long as the budget allows.
+pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget: &Budget<'_>) -> io::Result<End> {
     let known = Stamp::of(&file.metadata);
     let found = name.as_ref().map(|name| name.symlink_metadata());
     let expected = match found {
@@ -139,18 +171,20 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until:
         Some(Err(error)) => return Err(error),
         None => true,
     };
-    let carry = |theirs, name: Option<TempPath>| {
-        let paths: Vec<PathBuf> = name.and_then(|name| name.keep().ok()).into_iter().collect();
-        let is_in_memory = paths.is_empty();
-        End::Edited(Carry { theirs, base: Some(old.bytes.clone()), paths, is_in_memory })
+    let carry = |theirs, as_read, name: Option<TempPath>| {
+        let path = name.and_then(|name| name.keep().ok());
+        let kept: Vec<(PathBuf, Stamp)> = path.into_iter().map(|path| (path, as_read)).collect();
+        let is_in_memory = kept.is_empty();
+        End::Edited(Carry { theirs, base: Some(old.bytes.clone()), kept, is_in_memory })
     };
     if !expected {
         return match (name.as_deref().map(open), name) {
             (Some(Ok(other)), Some(name)) => {
-                let quiet = quiet::wait(&other.file, until);
+                let quiet = quiet::wait(&other.file, budget, LONGER_MOMENT);
+                let as_read = Stamp::of(&other.file.metadata()?);
                 let theirs = other.read()?;
                 drop(quiet);
-                Ok(carry(theirs, Some(name)))
+                Ok(carry(theirs, as_read, Some(name)))
             }
             (_, Some(name)) => Ok(End::Strange(name)),
             (_, None) => Ok(End::Gone),
@@ -160,7 +194,7 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until:
     // kept, too, where that takes them too long.
     for _ in 0..2 {
         std::thread::sleep(MOMENT);
-        let quiet = quiet::wait(&file.file, until);
+        let quiet = quiet::wait(&file.file, budget, LONGER_MOMENT);
         match quiet {
             Asked::BeingWritten => {
                 let is_kept = name.is_some_and(|name| name.keep().is_ok());
@@ -169,33 +203,33 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, until:
             Asked::Unknown => std::thread::sleep(LONGER_MOMENT),
             Asked::Quiet(_) => {}
         }
+        let as_read = Stamp::of(&file.file.metadata()?);
         let now = file.read()?;
         if now != old.bytes {
-            return Ok(carry(now, name));
+            return Ok(carry(now, as_read, name));
         }
     }
     drop(name);
-    late(old, file, carry)
+    late(old, file, budget).map(|now| now.map_or(End::Gone, |now| carry(now, known, None)))
 }
 
 /// What somebody wrote to a new file of ours, which had its place for a moment only.
-pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], until: Instant) -> io::Result<Option<Carry>> {
+pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], budget: &Budget<'_>) -> io::Result<Option<Carry>> {
     let file = open(name)?;
-    let _quiet = quiet::wait(&file.file, until.max(Instant::now() + LONGER_MOMENT));
+    let _quiet = quiet::wait(&file.file, budget, LONGER_MOMENT);
     let theirs = file.read()?;
-    Ok((*theirs != bytes).then_some(Carry { theirs, base: None, paths: Vec::new(), is_in_memory: true }))
+    Ok((*theirs != bytes).then_some(Carry { theirs, base: None, kept: Vec::new(), is_in_memory: true }))
 }
 
-/// Its name is gone, but the file is still open.
-fn late(old: &Snapshot, file: &Opened, carry: impl Fn(Zeroizing<Vec<u8>>, Option<TempPath>) -> End) -> io::Result<End> {
+/// Its name is gone, but the file is still open: what somebody wrote to it, if they did.
+fn late(old: &Snapshot, file: &Opened, budget: &Budget<'_>) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     if !matches!(ask(&file.file), Asked::BeingWritten) && Stamp::of(&file.file.metadata()?) == Stamp::of(&file.metadata)
     {
-        return Ok(End::Gone);
+        return Ok(None);
     }
-    // What they write now is nowhere else, so they get their time.
-    let _quiet = quiet::wait(&file.file, Instant::now() + quiet::LONGEST);
+    let _quiet = quiet::wait(&file.file, budget, LAST_MOMENT);
     let now = file.read()?;
-    Ok(if now == old.bytes { End::Gone } else { carry(now, None) })
+    Ok((now != old.bytes).then_some(now))
 }
 
 fn open(path: &Path) -> io::Result<Opened> {
@@ -203,4 +237,66 @@ fn open(path: &Path) -> io::Result<Opened> {
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok(Opened::new(file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const PREFIX: &str = ".new-";
+
+    /// A directory with an empty file in it, and what it is now.
+    fn place() -> (tempfile::TempDir, Snapshot) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        fs::write(&path, "").unwrap();
+        let now = Snapshot::take(&path).unwrap();
+        (home, now)
+    }
+
+    fn left_behind(now: &Snapshot) -> Option<Carry> {
+        let as_it_is = |bytes: &[u8]| Ok::<_, ()>(Zeroizing::new(bytes.to_vec()));
+        Carry::left_behind(now, PREFIX, |line| line, as_it_is).unwrap()
+    }
+
+    fn in_memory(theirs: &str) -> Carry {
+        let theirs = Zeroizing::new(theirs.as_bytes().to_vec());
+        Carry { theirs, base: None, kept: Vec::new(), is_in_memory: true }
+    }
+
+    /// The files besides the one, each with what it holds.
+    fn others(home: &tempfile::TempDir) -> Vec<String> {
+        let paths = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| !path.ends_with("file")).map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn all_that_was_left_is_taken_over_at_once_and_kept_in_one_file_where_it_cannot_be() {
+        let (home, now) = place();
+        for theirs in ["a\n", "b\n", "c\n"] {
+            in_memory(theirs).leave(home.path(), PREFIX);
+        }
+        assert_eq!(others(&home).len(), 3, "none takes the place of another");
+        left_behind(&now).unwrap().leave(home.path(), PREFIX);
+        let [one] = others(&home).try_into().unwrap();
+        let mut lines: Vec<&str> = one.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["a", "b", "c"]);
+        left_behind(&now).unwrap().done();
+        assert_eq!(others(&home), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_taken_over_is_found_again() {
+        let (home, now) = place();
+        in_memory("a\n").leave(home.path(), PREFIX);
+        let carry = left_behind(&now).unwrap();
+        let mut writer = fs::OpenOptions::new().append(true).open(&carry.kept[0].0).unwrap();
+        writer.write_all(b"b\n").unwrap();
+        drop(writer);
+        carry.done();
+        assert_eq!(others(&home), ["a\nb\n"]);
+    }
 }

@@ -22,15 +22,18 @@ const OLD: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Edited {
     pub(super) path: PathBuf,
     pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// What it was when it was read.
+    pub(super) stamp: Stamp,
 }
 
-/// Removes the new files of processes that live no more, and old ones that are as they were. The first that is not, is returned: to
-/// be taken over, and only then removed. One that somebody still writes to is left for later.
-pub(super) fn sweep(directory: &Path, prefix: &str) -> Option<Edited> {
-    let mut edited = None;
+/// Removes the new files of processes that live no more, and old ones that are as they were. Those that are not are returned, the
+/// oldest first: to be taken over, and only then removed. One that somebody still writes to is left for later, and so is what goes
+/// beyond the size of one file in sum.
+pub(super) fn sweep(directory: &Path, prefix: &str) -> Vec<Edited> {
+    let mut edited = Vec::new();
+    let mut room = SIZE_LIMIT;
     for path in named(directory, prefix) {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { continue };
+        let Ok(file) = open(&path) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
         // Where others may create files, too, they must not make us take something over.
         if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -56,14 +59,31 @@ pub(super) fn sweep(directory: &Path, prefix: &str) -> Option<Edited> {
         let now = file.metadata().map_or(now, |metadata| Stamp::of(&metadata));
         if now == name.old {
             let _ = std::fs::remove_file(&path);
-        } else if edited.is_none() && now.length <= SIZE_LIMIT {
-            let mut bytes = Zeroizing::new(Vec::new());
-            if (&file).take(SIZE_LIMIT).read_to_end(&mut bytes).is_ok() {
-                edited = Some(Edited { path, bytes });
+        } else if now.length <= room {
+            let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(now.length).unwrap_or(0)));
+            if (&file).take(now.length).read_to_end(&mut bytes).is_ok() {
+                room -= now.length;
+                edited.push(Edited { path, bytes, stamp: now });
             }
         }
     }
+    edited.sort_by_key(|edited| edited.stamp.modified());
     edited
+}
+
+/// Removes a file that has been taken over, unless somebody writes to it or has written to it since: then it is found again.
+pub(super) fn remove(path: &Path, as_read: Stamp) {
+    let Ok(file) = open(path) else { return };
+    let asked = ask(&file);
+    let is_as_read = file.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == as_read);
+    if is_as_read && !matches!(asked, Asked::BeingWritten) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn open(path: &Path) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from)
 }
 
 /// Removes what is of no use to anybody, in a directory where nothing is displaced: new files alone have such names.
@@ -73,11 +93,7 @@ pub(crate) fn remove_leftovers(directory: &Path, prefix: &str) {
 
 /// Whether somebody still writes to a file that was displaced.
 pub(crate) fn is_one_being_written(directory: &Path, prefix: &str) -> bool {
-    let is_written = |path: PathBuf| {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty())
-            .is_ok_and(|file| matches!(ask(&File::from(file)), Asked::BeingWritten))
-    };
+    let is_written = |path: PathBuf| open(&path).is_ok_and(|file| matches!(ask(&file), Asked::BeingWritten));
     named(directory, prefix).any(is_written)
 }
 

@@ -7,6 +7,7 @@
 //! carried over ([`Carry`]).
 
 mod attempt;
+mod budget;
 mod displaced;
 mod leftovers;
 mod merge;
@@ -16,20 +17,21 @@ mod snapshot;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use attempt::{Attempt, Replacement};
+pub(crate) use budget::Budget;
 pub(crate) use displaced::Carry;
 pub(crate) use leftovers::{are_there as are_leftovers_there, remove_leftovers};
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
 
-/// How often somebody else's edit may come in between, at least, before we give up: an editor saves once, a script a few times; what
+/// How often what somebody else wrote is put in before the rest is left for later: an editor saves once, a script a few times; what
 /// goes on longer is a fight.
 pub(crate) const TRIES: u32 = 10;
 
-/// How long we look for a gap between the edits of others. After that, what they made of the file meanwhile is displaced and carried
-/// over instead. There must be time left for that before the second is over that a rotation may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it takes at most from reading a file to saving it, for who does so without asking a person. It is after so long that what
+/// was put into the file for somebody is known to stay there.
+const SAVING: Duration = Duration::from_millis(50);
 
 /// Wait before another try, doubled each time. Short in any case: who has just saved leaves a gap now.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -70,6 +72,9 @@ pub trait Seam: Send + Sync {
 
     /// The new content has taken its place and is about to be read back.
     fn placed(&self) {}
+
+    /// What somebody else had written to what was displaced is in place with the new content.
+    fn carried(&self) {}
 
     /// The old content has been looked at for the last time, and nobody can begin to write to it.
     fn looked(&self) {}
@@ -142,40 +147,56 @@ pub(crate) enum Round<T> {
     Overtaken,
     /// It is in place, but what somebody else wrote is not yet: again, at once.
     Behind,
+    /// It is in place, and what somebody else wrote is, too. Another who had read the file before may still save it without that:
+    /// it is looked at once more, after a pause.
+    Placed,
 }
 
 /// What an attempt of [`persist`] has to know of those before it.
 #[derive(Clone, Copy)]
-pub(crate) struct Turn {
+pub(crate) struct Turn<'a> {
     /// How often it was tried, this time included; those that were only behind do not count.
     pub(crate) number: u32,
-    /// Until when somebody who writes may be waited for.
-    pub(crate) until: Instant,
+    /// The time that all of them have.
+    pub(crate) budget: &'a Budget<'a>,
     /// See [`Replacement::insist`].
     pub(crate) insist: bool,
 }
 
 /// Makes attempt after attempt until one is done: what it brought, or `None` where somebody else came in between each time. Blocks:
-/// usually for some milliseconds, for less than a second where somebody else keeps writing.
-pub(crate) fn persist<T, E>(mut attempt: impl FnMut(Turn) -> Result<Round<T>, E>) -> Result<Option<T>, E> {
-    let started = Instant::now();
-    let until = started + quiet::LONGEST;
-    let (mut pause, mut number, mut behind) = (FIRST_PAUSE, 1, 0);
+/// usually for some milliseconds, for less than a second where somebody else keeps writing ([`Budget`]).
+pub(crate) fn persist<T, E>(attempt: impl FnMut(Turn<'_>) -> Result<Round<T>, E>) -> Result<Option<T>, E> {
+    persist_within(&Budget::start(), attempt)
+}
+
+fn persist_within<T, E>(
+    budget: &Budget<'_>,
+    mut attempt: impl FnMut(Turn<'_>) -> Result<Round<T>, E>,
+) -> Result<Option<T>, E> {
+    let (mut longest_pause, mut number, mut behind) = (FIRST_PAUSE, 1, 0);
     loop {
-        let insist = started.elapsed() >= PATIENCE;
-        match attempt(Turn { number, until, insist })? {
+        let insist = budget.is_patience_over();
+        let (pause, may_end) = match budget.attempt(|| attempt(Turn { number, budget, insist }))? {
             Round::Done(done) => return Ok(Some(done)),
-            // Whoever called has waited long enough, and clients have what they need: the rest is for the next.
-            Round::Behind if behind >= TRIES || Instant::now() >= until => return Ok(None),
-            Round::Behind => behind += 1,
-            Round::Overtaken if number >= TRIES && Instant::now() >= until => return Ok(None),
+            Round::Behind | Round::Placed if behind >= TRIES => return Ok(None),
+            round @ (Round::Behind | Round::Placed) => {
+                behind += 1;
+                (if matches!(round, Round::Placed) { SAVING } else { Duration::ZERO }, true)
+            }
             Round::Overtaken => {
                 // Never in step with somebody who saves at regular times.
-                std::thread::sleep(pause.mul_f64(0.5 + fastrand::f64()));
-                pause = LONGEST_PAUSE.min(pause * 2);
+                let pause = longest_pause.mul_f64(0.5 + fastrand::f64());
+                longest_pause = LONGEST_PAUSE.min(longest_pause * 2);
                 number += 1;
+                // One attempt is made in any case that nobody can come in between of.
+                (pause, insist)
             }
+        };
+        // Whoever called has waited long enough, and clients have what they need: the rest is for the next.
+        if may_end && !budget.has_room_after(pause) {
+            return Ok(None);
         }
+        budget.wait(pause);
     }
 }
 
@@ -184,7 +205,59 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+    use super::budget::Clock;
+    use super::budget::tests::Still;
     use super::*;
+
+    /// What others do to an attempt.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Others {
+        /// They come in between unless that is made impossible, and then have written to what was displaced.
+        Rename,
+        /// The same where it cannot be made impossible.
+        RenameWhereNothingCanBeExchanged,
+        /// They take away what was put in for them.
+        Undo,
+    }
+
+    #[test]
+    fn whatever_others_do_a_replacement_takes_less_than_a_second_or_twice_its_own_time() {
+        let second = Duration::from_secs(1);
+        let millis = Duration::from_millis;
+        for own in
+            [Duration::from_micros(100), millis(3), millis(40), millis(130), millis(290), millis(440), millis(700)]
+        {
+            // For how long somebody has the file open for writing in each attempt.
+            for held in [Duration::ZERO, millis(50), millis(300), Duration::MAX] {
+                for others in [Others::Rename, Others::RenameWhereNothingCanBeExchanged, Others::Undo] {
+                    let clock = Still::new();
+                    let (mut tries, mut is_placed) = (0, false);
+                    let outcome = persist_within(&Budget::by(&clock), |Turn { budget, insist, .. }| {
+                        tries += 1;
+                        clock.sleep(own / 2);
+                        budget.wait(budget.until().saturating_duration_since(clock.now()).min(held));
+                        clock.sleep(own / 2);
+                        let is_overtaken = match others {
+                            Others::Rename => !insist,
+                            Others::RenameWhereNothingCanBeExchanged => true,
+                            Others::Undo => false,
+                        };
+                        is_placed |= !is_overtaken;
+                        Ok::<Round<()>, ()>(match others {
+                            _ if is_overtaken => Round::Overtaken,
+                            Others::Undo => Round::Placed,
+                            _ => Round::Behind,
+                        })
+                    });
+                    let took = clock.passed();
+                    let what = format!("{own:?}, held for {held:?}, {others:?}: {tries} tries in {took:?}");
+                    assert_eq!(outcome, Ok(None), "{what}");
+                    assert!(took < second.max(2 * own + SAVING), "{what}");
+                    assert_eq!(is_placed, others != Others::RenameWhereNothingCanBeExchanged, "{what}");
+                }
+            }
+        }
+    }
 
     struct Mount;
 
@@ -214,7 +287,7 @@ mod tests {
                 private,
                 path: &path,
                 insist: false,
-                until: Instant::now(),
+                budget: &Budget::start(),
                 seam: &Mount,
                 notes: &mut notes,
             };
@@ -246,7 +319,7 @@ mod tests {
             let (old, mut notes) = (Snapshot::take(&path).unwrap(), Vec::new());
             let (old, notes) = (&old, &mut notes);
             let bytes: &[u8] = if private { b"private" } else { b"new" };
-            let (until, insist) = (Instant::now(), false);
+            let (budget, insist) = (&Budget::start(), false);
             Replacement {
                 old,
                 bytes,
@@ -254,7 +327,7 @@ mod tests {
                 prefix: ".new-",
                 private,
                 path: &path,
-                until,
+                budget,
                 insist,
                 seam: &Disk,
                 notes,

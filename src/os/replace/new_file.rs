@@ -27,6 +27,16 @@ impl Stamp {
         Stamp { inode: metadata.ino(), modified: modified.cast_unsigned(), length: metadata.len() }
     }
 
+    /// Of no file that there is, and unlike any other of the kind.
+    pub(super) fn unique() -> Self {
+        Stamp { modified: fastrand::u128(..), ..Stamp::default() }
+    }
+
+    /// When it was last written to, for comparison.
+    pub(super) fn modified(&self) -> i128 {
+        self.modified.cast_signed()
+    }
+
     pub(super) fn is_same_file_as(&self, other: &Self) -> bool {
         self.inode == other.inode
     }

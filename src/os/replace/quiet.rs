@@ -9,10 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::budget::Budget;
 use crate::os::lease::{Asked, ask};
 
 /// The longest that one writer is waited for, by all of this process together: a rotation must not come a second later for it.
-pub(super) const LONGEST: Duration = Duration::from_millis(800);
+const LONGEST: Duration = Duration::from_millis(800);
 
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -23,23 +24,24 @@ type Which = (u64, u64, Option<SystemTime>);
 /// The files that are being written, and since when that is known.
 static KNOWN: Mutex<BTreeMap<Which, Instant>> = Mutex::new(BTreeMap::new());
 
-/// Asks until nobody writes, or it has been waited for long enough: until `until`, or [`LONGEST`] after this writer was first seen.
-pub(super) fn wait(file: &File, until: Instant) -> Asked {
-    let mut until = until;
+/// Asks until nobody writes, or it has been waited for long enough: as long as the budget allows, and at least for so long; but
+/// never for longer than [`LONGEST`] after this writer was first seen.
+pub(super) fn wait(file: &File, budget: &Budget<'_>, at_least: Duration) -> Asked {
+    let mut until = budget.until().max(budget.now() + at_least);
     loop {
         let answer = ask(file);
-        let first_seen = first_seen(file, matches!(answer, Asked::BeingWritten));
-        let Some(first_seen) = first_seen else { return answer };
+        let now = budget.now();
+        let Some(first_seen) = first_seen(file, matches!(answer, Asked::BeingWritten), now) else { return answer };
         until = until.min(first_seen + LONGEST);
-        if Instant::now() >= until {
+        if now >= until {
             return answer;
         }
-        std::thread::sleep(PAUSE);
+        budget.wait(PAUSE);
     }
 }
 
 /// Since when it is being written, if it is.
-fn first_seen(file: &File, is_being_written: bool) -> Option<Instant> {
+fn first_seen(file: &File, is_being_written: bool, now: Instant) -> Option<Instant> {
     let mut known = KNOWN.lock().ok()?;
     if !is_being_written && known.is_empty() {
         return None;
@@ -47,7 +49,7 @@ fn first_seen(file: &File, is_being_written: bool) -> Option<Instant> {
     let metadata = file.metadata().ok()?;
     let which = (metadata.dev(), metadata.ino(), metadata.created().ok());
     if is_being_written {
-        return Some(*known.entry(which).or_insert_with(Instant::now));
+        return Some(*known.entry(which).or_insert(now));
     }
     known.remove(&which);
     None

@@ -5,12 +5,12 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::{FileError, quiet};
+use super::{Budget, FileError, quiet};
 use crate::os::lease::{Asked, ask};
 
 /// As many links as Linux follows in one path.
@@ -47,10 +47,10 @@ impl Opened {
         self.held.set(None);
     }
 
-    /// Holds up whoever begins to write from now on, after waiting until `until` for who has begun. Where it was held since it was
-    /// read, nobody needs to be waited for.
-    pub(super) fn hold(&self, until: Instant) -> Asked {
-        self.held.take().unwrap_or_else(|| quiet::wait(&self.file, until))
+    /// Holds up whoever begins to write from now on, after waiting for who has begun. Where it was held since it was read, nobody
+    /// needs to be waited for.
+    pub(super) fn hold(&self, budget: &Budget<'_>) -> Asked {
+        self.held.take().unwrap_or_else(|| quiet::wait(&self.file, budget, Duration::ZERO))
     }
 
     /// Permission bits, set-id and sticky bits included.
@@ -71,9 +71,9 @@ impl Snapshot {
         Self::take_and_hold(path, None)
     }
 
-    /// The same; and from before it is read until it is replaced, whoever begins to write is held up, after waiting until then for
-    /// who has begun.
-    pub(crate) fn take_and_hold(path: &Path, until: Option<Instant>) -> Result<Self, FileError> {
+    /// The same; and from before it is read until it is replaced, whoever begins to write is held up, after waiting as long as the
+    /// budget allows for who has begun.
+    pub(crate) fn take_and_hold(path: &Path, budget: Option<&Budget<'_>>) -> Result<Self, FileError> {
         let read = |source| FileError::Read { path: path.to_owned(), source };
         let target = resolve(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -85,7 +85,7 @@ impl Snapshot {
             Err(error) => return Err(read(error.into())),
         };
         check_kind(path, &file.metadata().map_err(read)?)?;
-        let held = until.map(|until| quiet::wait(&file, until));
+        let held = budget.map(|budget| quiet::wait(&file, budget, Duration::ZERO));
         let metadata = file.metadata().map_err(read)?;
         if metadata.len() > SIZE_LIMIT {
             return Err(FileError::TooLarge { path: path.to_owned() });
@@ -98,14 +98,14 @@ impl Snapshot {
     }
 
     /// The same; but where the file is empty while somebody has it open for writing, they are waited for: a shell empties a file
-    /// before the command that it runs writes to it. Not for long ([`quiet::LONGEST`]).
+    /// before the command that it runs writes to it. Not for long ([`Budget`]).
     pub(crate) fn take_settled(path: &Path) -> Result<Self, FileError> {
         let now = Self::take(path)?;
         let Some(Opened { file, .. }) = now.file.as_ref().filter(|_| now.bytes.is_empty()) else { return Ok(now) };
         if matches!(ask(file), Asked::Quiet(_) | Asked::Unknown) {
             return Ok(now);
         }
-        drop(quiet::wait(file, Instant::now() + quiet::LONGEST));
+        drop(quiet::wait(file, &Budget::start(), Duration::ZERO));
         Self::take(path)
     }
 

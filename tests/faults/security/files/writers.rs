@@ -2,9 +2,10 @@
 //!
 //! `DBX_ROTATOR_TEST_LINES=10000 cargo test --test security -- --nocapture beside` is the long run; it prints how long rotations took.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use dbx_rotator::service_file::{Section, update};
 
 /// What stood there before anybody wrote.
 const FIRST: &str = "# the user's first line\n";
+
+/// So large a file takes longer to replace than [`PACE`], where the program is not optimised.
+const LARGE: usize = 400 * 1024;
 
 /// A line every so often.
 const PACE: Duration = Duration::from_millis(20);
@@ -48,12 +52,13 @@ fn lines() -> usize {
     std::env::var("DBX_ROTATOR_TEST_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(150)
 }
 
-/// Lets one writer add its lines beside rotations without a pause; every line must be there in the end.
+/// Lets one writer add its lines, to a file that holds this already, beside rotations without a pause; every line must be there in
+/// the end.
 #[expect(clippy::print_stdout, reason = "what the long run measured is for people")]
-fn beside(writer: usize, what: &str, path: &Path, rotate: impl Fn(usize)) {
+fn beside(writer: usize, what: &str, path: &Path, before: &str, rotate: impl Fn(usize)) {
     let (name, add_line) = WRITERS[writer];
     let lines = lines();
-    fs::write(path, FIRST).unwrap();
+    fs::write(path, before).unwrap();
     let done = AtomicBool::new(false);
     let mut took: Vec<Duration> = Vec::new();
     std::thread::scope(|scope| {
@@ -73,9 +78,10 @@ fn beside(writer: usize, what: &str, path: &Path, rotate: impl Fn(usize)) {
     });
     rotate(took.len());
     let text = fs::read_to_string(path).unwrap();
-    let is_lost = |number: &usize| !text.contains(&format!("# line {number} of one who {name}\n"));
-    let lost: Vec<usize> = (0..lines).filter(is_lost).collect();
-    let twice = text.lines().count() - text.lines().collect::<std::collections::HashSet<_>>().len();
+    let numbers = numbers(&text);
+    let distinct: BTreeSet<usize> = numbers.iter().copied().collect();
+    let (lost, twice) = ((0..lines).filter(|number| !distinct.contains(number)), numbers.len() - distinct.len());
+    let lost: Vec<usize> = lost.collect();
     took.sort();
     let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
     println!(
@@ -84,18 +90,34 @@ fn beside(writer: usize, what: &str, path: &Path, rotate: impl Fn(usize)) {
         took.len()
     );
     assert!(text.contains(FIRST), "the first line");
-    assert_eq!(lost, Vec::<usize>::new(), "{what}, one who {name}");
-    let others = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
-    let others: Vec<_> = others.filter(|other| Some(other.as_os_str()) != path.file_name()).collect();
+    let others = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let others: Vec<_> = others.filter(|other| other != path).collect();
+    assert_eq!(lost, Vec::<usize>::new(), "{what}, one who {name}; left behind: {}", holdings(&others));
     assert!(others.is_empty(), "nothing is left behind: {others:?}");
 }
 
-fn beside_password_file(writer: usize) {
+/// The numbers of the writer's lines.
+fn numbers(text: &str) -> Vec<usize> {
+    let number = |line: &str| line.strip_prefix("# line ")?.split(' ').next()?.parse().ok();
+    text.lines().filter_map(number).collect()
+}
+
+/// Which of the writer's lines these files hold: where a lost one was last.
+fn holdings(files: &[PathBuf]) -> String {
+    let one = |path: &PathBuf| {
+        let numbers = numbers(&fs::read_to_string(path).unwrap_or_default());
+        let (first, last) = (numbers.iter().min(), numbers.iter().max());
+        format!("{} has {} lines, {first:?} to {last:?}", path.display(), numbers.len())
+    };
+    files.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn beside_password_file(writer: usize, before: &str) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join(".pgpass");
     let file = PasswordFile::new(&path);
     let key = Key::new("db.example.com", 5432, "*", "alice").unwrap();
-    beside(writer, "password file", &path, |number| {
+    beside(writer, "password file", &path, before, |number| {
         let entry = Entry::new(key.clone(), format!("token-{number}").into(), false).unwrap();
         file.publish(&[entry]).unwrap();
     });
@@ -105,7 +127,7 @@ fn beside_password_file(writer: usize) {
 fn beside_service_file(writer: usize) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join(".pg_service.conf");
-    beside(writer, "service file", &path, |number| {
+    beside(writer, "service file", &path, FIRST, |number| {
         let [user, sslmode] = ["alice", "verify-full"].map(str::to_owned);
         let (name, host, database) = ("orders".to_owned(), format!("db-{number}.example"), "*".to_owned());
         let section = Section { name, host, port: 5432, database, user, sslmode, sslrootcert: None, passfile: None };
@@ -116,22 +138,27 @@ fn beside_service_file(writer: usize) {
 
 #[test]
 fn beside_one_who_renames_no_line_of_the_password_file_is_lost() {
-    beside_password_file(0);
+    beside_password_file(0, FIRST);
+}
+
+#[test]
+fn beside_one_who_renames_no_line_of_a_file_is_lost_that_takes_longer_to_replace_than_they_pause() {
+    beside_password_file(0, &FIRST.repeat(LARGE / FIRST.len()));
 }
 
 #[test]
 fn beside_one_who_appends_no_line_of_the_password_file_is_lost() {
-    beside_password_file(1);
+    beside_password_file(1, FIRST);
 }
 
 #[test]
 fn beside_one_who_holds_it_open_no_line_of_the_password_file_is_lost() {
-    beside_password_file(2);
+    beside_password_file(2, FIRST);
 }
 
 #[test]
 fn beside_one_who_truncates_and_rewrites_no_line_of_the_password_file_is_lost() {
-    beside_password_file(3);
+    beside_password_file(3, FIRST);
 }
 
 #[test]
