@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub(crate) use attempt::{Attempt, Replacement};
 pub(crate) use budget::Budget;
+use budget::CARRYING;
 pub(crate) use displaced::Carry;
 pub(crate) use leftovers::{are_there as are_leftovers_there, remove_leftovers};
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
@@ -176,12 +177,14 @@ fn persist_within<T, E>(
     let (mut longest_pause, mut number, mut behind) = (FIRST_PAUSE, 1, 0);
     loop {
         let insist = budget.is_patience_over();
-        let (pause, may_end) = match budget.attempt(|| attempt(Turn { number, budget, insist }))? {
+        let (pause, times, may_end) = match budget.attempt(|| attempt(Turn { number, budget, insist }))? {
             Round::Done(done) => return Ok(Some(done)),
             Round::Behind | Round::Placed if behind >= TRIES => return Ok(None),
             round @ (Round::Behind | Round::Placed) => {
                 behind += 1;
-                (if matches!(round, Round::Placed) { SAVING } else { Duration::ZERO }, true)
+                let pause = if matches!(round, Round::Placed) { SAVING } else { Duration::ZERO };
+                // The next to come is the first that carries something, unless this did.
+                (pause, if behind == 1 { CARRYING } else { 1 }, true)
             }
             Round::Overtaken => {
                 // Never in step with somebody who saves at regular times.
@@ -189,11 +192,11 @@ fn persist_within<T, E>(
                 longest_pause = LONGEST_PAUSE.min(longest_pause * 2);
                 number += 1;
                 // One attempt is made in any case that nobody can come in between of.
-                (pause, insist)
+                (pause, 1, insist)
             }
         };
         // Whoever called has waited long enough, and clients have what they need: the rest is for the next.
-        if may_end && !budget.has_room_after(pause) {
+        if may_end && !budget.has_room_after(pause, times) {
             return Ok(None);
         }
         budget.wait(pause);
@@ -234,6 +237,7 @@ mod tests {
                     let (mut tries, mut is_placed) = (0, false);
                     let outcome = persist_within(&Budget::by(&clock), |Turn { budget, insist, .. }| {
                         tries += 1;
+                        let own = if is_placed && others == Others::Rename { CARRYING * own } else { own };
                         clock.sleep(own / 2);
                         budget.wait(budget.until().saturating_duration_since(clock.now()).min(held));
                         clock.sleep(own / 2);
