@@ -92,7 +92,7 @@ fn a_killed_run_leaves_no_server() {
     drop(postgres);
 
     let mut run = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "postgres::a_run_that_will_be_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "standin::postgres::a_run_that_will_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -108,7 +108,7 @@ fn a_skip_is_counted() {
         // The variable belongs to the whole test program, so a copy of it runs with one of its own.
         let this = std::env::current_exe().unwrap();
         home.command(this)
-            .args(["--exact", "session::a_skip_is_counted", "--nocapture"])
+            .args(["--exact", "standin::session::a_skip_is_counted", "--nocapture"])
             .env("DBX_ROTATOR_TEST_SKIPS", &list)
             .run()
             .exits(0)
