@@ -82,7 +82,7 @@ impl Machine {
 
     fn succeeded(&mut self, now: f64) -> f64 {
         (self.issued, self.failing_since) = (Some(now), None);
-        self.backoff.succeeded(SCOPE, moment(now));
+        self.backoff.succeeded(SCOPE, None, moment(now));
         match self.kind {
             Kind::Daemon => self.due(),
             Kind::Timer => self.next_run(now, self.due()),

@@ -109,7 +109,7 @@ impl Machine<'_> {
         self.failing_since = if answered { None } else { self.failing_since.or(Some(before)) };
         let (now, left) = (moment(self.now), SignedDuration::from_secs_f64(self.expires - self.now));
         match (answered, self.expires > expires) {
-            (true, true) => backoff.succeeded(SCOPE, now),
+            (true, true) => backoff.succeeded(SCOPE, None, now),
             (true, false) => {
                 let until = ask_cli_again(timestamp(self.world.believed(self.now)), timestamp(self.expires));
                 backoff.repeated(SCOPE, until, left, now);

@@ -259,6 +259,8 @@ impl<'a> Daemon<'a> {
         let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
         match self.phase {
             Phase::Starting if !settled => self.manager.tell(News::StillStarting(&text)),
+            // Who waits for the end of a reload waits for what it has started.
+            Phase::Reloading if !settled && self.session.is_in_flight() => self.manager.tell(News::Status(&text)),
             Phase::Starting | Phase::Reloading => {
                 self.phase = Phase::Up;
                 self.manager.tell(News::Ready(&text));

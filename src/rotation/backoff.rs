@@ -226,14 +226,17 @@ impl Backoff {
     }
 
     /// Notes a success. Where the next rotation is due as soon as it may be (somebody else keeps overwriting the entry, or the
-    /// tokens are due on arrival), the pause after it grows as after a failure.
-    pub fn succeeded(&mut self, scope: RetryScope, now: Moment) {
+    /// tokens are due on arrival), the pause after it grows as after a failure, but not beyond a quarter of what is `left` of the
+    /// new credential: that of one which lives for seconds must not outlive it.
+    pub fn succeeded(&mut self, scope: RetryScope, left: Option<SignedDuration>, now: Moment) {
         let at_once = |waiting: &&Waiting| {
             let until = waiting.until;
             waiting.last == Last::Succeeded && (until..until + waiting.wait / 2).contains(&now.since_boot)
         };
         let before = self.waiting.get(&scope).filter(at_once);
-        let wait = before.map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(LONGEST));
+        let quarter = left.and_then(|left| Duration::try_from(left / 4).ok()).unwrap_or(LONGEST);
+        let longest = quarter.clamp(PAUSE, LONGEST);
+        let wait = before.map_or(PAUSE, |waiting| waiting.wait.saturating_mul(2).min(longest));
         let (since, until) = (now.since_boot, now.since_boot.saturating_add(wait));
         let last = Last::Succeeded;
         let (asked_until, before, said) = (Duration::ZERO, Duration::ZERO, Vec::new());

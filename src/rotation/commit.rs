@@ -62,7 +62,7 @@ impl Commit<'_> {
         for arrival in arrivals {
             let brought = match arrival {
                 Arrival::Brought(brought) => brought,
-                Arrival::Failed { identity, step, connections, failure } => {
+                Arrival::Failed { identity, step, connections, failure, .. } => {
                     self.failed(RetryScope::Identity(identity), step, &connections, &failure);
                     continue;
                 }
@@ -219,7 +219,8 @@ impl Commit<'_> {
                 origin: Some(origin),
             });
         }
-        self.backoff.succeeded(RetryScope::Connection(index), Moment::now());
+        let left = self.snapshot.statuses[index].left();
+        self.backoff.succeeded(RetryScope::Connection(index), left, Moment::now());
         self.outcomes.push((index, Outcome::NotDue { expires_at: present.map(|present| present.expires_at) }));
     }
 
@@ -305,7 +306,7 @@ impl Commit<'_> {
                 );
                 self.snapshot.past_mut(index).published = Some(published);
                 self.snapshot.statuses[index] = status;
-                self.backoff.succeeded(who, moment);
+                self.backoff.succeeded(who, Some(expires_at.duration_since(there)), moment);
                 announce::rotated(self.snapshot.name(index), expires_at);
                 Outcome::Rotated { expires_at }
             }

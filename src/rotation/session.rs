@@ -201,6 +201,7 @@ impl Session {
         let unlocated: BTreeSet<usize> =
             connections.iter().copied().filter(|index| snapshot.connections()[*index].key.is_none()).collect();
         let left = connections.iter().filter_map(|index| snapshot.statuses[*index].left()).min();
+        let concerned = connections.clone();
         let job = Job {
             identity,
             request: self.request.clone(),
@@ -217,7 +218,13 @@ impl Session {
         };
         self.in_flight.insert(identity);
         // It is not ended when nobody waits for it any more: what it has started may be a person's login that is being renewed.
-        tokio::spawn(job.run(self.sender.clone()));
+        let (running, sender) = (tokio::spawn(job.run(self.sender.clone())), self.sender.clone());
+        tokio::spawn(async move {
+            // A fault of the program must not leave an identity waiting for ever.
+            if running.await.is_err() {
+                let _ = sender.send(Arrival::broken_off(identity, concerned));
+            }
+        });
     }
 
     /// Waits until something is ready, or a program that was told has ended; for ever where nothing is awaited. Nothing is lost when
@@ -250,7 +257,7 @@ impl Session {
     }
 
     fn take_in(&mut self, arrival: Arrival) {
-        if let Arrival::Ended { identity, .. } = arrival {
+        if let Some(identity) = arrival.ended() {
             self.in_flight.remove(&identity);
         }
         if self.batch.is_empty() {

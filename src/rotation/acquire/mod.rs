@@ -68,6 +68,8 @@ pub(super) enum Arrival {
         step: Step,
         connections: Vec<usize>,
         failure: Failure,
+        /// Nothing comes after it.
+        is_end: bool,
     },
     /// The job is over.
     Ended {
@@ -75,6 +77,24 @@ pub(super) enum Arrival {
         /// Nothing failed that concerns all connections of the identity.
         well: bool,
     },
+}
+
+impl Arrival {
+    /// Instead of all that a job has not handed over: it ended by a fault of the program.
+    pub(super) fn broken_off(identity: usize, connections: Vec<usize>) -> Self {
+        let failure =
+            Failure::transient(Code::Unavailable, "the sign-in ended unexpectedly, by a fault of dbx-rotator")
+                .hint("report it, with what the log says before this");
+        Arrival::Failed { identity, step: Step::SignIn, connections, failure, is_end: true }
+    }
+
+    /// The identity whose job is over with it.
+    pub(super) fn ended(&self) -> Option<usize> {
+        match self {
+            Arrival::Ended { identity, .. } | Arrival::Failed { identity, is_end: true, .. } => Some(*identity),
+            Arrival::Brought(_) | Arrival::Failed { .. } => None,
+        }
+    }
 }
 
 /// What a sign-in led to for some of its connections.
@@ -176,7 +196,7 @@ impl Tray<'_> {
         if let Some(failure) = rest {
             let step = if self.signed_in.is_some() { Step::Mint } else { Step::SignIn };
             let connections = self.outstanding.into_iter().collect();
-            let _ = self.sender.send(Arrival::Failed { identity, step, connections, failure });
+            let _ = self.sender.send(Arrival::Failed { identity, step, connections, failure, is_end: false });
         }
         let _ = self.sender.send(Arrival::Ended { identity, well });
     }

@@ -76,7 +76,7 @@ fn a_refusal_is_probed_slowly() {
     assert_eq!(ahead(next, after(0.0)), 150.0);
     assert!(retries.next_try(&[IDENTITY, RetryScope::PasswordFile], true, after(0.0)).is_some());
     assert_eq!(retries.next_try(&[RetryScope::Identity(1)], true, after(0.0)), None);
-    retries.succeeded(IDENTITY, after(1.0));
+    retries.succeeded(IDENTITY, None, after(1.0));
     assert!(retries.next_try(&[IDENTITY], true, after(2.0)).is_none() && !retries.is_in_trouble(IDENTITY));
 }
 
@@ -100,7 +100,7 @@ fn a_failure_is_said_once_whatever_its_words_are() {
         let failure = make(fastrand::u32(..));
         assert_eq!(is_news(step, failure.clone()), news, "{step:?} {failure}");
     }
-    retries.succeeded(IDENTITY, after(1.0));
+    retries.succeeded(IDENTITY, None, after(1.0));
     assert!(retries.failed(IDENTITY, Step::SignIn, &said(9), None, after(2.0), 0.5).1, "a new trouble is news");
     assert_eq!(retries.failed_step(IDENTITY), Some(Step::SignIn));
 }
@@ -121,15 +121,29 @@ fn successes_that_are_undone_at_once_do_not_make_a_storm() {
     let mut retries = Backoff::default();
     let (mut now, mut pauses) = (0.0, Vec::new());
     for _ in 0..8 {
-        retries.succeeded(CONNECTION, after(now));
+        retries.succeeded(CONNECTION, None, after(now));
         let pause = ahead(retries.next_try(&[CONNECTION], true, after(now)).unwrap(), after(now));
         pauses.push(pause);
         now += pause;
     }
     assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
-    retries.succeeded(CONNECTION, after(now + 600.0));
+    retries.succeeded(CONNECTION, None, after(now + 600.0));
     let next = retries.next_try(&[CONNECTION], true, after(now + 600.0));
     assert_eq!(next, Some(after(now + 601.0).wall));
+}
+
+#[test]
+fn the_pause_after_a_success_never_outlives_a_credential_of_a_few_seconds() {
+    let mut retries = Backoff::default();
+    let life = SignedDuration::from_secs(5);
+    let mut now = 0.0;
+    for _ in 0..50 {
+        retries.succeeded(CONNECTION, Some(life), after(now));
+        let next = retries.next_try(&[CONNECTION], true, after(now)).unwrap();
+        let pause = next.duration_since(after(now).wall).as_secs_f64();
+        assert!(pause <= 1.25, "{pause}");
+        now += pause;
+    }
 }
 
 /// What has changed, what has failed, and whether it may then be tried.
@@ -270,9 +284,9 @@ fn no_scope_is_tried_more_often_in_an_hour_than_is_stated_whatever_happens() {
             tries.push(now);
             let seeming = random.bool().then(|| SignedDuration::from_secs(random.i64(-5..5)));
             match random.u8(..8) {
-                0 => retries.succeeded(IDENTITY, moment),
+                0 => retries.succeeded(IDENTITY, None, moment),
                 1 => {
-                    retries.succeeded(IDENTITY, moment);
+                    retries.succeeded(IDENTITY, None, moment);
                     retries.clear(IDENTITY);
                 }
                 2 => drop(retries.repeated(IDENTITY, None, SignedDuration::from_secs(1), moment)),
