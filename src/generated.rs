@@ -2,7 +2,7 @@
 //! out only if a reader finds in it what was meant. What a format cannot express is refused before.
 
 use crate::failure::{Code, Failure};
-use crate::logging::foreign;
+use crate::foreign;
 
 /// Whether a text can stand in one line of any format: no line break, no other control character, nothing invisible.
 pub(crate) fn is_plain(text: &str) -> bool {

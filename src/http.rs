@@ -19,9 +19,10 @@ use secrecy::SecretString;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::config::Workspace;
-use crate::failure::{Code, Failure, quoted};
-use crate::logging::secrets;
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
+use crate::foreign::secrets;
+use crate::model::WorkspaceHost;
 use crate::os::clock::{Anchor, Reading};
 use crate::os::files::read_text;
 use crate::os::wiped;
@@ -35,17 +36,19 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// What every workspace tells everybody (RFC 8414, section 3).
 pub(crate) const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
 
-/// The way to one workspace. Its client is set up when it is first needed: the platform's authorities take a while to read.
-pub(crate) struct Line<'a> {
-    pub(crate) workspace: &'a Workspace,
+/// Speaks HTTP with one workspace. The client is set up when it is first needed: the platform's authorities take a while to read.
+pub(crate) struct WorkspaceClient<'a> {
+    host: &'a WorkspaceHost,
+    /// Authorities that are trusted beside the platform's.
+    ca_file: Option<&'a Path>,
     client: OnceLock<Client>,
     /// What the newest answer told of the workspace's clock.
     clock: Mutex<Option<Anchor>>,
 }
 
-impl<'a> Line<'a> {
-    pub(crate) fn to(workspace: &'a Workspace) -> Self {
-        Line { workspace, client: OnceLock::new(), clock: Mutex::default() }
+impl<'a> WorkspaceClient<'a> {
+    pub(crate) fn new(host: &'a WorkspaceHost, ca_file: Option<&'a Path>) -> Self {
+        WorkspaceClient { host, ca_file, client: OnceLock::new(), clock: Mutex::default() }
     }
 
     /// The workspace's clock, as the newest answer told it, whatever it was an answer to.
@@ -53,9 +56,14 @@ impl<'a> Line<'a> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why nothing secret may be sent to this address; none where it may (see [`WorkspaceHost::bars`]).
+    pub(crate) fn bars(&self, url: &Url) -> Option<String> {
+        self.host.bars(url)
+    }
+
     /// The workspace's address.
     pub(crate) fn origin(&self) -> &'a str {
-        self.workspace.host.origin()
+        self.host.origin()
     }
 
     /// A request to the workspace, which may carry its secrets and tokens: nothing else makes one.
@@ -63,7 +71,7 @@ impl<'a> Line<'a> {
     /// # Errors
     /// Permanent: the address belongs to another origin; or as [`client`].
     pub(crate) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Failure> {
-        if let Some(why) = self.workspace.host.bars(&url) {
+        if let Some(why) = self.host.bars(&url) {
             return Err(Failure::permanent(
                 Code::Configuration,
                 format!("nothing secret is sent there: {}", quoted(&why)),
@@ -84,7 +92,7 @@ impl<'a> Line<'a> {
             .map_err(|_| Failure::permanent(Code::Configuration, format!("{origin} is not an address")))
     }
 
-    /// Sends one of this line's requests and collects the answer within `limit`.
+    /// Sends one of this client's requests and collects the answer within `limit`.
     ///
     /// # Errors
     /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
@@ -137,7 +145,7 @@ impl<'a> Line<'a> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = client(self.origin(), self.workspace.ca_file.as_deref())?;
+        let client = client(self.origin(), self.ca_file)?;
         Ok(self.client.get_or_init(|| client))
     }
 }
@@ -381,11 +389,11 @@ mod tests {
 
     #[test]
     fn the_newest_answer_tells_the_workspaces_time_unless_a_cache_has_kept_it() {
-        let workspace = Workspace::for_fuzzing();
-        let line = Line::to(&workspace);
+        let host = WorkspaceHost::parse("https://workspace.example").unwrap();
+        let http = WorkspaceClient::new(&host, None);
         let after = |seconds| Reading { since_boot: Duration::from_secs(seconds), ..Reading::now() };
-        let server = || line.anchor().map(|anchor| anchor.server.to_string());
-        line.learn_time(&HeaderMap::new(), &after(10));
+        let server = || http.anchor().map(|anchor| anchor.server.to_string());
+        http.learn_time(&HeaderMap::new(), &after(10));
         assert_eq!(server(), None);
         // When it was received, what it says, how long a cache has kept it, and what is known then.
         for (received, date, age, known) in [
@@ -396,7 +404,7 @@ mod tests {
             (30, "Wed, 31 Dec 2025 23:00:00 GMT", Some("3630"), "2026-01-01T00:00:21Z"),
             (30, "whenever", None, "2026-01-01T00:00:21Z"),
         ] {
-            line.learn_time(&headers(date, age), &after(received));
+            http.learn_time(&headers(date, age), &after(received));
             assert_eq!(server().as_deref(), Some(known), "{date}");
         }
     }

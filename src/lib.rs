@@ -26,6 +26,7 @@ mod cli;
 mod config;
 mod daemon;
 mod failure;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,6 +35,7 @@ mod generated;
 mod http;
 mod lakebase;
 mod logging;
+mod model;
 mod os;
 mod outputs;
 pub mod pgpass;
@@ -45,17 +47,14 @@ mod rotator;
 mod service;
 #[doc(hidden)]
 pub mod simulation;
-mod token;
 mod vendor_errors;
 
-pub use auth::Method;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use cli::{command, main};
-pub use config::{
-    Auth, Config, ConfigError, Connection, Origin, Overrides, Setting, Workspace, WorkspaceHost, parse_duration,
-};
+pub use config::{Config, ConfigError, Origin, Overrides, Setting, parse_duration};
 pub use failure::{Code, Failure, Kind};
+pub use model::{AuthMethod, AuthType, Connection, Workspace, WorkspaceHost};
 #[doc(hidden)]
 pub use outputs::service_file;
 pub use rotation::{Outcome, Report};

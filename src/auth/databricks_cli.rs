@@ -17,14 +17,15 @@ use serde::Deserialize;
 use runs::Login;
 
 use super::cli_texts::{Meaning, is_legacy_script, meaning};
-use super::{Method, Needs, SignedIn};
-use crate::config::Workspace;
-use crate::failure::{Code, Failure, quoted};
-use crate::http::Line;
+use super::{Needs, SignedIn};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
+use crate::http::WorkspaceClient;
+use crate::model::token::{Claims, Token, is_publishable};
+use crate::model::{AuthMethod, Workspace};
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
-use crate::token::{Claims, Token, is_publishable};
 
 /// An answer stands in the first lines of what was printed, if anywhere.
 const MOST_LINES: usize = 100;
@@ -37,11 +38,11 @@ const INSTALL_HINT: &str =
 /// # Errors
 /// Permanent: no CLI, no login, a setting. Transient: network, a hanging or failing CLI.
 pub(crate) async fn sign_in(
-    line: &Line<'_>,
+    workspace: &Workspace,
+    http: &WorkspaceClient<'_>,
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let workspace = line.workspace;
     let cli =
         Cli { program: find(workspace, environment)?, workspace, environment, limit: needs.limit, now: needs.now };
     let known = Anchor::new(needs.now, &Reading::now());
@@ -53,13 +54,13 @@ pub(crate) async fn sign_in(
         (needs.is_due)(by_caller(token.issued_at), by_caller(token.expires_at))
     };
     let mut token = cli.token(false).await?;
-    let mut anchor = told_of_clock(line, &token, &known, needs).await;
+    let mut anchor = told_of_clock(http, &token, &known, needs).await;
     let mut trouble = None;
     if is_due(&token, &anchor) {
         match cli.token(true).await {
             Ok(fresh) if fresh.expires_at >= token.expires_at => {
                 token = fresh;
-                anchor = told_of_clock(line, &token, &known, needs).await.or(anchor);
+                anchor = told_of_clock(http, &token, &known, needs).await.or(anchor);
             }
             Ok(_) => {}
             // An old CLI does not know the option; but a login that is dead will be missed when the token is.
@@ -82,9 +83,9 @@ pub(crate) async fn sign_in(
 
 /// The workspace's clock, where the token shows that it is not as it is known. Of a token that has expired it is asked: perhaps it is
 /// this machine's clock that is wrong.
-async fn told_of_clock(line: &Line<'_>, token: &Token, known: &Anchor, needs: &Needs<'_>) -> Option<Anchor> {
+async fn told_of_clock(http: &WorkspaceClient<'_>, token: &Token, known: &Anchor, needs: &Needs<'_>) -> Option<Anchor> {
     if token.expires_at <= needs.now
-        && let Some(anchor) = line.ask_time(needs.limit).await
+        && let Some(anchor) = http.ask_time(needs.limit).await
     {
         return Some(anchor);
     }
@@ -232,7 +233,7 @@ impl Cli<'_> {
         if !is_publishable(secret.expose_secret()) {
             return Err(nonsense("printed a token that cannot stand in a password file"));
         }
-        let token = Token::new(secret, told, self.now, Method::DatabricksCli)
+        let token = Token::new(secret, told, self.now, AuthMethod::DatabricksCli)
             .ok_or_else(|| nonsense("printed a token that does not say when it expires"))?;
         self.refuse_other_workspace(&token)?;
         Ok(token)

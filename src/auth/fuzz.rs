@@ -3,7 +3,7 @@
 use super::{databricks_cli, m2m};
 use crate::failure::Failure;
 use crate::http::Answer;
-use crate::token::Token;
+use crate::model::token::Token;
 
 pub(crate) fn token_answer(answer: &Answer) -> Result<Token, Failure> {
     m2m::read_token(answer, "https://workspace.example")

@@ -13,12 +13,13 @@ use url::Url;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-use super::{Method, SignedIn};
-use crate::config::Client;
-use crate::failure::{Code, Failure, quoted};
-use crate::http::{Answer, DISCOVERY, Line};
-use crate::logging::secrets;
-use crate::token::{Token, is_publishable};
+use super::SignedIn;
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
+use crate::foreign::secrets;
+use crate::http::{Answer, DISCOVERY, WorkspaceClient};
+use crate::model::token::{Token, is_publishable};
+use crate::model::{AuthMethod, Client};
 use crate::vendor_errors::{Remedy, remedy};
 
 /// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
@@ -28,16 +29,16 @@ const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 ///
 /// # Errors
 /// Permanent where the client, its secret or a setting must be changed, else transient.
-pub(crate) async fn sign_in(line: &Line<'_>, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
+pub(crate) async fn sign_in(http: &WorkspaceClient<'_>, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
     let (secret, warning) = client.secret.read(&client.id)?;
-    let endpoint = token_endpoint(line, limit).await?;
-    let request = line
+    let endpoint = token_endpoint(http, limit).await?;
+    let request = http
         .request(reqwest::Method::POST, endpoint)?
         .header(AUTHORIZATION, basic(&client.id, &secret))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(FORM);
-    let to = line.origin();
-    let answer = line.exchange(request, limit).await?;
+    let to = http.origin();
+    let answer = http.exchange(request, limit).await?;
     let token = read_token(&answer, to)?;
     Ok(SignedIn {
         token,
@@ -66,13 +67,13 @@ struct Metadata {
 
 /// Where tokens are to be had: what discovery (RFC 8414) says, else the place where every workspace has it. Whoever answers for
 /// the workspace may name another path, and never another origin: the secret would go there.
-async fn token_endpoint(line: &Line<'_>, limit: Duration) -> Result<Url, Failure> {
-    let origin = line.origin();
-    let request = line.request(reqwest::Method::GET, line.url(DISCOVERY)?)?;
-    let answer = line.exchange(request, limit).await?;
+async fn token_endpoint(http: &WorkspaceClient<'_>, limit: Duration) -> Result<Url, Failure> {
+    let origin = http.origin();
+    let request = http.request(reqwest::Method::GET, http.url(DISCOVERY)?)?;
+    let answer = http.exchange(request, limit).await?;
     let metadata =
         (answer.status == StatusCode::OK).then(|| serde_json::from_slice::<Metadata>(&answer.body).ok()).flatten();
-    let Some(Metadata { token_endpoint: named }) = metadata else { return line.url("/oidc/v1/token") };
+    let Some(Metadata { token_endpoint: named }) = metadata else { return http.url("/oidc/v1/token") };
     let refused = |why: &str| {
         let message = format!("{origin} names a token endpoint that gets no secret: {}", quoted(why));
         Failure::permanent(Code::Configuration, message).hint(
@@ -80,7 +81,7 @@ async fn token_endpoint(line: &Line<'_>, limit: Duration) -> Result<Url, Failure
         )
     };
     let url = Url::parse(&named).map_err(|_| refused(&format!("`{named}` is not an address")))?;
-    match line.workspace.host.bars(&url) {
+    match http.bars(&url) {
         Some(why) => Err(refused(&why)),
         None => Ok(url),
     }
@@ -163,7 +164,7 @@ pub(super) fn read_token(answer: &Answer, to: &str) -> Result<Token, Failure> {
     }
     let now = answer.time();
     let told = parsed.expires_in.as_ref().and_then(|seconds| seconds.after(now));
-    let token = Token::new(secret, told, now, Method::OauthM2m)
+    let token = Token::new(secret, told, now, AuthMethod::OauthM2m)
         .ok_or_else(|| nonsense("with a token that does not say when it expires"))?;
     if token.expires_at <= now {
         return Err(

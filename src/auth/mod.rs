@@ -8,39 +8,18 @@ mod databricks_cli;
 pub(crate) mod fuzz;
 mod m2m;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 pub(crate) use databricks_cli::off_the_usual_path as cli_off_the_usual_path;
 
-use crate::config::{Auth, Client, SecretSource};
 use crate::failure::{Code, Failure};
-use crate::http::Line;
+use crate::http::WorkspaceClient;
+use crate::model::token::Token;
+use crate::model::{AuthType, Client, SecretSource, Workspace};
 use crate::os::clock::Anchor;
 use crate::os::dirs::Environment;
-use crate::token::Token;
-
-/// How a token was got, in the words of Databricks' unified authentication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// A service principal's client credentials.
-    OauthM2m,
-    /// The vendor's command line tool.
-    DatabricksCli,
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Method::OauthM2m => "OAuth M2M",
-            Method::DatabricksCli => "Databricks CLI",
-        })
-    }
-}
 
 /// A successful sign-in.
 pub(crate) struct SignedIn {
@@ -74,24 +53,25 @@ pub(crate) struct Needs<'a> {
 /// # Errors
 /// The failure of the method configured first. It is transient where trying either method again can help.
 pub(crate) async fn sign_in(
-    line: &Line<'_>,
+    workspace: &Workspace,
+    http: &WorkspaceClient<'_>,
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let (workspace, began) = (line.workspace, Instant::now());
+    let began = Instant::now();
     let first = match (&workspace.client, workspace.auth) {
-        (Some(client), Auth::Chain | Auth::OauthM2m) => {
-            m2m::sign_in(line, client, needs.limit).await.map_err(|failure| explained(failure, client, environment))
+        (Some(client), AuthType::Chain | AuthType::OauthM2m) => {
+            m2m::sign_in(http, client, needs.limit).await.map_err(|failure| explained(failure, client, environment))
         }
-        _ => return databricks_cli::sign_in(line, environment, needs).await,
+        _ => return databricks_cli::sign_in(workspace, http, environment, needs).await,
     };
     let failure = match first {
-        Err(failure) if workspace.auth == Auth::Chain && needs.person_can_serve => failure,
+        Err(failure) if workspace.auth == AuthType::Chain && needs.person_can_serve => failure,
         decided => return decided,
     };
     tracing::warn!("{failure}; trying the Databricks CLI instead");
     let needs = Needs { now: needs.now.saturating_add(began.elapsed()).unwrap_or(needs.now), ..*needs };
-    match databricks_cli::sign_in(line, environment, &needs).await {
+    match databricks_cli::sign_in(workspace, http, environment, &needs).await {
         Ok(signed_in) => Ok(SignedIn { instead_of: Some(failure), ..signed_in }),
         Err(second) => Err(both_failed(failure, &second)),
     }

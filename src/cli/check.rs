@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::rotate::Error;
 use super::{Fault, block_on, print};
-use crate::config::{Connection, Listing};
 use crate::failure::{Code, Failure};
+use crate::model::{Connection, Listing};
 use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
 use crate::rotation::{ConnectionStatus, Rotation, State};

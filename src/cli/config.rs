@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::arguments::ConfigCommand;
 use super::{Fault, print};
 use crate::config::{Config, Overrides};
-use crate::logging::foreign;
+use crate::foreign;
 
 pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, Fault> {
     match command {

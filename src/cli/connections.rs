@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::rotate::Error;
 use super::{Fault, block_on, print};
-use crate::config::{Config, Overrides, Workspace};
+use crate::config::{Config, Overrides};
 use crate::failure::{Code, Failure};
+use crate::foreign;
 use crate::generated::{is_plain, read_back};
 use crate::lakebase::{Database, Target};
-use crate::logging::foreign;
+use crate::model::Workspace;
 use crate::os::child::{LAST_WAIT, finish_all};
-use crate::rotation::{Visible, visible};
+use crate::rotation::{Discovered, discover};
 
 /// How it is shown.
 #[derive(Clone, Copy)]
@@ -23,7 +24,7 @@ pub(super) enum Form {
     Toml,
 }
 
-type Seen<'a> = (&'a Workspace, Result<Visible, Failure>);
+type Seen<'a> = (&'a Workspace, Result<Discovered, Failure>);
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -53,7 +54,7 @@ struct Row<'a> {
 pub(super) fn run(form: Form, overrides: &Overrides) -> Result<u8, Fault> {
     let config = Config::load_workspaces(overrides)?;
     let seen = block_on(async {
-        let seen = visible(&config).await;
+        let seen = discover(&config).await;
         finish_all(LAST_WAIT).await;
         seen
     })?;
@@ -219,16 +220,16 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
 mod tests {
     use super::*;
 
-    use crate::lakebase::{Found, State};
+    use crate::lakebase::{DatabaseInfo, State};
 
     fn database(target: Target, host: Option<&str>, read_only_host: Option<&str>) -> Database {
         let name = match &target {
             Target::Instance(name) => name.clone(),
-            Target::Endpoint(name) => crate::lakebase::short_name(name),
+            Target::Endpoint(name) => crate::model::short_name(name),
         };
         let (host, read_only_host) = (host.map(str::to_owned), read_only_host.map(str::to_owned));
         let found_at = jiff::Timestamp::UNIX_EPOCH;
-        Database { name, found: Found { target, host, read_only_host, state: State::Available, found_at } }
+        Database { name, found: DatabaseInfo { target, host, read_only_host, state: State::Available, found_at } }
     }
 
     /// Words that would be settings of their own, were they not taken for what they are.
@@ -263,7 +264,7 @@ mod tests {
             ];
             for one in hostile {
                 let said = format!("{one:?}");
-                let visible = Visible { user: None, databases: vec![good(), one] };
+                let visible = Discovered { user: None, databases: vec![good(), one] };
                 let (text, refused) = toml(&[(&workspace, Ok(visible))]).unwrap();
                 let sections = sections(&text).unwrap_or_else(|| panic!("{said}\n{text}"));
                 assert_eq!(sections.len() + refused.len(), 2, "{said}\n{text}");
@@ -278,7 +279,7 @@ mod tests {
         let workspace = Workspace::for_fuzzing();
         for word in HOSTILE {
             let databases = vec![database(Target::Instance(word.to_owned()), Some(word), Some(word))];
-            let text = table(&[(&workspace, Ok(Visible { user: None, databases }))]);
+            let text = table(&[(&workspace, Ok(Discovered { user: None, databases }))]);
             assert!(text.lines().count() == 2 && text.lines().all(is_plain), "{text:?}");
         }
     }

@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
 fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     let arguments = match Arguments::try_parse_from(name.words(words)) {
         Ok(arguments) => {
-            arguments.overrides.client_secret.iter().for_each(logging::secrets::keep);
+            arguments.overrides.client_secret.iter().for_each(crate::foreign::secrets::keep);
             arguments
         }
         Err(error) => {

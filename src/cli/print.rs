@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::ConfigError;
 use crate::failure::{Code, Failure};
-use crate::logging::{foreign, json};
+use crate::foreign;
+use crate::logging::json;
 
 /// Prints lines of ours to stdout, without secrets and with nothing in them that cannot be seen. What others wrote stands on one
 /// line ([`line`], [`table`]).

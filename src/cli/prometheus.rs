@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::failure::Failure;
+use crate::foreign;
 use crate::generated::read_back;
-use crate::logging::foreign;
 use crate::service::State;
 
 /// What is told of one connection.

@@ -10,12 +10,12 @@ use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::{Fault, print, status};
 use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
-use crate::logging::foreign;
+use crate::foreign;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::keychain;
 use crate::rotation::Rotation;
 use crate::service::{
-    Account, PATIENCE, Place, Plan, Scope, ServiceManager, Started, State, Way, WriteError, as_service, manager,
+    Account, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError, as_service, manager,
 };
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
@@ -70,7 +70,7 @@ struct Service {
     manager: Box<dyn ServiceManager>,
     scope: Scope,
     account: Account,
-    place: Place,
+    inputs: ServiceInputs,
     environment: Environment,
 }
 
@@ -84,14 +84,14 @@ impl Service {
                 .ok_or_else(|| ConfigError::new("nobody knows what this user is called").hint("set USER and HOME"))?,
         };
         let manager = manager(scope, &account)?;
-        let place = place(scope, &account, &*manager);
+        let inputs = inputs(scope, &account, &*manager);
         let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
-        if let Some(other) = named.filter(|path| *path != place.config) {
-            let message = format!("a service reads {}, not {}", place.config.display(), other.display());
+        if let Some(other) = named.filter(|path| *path != inputs.config) {
+            let message = format!("a service reads {}, not {}", inputs.config.display(), other.display());
             let hint = "leave out --config and DBX_ROTATOR_CONFIG; a link at that place will do";
             return Err(ConfigError::usage(message).hint(hint).into());
         }
-        Ok(Service { manager, scope, account, place, environment })
+        Ok(Service { manager, scope, account, inputs, environment })
     }
 
     // ---- install ----
@@ -106,7 +106,7 @@ impl Service {
             return Err(error.hint("leave out --keychain: the secret goes into a file of mode 0600").into());
         }
         let program = self.program()?;
-        let plan = Plan::new(&config, Place { keychain: options.keychain, ..self.place.clone() })?;
+        let plan = Plan::new(&config, ServiceInputs { keychain: options.keychain, ..self.inputs.clone() })?;
         if !plan.changes().is_empty() && !options.yes {
             let changes: Vec<String> = plan.changes().iter().map(|change| foreign::line(change).into_owned()).collect();
             let changes = changes.join("\n    ");
@@ -133,13 +133,13 @@ impl Service {
 
     /// What the service shall do: what is in its file, under what is given here and now.
     fn wanted_config(&self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let config = Some(self.place.config.clone()).filter(|file| file.exists());
+        let config = Some(self.inputs.config.clone()).filter(|file| file.exists());
         let overrides = Overrides { config, ..overrides.clone() };
         // Of no other file than the service's own, and with the profiles of whom it runs as.
         let environment = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
         let environment = environment.into_iter().fold(self.environment.clone(), Environment::without);
         let environment = environment.with("HOME", &self.account.home);
-        Config::load_in(environment.handing_over(self.place.handed_over()), &overrides)
+        Config::load_in(environment.handing_over(self.inputs.handed_over()), &overrides)
     }
 
     /// Where this program is for a unit: by the name that people call it, which stays when a package manager replaces what it
@@ -186,7 +186,7 @@ impl Service {
 
     /// Shows what came of a start that was asked for at that time; returns the exit code.
     fn show(&self, way: Way, started: &Started, asked: Timestamp) -> Result<u8, Fault> {
-        let rotation = Rotation::new(as_service(&self.place.config, &self.place, false)?);
+        let rotation = Rotation::new(as_service(&self.inputs.config, &self.inputs, false)?);
         let seen = if *started == Started::Untold { Some(self.watch(&rotation, asked)?) } else { None };
         let started = seen.as_ref().unwrap_or(started);
         let all_live = status::print_table(&rotation, self.manager.state()?.as_ref())?;
@@ -264,7 +264,7 @@ impl Service {
 
     /// What `service install` has put into the keychain.
     fn keychain_items(&self) -> Vec<keychain::Item> {
-        let Ok(config) = as_service(&self.place.config, &self.place, false) else { return Vec::new() };
+        let Ok(config) = as_service(&self.inputs.config, &self.inputs, false) else { return Vec::new() };
         config.keychain_items().into_iter().filter(|item| item.service == keychain::SERVICE).collect()
     }
 
@@ -280,8 +280,8 @@ impl Service {
         for item in items.iter().filter(|item| keychain::remove(item).unwrap_or(false)) {
             say(&format!("Removed {item}"))?;
         }
-        let own = self.place.credential.clone().unwrap_or_else(|| self.place.config.with_file_name("client-secret"));
-        for file in [&[self.place.config.clone()][..], &credential_files(&own)].concat() {
+        let own = self.inputs.credential.clone().unwrap_or_else(|| self.inputs.config.with_file_name("client-secret"));
+        for file in [&[self.inputs.config.clone()][..], &credential_files(&own)].concat() {
             // A link that leads nowhere is one of them, too.
             if file.symlink_metadata().is_err() {
                 continue;
@@ -301,7 +301,7 @@ fn is_well(state: &State) -> bool {
     state.is_up() && state.last_run_was_well()
 }
 
-fn place(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> Place {
+fn inputs(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> ServiceInputs {
     let environment = manager.environment().clone();
     let directory = PathBuf::from(SYSTEM_DIRECTORY);
     let (config, credential) = match scope {
@@ -311,7 +311,7 @@ fn place(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> Place
             Some(directory.join(format!("{}.client-secret", account.name))),
         ),
     };
-    Place { config, credential, environment, keychain: false }
+    ServiceInputs { config, credential, environment, keychain: false }
 }
 
 fn remove(file: &Path) -> Result<(), Failure> {

@@ -6,10 +6,11 @@ use serde::Serialize;
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
 use super::{Fault, print};
-use crate::auth::Method;
-use crate::config::{Config, Connection};
+use crate::config::Config;
 use crate::failure::Failure;
-use crate::lakebase::Found;
+use crate::lakebase::DatabaseInfo;
+use crate::model::AuthMethod;
+use crate::model::Connection;
 use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
 use crate::service::{self, Scope, State, Way};
@@ -30,7 +31,7 @@ struct Row<'a> {
     expires_in_seconds: Option<i64>,
     issued_at: Option<Timestamp>,
     source: Option<&'static str>,
-    auth: Option<Method>,
+    auth: Option<AuthMethod>,
     last_rotation_at: Option<Timestamp>,
     last_attempt_at: Option<Timestamp>,
     last_error: Option<Error<'a>>,
@@ -141,7 +142,7 @@ fn row<'a>(
     connection: &'a Connection,
     status: &ConnectionStatus,
     known: &'a ConnectionRecord,
-    found: Option<&Found>,
+    found: Option<&DatabaseInfo>,
 ) -> Row<'a> {
     let (key, address) = (connection.key(), &connection.address);
     let token = status.token.as_ref();

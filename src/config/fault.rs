@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Code, could_be_secret};
-use crate::logging::foreign;
+use crate::failure::Code;
+use crate::foreign;
+use crate::foreign::could_be_secret;
 
 /// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +15,13 @@ pub struct ConfigError(Box<Fault>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fault {
     message: String,
-    place: Option<Place>,
+    location: Option<SourceLocation>,
     hint: Option<String>,
     usage: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct SourceLocation {
     file: PathBuf,
     line: usize,
     /// In characters, from 1.
@@ -39,7 +40,7 @@ impl ConfigError {
     /// A fault that has no place in a file.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message = foreign::line(&message.into()).into_owned();
-        ConfigError(Box::new(Fault { message, place: None, hint: None, usage: false }))
+        ConfigError(Box::new(Fault { message, location: None, hint: None, usage: false }))
     }
 
     /// A fault that has no place in a file, and whose message has several lines.
@@ -64,7 +65,7 @@ impl ConfigError {
     /// The same fault at a byte range of a file's text.
     #[must_use]
     pub(crate) fn at(mut self, file: &Path, text: &str, span: Range<usize>) -> Self {
-        self.0.place = Some(Place::new(file, text, span));
+        self.0.location = Some(SourceLocation::new(file, text, span));
         self
     }
 
@@ -78,8 +79,8 @@ impl ConfigError {
     /// The same fault of a file that will be called so.
     #[must_use]
     pub(crate) fn in_file(mut self, file: &Path) -> Self {
-        if let Some(place) = &mut self.0.place {
-            file.clone_into(&mut place.file);
+        if let Some(location) = &mut self.0.location {
+            file.clone_into(&mut location.file);
         }
         self
     }
@@ -91,12 +92,14 @@ impl ConfigError {
 
     /// All of it on one line, for logs.
     pub(crate) fn sentence(&self) -> String {
-        let Fault { message, place, hint, .. } = &*self.0;
-        let place = place.as_ref().map(|place| format!(" ({}:{}:{})", place.file.display(), place.line, place.column));
+        let Fault { message, location, hint, .. } = &*self.0;
+        let location = location
+            .as_ref()
+            .map(|location| format!(" ({}:{}:{})", location.file.display(), location.line, location.column));
         let hint = hint.as_ref().map(|hint| format!(" - {hint}"));
         // What is set in belongs to the line above it.
         let message = message.replace(":\n    ", ": ").replace("\n    ", ", ").replace('\n', "; ");
-        let text = format!("{message}{}{}", place.unwrap_or_default(), hint.unwrap_or_default());
+        let text = format!("{message}{}{}", location.unwrap_or_default(), hint.unwrap_or_default());
         foreign::line(&text).into_owned()
     }
 
@@ -106,7 +109,7 @@ impl ConfigError {
     }
 }
 
-impl Place {
+impl SourceLocation {
     fn new(file: &Path, text: &str, span: Range<usize>) -> Self {
         let start = floor_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -118,7 +121,7 @@ impl Place {
         let column = foreign::lines(&text[line_start..start]).chars().count().min(length) + 1;
         let width = foreign::lines(&text[start..end]).chars().count().min((length + 1).saturating_sub(column)).max(1);
         let (text_of_it, shift) = around(shown, column);
-        Place {
+        SourceLocation {
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
             column,
@@ -174,12 +177,17 @@ fn floor_boundary(text: &str, mut index: usize) -> usize {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        if let Some(place) = &self.0.place {
-            let number = place.line.to_string();
+        if let Some(location) = &self.0.location {
+            let number = location.line.to_string();
             let margin = " ".repeat(number.len());
-            write!(f, "\n{margin}--> {}:{number}:{}", foreign::line(&place.file.to_string_lossy()), place.column)?;
-            write!(f, "\n{margin} |\n{number} | {}", place.text)?;
-            write!(f, "\n{margin} | {}{}", place.indent, "^".repeat(place.width))?;
+            write!(
+                f,
+                "\n{margin}--> {}:{number}:{}",
+                foreign::line(&location.file.to_string_lossy()),
+                location.column
+            )?;
+            write!(f, "\n{margin} |\n{number} | {}", location.text)?;
+            write!(f, "\n{margin} | {}{}", location.indent, "^".repeat(location.width))?;
         }
         if let Some(hint) = &self.0.hint {
             write!(f, "\nhint: {hint}")?;

@@ -116,7 +116,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A parsed file with its text, which faults point into.
-pub(crate) struct Source {
+pub(crate) struct ConfigSource {
     pub(crate) path: PathBuf,
     /// A secret may have been written into it by mistake.
     pub(crate) text: Zeroizing<String>,
@@ -124,7 +124,7 @@ pub(crate) struct Source {
     line_starts: Vec<usize>,
 }
 
-impl Source {
+impl ConfigSource {
     /// Reads and parses a file; none if it does not exist and nobody named it.
     pub(crate) fn read(path: &Path, named: bool) -> Result<Option<Self>, ConfigError> {
         let text = match read_text_up_to(path, LARGEST) {
@@ -155,7 +155,7 @@ impl Source {
             return Err(ConfigError::new(why).at(path, &text, first.span()));
         }
         let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
-        Ok(Some(Source { path: path.to_owned(), text, file, line_starts }))
+        Ok(Some(ConfigSource { path: path.to_owned(), text, file, line_starts }))
     }
 
     /// A fault at a value of this file.

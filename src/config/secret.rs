@@ -7,20 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
-use crate::logging::secrets;
+use crate::foreign::secrets;
+use crate::model::SecretSource;
 use crate::os::files::read_bytes;
 use crate::os::keychain::{self, Item};
-
-/// Where a client secret is.
-#[derive(Clone, Debug)]
-pub(crate) enum SecretSource {
-    /// Given in full, by flag, environment or profile.
-    Given(SecretString),
-    /// In a file: one line, or a systemd credential.
-    File(PathBuf),
-    /// In macOS's keychain: the generic password of this service, for the account that is the client id.
-    Keychain(String),
-}
 
 /// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
 /// line: less, it cannot set.
@@ -68,22 +58,6 @@ fn text(bytes: &[u8]) -> Result<&str, &'static str> {
 const LARGEST_SECRET: usize = 16 * 1024;
 
 impl SecretSource {
-    /// What a setting with it is called.
-    pub(crate) fn key(&self) -> &'static str {
-        match self {
-            SecretSource::Given(_) => "client_secret",
-            SecretSource::File(_) => "client_secret_file",
-            SecretSource::Keychain(_) => "client_secret_keychain",
-        }
-    }
-
-    /// A secret that is given in full: from here on nothing that is shown holds it.
-    pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
-        let secret = secret.into();
-        secrets::keep(&secret);
-        SecretSource::Given(secret)
-    }
-
     /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors

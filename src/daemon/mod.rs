@@ -13,9 +13,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Config, ConfigError, Connection};
+use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
 use crate::logging::announce;
+use crate::model::Connection;
 use crate::os::clock::Moment;
 use crate::os::files::read_bytes;
 use crate::os::notify::{Manager, News};

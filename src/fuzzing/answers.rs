@@ -3,9 +3,10 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{check_message, split};
-use crate::failure::{Failure, could_be_secret, quoted};
+use crate::failure::Failure;
+use crate::foreign::{could_be_secret, quoted};
 use crate::http::Answer;
-use crate::token::{Claims, Token, is_publishable};
+use crate::model::token::{Claims, Token, is_publishable};
 use crate::{auth, lakebase};
 
 /// Statuses that are told apart somewhere.
@@ -43,7 +44,7 @@ pub fn token_answer(data: &[u8]) {
 
 pub fn error_body(data: &[u8]) {
     let Some(([choice], body)) = split::<1>(data) else { return };
-    check(&lakebase::fuzz::meaning_of(&answer(choice, body)));
+    check(&lakebase::fuzz::api_error(&answer(choice, body)));
 }
 
 /// The first byte is the exit code; what comes before the first NUL went to stdout, the rest to stderr.

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::meaning::{About, meaning, nonsense};
+use super::classify::{About, classify_error, nonsense};
 use crate::failure::{Code, Failure};
-use crate::http::{Answer, Line};
+use crate::http::{Answer, WorkspaceClient};
 
 /// The name under which workspaces that share an address are told apart (databricks-sdk-go, httpclient).
 const WORKSPACE_ID: &str = "X-Databricks-Workspace-Id";
@@ -22,7 +22,9 @@ const MOST_PAGES: usize = 200;
 
 /// The API of one workspace for who holds this token.
 pub(crate) struct Api<'a> {
-    pub(crate) line: &'a Line<'a>,
+    pub(crate) http: &'a WorkspaceClient<'a>,
+    /// Tells workspaces apart that share an address.
+    pub(crate) workspace_id: Option<&'a str>,
     pub(crate) token: &'a SecretString,
     /// Whose token it is, for messages.
     pub(crate) subject: Option<&'a str>,
@@ -100,7 +102,7 @@ impl Api<'_> {
                 None => return Ok(()),
             }
         }
-        Err(nonsense(self.line.origin(), about, "with a list that does not end"))
+        Err(nonsense(self.http.origin(), about, "with a list that does not end"))
     }
 
     async fn call(
@@ -111,23 +113,23 @@ impl Api<'_> {
         body: Option<String>,
     ) -> Result<Answer, Failure> {
         let mut request = self
-            .line
+            .http
             .request(method, self.url(path, query)?)?
             .header(AUTHORIZATION, bearer(self.token))
             .header(ACCEPT, "application/json");
-        if let Some(id) = &self.line.workspace.workspace_id {
+        if let Some(id) = self.workspace_id {
             request = request.header(WORKSPACE_ID, id);
         }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        self.line.exchange(request, self.limit).await
+        self.http.exchange(request, self.limit).await
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
-        let origin = self.line.origin();
+        let origin = self.http.origin();
         let unusable = || Failure::permanent(Code::Configuration, format!("{origin} is not an address"));
-        let mut url = self.line.url("/")?;
+        let mut url = self.http.url("/")?;
         url.path_segments_mut().map_err(|()| unusable())?.clear().extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -136,9 +138,9 @@ impl Api<'_> {
     }
 
     fn read<T: DeserializeOwned>(&self, answer: &Answer, about: &About) -> Result<T, Failure> {
-        let to = self.line.origin();
+        let to = self.http.origin();
         if answer.status != StatusCode::OK || answer.is_html() {
-            return Err(meaning(answer, self, about));
+            return Err(classify_error(answer, to, self.subject, about));
         }
         serde_json::from_slice(&answer.body).map_err(|fault| {
             nonsense(to, about, if fault.is_eof() { "with JSON that is cut off" } else { "with something else" })

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{Api, Page};
-use super::meaning::About;
-use super::{Found, State, Target};
+use super::classify::About;
+use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
@@ -60,9 +60,9 @@ impl Endpoint {
         [own, read_only_host].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(host))
     }
 
-    pub(super) fn into_found(self) -> Found {
+    pub(super) fn into_found(self) -> DatabaseInfo {
         let state = self.state();
-        Found {
+        DatabaseInfo {
             target: Target::Endpoint(self.name),
             host: self.status.hosts.host.filter(|host| !host.is_empty()),
             read_only_host: self.status.hosts.read_only_host.filter(|host| !host.is_empty()),

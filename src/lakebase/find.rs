@@ -2,9 +2,9 @@
 
 use super::api::Api;
 use super::autoscaling::Endpoint;
-use super::{Found, Target};
-use crate::config::Place;
+use super::{DatabaseInfo, Target};
 use crate::failure::{Code, Failure};
+use crate::model::{DatabaseRef, is_of_endpoint, uid_of};
 
 impl Api<'_> {
     /// Finds a database. An instance that has meanwhile become an autoscaling project is found there; `known` is what was found
@@ -12,15 +12,19 @@ impl Api<'_> {
     ///
     /// # Errors
     /// Permanent: it is not there, or may not be seen. Transient: the API cannot say now.
-    pub(crate) async fn find(&self, place: &Place, known: Option<&Found>) -> Result<Found, Failure> {
-        match place {
-            Place::Endpoint(name) => Ok(self.endpoint(name).await?.into_found()),
-            Place::Instance(name) => self.find_instance(name, known).await,
-            Place::Host(host) => self.find_host(host, known).await,
+    pub(crate) async fn find(
+        &self,
+        database_ref: &DatabaseRef,
+        known: Option<&DatabaseInfo>,
+    ) -> Result<DatabaseInfo, Failure> {
+        match database_ref {
+            DatabaseRef::Endpoint(name) => Ok(self.endpoint(name).await?.into_found()),
+            DatabaseRef::Instance(name) => self.find_instance(name, known).await,
+            DatabaseRef::Host(host) => self.find_host(host, known).await,
         }
     }
 
-    async fn find_instance(&self, name: &str, known: Option<&Found>) -> Result<Found, Failure> {
+    async fn find_instance(&self, name: &str, known: Option<&DatabaseInfo>) -> Result<DatabaseInfo, Failure> {
         if let Some(found) = self.find_followed(known).await? {
             return Ok(found);
         }
@@ -43,8 +47,8 @@ impl Api<'_> {
     }
 
     /// The endpoint that an instance was followed to before; none where there was none, or it is gone.
-    async fn find_followed(&self, known: Option<&Found>) -> Result<Option<Found>, Failure> {
-        let Some(Found { target: Target::Endpoint(endpoint), .. }) = known else { return Ok(None) };
+    async fn find_followed(&self, known: Option<&DatabaseInfo>) -> Result<Option<DatabaseInfo>, Failure> {
+        let Some(DatabaseInfo { target: Target::Endpoint(endpoint), .. }) = known else { return Ok(None) };
         match self.endpoint(endpoint).await {
             Ok(endpoint) => Ok(Some(endpoint.into_found())),
             Err(failure) if failure.code == Code::Configuration => Ok(None),
@@ -53,7 +57,7 @@ impl Api<'_> {
     }
 
     /// The project of an instance's name, or that has its host.
-    async fn upgraded(&self, name: &str, host: Option<&str>) -> Result<Option<Found>, Failure> {
+    async fn upgraded(&self, name: &str, host: Option<&str>) -> Result<Option<DatabaseInfo>, Failure> {
         if let Ok(project) = self.project(name).await
             && let Some(found) = self.main_endpoint(&project.default_branch()).await?
         {
@@ -77,7 +81,7 @@ impl Api<'_> {
     }
 
     /// The endpoint of a branch that reads and writes.
-    async fn main_endpoint(&self, branch: &str) -> Result<Option<Found>, Failure> {
+    async fn main_endpoint(&self, branch: &str) -> Result<Option<DatabaseInfo>, Failure> {
         let mut main = None;
         self.endpoints_of(branch, |endpoint| {
             main = (!endpoint.only_reads()).then_some(endpoint);
@@ -87,7 +91,7 @@ impl Api<'_> {
         Ok(main.map(Endpoint::into_found))
     }
 
-    async fn find_host(&self, host: &str, known: Option<&Found>) -> Result<Found, Failure> {
+    async fn find_host(&self, host: &str, known: Option<&DatabaseInfo>) -> Result<DatabaseInfo, Failure> {
         if let Some(uid) = uid_of(host) {
             match self.instance_by_uid(uid).await {
                 Ok(instance) => {
@@ -103,7 +107,7 @@ impl Api<'_> {
         }
         let found = self.endpoint_with(host).await?.map(Endpoint::into_found);
         found.ok_or_else(|| {
-            let whose = self.line.origin();
+            let whose = self.http.origin();
             Failure::permanent(
                 Code::Configuration,
                 format!("no database that can be seen in {whose} has the host {host}"),
@@ -140,38 +144,5 @@ impl Api<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// Whether a host can be asked for: it has the form that Lakebase gives to its own.
-pub(crate) fn is_lakebase_host(host: &str) -> bool {
-    uid_of(host).is_some() || is_of_endpoint(host)
-}
-
-/// Whether a host is an autoscaling endpoint's: `ep-one-two-x.database.REGION.CLOUD`.
-fn is_of_endpoint(host: &str) -> bool {
-    host.split_once('.').is_some_and(|(label, rest)| label.starts_with("ep-") && rest.starts_with("database."))
-}
-
-/// The uid in a provisioned instance's host: `instance-UID.database.CLOUD`, `instance-ro-UID.database.CLOUD`.
-fn uid_of(host: &str) -> Option<&str> {
-    let (label, rest) = host.split_once('.')?;
-    let uid = label.strip_prefix("instance-ro-").or_else(|| label.strip_prefix("instance-"))?;
-    (rest.starts_with("database.") && !uid.is_empty()).then_some(uid)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_both_families_are_known_by_their_form() {
-        let uid = "0b1c2d3e-0000-4000-8000-00000000cafe";
-        assert_eq!(uid_of(&format!("instance-{uid}.database.cloud.databricks.com")), Some(uid));
-        assert_eq!(uid_of(&format!("instance-ro-{uid}.database.azuredatabricks.net")), Some(uid));
-        assert!(is_of_endpoint("ep-quiet-sun-1.database.eu-west-1.cloud.databricks.com"));
-        for host in ["db.example", "ep-1.example.com", "instance-.database.x", "localhost", "instance-x"] {
-            assert!(!is_lakebase_host(host), "{host}");
-        }
     }
 }

@@ -1,18 +1,10 @@
 //! Ways in for [`crate::fuzzing`].
 
-use std::time::Duration;
-
-use secrecy::SecretString;
-
-use super::api::Api;
-use super::meaning::{About, meaning};
-use crate::config::Workspace;
+use super::classify::{About, classify_error};
 use crate::failure::Failure;
-use crate::http::{Answer, Line};
+use crate::http::Answer;
 
-pub(crate) fn meaning_of(answer: &Answer) -> Failure {
-    let workspace = Workspace::for_fuzzing();
-    let (line, token) = (Line::to(&workspace), SecretString::from("token"));
-    let api = Api { line: &line, token: &token, subject: Some("ada@example.com"), limit: Duration::ZERO };
-    meaning(answer, &api, &About { verb: "find", object: "the instance orders".to_owned() })
+pub(crate) fn api_error(answer: &Answer) -> Failure {
+    let about = About { verb: "find", object: "the instance orders".to_owned() };
+    classify_error(answer, "https://workspace.example", Some("ada@example.com"), &about)
 }

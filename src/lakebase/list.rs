@@ -1,15 +1,16 @@
 //! What an identity can see.
 
 use super::api::Api;
-use super::{Found, Target};
+use super::{DatabaseInfo, Target};
 use crate::failure::{Code, Failure};
+use crate::model::short_name;
 
 /// One database of a workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     /// What a connection to it might be called.
     pub(crate) name: String,
-    pub(crate) found: Found,
+    pub(crate) found: DatabaseInfo,
 }
 
 impl Api<'_> {
@@ -82,24 +83,4 @@ fn is_endpoint(one: &Database) -> bool {
 /// Whether the workspace has no such API.
 fn is_absent(failure: &Failure) -> bool {
     failure.code == Code::Configuration
-}
-
-/// What a connection to an endpoint might be called: its project, with branch and endpoint where those are not the usual ones.
-pub(crate) fn short_name(endpoint: &str) -> String {
-    let parts: Vec<&str> = endpoint.split('/').collect();
-    let usual = |at: usize, usual: &str| parts.get(at).copied().filter(|part| *part != usual);
-    let all = [parts.get(1).copied(), usual(3, "production"), usual(5, "primary")];
-    all.into_iter().flatten().collect::<Vec<_>>().join("-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_called_by_its_project_and_what_is_unusual() {
-        assert_eq!(short_name("projects/shop/branches/production/endpoints/primary"), "shop");
-        assert_eq!(short_name("projects/shop/branches/dev/endpoints/primary"), "shop-dev");
-        assert_eq!(short_name("projects/shop/branches/production/endpoints/ro"), "shop-ro");
-    }
 }

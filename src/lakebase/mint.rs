@@ -8,11 +8,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Target;
 use super::api::Api;
-use super::meaning::{About, nonsense};
-use crate::auth::Method;
+use super::classify::{About, nonsense};
 use crate::failure::{Code, Failure};
 use crate::http::Answer;
-use crate::token::{Token, is_publishable};
+use crate::model::AuthMethod;
+use crate::model::token::{Token, is_publishable};
 
 /// What came of minting for one database.
 pub(super) type Minted = Result<Arc<Token>, Refused>;
@@ -29,7 +29,7 @@ pub(crate) struct Refused {
 /// asked for alone, so that it does not keep the others from theirs.
 pub(crate) async fn mint<'t>(
     api: &Api<'_>,
-    method: Method,
+    method: AuthMethod,
     targets: impl IntoIterator<Item = &'t Target>,
 ) -> BTreeMap<Target, Minted> {
     let (mut instances, mut endpoints): (Vec<&Target>, Vec<&Target>) =
@@ -45,7 +45,7 @@ pub(crate) async fn mint<'t>(
     minted
 }
 
-async fn mint_family(api: &Api<'_>, method: Method, family: &[&Target]) -> Vec<(Target, Minted)> {
+async fn mint_family(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> Vec<(Target, Minted)> {
     let for_all = |result: &Minted| family.iter().map(|target| ((*target).clone(), result.clone())).collect();
     match mint_one(api, method, family).await {
         Err(failure) if !failure.is_transient() && family.len() > 1 => {}
@@ -71,7 +71,7 @@ async fn mint_family(api: &Api<'_>, method: Method, family: &[&Target]) -> Vec<(
 }
 
 /// One credential for databases of one family.
-async fn mint_one(api: &Api<'_>, method: Method, family: &[&Target]) -> Result<Token, Failure> {
+async fn mint_one(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> Result<Token, Failure> {
     let (secret, told, answer) = match family.first() {
         Some(Target::Endpoint(name)) => api.mint_for_endpoint(name).await?,
         _ => {
@@ -87,13 +87,13 @@ async fn mint_one(api: &Api<'_>, method: Method, family: &[&Target]) -> Result<T
 
 fn read(
     api: &Api<'_>,
-    method: Method,
+    method: AuthMethod,
     secret: Option<SecretString>,
     told: Option<&str>,
     answer: &Answer,
 ) -> Result<Token, Failure> {
     let about = About { verb: "mint", object: "a database credential".to_owned() };
-    let fail = |what: &str| nonsense(api.line.origin(), &about, what);
+    let fail = |what: &str| nonsense(api.http.origin(), &about, what);
     let Some(secret) = secret else { return Err(fail("without a token")) };
     if !is_publishable(secret.expose_secret()) {
         return Err(fail("with a token that cannot stand in a password file"));

@@ -5,11 +5,11 @@
 
 mod api;
 mod autoscaling;
+mod classify;
 mod find;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod list;
-mod meaning;
 mod mint;
 mod provisioned;
 
@@ -19,8 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use api::Api;
-pub(crate) use find::is_lakebase_host;
-pub(crate) use list::{Database, short_name};
+pub(crate) use list::Database;
 pub(crate) use mint::{Refused, mint};
 
 /// Who hands out credentials for a database.
@@ -44,7 +43,7 @@ impl fmt::Display for Target {
 
 /// What the API says of one database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Found {
+pub(crate) struct DatabaseInfo {
     pub(crate) target: Target,
     /// The host that reads and writes; none while it is being set up.
     pub(crate) host: Option<String>,
@@ -55,7 +54,7 @@ pub(crate) struct Found {
     pub(crate) found_at: Timestamp,
 }
 
-impl Found {
+impl DatabaseInfo {
     /// The host of one kind.
     pub(crate) fn host_for(&self, read_only: bool) -> Option<&str> {
         if read_only { self.read_only_host.as_deref() } else { self.host.as_deref() }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{Api, Page};
-use super::meaning::About;
-use super::{Found, State, Target};
+use super::classify::About;
+use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
@@ -38,10 +38,10 @@ impl Instance {
     }
 
     /// What is found, under the name that it was asked for by, where it does not tell its own.
-    pub(super) fn into_found(self, asked_for: &str) -> Found {
+    pub(super) fn into_found(self, asked_for: &str) -> DatabaseInfo {
         let state = self.state();
         let name = self.name.unwrap_or_else(|| asked_for.to_owned());
-        Found {
+        DatabaseInfo {
             target: Target::Instance(name),
             host: self.read_write_dns.filter(|host| !host.is_empty()),
             read_only_host: self.read_only_dns.filter(|host| !host.is_empty()),

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::span::EnteredSpan;
 
 use super::PRIVATE;
-use crate::config::Place;
 use crate::failure::{Code, Failure, Kind};
-use crate::lakebase::{Found, Target};
+use crate::lakebase::{DatabaseInfo, Target};
+use crate::model::DatabaseRef;
+use crate::model::token::{Token, fingerprint};
 use crate::pgpass::{Published, Severity};
-use crate::token::{Token, fingerprint};
 use secrecy::ExposeSecret;
 
 /// A connection has a new credential.
@@ -48,11 +48,11 @@ pub(crate) fn obtained(token: &Token, minted: Option<&Token>, now: Timestamp) {
 }
 
 /// Where a database is and how it does, where that is news.
-pub(crate) fn found(place: &Place, before: Option<&Found>, now: &Found) {
+pub(crate) fn found(database_ref: &DatabaseRef, before: Option<&DatabaseInfo>, now: &DatabaseInfo) {
     let was_endpoint = before.is_some_and(|before| matches!(before.target, Target::Endpoint(_)));
-    if let (Place::Instance(_), Target::Endpoint(endpoint), false) = (place, &now.target, was_endpoint) {
+    if let (DatabaseRef::Instance(_), Target::Endpoint(endpoint), false) = (database_ref, &now.target, was_endpoint) {
         tracing::warn!(
-            "{place} has become the autoscaling endpoint {endpoint}, which is followed from now on; \
+            "{database_ref} has become the autoscaling endpoint {endpoint}, which is followed from now on; \
              write endpoint = \"{endpoint}\" in config.toml"
         );
     }

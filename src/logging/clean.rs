@@ -8,7 +8,7 @@ use tracing::{Event, Metadata, Subscriber, span};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::foreign;
+use crate::foreign;
 
 /// No event or span has more fields (`tracing::field`).
 const MOST_FIELDS: usize = 32;
@@ -88,7 +88,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::logging::secrets;
+    use crate::foreign::secrets;
 
     /// A sink that notes what it gets.
     #[derive(Clone, Default)]

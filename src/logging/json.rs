@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 use zeroize::Zeroizing;
 
-use super::{foreign, secrets};
+use crate::foreign::{self, secrets};
 
 /// A value on one line. What cannot be shown is escaped, so that who reads it as JSON gets it as it was; secrets are removed from
 /// its texts, not from its keys.

@@ -6,7 +6,6 @@ pub(crate) mod announce;
 mod clean;
 #[cfg(feature = "cli")]
 mod file;
-pub(crate) mod foreign;
 #[cfg(feature = "cli")]
 #[cfg_attr(target_os = "macos", path = "os_log.rs")]
 #[cfg_attr(not(any(target_os = "linux", target_os = "macos")), path = "no_journal.rs")]
@@ -16,7 +15,6 @@ pub(crate) mod json;
 mod output;
 #[cfg(feature = "cli")]
 pub(crate) mod panics;
-pub(crate) mod secrets;
 #[cfg(feature = "cli")]
 mod stderr;
 #[cfg(all(feature = "cli", any(target_os = "macos", test)))]

@@ -6,7 +6,8 @@
 use std::any::Any;
 use std::panic::PanicHookInfo;
 
-use super::{foreign, stderr};
+use super::stderr;
+use crate::foreign;
 
 /// EX_SOFTWARE of sysexits.h.
 pub(crate) const EXIT_CODE: i32 = 70;

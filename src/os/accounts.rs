@@ -1,9 +1,8 @@
 //! Users of this machine by number (passwd(5), group(5)): what a process needs that gives up root's power for theirs.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-use super::files::read_text;
 
 /// The group of nobody, for whom no group is known.
 pub(crate) const NOBODY: u32 = 65_534;
@@ -21,7 +20,7 @@ pub(crate) struct Account {
 
 /// The user of this number, where the machine knows one.
 pub(crate) fn of_uid(uid: u32) -> Option<Account> {
-    let known = read_text(Path::new("/etc/passwd")).unwrap_or_default();
+    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&known, uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
 }
 
@@ -29,7 +28,7 @@ pub(crate) fn of_uid(uid: u32) -> Option<Account> {
 pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
     let mut groups = vec![gid];
     if let Some(account) = of_uid(uid) {
-        let known = read_text(Path::new("/etc/group")).unwrap_or_default();
+        let known = fs::read_to_string("/etc/group").unwrap_or_default();
         groups.extend(listing(&known, &account.name).filter(|group| *group != gid));
     }
     groups

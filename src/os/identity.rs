@@ -116,7 +116,6 @@ pub(crate) fn leave_root<'p>(paths: impl IntoIterator<Item = &'p Path>) -> io::R
 #[cfg(target_os = "linux")]
 mod acting {
     use std::io;
-    use std::path::Path;
 
     use rustix::io::Errno;
     use rustix::process::{Gid, Uid, getgroups};
@@ -125,7 +124,6 @@ mod acting {
 
     use super::Owner;
     use crate::os::accounts;
-    use crate::os::files::read_text;
 
     /// Rights that reach beyond what a user may do by hand; without them root has no more to give away than anybody else.
     const BEYOND: CapabilitySet =
@@ -184,7 +182,7 @@ mod acting {
     /// their power does not reach that owner's files (user_namespaces(7)).
     fn has_power_over(owner: Owner) -> bool {
         let holds = capabilities(None).is_ok_and(|sets| sets.effective.intersects(BEYOND));
-        holds && read_text(Path::new("/proc/self/uid_map")).map_or(true, |map| is_mapped(&map, owner.uid))
+        holds && std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| is_mapped(&map, owner.uid))
     }
 
     /// Whether a line of the map, `FIRST-INSIDE FIRST-OUTSIDE COUNT`, holds this user.

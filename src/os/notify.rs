@@ -6,7 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 #[cfg(all(target_os = "linux", feature = "cli"))]
-use crate::logging::foreign;
+use crate::foreign;
 
 /// The start-up may take this much longer, counted from each time it is said.
 #[cfg(all(target_os = "linux", feature = "cli"))]

@@ -5,10 +5,10 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::place::Place;
+use super::managed_file::ManagedFile;
 use crate::failure::Failure;
+use crate::model::token::{is_publishable, is_signed_token};
 use crate::os::replace::Opened;
-use crate::token::{is_publishable, is_signed_token};
 
 /// The variable that libpq and most other clients take the password from.
 const VARIABLE: &str = "PGPASSWORD=";
@@ -28,17 +28,17 @@ enum Form {
 
 /// A file that holds the credential in one of its forms, and nothing else.
 pub(super) struct CredentialFile<'a> {
-    place: Place<'a>,
+    place: ManagedFile<'a>,
     form: Form,
 }
 
 impl<'a> CredentialFile<'a> {
     pub(super) fn token(path: &'a Path) -> Self {
-        Self { place: Place { what: "token file", path, private: true }, form: Form::Bare }
+        Self { place: ManagedFile { what: "token file", path, private: true }, form: Form::Bare }
     }
 
     pub(super) fn variables(path: &'a Path) -> Self {
-        Self { place: Place { what: "environment file", path, private: true }, form: Form::Variable }
+        Self { place: ManagedFile { what: "environment file", path, private: true }, form: Form::Variable }
     }
 
     /// Whether it holds this credential and nobody else may read it.

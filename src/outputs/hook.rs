@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{Outputs, Rotated, nameable};
-use crate::failure::{Code, Failure, quoted};
+use super::{Rotated, nameable};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
+use crate::model::Outputs;
 use crate::os::ancestors;
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;

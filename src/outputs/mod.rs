@@ -7,15 +7,16 @@
 
 mod credential_file;
 pub(crate) mod hook;
-mod place;
+mod managed_file;
 pub mod service_file;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::failure::Failure;
+use crate::model::Outputs;
 use crate::os::dirs::Environment;
 use credential_file::CredentialFile;
 
@@ -26,18 +27,6 @@ const ANY_DATABASE: &str = "databricks_postgres";
 /// A database that a client can name.
 fn nameable(database: &str) -> &str {
     if database == "*" { ANY_DATABASE } else { database }
-}
-
-/// What one connection wants beside its entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outputs {
-    /// A file for the credential and nothing else: no line end either, since programs that read a whole file as the password
-    /// send what they find (Go's `os.ReadFile`, Rust's `read_to_string`, Python's `read`), and `$(cat FILE)` does not mind.
-    pub(crate) token_file: Option<PathBuf>,
-    /// A file with the one line `PGPASSWORD=...`, as systemd's EnvironmentFile= and a shell's `.` read it alike.
-    pub(crate) env_file: Option<PathBuf>,
-    /// A program (absolute, below `~/`, or a name to be found on PATH) and its arguments; no shell has a hand in it.
-    pub(crate) on_rotate: Option<Vec<String>>,
 }
 
 /// What a program is told of a rotation.

@@ -20,7 +20,7 @@ mod store;
 mod survey;
 
 #[doc(hidden)]
-pub use crate::os::replace::{Disk, Seam};
+pub use crate::os::replace::{Disk, FsHooks};
 pub use document::{Edit, Found, How, Mismatch, Placement, Severity, Warning, publish, verify};
 pub use entry::{Entry, Key, KeyError, PasswordError};
 pub use reader::{Current, DEBIAN_SOCKET_DIRECTORY, Match, Reading, Target};

@@ -16,7 +16,7 @@ use super::entry::{Entry, Key};
 use super::reader::{Current, Reading};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Carry, Disk, FileError, Opened, Replacement, Round, Seam, Snapshot, Turn, has_leftovers,
+    Attempt, Carry, Disk, FileError, FsHooks, Opened, Replacement, Round, Snapshot, Turn, has_leftovers,
     is_displaced_being_written, leave, persist,
 };
 
@@ -190,7 +190,7 @@ fn is_full(error: &io::Error) -> bool {
 #[derive(Clone)]
 pub struct PasswordFile {
     path: PathBuf,
-    seam: Arc<dyn Seam>,
+    fs_hooks: Arc<dyn FsHooks>,
 }
 
 impl std::fmt::Debug for PasswordFile {
@@ -289,14 +289,14 @@ impl PasswordFile {
     /// The password file at this path; nothing is touched yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self::with_seam(path, Arc::new(Disk))
+        Self::with_fs_hooks(path, Arc::new(Disk))
     }
 
     /// For tests: with a world that can be told to misbehave.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_seam(path: impl Into<PathBuf>, seam: Arc<dyn Seam>) -> Self {
-        Self { path: path.into(), seam }
+    pub fn with_fs_hooks(path: impl Into<PathBuf>, fs_hooks: Arc<dyn FsHooks>) -> Self {
+        Self { path: path.into(), fs_hooks }
     }
 
     /// The path as it was given.
@@ -371,10 +371,10 @@ impl PasswordFile {
         let mut notes = Vec::new();
         let (mode, mode_is_right) = self.mend_mode(&old, changed, &mut notes);
         if changed || !mode_is_right {
-            let (path, seam) = (self.path.as_path(), self.seam.as_ref());
+            let (path, fs_hooks) = (self.path.as_path(), self.fs_hooks.as_ref());
             let (prefix, private, notes) = (PREFIX, false, &mut notes);
             let replacement =
-                Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, budget, seam, notes };
+                Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, budget, fs_hooks, notes };
             match replacement.run()? {
                 Attempt::Overtaken => return Ok(Round::Overtaken),
                 Attempt::Behind(carry) => {
@@ -386,7 +386,7 @@ impl PasswordFile {
                 }
                 Attempt::Done => {}
             }
-            self.seam.placed();
+            self.fs_hooks.placed();
             let now = Snapshot::take(&self.path)?;
             match self.check(&now.bytes, entries) {
                 Ok(()) => {}
@@ -400,7 +400,7 @@ impl PasswordFile {
                 so_far.carry = so_far.carry.take().map(Carry::placed);
                 let notes = so_far.notes.clone();
                 so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
-                self.seam.carried();
+                self.fs_hooks.carried();
                 return Ok(if now.bytes == bytes { Round::Placed } else { Round::Behind });
             }
         }

@@ -8,7 +8,8 @@ use rustls::pki_types::{IpAddr, ServerName};
 
 use super::fault::{Fault, Stage};
 use super::{SslMode, Target, remedy};
-use crate::failure::{Code, Failure, quoted};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
 
 const NETWORK: &str = "check network, VPN and firewall: PostgreSQL needs its own port (5432) open, HTTPS is not enough";
 

@@ -13,10 +13,9 @@ mod network;
 mod refusal;
 mod remedy;
 mod session;
+mod target;
 mod tls;
 
-use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -24,7 +23,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use fault::{Fault, Stage, within};
+pub use target::Target;
 use tls::Tls;
+
+pub use crate::model::SslMode;
 
 /// The wait before a server that is waking up is tried again: most have woken within a second.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -34,53 +36,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// A limit beyond this is as good as none; it keeps the sum of a clock and a limit in range.
 const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How TLS is asked for, in libpq's words (`sslmode`). There is none without: a password in the clear is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SslMode {
-    /// Encrypted; whose certificate it is, is not asked. With a root, as in libpq, it must come from there.
-    Require,
-    /// Encrypted, with a certificate for this host from an authority that is trusted.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// libpq's word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SslMode::Require => "require",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-
-    /// The mode of that word; none for any other, libpq's weaker ones among them.
-    pub fn parse(word: &str) -> Option<Self> {
-        [SslMode::Require, SslMode::VerifyFull].into_iter().find(|mode| mode.as_str() == word)
-    }
-}
-
-impl fmt::Display for SslMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Where to log in, and as whom.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// A name or an address, without brackets.
-    pub host: &'a str,
-    /// 5432 for Lakebase.
-    pub port: u16,
-    /// The name of one database; `*` means nothing here.
-    pub database: &'a str,
-    /// The role.
-    pub user: &'a str,
-    /// How TLS is asked for.
-    pub sslmode: SslMode,
-    /// libpq's `sslrootcert`: a file of authorities (PEM) instead of the platform's store.
-    pub root: Option<&'a Path>,
-}
 
 /// What a login found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use super::Target;
 use super::refusal::{Bar, Meaning, Refusal};
-use crate::failure::{Code, Failure, quoted};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
 
 /// The server's words and the next step; where and as whom is left to `diagnosis`.
 pub(super) fn refused(refusal: &Refusal, target: &Target<'_>) -> Failure {

@@ -10,7 +10,7 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 use super::bounded::Bounded;
 use super::fault::Fault;
 use super::{Session, Target};
-use crate::failure::quoted;
+use crate::foreign::quoted;
 
 /// What the server told of itself and of us.
 #[derive(Debug)]

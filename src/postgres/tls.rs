@@ -18,7 +18,8 @@ use tokio_rustls::client::TlsStream;
 use super::bounded::{Bounded, Bytes};
 use super::fault::Fault;
 use super::{SslMode, Target};
-use crate::failure::{Code, Failure, quoted};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
 use crate::os::files::read_text;
 
 /// `SSLRequest`: its length and the number that stands where a version would (PostgreSQL, Message Formats).

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::acquire::{Arrival, Brought, Fresh, Parcel, Supply};
+use super::acquire::{Arrival, ConnectionResult, NewCredential, SignInResult, Supply};
 use super::backoff::{Backoff, RetryScope, Step};
 use super::record::{PublishedRecord, Untold};
 use super::report::{Outcome, Outcomes};
@@ -21,14 +21,15 @@ use super::snapshot::Snapshot;
 use super::status::{ConnectionStatus, Live};
 use super::store_failure;
 use super::verify::{could_be, remark, subject_of, verify};
-use crate::auth::{Method, SignedIn};
-use crate::config::Source;
+use crate::auth::SignedIn;
 use crate::failure::{Code, Failure};
 use crate::lakebase::Refused;
 use crate::logging::announce;
+use crate::model::AuthMethod;
+use crate::model::CredentialKind;
+use crate::model::token::fingerprint;
 use crate::os::clock::{Anchor, Moment, wrong_by};
 use crate::pgpass::{Entry, Key, PasswordFile};
-use crate::token::fingerprint;
 
 /// One connection that has its entry.
 struct Ready {
@@ -60,8 +61,8 @@ impl Commit<'_> {
         // Two connections may turn out to be the same database.
         let mut keys: HashSet<Key> = HashSet::new();
         for arrival in arrivals {
-            let brought = match arrival {
-                Arrival::Brought(brought) => brought,
+            let result = match arrival {
+                Arrival::SignInResult(result) => result,
                 Arrival::Failed { identity, step, connections, failure, .. } => {
                     self.failed(RetryScope::Identity(identity), step, &connections, &failure);
                     continue;
@@ -73,16 +74,16 @@ impl Commit<'_> {
                     continue;
                 }
             };
-            self.say_what_came(&brought);
-            self.refuse_together(&brought);
-            for Parcel { index, supply, step, .. } in &brought.parcels {
+            self.say_what_came(&result);
+            self.refuse_together(&result);
+            for ConnectionResult { index, supply, step, .. } in &result.connections {
                 let prepared = match supply {
                     Ok(Supply::Present) => {
-                        self.keep_present(*index, &brought.signed_in);
+                        self.keep_present(*index, &result.signed_in);
                         continue;
                     }
                     Ok(Supply::New(fresh)) => {
-                        self.prepare(*index, &brought.signed_in, fresh).map_err(|failure| (Step::Verify, failure))
+                        self.prepare(*index, &result.signed_in, fresh).map_err(|failure| (Step::Verify, failure))
                     }
                     Err(refused) if refused.shared => continue,
                     Err(refused) => Err((*step, refused.failure.clone())),
@@ -105,33 +106,33 @@ impl Commit<'_> {
     fn take_locations(&mut self, arrivals: &[Arrival]) {
         let mut located = Vec::new();
         for arrival in arrivals {
-            let Arrival::Brought(brought) = arrival else { continue };
-            let workspace = &self.snapshot.config.workspaces[brought.identity];
-            if let Some(user) = &brought.user {
+            let Arrival::SignInResult(result) = arrival else { continue };
+            let workspace = &self.snapshot.config.workspaces[result.identity];
+            if let Some(user) = &result.user {
                 self.snapshot.record.set_user(workspace, user);
             }
-            for (database, lookup) in &brought.lookups {
+            for (database, lookup) in &result.lookups {
                 self.snapshot.record.set_lookup(workspace, database, lookup.clone());
             }
-            located.extend(brought.parcels.iter().filter_map(|one| Some((one.index, one.located.clone()?))));
+            located.extend(result.connections.iter().filter_map(|one| Some((one.index, one.located.clone()?))));
         }
         self.snapshot.relocate(located);
     }
 
     /// What was refused to several for one reason is one failure, and is waited for once.
-    fn refuse_together(&mut self, brought: &Brought) {
+    fn refuse_together(&mut self, result: &SignInResult) {
         let mut together: BTreeMap<&str, (&Failure, Step, Vec<usize>)> = BTreeMap::new();
-        for parcel in &brought.parcels {
-            if let Err(Refused { failure, shared: true }) = &parcel.supply {
+        for acquired in &result.connections {
+            if let Err(Refused { failure, shared: true }) = &acquired.supply {
                 together
                     .entry(&failure.message)
-                    .or_insert_with(|| (failure, parcel.step, Vec::new()))
+                    .or_insert_with(|| (failure, acquired.step, Vec::new()))
                     .2
-                    .push(parcel.index);
+                    .push(acquired.index);
             }
         }
         for (failure, step, connections) in together.into_values() {
-            self.failed(RetryScope::Identity(brought.identity), step, &connections, failure);
+            self.failed(RetryScope::Identity(result.identity), step, &connections, failure);
         }
     }
 
@@ -157,10 +158,10 @@ impl Commit<'_> {
     }
 
     /// The entry to publish for one connection: the new token, or the present one where that lives longer.
-    fn prepare(&self, index: usize, signed_in: &SignedIn, fresh: &Fresh) -> Result<(Entry, Ready), Failure> {
+    fn prepare(&self, index: usize, signed_in: &SignedIn, fresh: &NewCredential) -> Result<(Entry, Ready), Failure> {
         let connection = &self.snapshot.connections()[index];
         let (status, config) = (&self.snapshot.statuses[index], &self.snapshot.config);
-        let Fresh { token, source } = fresh;
+        let NewCredential { token, source } = fresh;
         verify(connection, config.workspace_of(connection), signed_in, token).map_err(|unfit| {
             match &signed_in.instead_of {
                 // The fallback was of no use: what counts is why there had to be one.
@@ -194,7 +195,7 @@ impl Commit<'_> {
         let entry =
             Entry::new(key, password.clone(), connection.last_copy).map_err(|why| unpublishable(why.to_string()))?;
         let trouble = signed_in.trouble.clone();
-        let repeats = *source == Source::WorkspaceToken && token.method == Method::DatabricksCli;
+        let repeats = *source == CredentialKind::WorkspaceToken && token.method == AuthMethod::DatabricksCli;
         Ok((entry, Ready { index, expires_at, new, trouble, repeats, password }))
     }
 
@@ -227,32 +228,32 @@ impl Commit<'_> {
     // ---- what is said and remembered ----
 
     /// The workspace's time now.
-    fn now(&self, brought: &Brought) -> Timestamp {
-        let known = brought.parcels.first().map_or_else(Timestamp::now, |one| self.snapshot.statuses[one.index].now);
-        brought.anchor.as_ref().map_or(known, |anchor| anchor.server)
+    fn now(&self, result: &SignInResult) -> Timestamp {
+        let known = result.connections.first().map_or_else(Timestamp::now, |one| self.snapshot.statuses[one.index].now);
+        result.anchor.as_ref().map_or(known, |anchor| anchor.server)
     }
 
     /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
-    fn say_what_came(&mut self, brought: &Brought) {
-        let signed_in = &brought.signed_in;
-        let connections: Vec<usize> = brought.parcels.iter().map(|one| one.index).collect();
+    fn say_what_came(&mut self, result: &SignInResult) {
+        let signed_in = &result.signed_in;
+        let connections: Vec<usize> = result.connections.iter().map(|one| one.index).collect();
         let is_news = !connections.iter().all(|index| self.backoff.is_in_trouble(RetryScope::Connection(*index)));
         // A token that did not pass before will not pass now.
         let in_vain = connections.iter().all(|index| self.backoff.has_failed(RetryScope::Connection(*index)));
-        let minted = brought.parcels.iter().find_map(|parcel| match &parcel.supply {
+        let minted = result.connections.iter().find_map(|acquired| match &acquired.supply {
             Ok(Supply::New(fresh)) if fresh.source.is_minted() => Some(&*fresh.token),
             _ => None,
         });
-        let is_failed = brought.parcels.iter().all(|parcel| parcel.supply.is_err());
-        let is_same_failure = is_failed && self.backoff.has_failed(RetryScope::Identity(brought.identity));
-        if (is_news || !(signed_in.repeated || in_vain)) && !is_same_failure && (brought.first || minted.is_some()) {
-            for warning in signed_in.warnings.iter().filter(|_| brought.first) {
+        let is_failed = result.connections.iter().all(|acquired| acquired.supply.is_err());
+        let is_same_failure = is_failed && self.backoff.has_failed(RetryScope::Identity(result.identity));
+        if (is_news || !(signed_in.repeated || in_vain)) && !is_same_failure && (result.first || minted.is_some()) {
+            for warning in signed_in.warnings.iter().filter(|_| result.first) {
                 tracing::warn!("{warning}");
             }
-            announce::obtained(&signed_in.token, minted, self.now(brought));
+            announce::obtained(&signed_in.token, minted, self.now(result));
         }
-        self.heed_clock(brought.identity, brought.anchor.as_ref());
-        if !brought.first {
+        self.heed_clock(result.identity, result.anchor.as_ref());
+        if !result.first {
             return;
         }
         match (&signed_in.trouble, signed_in.repeated) {

@@ -7,14 +7,15 @@ use secrecy::{ExposeSecret, SecretString};
 use super::report::{Outcome, Outcomes};
 use super::snapshot::Snapshot;
 use super::status::ConnectionStatus;
-use crate::config::{Config, Connection, Listing};
+use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
+use crate::model::token::fingerprint;
+use crate::model::{Connection, Listing};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{are_leftovers_there, remove_leftovers};
 use crate::outputs::service_file::{self, Section};
 use crate::pgpass::{Key, PasswordFile};
-use crate::token::fingerprint;
 
 /// How the names of records begin before they have their own.
 const RECORD: &str = ".record";

@@ -14,8 +14,9 @@ use super::snapshot::Snapshot;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::logging::announce;
+use crate::model::Outputs;
 use crate::os::dirs::Environment;
-use crate::outputs::{Outputs, Rotated, hook};
+use crate::outputs::{Rotated, hook};
 use crate::pgpass::Key;
 
 /// A program that was started so long ago by a process that is gone is started again: it may run for 30 s, and end a little later.

@@ -7,6 +7,7 @@
 mod acquire;
 pub(crate) mod backoff;
 mod commit;
+mod discover;
 mod effects;
 mod hooks;
 mod plan;
@@ -18,20 +19,19 @@ mod session;
 mod snapshot;
 mod status;
 mod verify;
-mod visible;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+pub(crate) use discover::{Discovered, discover};
 pub(crate) use record::{ConnectionRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use request::RotateRequest;
 pub(crate) use session::Session;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{ConnectionStatus, State};
-pub(crate) use visible::{Visible, visible};
 
 use backoff::Backoff;
 use report::Outcomes;

@@ -16,15 +16,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::auth::Method;
-use crate::config::{Config, Connection, Place, Source, Workspace};
+use crate::config::Config;
 use crate::failure::{Code, Failure};
-use crate::lakebase::Found;
+use crate::lakebase::DatabaseInfo;
 use crate::logging::json;
+use crate::model::AuthMethod;
+use crate::model::token::fingerprint;
+use crate::model::{Connection, CredentialKind, DatabaseRef, Workspace};
 use crate::os::clock::Anchor;
 use crate::os::files::{is_append_only, make_directories, open_regular, read_bytes};
 use crate::os::identity::try_as_owner_of;
-use crate::token::fingerprint;
 
 /// The form of record.json; another one is treated as none.
 const VERSION: u32 = 1;
@@ -48,7 +49,7 @@ pub(crate) struct Record {
     clocks: BTreeMap<String, Anchor>,
     /// What the API said of the places of connections, by the workspace's address and the place.
     #[serde(default)]
-    places: BTreeMap<String, Lookup>,
+    places: BTreeMap<String, CachedLookup>,
     /// Who signs in, by the workspace's address and how.
     #[serde(default)]
     users: BTreeMap<String, String>,
@@ -91,7 +92,7 @@ pub(crate) struct ConnectionRecord {
 /// A new credential of which `on_rotate` has not been told to the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Untold {
-    /// See [`crate::token::fingerprint`].
+    /// See [`crate::model::token::fingerprint`].
     pub(crate) fingerprint: String,
     /// When the program was started for it, where it was; so that no second instance of ours starts it, too.
     #[serde(default)]
@@ -101,9 +102,9 @@ pub(crate) struct Untold {
 /// What the API said last of a database whose host is looked up: so that what is published can be looked at without asking
 /// anybody, and an outage of the API takes no connection away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Lookup {
+pub(crate) struct CachedLookup {
     /// None: it does not know the database.
-    pub(crate) found: Option<Found>,
+    pub(crate) found: Option<DatabaseInfo>,
     /// By this machine's clock.
     pub(crate) asked_at: Timestamp,
 }
@@ -137,14 +138,14 @@ impl ConnectionRecord {
 /// The credential that was published last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PublishedRecord {
-    /// See [`crate::token::fingerprint`].
+    /// See [`crate::model::token::fingerprint`].
     pub(crate) fingerprint: String,
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) subject: Option<String>,
-    pub(crate) auth: Method,
+    pub(crate) auth: AuthMethod,
     #[serde(default)]
-    pub(crate) source: Source,
+    pub(crate) source: CredentialKind,
     /// The workspace that it came from; records of older versions do not say.
     #[serde(default)]
     pub(crate) origin: Option<String>,
@@ -162,12 +163,12 @@ impl Record {
     }
 
     /// What was looked up of a connection's database.
-    pub(crate) fn lookup(&self, workspace: &Workspace, connection: &Connection) -> Option<&Lookup> {
-        self.places.get(&database_key(workspace, connection.place.as_ref()?))
+    pub(crate) fn lookup(&self, workspace: &Workspace, connection: &Connection) -> Option<&CachedLookup> {
+        self.places.get(&database_key(workspace, connection.database_ref.as_ref()?))
     }
 
     /// Remembers what the API of a workspace said of a database.
-    pub(super) fn set_lookup(&mut self, workspace: &Workspace, database: &Place, lookup: Lookup) {
+    pub(super) fn set_lookup(&mut self, workspace: &Workspace, database: &DatabaseRef, lookup: CachedLookup) {
         self.places.insert(database_key(workspace, database), lookup);
     }
 
@@ -216,7 +217,7 @@ fn key(config: &Config, connection: &Connection) -> String {
     }
 }
 
-fn database_key(workspace: &Workspace, database: &Place) -> String {
+fn database_key(workspace: &Workspace, database: &DatabaseRef) -> String {
     format!("{} {database}", workspace.host.origin())
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use super::acquire::{Arrival, Job};
+use super::acquire::{Arrival, SignInJob};
 use super::backoff::{Backoff, RetryScope, Step};
 use super::commit::Commit;
 use super::hooks::Hooks;
@@ -196,13 +196,13 @@ impl Session {
         let workspace = &config.workspaces[identity];
         let all = || connections.iter().map(|index| &config.connections[*index]);
         let lookups = all().filter_map(|connection| {
-            Some((connection.place.clone()?, snapshot.record.lookup(workspace, connection)?.clone()))
+            Some((connection.database_ref.clone()?, snapshot.record.lookup(workspace, connection)?.clone()))
         });
         let unlocated: BTreeSet<usize> =
             connections.iter().copied().filter(|index| snapshot.connections()[*index].key.is_none()).collect();
         let left = connections.iter().filter_map(|index| snapshot.statuses[*index].left()).min();
         let concerned = connections.clone();
-        let job = Job {
+        let job = SignInJob {
             identity,
             request: self.request.clone(),
             lookups: lookups.collect(),

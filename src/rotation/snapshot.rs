@@ -9,8 +9,9 @@ use super::record::{ConnectionRecord, Record};
 use super::schedule::Spread;
 use super::status::{ConnectionStatus, survey};
 use super::store_failure;
-use crate::config::{Config, Connection};
+use crate::config::Config;
 use crate::failure::Failure;
+use crate::model::Connection;
 use crate::os::clock::Reading;
 use crate::pgpass::{Contents, PasswordFile};
 

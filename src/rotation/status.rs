@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::record::{PublishedRecord, Record};
 use super::schedule::{NEXT_RUN, Spread, dies_before_next_run, refresh_at};
 use super::verify::could_be;
-use crate::config::{Config, Connection};
-use crate::logging::secrets;
+use crate::config::Config;
+use crate::foreign::secrets;
+use crate::model::Connection;
+use crate::model::token::{Claims, fingerprint};
 use crate::os::clock::{Reading, workspace_time};
 use crate::pgpass::{Contents, Current, Reading as FileReading};
-use crate::token::{Claims, fingerprint};
 
 /// How a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

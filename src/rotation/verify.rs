@@ -1,9 +1,10 @@
 //! Whether a token may become a connection's password: its identity and its workspace must be the right ones.
 
-use crate::auth::{Method, SignedIn};
-use crate::config::{Connection, Workspace, names_an_identity, same_identity};
+use crate::auth::SignedIn;
 use crate::failure::{Code, Failure};
-use crate::token::Token;
+use crate::model::AuthMethod;
+use crate::model::token::Token;
+use crate::model::{Connection, Workspace, names_an_identity, same_identity};
 
 /// Checks what a sign-in brought for one connection: `fresh` is the token itself, or what was minted with it.
 ///
@@ -55,12 +56,12 @@ fn user_of(connection: &Connection) -> &str {
     connection.key.as_ref().map(crate::pgpass::Key::user).or(connection.address.user.as_deref()).unwrap_or_default()
 }
 
-fn hint(method: Method) -> &'static str {
+fn hint(method: AuthMethod) -> &'static str {
     match method {
-        Method::OauthM2m => {
+        AuthMethod::OauthM2m => {
             "the user of a service principal is its client id; if this user is a role that it may use, set any_identity = true (--any-identity)"
         }
-        Method::DatabricksCli => {
+        AuthMethod::DatabricksCli => {
             "log in with the CLI as that user, or set the user to your own e-mail; if it is a role that you may use, set any_identity = true (--any-identity)"
         }
     }

@@ -13,10 +13,9 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::files::cannot;
 use crate::auth;
-use crate::config::{
-    Auth, Client, Config, ConfigError, Origin, Overrides, SecretSource, Setting, Workspace, credential_source,
-};
+use crate::config::{Config, ConfigError, Origin, Overrides, Setting, credential_source};
 use crate::failure::{Code, Failure};
+use crate::model::{AuthType, Client, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::files::{check_that_nothing_stays, read_text};
 use crate::os::keychain::{self, Item as Password};
@@ -31,12 +30,12 @@ const SECRET: &str = "client-secret";
 const PATHS: [&str; 2] = ["password_file", "log_file"];
 
 /// What is not the same for a service without being another setting.
-const OF_THE_PLACE: [&str; 6] =
+const OF_THE_SERVICE: [&str; 6] =
     ["client_secret", "client_secret_file", "client_secret_keychain", "cli_path", "state_directory", "workspace_id"];
 
 /// Which files a service reads, and what else it sees.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct ServiceInputs {
     /// The configuration.
     pub(crate) config: PathBuf,
     /// Where the manager takes the secret from to hand it to the unit as a credential; none where the configuration names it.
@@ -47,7 +46,7 @@ pub(crate) struct Place {
     pub(crate) keychain: bool,
 }
 
-impl Place {
+impl ServiceInputs {
     /// The file that the manager hands over as a credential, where there is one, be it encrypted.
     pub(crate) fn handed_over(&self) -> Option<PathBuf> {
         credential_source(self.credential.as_ref()?)
@@ -59,7 +58,7 @@ type Store = fn(&Password, &SecretString) -> Result<(), Failure>;
 
 /// What is to be written, and how that differs from what is there.
 pub(crate) struct Plan {
-    place: Place,
+    inputs: ServiceInputs,
     is_new: bool,
     /// None where the file stays as it is.
     config: Option<String>,
@@ -75,23 +74,22 @@ impl Plan {
     ///
     /// # Errors
     /// The present file or secret cannot be read.
-    pub(crate) fn new(config: &Config, place: Place) -> Result<Self, Failure> {
-        let old = read(&place.config)?;
-        let mut document: DocumentMut =
-            old.as_deref().unwrap_or(HEAD).parse().map_err(|fault| {
-                Failure::permanent(Code::Configuration, format!("{}: {fault}", place.config.display()))
-            })?;
+    pub(crate) fn new(config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
+        let old = read(&inputs.config)?;
+        let mut document: DocumentMut = old.as_deref().unwrap_or(HEAD).parse().map_err(|fault| {
+            Failure::permanent(Code::Configuration, format!("{}: {fault}", inputs.config.display()))
+        })?;
         let is_new = old.is_none();
         let (items, changes) = (Vec::new(), Vec::new());
-        let mut plan = Plan { place, is_new, config: None, secret: None, items, store: keychain::write, changes };
+        let mut plan = Plan { inputs, is_new, config: None, secret: None, items, store: keychain::write, changes };
         for setting in config.settings().iter().filter(|setting| is_unseen(setting)) {
             plan.take_over(config, setting, &mut document)?;
         }
-        if plan.place.keychain {
+        if plan.inputs.keychain {
             plan.move_secrets(config, &mut document)?;
         }
         for workspace in config.workspaces() {
-            if let Some(path) = hidden_cli(config, workspace, &plan.place) {
+            if let Some(path) = hidden_cli(config, workspace, &plan.inputs) {
                 let section = format!("workspace \"{}\"", workspace.name());
                 plan.set(&mut document, &section, "cli_path", path.display().to_string().into());
             }
@@ -103,7 +101,7 @@ impl Plan {
 
     /// The file that it is about.
     pub(crate) fn file(&self) -> &Path {
-        &self.place.config
+        &self.inputs.config
     }
 
     /// What would change in files that exist, a line each; a person is asked before.
@@ -117,8 +115,8 @@ impl Plan {
     /// The configuration would not do for a service, or a file cannot be written; then the files are as they were.
     pub(crate) fn carry_out(&self, config: &Config) -> Result<Vec<PathBuf>, WriteError> {
         let mut written = Vec::new();
-        let system = self.place.credential.is_some();
-        let target = fs::canonicalize(&self.place.config).unwrap_or_else(|_| self.place.config.clone());
+        let system = self.inputs.credential.is_some();
+        let target = fs::canonicalize(&self.inputs.config).unwrap_or_else(|_| self.inputs.config.clone());
         let new = match &self.config {
             None => None,
             Some(text) => {
@@ -142,19 +140,19 @@ impl Plan {
 
     /// That the service will do what is wanted: it sees the same settings.
     fn is_seen(&self, file: &Path, wanted: &Config) -> Result<(), WriteError> {
-        let seen = as_service(file, &self.place, self.secret.is_some())
-            .map_err(|error| WriteError::Config(Box::new(error.in_file(&self.place.config))))?;
+        let seen = as_service(file, &self.inputs, self.secret.is_some())
+            .map_err(|error| WriteError::Config(Box::new(error.in_file(&self.inputs.config))))?;
         let differs = |setting: &&Setting| {
             let key = |other: &&Setting| other.section == setting.section && other.key == setting.key;
             let value = if PATHS.contains(&setting.key) { absolute(&setting.value) } else { setting.value.clone() };
-            !OF_THE_PLACE.contains(&setting.key)
+            !OF_THE_SERVICE.contains(&setting.key)
                 && seen.settings().iter().find(key).is_none_or(|other| other.value != value)
         };
         match wanted.settings().iter().find(differs) {
             None => Ok(()),
             Some(Setting { section, key, value, origin }) => {
                 let message = format!("a service would not see {key} = {value} of {section} ({origin})");
-                let hint = format!("write it into {}, and try again", self.place.config.display());
+                let hint = format!("write it into {}, and try again", self.inputs.config.display());
                 Err(Failure::permanent(Code::Configuration, message).hint(hint).into())
             }
         }
@@ -163,7 +161,7 @@ impl Plan {
     fn write_secret(&self, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
         if let Some((path, secret)) = &self.secret {
             let line = zeroize::Zeroizing::new(format!("{}\n", secret.expose_secret()));
-            let directory_mode = if self.place.credential.is_some() { 0o755 } else { 0o700 };
+            let directory_mode = if self.inputs.credential.is_some() { 0o755 } else { 0o700 };
             let new = staged(path, line.as_bytes(), 0o600, directory_mode)?;
             new.persist(path).map_err(|error| cannot("write", path, &error.error))?;
             written.push(path.clone());
@@ -177,7 +175,7 @@ impl Plan {
         let (section, shown) = (setting.section.as_str(), setting.value.as_str());
         match setting.key {
             // Wherever it is given.
-            "client_secret" | "client_secret_file" if self.place.keychain => {}
+            "client_secret" | "client_secret_file" if self.inputs.keychain => {}
             "client_secret" | "client_secret_file" => {
                 if let Some(client) = workspace_of(config, section).and_then(|workspace| workspace.client.as_ref()) {
                     self.take_over_secret(client, section, document)?;
@@ -207,7 +205,7 @@ impl Plan {
     }
 
     fn take_over_secret(&mut self, client: &Client, section: &str, document: &mut DocumentMut) -> Result<(), Failure> {
-        let (file, named) = match (&self.place.credential, &client.secret) {
+        let (file, named) = match (&self.inputs.credential, &client.secret) {
             (None, SecretSource::File(path)) => {
                 self.set(document, section, "client_secret_file", absolute(&path.display().to_string()).into());
                 self.leave_keychain(document, section);
@@ -215,13 +213,13 @@ impl Plan {
             }
             // It is not given by flag or environment.
             (None, SecretSource::Keychain(_)) => return Ok(()),
-            (None, SecretSource::Given(_)) => (self.place.config.with_file_name(SECRET), true),
+            (None, SecretSource::Given(_)) => (self.inputs.config.with_file_name(SECRET), true),
             (Some(credential), _) => {
                 // What the file names would win over what is handed over.
-                if let Some((table, place)) = table_of(document, section)
+                if let Some((table, prefix)) = table_of(document, section)
                     && table.remove("client_secret_file").is_some()
                 {
-                    self.changes.push(format!("{place}no client_secret_file"));
+                    self.changes.push(format!("{prefix}no client_secret_file"));
                 }
                 (credential.clone(), false)
             }
@@ -245,10 +243,10 @@ impl Plan {
 
     /// A secret can only be in one place.
     fn leave_keychain(&mut self, document: &mut DocumentMut, section: &str) {
-        if let Some((table, place)) = table_of(document, section)
+        if let Some((table, prefix)) = table_of(document, section)
             && table.remove("client_secret_keychain").is_some()
         {
-            self.changes.push(format!("{place}no client_secret_keychain"));
+            self.changes.push(format!("{prefix}no client_secret_keychain"));
         }
     }
 
@@ -262,10 +260,10 @@ impl Plan {
             let (secret, _) = client.secret.read(&client.id)?;
             self.items.push((Password { service: keychain::SERVICE.to_owned(), account: client.id.clone() }, secret));
             let section = format!("workspace \"{}\"", workspace.name());
-            if let Some((table, place)) = table_of(document, &section)
+            if let Some((table, prefix)) = table_of(document, &section)
                 && table.remove("client_secret_file").is_some()
             {
-                self.changes.push(format!("{place}no client_secret_file"));
+                self.changes.push(format!("{prefix}no client_secret_file"));
             }
             self.set(document, &section, "client_secret_keychain", keychain::SERVICE.into());
         }
@@ -273,12 +271,12 @@ impl Plan {
     }
 
     fn set(&mut self, document: &mut DocumentMut, section: &str, key: &str, new: toml_edit::Value) {
-        let Some((table, place)) = table_of(document, section) else { return };
+        let Some((table, prefix)) = table_of(document, section) else { return };
         let shown = |value: &toml_edit::Value| value.clone().decorated("", "").to_string();
         match table.get(key).and_then(Item::as_value) {
             Some(old) if shown(old) == shown(&new) => return,
-            Some(old) => self.changes.push(format!("{place}{key} = {} (was {})", shown(&new), shown(old))),
-            None => self.changes.push(format!("{place}{key} = {}", shown(&new))),
+            Some(old) => self.changes.push(format!("{prefix}{key} = {} (was {})", shown(&new), shown(old))),
+            None => self.changes.push(format!("{prefix}{key} = {}", shown(&new))),
         }
         // Whatever stands behind the value in its line stays.
         if let Some(old) = table.get_mut(key).and_then(Item::as_value_mut) {
@@ -315,10 +313,10 @@ impl From<Failure> for WriteError {
 ///
 /// # Errors
 /// As [`Config::load`].
-pub(crate) fn as_service(file: &Path, place: &Place, secret_to_be: bool) -> Result<Config, ConfigError> {
-    let credential = if secret_to_be { place.credential.clone() } else { place.handed_over() };
+pub(crate) fn as_service(file: &Path, inputs: &ServiceInputs, secret_to_be: bool) -> Result<Config, ConfigError> {
+    let credential = if secret_to_be { inputs.credential.clone() } else { inputs.handed_over() };
     let overrides = Overrides { config: Some(file.to_owned()), ..Overrides::default() };
-    Config::load_in(place.environment.clone().handing_over(credential), &overrides)
+    Config::load_in(inputs.environment.clone().handing_over(credential), &overrides)
 }
 
 /// Whether a service would not see where this setting comes from.
@@ -327,9 +325,9 @@ fn is_unseen(setting: &Setting) -> bool {
 }
 
 /// The vendor's CLI, where the service needs it and would not find it. Another user's is none of root's business.
-fn hidden_cli(config: &Config, workspace: &Workspace, place: &Place) -> Option<PathBuf> {
-    let needed = workspace.auth != Auth::OauthM2m && workspace.client.is_none() && workspace.cli_path.is_none();
-    let own = place.credential.is_none();
+fn hidden_cli(config: &Config, workspace: &Workspace, inputs: &ServiceInputs) -> Option<PathBuf> {
+    let needed = workspace.auth != AuthType::OauthM2m && workspace.client.is_none() && workspace.cli_path.is_none();
+    let own = inputs.credential.is_none();
     (needed && own).then(|| auth::cli_off_the_usual_path(workspace, &config.environment)).flatten()
 }
 
@@ -348,7 +346,7 @@ fn address(config: &Config, section: &str, shown: &str) -> String {
 /// The table that a setting of this section belongs into, made where there is none, and how to name it; none where something
 /// else has its name.
 fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut Table, &'static str)> {
-    let (kind, place) = match section.split(' ').next() {
+    let (kind, prefix) = match section.split(' ').next() {
         Some("workspace") => ("workspace", "workspace: "),
         Some("connection") => ("connection", "connection: "),
         _ => return Some((document.as_table_mut(), "")),
@@ -368,7 +366,7 @@ fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut
     };
     // The only one need not have a name.
     let index = tables.iter().position(is_called).unwrap_or(0);
-    Some((tables.get_mut(index)?, place))
+    Some((tables.get_mut(index)?, prefix))
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
@@ -401,9 +399,9 @@ mod tests {
 
     const PRINCIPAL: &str = "0b1c2d3e-0000-4000-8000-000000000000";
 
-    fn place(directory: &Path) -> Place {
+    fn inputs(directory: &Path) -> ServiceInputs {
         let environment = [("HOME", directory)].into_iter().collect();
-        Place { config: directory.join("config.toml"), credential: None, environment, keychain: false }
+        ServiceInputs { config: directory.join("config.toml"), credential: None, environment, keychain: false }
     }
 
     /// What somebody gives by flags: all that a service principal needs.
@@ -422,18 +420,18 @@ mod tests {
         }
     }
 
-    fn wanted(overrides: &Overrides, place: &Place) -> Config {
-        Config::load_in(place.environment.clone(), overrides).unwrap()
+    fn wanted(overrides: &Overrides, inputs: &ServiceInputs) -> Config {
+        Config::load_in(inputs.environment.clone(), overrides).unwrap()
     }
 
-    fn plan(overrides: &Overrides, place: &Place) -> Plan {
-        Plan::new(&wanted(overrides, place), place.clone()).unwrap()
+    fn plan(overrides: &Overrides, inputs: &ServiceInputs) -> Plan {
+        Plan::new(&wanted(overrides, inputs), inputs.clone()).unwrap()
     }
 
     /// Installs with these flags; returns the files that were written.
-    fn install(overrides: &Overrides, place: &Place) -> Vec<PathBuf> {
-        let config = wanted(overrides, place);
-        match Plan::new(&config, place.clone()).unwrap().carry_out(&config) {
+    fn install(overrides: &Overrides, inputs: &ServiceInputs) -> Vec<PathBuf> {
+        let config = wanted(overrides, inputs);
+        match Plan::new(&config, inputs.clone()).unwrap().carry_out(&config) {
             Ok(written) => written,
             Err(WriteError::Config(error)) => panic!("{error}"),
             Err(WriteError::Failure(failure)) => panic!("{failure}"),
@@ -444,15 +442,15 @@ mod tests {
     fn what_was_given_by_flags_stands_in_a_file_that_a_service_reads_and_the_secret_beside_it() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("dbx-rotator");
-        let place = place(&directory);
-        assert!(plan(&flags(&directory), &place).changes().is_empty(), "nothing is there to be changed");
-        let written = install(&flags(&directory), &place);
-        assert_eq!(written, [directory.join("client-secret"), place.config.clone()]);
-        let text = fs::read_to_string(&place.config).unwrap();
+        let inputs = inputs(&directory);
+        assert!(plan(&flags(&directory), &inputs).changes().is_empty(), "nothing is there to be changed");
+        let written = install(&flags(&directory), &inputs);
+        assert_eq!(written, [directory.join("client-secret"), inputs.config.clone()]);
+        let text = fs::read_to_string(&inputs.config).unwrap();
         assert!(!text.contains("s3cret"), "{text}");
         let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("client-secret"), mode("config.toml"), mode("")), (0o600, 0o600, 0o700));
-        let config = as_service(&place.config, &place, false).unwrap();
+        let config = as_service(&inputs.config, &inputs, false).unwrap();
         assert_eq!(config.interval, Some(std::time::Duration::from_secs(45 * 60)));
         assert_eq!(config.workspaces()[0].workspace_id.as_deref(), Some("42"));
         let key = config.connections()[0].key().unwrap();
@@ -463,20 +461,20 @@ mod tests {
     #[test]
     fn a_second_time_there_is_nothing_to_write() {
         let scratch = tempfile::tempdir().unwrap();
-        let place = place(scratch.path());
-        install(&flags(scratch.path()), &place);
-        let again = plan(&flags(scratch.path()), &place);
+        let inputs = inputs(scratch.path());
+        install(&flags(scratch.path()), &inputs);
+        let again = plan(&flags(scratch.path()), &inputs);
         assert!(again.changes().is_empty(), "{:?}", again.changes());
-        assert!(install(&flags(scratch.path()), &place).is_empty());
+        assert!(install(&flags(scratch.path()), &inputs).is_empty());
     }
 
     #[test]
     fn a_file_that_exists_is_changed_where_it_must_be_and_nowhere_else() {
         let scratch = tempfile::tempdir().unwrap();
-        let place = place(scratch.path());
+        let inputs = inputs(scratch.path());
         let old = "# mine\ninterval = \"50m\" # why\n\n[[workspace]] # the only one\nname = \"prod\"\n\
                    host = \"https://old.cloud.databricks.com\"\n\n[[connection]]\nhost = \"old.example\" # old\nlast_copy = true\n";
-        fs::write(&place.config, old).unwrap();
+        fs::write(&inputs.config, old).unwrap();
         let given = Overrides {
             client_id: None,
             client_secret: None,
@@ -485,7 +483,7 @@ mod tests {
             ..flags(scratch.path())
         };
         let given = Overrides { pg_username: Some("ada@example.com".to_owned()), ..given };
-        let plan = plan(&given, &place);
+        let plan = plan(&given, &inputs);
         assert_eq!(
             plan.changes(),
             [
@@ -495,8 +493,8 @@ mod tests {
                 "connection: user = \"ada@example.com\"",
             ]
         );
-        install(&given, &place);
-        let new = fs::read_to_string(&place.config).unwrap();
+        install(&given, &inputs);
+        let new = fs::read_to_string(&inputs.config).unwrap();
         let expected = old
             .replace("50m", "45m")
             .replace("https://old.cloud.databricks.com", "https://dbc-1.cloud.databricks.com/?o=42")
@@ -508,22 +506,24 @@ mod tests {
     #[test]
     fn another_secret_is_a_change_and_what_would_not_do_is_not_written() {
         let scratch = tempfile::tempdir().unwrap();
-        let place = place(scratch.path());
-        install(&flags(scratch.path()), &place);
+        let inputs = inputs(scratch.path());
+        install(&flags(scratch.path()), &inputs);
         let other = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
-        assert_eq!(plan(&other, &place).changes().len(), 1);
-        let before = fs::read_to_string(&place.config).unwrap();
-        let mut plan = plan(&other, &place);
+        assert_eq!(plan(&other, &inputs).changes().len(), 1);
+        let before = fs::read_to_string(&inputs.config).unwrap();
+        let mut plan = plan(&other, &inputs);
         plan.config = Some(before.replace("host =", "hots ="));
-        let Err(WriteError::Config(error)) = plan.carry_out(&wanted(&other, &place)) else { panic!("it would not do") };
+        let Err(WriteError::Config(error)) = plan.carry_out(&wanted(&other, &inputs)) else {
+            panic!("it would not do")
+        };
         assert!(error.to_string().contains("config.toml:"), "{error}");
         // What was given by a flag and is not in the file.
         plan.config = Some(before.replace("db.example", "other.example"));
-        let Err(WriteError::Failure(failure)) = plan.carry_out(&wanted(&other, &place)) else {
+        let Err(WriteError::Failure(failure)) = plan.carry_out(&wanted(&other, &inputs)) else {
             panic!("it would not do")
         };
         assert!(failure.message.contains("would not see host = db.example"), "{failure}");
-        assert_eq!(fs::read_to_string(&place.config).unwrap(), before);
+        assert_eq!(fs::read_to_string(&inputs.config).unwrap(), before);
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing half-written stays");
     }
 
@@ -531,13 +531,13 @@ mod tests {
     fn the_machines_manager_gets_the_secret_as_a_credential_of_its_own() {
         let scratch = tempfile::tempdir().unwrap();
         let credential = scratch.path().join("ada.client-secret");
-        let place = Place { credential: Some(credential.clone()), ..place(scratch.path()) };
-        fs::write(&place.config, "[[workspace]]\nclient_secret_file = \"/old\"\n").unwrap();
-        install(&flags(scratch.path()), &place);
-        let text = fs::read_to_string(&place.config).unwrap();
+        let inputs = ServiceInputs { credential: Some(credential.clone()), ..inputs(scratch.path()) };
+        fs::write(&inputs.config, "[[workspace]]\nclient_secret_file = \"/old\"\n").unwrap();
+        install(&flags(scratch.path()), &inputs);
+        let text = fs::read_to_string(&inputs.config).unwrap();
         assert!(!text.contains("client_secret"), "{text}");
         assert_eq!(fs::read_to_string(credential).unwrap(), "s3cret-of-the-principal\n");
-        assert!(as_service(&place.config, &place, false).is_ok());
+        assert!(as_service(&inputs.config, &inputs, false).is_ok());
     }
 
     /// What was put into the stand-in for the keychain.
@@ -551,9 +551,9 @@ mod tests {
     #[test]
     fn a_secret_goes_into_the_keychain_where_a_person_wants_that_and_back_into_a_file() {
         let scratch = tempfile::tempdir().unwrap();
-        let in_files = place(scratch.path());
+        let in_files = inputs(scratch.path());
         install(&flags(scratch.path()), &in_files);
-        let in_keychain = Place { keychain: true, ..in_files.clone() };
+        let in_keychain = ServiceInputs { keychain: true, ..in_files.clone() };
         // Not given anew: it moves from where it is.
         let given = Overrides { config: Some(in_files.config.clone()), ..Overrides::default() };
         let mut plan = plan(&given, &in_keychain);
@@ -580,19 +580,19 @@ mod tests {
     #[test]
     fn of_several_tables_each_gets_its_own() {
         let scratch = tempfile::tempdir().unwrap();
-        let place = place(scratch.path());
+        let inputs = inputs(scratch.path());
         let two = "[[workspace]]\nname = \"a\"\nhost = \"https://a.example\"\n[[workspace]]\nname = \"b\"\nhost = \"https://b.example\"\n\
                    [[connection]]\nname = \"x\"\nworkspace = \"a\"\nhost = \"x.example\"\nuser = \"ada@example.com\"\n\
                    [[connection]]\nname = \"y\"\nworkspace = \"b\"\nhost = \"y.example\"\nuser = \"ada@example.com\"\n";
-        fs::write(&place.config, two).unwrap();
+        fs::write(&inputs.config, two).unwrap();
         let given = Overrides {
-            config: Some(place.config.clone()),
+            config: Some(inputs.config.clone()),
             pgpass_file: Some(scratch.path().join("pgpass")),
             log_file: Some(scratch.path().join("log")),
             ..Overrides::default()
         };
-        install(&given, &place);
-        let config = as_service(&place.config, &place, false).unwrap();
+        install(&given, &inputs);
+        let config = as_service(&inputs.config, &inputs, false).unwrap();
         assert_eq!(config.password_file(), scratch.path().join("pgpass"));
         assert_eq!(config.connections().len(), 2);
         let mut document: DocumentMut = two.parse().unwrap();
@@ -603,10 +603,10 @@ mod tests {
     #[test]
     fn a_linked_file_stays_a_link_and_a_profile_stays_where_it_is() {
         let scratch = tempfile::tempdir().unwrap();
-        let place = place(scratch.path());
+        let inputs = inputs(scratch.path());
         let dotfile = scratch.path().join("dotfile.toml");
         fs::write(&dotfile, "").unwrap();
-        std::os::unix::fs::symlink(&dotfile, &place.config).unwrap();
+        std::os::unix::fs::symlink(&dotfile, &inputs.config).unwrap();
         let profiles = format!(
             "[PROD]\nhost = https://p.example\nclient_id = {PRINCIPAL}\nclient_secret = s3cret-of-the-profile\n"
         );
@@ -618,9 +618,9 @@ mod tests {
                 .collect();
         let given = Overrides { pg_host: Some("db.example".to_owned()), ..Overrides::default() };
         let config = Config::load_in(environment, &given).unwrap();
-        let plan = Plan::new(&config, place.clone()).unwrap();
+        let plan = Plan::new(&config, inputs.clone()).unwrap();
         assert!(plan.carry_out(&config).is_ok());
-        assert!(place.config.is_symlink());
+        assert!(inputs.config.is_symlink());
         let text = fs::read_to_string(dotfile).unwrap();
         assert!(text.contains("profile = \"PROD\"") && !text.contains("s3cret"), "{text}");
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::skip;
-use dbx_rotator::pgpass::{Current, Entry, Key, PasswordFile, Reading, Seam, StoreError, Target};
+use dbx_rotator::pgpass::{Current, Entry, FsHooks, Key, PasswordFile, Reading, StoreError, Target};
 
 const OURS: &str = "db.example.com:5432:*:alice:";
 
@@ -51,8 +51,8 @@ impl Home {
         PasswordFile::new(self.path())
     }
 
-    fn with_seam(&self, seam: impl Seam + 'static) -> PasswordFile {
-        PasswordFile::with_seam(self.path(), Arc::new(seam))
+    fn with_fs_hooks(&self, fs_hooks: impl FsHooks + 'static) -> PasswordFile {
+        PasswordFile::with_fs_hooks(self.path(), Arc::new(fs_hooks))
     }
 
     fn text(&self) -> String {
@@ -298,7 +298,7 @@ impl<F: Fn() + Send + Sync> Meddler<F> {
     }
 }
 
-impl<F: Fn() + Send + Sync> Seam for Meddler<F> {
+impl<F: Fn() + Send + Sync> FsHooks for Meddler<F> {
     fn ready(&self) {
         if self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             (self.act)();
@@ -341,7 +341,7 @@ fn an_edit_that_somebody_saves_in_between_is_kept() {
                 home.write(&format!("old:5432:*:bob:pw\n{OURS}old\n"), 0o600);
             }
             let path = home.path();
-            let file = home.with_seam(Meddler::new(1, move || save(&path)));
+            let file = home.with_fs_hooks(Meddler::new(1, move || save(&path)));
             file.publish(&token("new")).unwrap();
             assert!(home.text().contains("new:5432:*:bob:pw\n"), "{name}, {exists}: {}", home.text());
             assert!(home.text().contains(&format!("{OURS}new\n")), "{name}, {exists}: {}", home.text());
@@ -361,7 +361,7 @@ fn a_file_that_somebody_keeps_saving_gets_the_entry_all_the_same_and_loses_nothi
         fs::write(path.with_extension("editor"), format!("{text}# {number}\n")).unwrap();
         fs::rename(path.with_extension("editor"), &path).unwrap();
     };
-    home.with_seam(Meddler::new(usize::MAX, append)).publish(&token("T")).unwrap();
+    home.with_fs_hooks(Meddler::new(usize::MAX, append)).publish(&token("T")).unwrap();
     assert!(home.text().starts_with(&format!("{OURS}T\n")), "{}", home.text());
     // What came last is taken over as soon as they leave it alone.
     home.file().publish(&token("T")).unwrap();
@@ -381,7 +381,7 @@ fn a_file_that_is_moved_and_linked_in_between_stays_a_link() {
         fs::rename(&path, path.with_file_name("dotfile")).unwrap();
         symlink("dotfile", &path).unwrap();
     };
-    home.with_seam(Meddler::new(1, adopt)).publish(&token("new")).unwrap();
+    home.with_fs_hooks(Meddler::new(1, adopt)).publish(&token("new")).unwrap();
     assert!(home.path().is_symlink());
     assert_eq!(home.text(), format!("{OURS}new\n"));
     home.holds_only(&[".pgpass", "dotfile"]);
@@ -390,7 +390,7 @@ fn a_file_that_is_moved_and_linked_in_between_stays_a_link() {
 /// Creates the file at the last moment, after we saw that there was none.
 struct LastMoment(PathBuf);
 
-impl Seam for LastMoment {
+impl FsHooks for LastMoment {
     fn naming(&self) {
         fs::write(&self.0, "sudden:1:d:u:p\n").unwrap();
     }
@@ -399,7 +399,7 @@ impl Seam for LastMoment {
 #[test]
 fn a_file_that_appears_at_the_last_moment_is_not_overwritten() {
     let home = Home::new();
-    home.with_seam(LastMoment(home.path())).publish(&token("T")).unwrap();
+    home.with_fs_hooks(LastMoment(home.path())).publish(&token("T")).unwrap();
     assert_eq!(home.text(), format!("{OURS}T\nsudden:1:d:u:p\n"));
     home.holds_only(&[".pgpass"]);
 }
@@ -410,7 +410,7 @@ struct LateWriter {
     done: AtomicBool,
 }
 
-impl Seam for LateWriter {
+impl FsHooks for LateWriter {
     fn placed(&self) {
         if !self.done.swap(true, Ordering::SeqCst) {
             fs::write(&self.path, "late:1:d:u:p\n").unwrap();
@@ -421,7 +421,7 @@ impl Seam for LateWriter {
 #[test]
 fn an_entry_that_is_overwritten_at_once_is_published_again() {
     let home = Home::with("early:1:d:u:p\n");
-    let file = home.with_seam(LateWriter { path: home.path(), done: AtomicBool::new(false) });
+    let file = home.with_fs_hooks(LateWriter { path: home.path(), done: AtomicBool::new(false) });
     file.publish(&token("T")).unwrap();
     assert_eq!(home.text(), format!("{OURS}T\nlate:1:d:u:p\n"));
 }
@@ -451,7 +451,7 @@ impl<F: Fn() + Send + Sync> At<F> {
     }
 }
 
-impl<F: Fn() + Send + Sync> Seam for At<F> {
+impl<F: Fn() + Send + Sync> FsHooks for At<F> {
     fn looked(&self) {
         self.reach(Moment::Looked);
     }
@@ -487,7 +487,7 @@ fn what_is_renamed_over_the_file_at_the_last_moment_is_kept() {
         fs::write(path.with_extension("editor"), format!("# new\n{OURS}old\nolder:1:d:u:p\n")).unwrap();
         fs::rename(path.with_extension("editor"), &path).unwrap();
     };
-    home.with_seam(At::new(Moment::Looked, save)).publish(&token("new")).unwrap();
+    home.with_fs_hooks(At::new(Moment::Looked, save)).publish(&token("new")).unwrap();
     assert_eq!(home.text(), format!("# new\n{OURS}new\nolder:1:d:u:p\n"));
     home.holds_only(&[".pgpass"]);
 }
@@ -509,7 +509,7 @@ impl Saver {
     }
 }
 
-impl Seam for Saver {
+impl FsHooks for Saver {
     fn looked(&self) {
         let number = self.saved.load(Ordering::SeqCst);
         if number < Self::TIMES {
@@ -534,7 +534,7 @@ fn whoever_looks_at_the_file_after_saving_it_finds_what_they_saved() {
     let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
     let missed = Arc::new(AtomicUsize::new(0));
     let saver = Saver { path: home.path(), saved: AtomicUsize::new(0), missed: Arc::clone(&missed) };
-    let published = home.with_seam(saver).publish(&token("new")).unwrap();
+    let published = home.with_fs_hooks(saver).publish(&token("new")).unwrap();
     assert_eq!(missed.load(Ordering::SeqCst), 0, "lines that were not there");
     assert!(!published.notes.iter().any(|note| note.contains("replaced all the same")), "{:?}", published.notes);
     let saved: String = (0..Saver::TIMES).map(|number| format!("# {number}\n")).collect();
@@ -549,7 +549,7 @@ struct Outdated {
     done: AtomicBool,
 }
 
-impl Seam for Outdated {
+impl FsHooks for Outdated {
     fn displaced(&self) {
         let mut read = self.read.lock().unwrap();
         if read.is_none() {
@@ -571,7 +571,7 @@ impl Seam for Outdated {
 fn what_was_taken_over_is_put_in_again_where_somebody_saves_who_had_not_seen_it() {
     let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
     let outdated = Outdated { path: home.path(), read: Mutex::new(None), done: AtomicBool::new(false) };
-    home.with_seam(outdated).publish(&token("new")).unwrap();
+    home.with_fs_hooks(outdated).publish(&token("new")).unwrap();
     let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
     lines.sort();
     let new = format!("{OURS}new");
@@ -586,7 +586,7 @@ struct Slow {
     read: Mutex<Option<String>>,
 }
 
-impl Seam for Slow {
+impl FsHooks for Slow {
     fn displaced(&self) {
         let mut read = self.read.lock().unwrap();
         if read.is_none() {
@@ -608,7 +608,7 @@ impl Seam for Slow {
 #[test]
 fn what_was_taken_over_is_put_in_again_where_somebody_saves_late_who_had_not_seen_it() {
     let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
-    home.with_seam(Slow { path: home.path(), read: Mutex::default() }).publish(&token("new")).unwrap();
+    home.with_fs_hooks(Slow { path: home.path(), read: Mutex::default() }).publish(&token("new")).unwrap();
     let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
     lines.sort();
     let new = format!("{OURS}new");
@@ -622,7 +622,7 @@ struct TwiceOutdated {
     read: Mutex<Vec<String>>,
 }
 
-impl Seam for TwiceOutdated {
+impl FsHooks for TwiceOutdated {
     fn displaced(&self) {
         let mut read = self.read.lock().unwrap();
         let number = read.len();
@@ -641,7 +641,7 @@ impl Seam for TwiceOutdated {
 fn what_was_taken_over_before_the_last_time_is_not_forgotten() {
     let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
     let outdated = TwiceOutdated { path: home.path(), read: Mutex::default() };
-    home.with_seam(outdated).publish(&token("new")).unwrap();
+    home.with_fs_hooks(outdated).publish(&token("new")).unwrap();
     let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
     lines.sort();
     let new = format!("{OURS}new");
@@ -658,7 +658,7 @@ fn a_link_that_is_put_there_at_the_last_moment_stays_a_link() {
         symlink("dotfile", path.with_file_name("link")).unwrap();
         fs::rename(path.with_file_name("link"), &path).unwrap();
     };
-    home.with_seam(At::new(Moment::Looked, adopt)).publish(&token("new")).unwrap();
+    home.with_fs_hooks(At::new(Moment::Looked, adopt)).publish(&token("new")).unwrap();
     assert!(home.path().is_symlink());
     assert_eq!(home.text(), format!("{OURS}new\n"));
     home.holds_only(&[".pgpass", "dotfile"]);
@@ -668,7 +668,9 @@ fn a_link_that_is_put_there_at_the_last_moment_stays_a_link() {
 fn a_file_that_is_removed_at_the_last_moment_is_made_again() {
     let home = Home::with(&format!("{OURS}old\n"));
     let path = home.path();
-    home.with_seam(At::new(Moment::Looked, move || fs::remove_file(&path).unwrap())).publish(&token("new")).unwrap();
+    home.with_fs_hooks(At::new(Moment::Looked, move || fs::remove_file(&path).unwrap()))
+        .publish(&token("new"))
+        .unwrap();
     assert_eq!(home.text(), format!("{OURS}new\n"));
     home.holds_only(&[".pgpass"]);
 }
@@ -682,7 +684,7 @@ fn what_is_written_to_the_file_after_it_was_displaced_is_taken_over() {
         // And somebody else finds the new one.
         append(&path, "later:1:d:u:p\n");
     };
-    let published = home.with_seam(At::new(Moment::Displaced, write)).publish(&token("new")).unwrap();
+    let published = home.with_fs_hooks(At::new(Moment::Displaced, write)).publish(&token("new")).unwrap();
     assert!(published.changed);
     assert_eq!(home.text(), format!("{OURS}new\nolder:1:d:u:p\nlate:1:d:u:p\nlater:1:d:u:p\n"));
     home.holds_only(&[".pgpass"]);
@@ -694,7 +696,7 @@ struct Latecomer {
     written: AtomicUsize,
 }
 
-impl Seam for Latecomer {
+impl FsHooks for Latecomer {
     fn displaced(&self) {
         let number = self.written.fetch_add(1, Ordering::SeqCst);
         if number < 4 {
@@ -706,7 +708,7 @@ impl Seam for Latecomer {
 #[test]
 fn what_is_written_to_one_displaced_file_after_the_other_is_all_taken_over() {
     let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
-    home.with_seam(Latecomer { path: home.path(), written: AtomicUsize::new(0) }).publish(&token("new")).unwrap();
+    home.with_fs_hooks(Latecomer { path: home.path(), written: AtomicUsize::new(0) }).publish(&token("new")).unwrap();
     let mut lines: Vec<String> = home.text().lines().map(str::to_owned).collect();
     lines.sort();
     let new = format!("{OURS}new");
@@ -754,7 +756,7 @@ fn inside_what_was_written_when_the_process_was_killed() {
         append(&displaced_beside(&beside), &std::env::var("DBX_ROTATOR_TEST_LINE").unwrap());
         std::process::abort();
     };
-    PasswordFile::with_seam(path, Arc::new(At::new(Moment::Displaced, die))).publish(&token("new")).unwrap();
+    PasswordFile::with_fs_hooks(path, Arc::new(At::new(Moment::Displaced, die))).publish(&token("new")).unwrap();
 }
 
 #[test]
@@ -803,7 +805,7 @@ fn in_a_directory_where_nothing_can_be_renamed_nothing_is_left_behind() {
 
 struct RefusesRename(i32);
 
-impl Seam for RefusesRename {
+impl FsHooks for RefusesRename {
     fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(self.0))
     }
@@ -823,7 +825,7 @@ fn a_file_that_cannot_be_replaced_is_written_in_place_and_cut_to_length() {
         let home = Home::new();
         home.write(&format!("# kept\n{OURS}a-much-longer-password-than-the-new-one\n"), 0o644);
         let inode = fs::metadata(home.path()).unwrap().ino();
-        let published = home.with_seam(RefusesRename(errno)).publish(&token("new")).unwrap();
+        let published = home.with_fs_hooks(RefusesRename(errno)).publish(&token("new")).unwrap();
         assert_eq!((home.text(), home.mode()), (format!("# kept\n{OURS}new\n"), 0o600));
         assert_eq!(fs::metadata(home.path()).unwrap().ino(), inode);
         assert!(published.notes.iter().any(|note| note.contains("written in place")), "{:?}", published.notes);
@@ -834,7 +836,7 @@ fn a_file_that_cannot_be_replaced_is_written_in_place_and_cut_to_length() {
 #[test]
 fn any_other_failure_leaves_the_old_file_and_nothing_else() {
     let home = Home::with(&format!("{OURS}old\n"));
-    let error = home.with_seam(RefusesRename(EIO)).publish(&token("new")).unwrap_err();
+    let error = home.with_fs_hooks(RefusesRename(EIO)).publish(&token("new")).unwrap_err();
     assert!(matches!(error, StoreError::Write { .. }) && !error.is_read(), "{error}");
     assert!(error.to_string().contains(&*home.path().to_string_lossy()));
     assert_eq!(home.text(), format!("{OURS}old\n"));

@@ -33,9 +33,9 @@ impl Mac {
         assert!(copied.unwrap().success());
         let account = Account { name: "ada".to_owned(), home: mac.join("home") };
         let manager = Box::new(Launchd::with(mac.join("launchctl"), 501, &account));
-        let place = place(Scope::User, &account, &*manager);
+        let inputs = inputs(Scope::User, &account, &*manager);
         let environment = [("HOME", &account.home)].into_iter().collect();
-        Mac { scratch, service: Service { manager, scope: Scope::User, account, place, environment } }
+        Mac { scratch, service: Service { manager, scope: Scope::User, account, inputs, environment } }
     }
 
     /// What launchd starts: a program that rotates, as far as one can see, or does something else.
@@ -105,17 +105,17 @@ fn a_purge_leaves_no_secret_be_it_encrypted_and_without_one_all_of_it_stays() {
     for credential in [Some("etc/ada.client-secret"), None] {
         let mut mac = Mac::new();
         let root = mac.scratch.path().canonicalize().unwrap();
-        mac.service.place.credential = credential.map(|path| root.join(path));
-        let plain = mac.service.place.credential.clone();
-        let plain = plain.unwrap_or_else(|| mac.service.place.config.with_file_name("client-secret"));
+        mac.service.inputs.credential = credential.map(|path| root.join(path));
+        let plain = mac.service.inputs.credential.clone();
+        let plain = plain.unwrap_or_else(|| mac.service.inputs.config.with_file_name("client-secret"));
         let encrypted = plain.with_file_name(format!("{}.cred", plain.file_name().unwrap().display()));
         let others = plain.with_file_name("bob.client-secret.cred");
-        for file in [&mac.service.place.config, &plain, &encrypted, &others] {
+        for file in [&mac.service.inputs.config, &plain, &encrypted, &others] {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "x").unwrap();
         }
         let there =
-            || [&mac.service.place.config, &plain, &encrypted, &others].map(|file| file.symlink_metadata().is_ok());
+            || [&mac.service.inputs.config, &plain, &encrypted, &others].map(|file| file.symlink_metadata().is_ok());
         assert_eq!(mac.service.uninstall(false).map_err(failure).unwrap(), 0);
         assert_eq!(there(), [true; 4], "{credential:?}");
         fs::remove_file(&plain).unwrap();

@@ -9,9 +9,9 @@ use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
-use crate::config::server::{host_misfit, user_misfit};
-use crate::config::{Address, Connection, DEFAULT_DATABASE, Place, Workspace};
-use crate::lakebase::short_name;
+use crate::model::server::{host_misfit, user_misfit};
+use crate::model::short_name;
+use crate::model::{Address, Connection, DEFAULT_DATABASE, DatabaseRef, Workspace};
 use crate::pgpass;
 
 const DEFAULT_PORT: u16 = 5432;
@@ -73,8 +73,8 @@ impl Merge<'_> {
         let workspace = self.workspace_index(table, workspaces)?;
         let client_id = workspaces.get(workspace).and_then(|w| Some(w.as_ref()?.client.as_ref()?.id.clone()));
         let draft = self.draft_of_connection(table, ambient, client_id.clone());
-        let place = self.place(table, draft.host.as_ref())?;
-        if draft.host.is_none() && place.is_none() {
+        let database_ref = self.database_ref(table, draft.host.as_ref())?;
+        if draft.host.is_none() && database_ref.is_none() {
             let flag = ("--pg-host HOST", "DATABRICKS_PG_HOST");
             self.lacks(("the PostgreSQL host", &name), Places::of_connection(flag, "host", ambient));
             return Ok(None);
@@ -89,16 +89,18 @@ impl Merge<'_> {
         self.note_place(&section, table);
         let user_is_set = draft.user.as_ref().is_some_and(|user| user.origin != Origin::Default);
         let address = self.address(&name, &section, draft)?;
-        let (credential, only_if_found) = self.credential_of(&section, table, place.as_ref())?;
+        let (credential, only_if_found) = self.credential_of(&section, table, database_ref.as_ref())?;
         // A host that the API may not know is asked for only where a credential is to be minted for it.
-        let place = place.filter(|place| only_if_found || !matches!(place, Place::Host(_)) || credential.is_minted());
-        let listing = self.listing(&section, table, place.as_ref());
+        let database_ref = database_ref.filter(|database_ref| {
+            only_if_found || !matches!(database_ref, DatabaseRef::Host(_)) || credential.is_minted()
+        });
+        let listing = self.listing(&section, table, database_ref.as_ref());
         let mut connection = Connection {
             name,
             workspace,
             address,
             key: None,
-            place,
+            database_ref,
             read_only: false,
             credential,
             only_if_found,
@@ -178,7 +180,7 @@ impl Merge<'_> {
         if !self.switch(&section, "read_only", Some(switch)) {
             return Ok(None);
         }
-        if first.place.is_none() {
+        if first.database_ref.is_none() {
             let why = "the read-only host can be found only where the API knows the database";
             return Err(self.fault_at(switch, why).hint("name it by instance or endpoint instead of by its host"));
         }
@@ -189,7 +191,7 @@ impl Merge<'_> {
         }
         let address = Address { host: None, ..first.address.clone() };
         // Files and programs are told once.
-        let outputs = crate::outputs::Outputs::default();
+        let outputs = crate::model::Outputs::default();
         let second = Connection { name, address, key: None, read_only: true, outputs, ..first.clone() };
         Ok(Some(second))
     }

@@ -7,11 +7,11 @@
 use super::super::origin::{Origin, Sourced};
 use crate::config::fault::ConfigError;
 use crate::config::secret::bare;
-use crate::config::{SecretSource, WorkspaceHost};
+use crate::model::{SecretSource, WorkspaceHost};
 
 /// One of the places where a workspace can be described, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub(super) enum SourceKind {
     Flags,
     Environment,
     /// One `[[workspace]]`.
@@ -21,8 +21,8 @@ pub(super) enum Who {
 
 /// What one source says of a workspace and of who signs in there.
 #[derive(Clone)]
-pub(super) struct Said {
-    pub(super) who: Who,
+pub(super) struct WorkspaceSource {
+    pub(super) kind: SourceKind,
     pub(super) host: Option<Sourced<String>>,
     pub(super) client_id: Option<Sourced<String>>,
     pub(super) secret: Option<Sourced<SecretSource>>,
@@ -32,10 +32,10 @@ pub(super) struct Said {
     pub(super) named_profile: bool,
 }
 
-impl Said {
-    pub(super) fn nothing(who: Who) -> Self {
+impl WorkspaceSource {
+    pub(super) fn nothing(kind: SourceKind) -> Self {
         let (host, client_id, secret, auth, workspace_id) = (None, None, None, None, None);
-        Said { who, host, client_id, secret, auth, workspace_id, named_profile: false }
+        WorkspaceSource { kind, host, client_id, secret, auth, workspace_id, named_profile: false }
     }
 
     /// Whether it says anything that decides where and how to sign in.
@@ -56,7 +56,11 @@ impl Said {
     }
 
     fn forget_identity(&mut self) {
-        *self = Said { host: self.host.take(), named_profile: self.named_profile, ..Said::nothing(self.who) };
+        *self = WorkspaceSource {
+            host: self.host.take(),
+            named_profile: self.named_profile,
+            ..WorkspaceSource::nothing(self.kind)
+        };
     }
 }
 
@@ -87,17 +91,17 @@ impl Chosen {
 /// # Errors
 /// The secret that would be used is another client's than the id.
 pub(super) fn choose(
-    mut sources: Vec<Said>,
+    mut sources: Vec<WorkspaceSource>,
     handed_over: Option<Sourced<SecretSource>>,
 ) -> Result<Chosen, ConfigError> {
     let mut chosen = Chosen::default();
-    let in_use = sources.iter().find_map(|said| Some((said.who, said.host.clone()?)));
+    let in_use = sources.iter().find_map(|said| Some((said.kind, said.host.clone()?)));
     if let Some((whose, host)) = &in_use {
         leave_aside(&mut sources, *whose, host, &mut chosen);
     }
     chosen.host = in_use.map(|(_, host)| host);
     for said in &sources {
-        let before = handed_over.as_ref().filter(|_| said.who == Who::Profile);
+        let before = handed_over.as_ref().filter(|_| said.kind == SourceKind::Profile);
         if chosen.secret.is_none() {
             chosen.secret = before.cloned();
         }
@@ -112,14 +116,14 @@ pub(super) fn choose(
 }
 
 /// Leaves aside what belongs to another host than the one in use, and secrets that belong to none.
-fn leave_aside(sources: &mut [Said], whose: Who, host: &Sourced<String>, chosen: &mut Chosen) {
+fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Sourced<String>, chosen: &mut Chosen) {
     // What cannot be read as an address is nobody's; that it is in use is refused later.
     let parse = |host: &Sourced<String>| WorkspaceHost::parse(&host.value).ok();
     let wanted = parse(host);
-    let of_profile = sources.iter().find(|said| said.who == Who::Profile).and_then(|said| said.host.clone());
-    let namer = sources.iter().find(|said| said.named_profile).map(|said| said.who);
+    let of_profile = sources.iter().find(|said| said.kind == SourceKind::Profile).and_then(|said| said.host.clone());
+    let namer = sources.iter().find(|said| said.named_profile).map(|said| said.kind);
     // Where the host is a profile's, who named the profile named the host.
-    let whose = if whose == Who::Profile { namer.unwrap_or(whose) } else { whose };
+    let whose = if whose == SourceKind::Profile { namer.unwrap_or(whose) } else { whose };
     let shown = wanted.as_ref().map_or("not an address", |host| host.origin());
     for said in sources.iter_mut() {
         let own = said.host.clone().or_else(|| of_profile.clone().filter(|_| said.named_profile));
@@ -133,11 +137,11 @@ fn leave_aside(sources: &mut [Said], whose: Who, host: &Sourced<String>, chosen:
             format!("its host is {address} ({})", own.origin)
         });
         let identity = said.identity();
-        match (said.who, fits) {
+        match (said.kind, fits) {
             // These are typed for this very run.
-            (Who::Flags, _) => {}
-            (Who::Profile, Some(true)) => chosen.profile_is_used = true,
-            (Who::Profile, _) => {
+            (SourceKind::Flags, _) => {}
+            (SourceKind::Profile, Some(true)) => chosen.profile_is_used = true,
+            (SourceKind::Profile, _) => {
                 let why = theirs.unwrap_or_else(|| "it has no host".to_owned());
                 chosen.aside.push(format!("the profile is left aside: {why}, and {in_use}"));
                 said.forget_identity();
@@ -149,10 +153,10 @@ fn leave_aside(sources: &mut [Said], whose: Who, host: &Sourced<String>, chosen:
                 }
                 said.forget_identity();
             }
-            (_, None) if whose != Who::Flags && whose != said.who => {
+            (_, None) if whose != SourceKind::Flags && whose != said.kind => {
                 if let Some(secret) = said.secret.take() {
-                    let how = match said.who {
-                        Who::Environment => format!("set DATABRICKS_HOST={shown} beside it"),
+                    let how = match said.kind {
+                        SourceKind::Environment => format!("set DATABRICKS_HOST={shown} beside it"),
                         _ => format!("write host = \"{shown}\" beside it"),
                     };
                     let what = format!("left aside: {} ({})", secret.value.key(), secret.origin);
@@ -168,7 +172,7 @@ fn leave_aside(sources: &mut [Said], whose: Who, host: &Sourced<String>, chosen:
 }
 
 /// An id and a secret are a pair: a source that gives both gives them for each other.
-fn refuse_another_clients(chosen: &Chosen, sources: &[Said]) -> Result<(), ConfigError> {
+fn refuse_another_clients(chosen: &Chosen, sources: &[WorkspaceSource]) -> Result<(), ConfigError> {
     let (Some(id), Some(secret)) = (&chosen.client_id, &chosen.secret) else { return Ok(()) };
     if chosen.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli") {
         return Ok(());
@@ -194,24 +198,24 @@ mod tests {
     const PROD: &str = "https://prod.example";
     const DEV: &str = "dev.example";
 
-    fn origin(who: Who) -> Origin {
-        match who {
-            Who::Flags => Origin::Flag("--x"),
-            Who::Environment => Origin::Environment("X"),
-            Who::Table => Origin::File(Arc::from(Path::new("c.toml")), 7, 0..1),
-            Who::Profile => Origin::Profile("p".to_owned(), Arc::from(Path::new("cfg")), 9),
+    fn origin(kind: SourceKind) -> Origin {
+        match kind {
+            SourceKind::Flags => Origin::Flag("--x"),
+            SourceKind::Environment => Origin::Environment("X"),
+            SourceKind::Table => Origin::File(Arc::from(Path::new("c.toml")), 7, 0..1),
+            SourceKind::Profile => Origin::Profile("p".to_owned(), Arc::from(Path::new("cfg")), 9),
         }
     }
 
-    const ALL: [Who; 4] = [Who::Flags, Who::Environment, Who::Table, Who::Profile];
+    const ALL: [SourceKind; 4] = [SourceKind::Flags, SourceKind::Environment, SourceKind::Table, SourceKind::Profile];
 
-    fn says(who: Who, host: Option<&str>, id: Option<&str>, secret: bool) -> Said {
-        let text = |text: &str| Sourced::new(text.to_owned(), origin(who));
-        let secret = secret.then(|| Sourced::new(SecretSource::Given("s3cret".into()), origin(who)));
-        Said { host: host.map(text), client_id: id.map(text), secret, ..Said::nothing(who) }
+    fn says(kind: SourceKind, host: Option<&str>, id: Option<&str>, secret: bool) -> WorkspaceSource {
+        let text = |text: &str| Sourced::new(text.to_owned(), origin(kind));
+        let secret = secret.then(|| Sourced::new(SecretSource::Given("s3cret".into()), origin(kind)));
+        WorkspaceSource { host: host.map(text), client_id: id.map(text), secret, ..WorkspaceSource::nothing(kind) }
     }
 
-    fn chosen(sources: Vec<Said>) -> Chosen {
+    fn chosen(sources: Vec<WorkspaceSource>) -> Chosen {
         choose(sources, None).unwrap()
     }
 
@@ -219,25 +223,25 @@ mod tests {
     #[test]
     fn a_secret_goes_to_a_host_that_its_own_source_names_or_that_was_typed() {
         let used = [
-            (Who::Flags, Who::Flags),
-            (Who::Flags, Who::Environment),
-            (Who::Flags, Who::Table),
-            (Who::Environment, Who::Flags),
-            (Who::Environment, Who::Environment),
-            (Who::Table, Who::Flags),
-            (Who::Table, Who::Table),
-            (Who::Profile, Who::Flags),
-            (Who::Profile, Who::Profile),
+            (SourceKind::Flags, SourceKind::Flags),
+            (SourceKind::Flags, SourceKind::Environment),
+            (SourceKind::Flags, SourceKind::Table),
+            (SourceKind::Environment, SourceKind::Flags),
+            (SourceKind::Environment, SourceKind::Environment),
+            (SourceKind::Table, SourceKind::Flags),
+            (SourceKind::Table, SourceKind::Table),
+            (SourceKind::Profile, SourceKind::Flags),
+            (SourceKind::Profile, SourceKind::Profile),
         ];
         for of_host in ALL {
             for of_pair in ALL {
-                let sources = ALL.map(|who| {
-                    says(who, (who == of_host).then_some(PROD), (who == of_pair).then_some("id"), who == of_pair)
+                let sources = ALL.map(|kind| {
+                    says(kind, (kind == of_host).then_some(PROD), (kind == of_pair).then_some("id"), kind == of_pair)
                 });
                 let chosen = chosen(sources.into());
                 let expected = used.contains(&(of_host, of_pair));
                 assert_eq!(chosen.secret.is_some(), expected, "{of_host:?} {of_pair:?}: {:?}", chosen.aside);
-                let of_profile = of_pair == Who::Profile || of_host == Who::Profile;
+                let of_profile = of_pair == SourceKind::Profile || of_host == SourceKind::Profile;
                 assert!(
                     expected || of_profile || chosen.aside.len() == 2,
                     "{of_host:?} {of_pair:?}: {:?}",
@@ -250,15 +254,15 @@ mod tests {
     #[test]
     fn what_is_for_another_host_is_left_aside_wherever_it_stands() {
         for of_host in ALL {
-            for of_pair in ALL.into_iter().filter(|other| *other != of_host && *other != Who::Flags) {
+            for of_pair in ALL.into_iter().filter(|other| *other != of_host && *other != SourceKind::Flags) {
                 // The host in use is the best one: the other must be named below it.
-                if ALL.iter().position(|who| *who == of_pair) < ALL.iter().position(|who| *who == of_host) {
+                if ALL.iter().position(|kind| *kind == of_pair) < ALL.iter().position(|kind| *kind == of_host) {
                     continue;
                 }
-                let said = |who| match who {
-                    who if who == of_host => says(who, Some(PROD), None, false),
-                    who if who == of_pair => says(who, Some(DEV), Some("id"), true),
-                    who => says(who, None, None, false),
+                let said = |kind| match kind {
+                    kind if kind == of_host => says(kind, Some(PROD), None, false),
+                    kind if kind == of_pair => says(kind, Some(DEV), Some("id"), true),
+                    kind => says(kind, None, None, false),
                 };
                 let chosen = chosen(ALL.map(said).into());
                 assert!(chosen.client_id.is_none() && chosen.secret.is_none(), "{of_host:?} {of_pair:?}");
@@ -271,15 +275,17 @@ mod tests {
     #[test]
     fn the_same_host_in_other_words_is_the_same_host() {
         for same in ["prod.example", "https://PROD.example/", "https://prod.example:443/?o=1"] {
-            let sources =
-                vec![says(Who::Environment, Some(PROD), None, false), says(Who::Profile, Some(same), Some("id"), true)];
+            let sources = vec![
+                says(SourceKind::Environment, Some(PROD), None, false),
+                says(SourceKind::Profile, Some(same), Some("id"), true),
+            ];
             let chosen = chosen(sources);
             assert!(chosen.secret.is_some() && chosen.profile_is_used && chosen.aside.is_empty(), "{same}");
         }
         for other in ["https://prod.example:8443", "http://localhost", "prod.example.", "not a host", ""] {
             let sources = vec![
-                says(Who::Environment, Some(PROD), None, false),
-                says(Who::Profile, Some(other), Some("id"), true),
+                says(SourceKind::Environment, Some(PROD), None, false),
+                says(SourceKind::Profile, Some(other), Some("id"), true),
             ];
             assert!(chosen(sources).secret.is_none(), "{other}");
         }
@@ -289,15 +295,16 @@ mod tests {
     fn an_id_and_the_secret_of_another_client_are_not_put_together() {
         for of_id in ALL {
             for of_secret in ALL {
-                let before = ALL.iter().position(|who| *who == of_id) < ALL.iter().position(|who| *who == of_secret);
+                let before =
+                    ALL.iter().position(|kind| *kind == of_id) < ALL.iter().position(|kind| *kind == of_secret);
                 if !before {
                     continue;
                 }
                 let said = |other: &'static str| {
-                    ALL.map(|who| match who {
-                        who if who == of_id => says(who, Some(PROD), Some("id"), false),
-                        who if who == of_secret => says(who, Some(PROD), Some(other), true),
-                        who => says(who, Some(PROD), None, false),
+                    ALL.map(|kind| match kind {
+                        kind if kind == of_id => says(kind, Some(PROD), Some("id"), false),
+                        kind if kind == of_secret => says(kind, Some(PROD), Some(other), true),
+                        kind => says(kind, Some(PROD), None, false),
                     })
                 };
                 assert!(choose(said("id").into(), None).is_ok(), "{of_id:?} {of_secret:?}");
@@ -312,25 +319,25 @@ mod tests {
     fn what_the_service_manager_hands_over_is_for_the_host_in_use_and_comes_before_a_profile() {
         let handed_over =
             Sourced::new(SecretSource::File("/run/credentials/x/client-secret".into()), Origin::Credential);
-        for who in ALL {
-            let sources = vec![says(who, Some(PROD), Some("id"), who == Who::Profile)];
+        for kind in ALL {
+            let sources = vec![says(kind, Some(PROD), Some("id"), kind == SourceKind::Profile)];
             let chosen = choose(sources, Some(handed_over.clone())).unwrap();
-            assert_eq!(chosen.secret.unwrap().origin, Origin::Credential, "{who:?}");
+            assert_eq!(chosen.secret.unwrap().origin, Origin::Credential, "{kind:?}");
         }
     }
 
     #[test]
     fn who_names_a_profile_names_its_host() {
         for (namer, whose, used) in [
-            (Who::Table, Who::Table, true),
-            (Who::Environment, Who::Environment, true),
-            (Who::Environment, Who::Table, false),
-            (Who::Table, Who::Environment, false),
-            (Who::Flags, Who::Environment, true),
+            (SourceKind::Table, SourceKind::Table, true),
+            (SourceKind::Environment, SourceKind::Environment, true),
+            (SourceKind::Environment, SourceKind::Table, false),
+            (SourceKind::Table, SourceKind::Environment, false),
+            (SourceKind::Flags, SourceKind::Environment, true),
         ] {
-            let said = |who| Said {
-                named_profile: who == namer,
-                ..says(who, (who == Who::Profile).then_some(PROD), None, who == whose)
+            let said = |kind| WorkspaceSource {
+                named_profile: kind == namer,
+                ..says(kind, (kind == SourceKind::Profile).then_some(PROD), None, kind == whose)
             };
             assert_eq!(chosen(ALL.map(said).into()).secret.is_some(), used, "{namer:?} {whose:?}");
         }

@@ -15,7 +15,7 @@ use serde_spanned::Spanned;
 
 use super::Config;
 use super::fault::ConfigError;
-use super::file::{ConfigFile, Interval, Source};
+use super::file::{ConfigFile, ConfigSource, Interval};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
@@ -51,7 +51,7 @@ pub(in crate::config) fn load(
     }
     let named = config_path(overrides, &environment);
     let source = match &named {
-        Some((path, is_named)) => Source::read(path, *is_named)?,
+        Some((path, is_named)) => ConfigSource::read(path, *is_named)?,
         None => None,
     };
     let merge = Merge {
@@ -115,7 +115,7 @@ struct Merge<'a> {
     only_workspaces: bool,
     /// Where in the file the workspace of that name is.
     by_name: HashMap<String, usize>,
-    source: Option<&'a Source>,
+    source: Option<&'a ConfigSource>,
     path: Option<Arc<Path>>,
     expected_file: Option<PathBuf>,
     settings: Vec<Setting>,

@@ -9,18 +9,18 @@ use crate::config::fault::ConfigError;
 use crate::config::file::ConnectionTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
-use crate::config::{Listing, Place, Source, Verify};
-use crate::lakebase::is_lakebase_host;
-use crate::outputs::Outputs;
-use crate::postgres::SslMode;
+use crate::model::Outputs;
+use crate::model::SslMode;
+use crate::model::is_lakebase_host;
+use crate::model::{CredentialKind, DatabaseRef, Listing, Verify};
 
 impl Merge<'_> {
     /// By what the API knows the database, where the file or the form of the host tells.
-    pub(super) fn place(
+    pub(super) fn database_ref(
         &self,
         table: &ConnectionTable,
         host: Option<&Sourced<String>>,
-    ) -> Result<Option<Place>, ConfigError> {
+    ) -> Result<Option<DatabaseRef>, ConfigError> {
         if let (Some(_), Some(endpoint)) = (&table.instance, &table.endpoint) {
             let why = "a database is known by its instance or by its endpoint, not by both";
             return Err(self.fault_at(endpoint, why).hint("leave out one of the two"));
@@ -32,7 +32,7 @@ impl Merge<'_> {
                     .fault_at(instance, format!("`{name}` is not the name of an instance"))
                     .hint("`dbx-rotator connections` lists them"));
             }
-            return Ok(Some(Place::Instance(name.clone())));
+            return Ok(Some(DatabaseRef::Instance(name.clone())));
         }
         if let Some(endpoint) = &table.endpoint {
             let name = endpoint.get_ref();
@@ -41,9 +41,9 @@ impl Merge<'_> {
                     .fault_at(endpoint, format!("`{name}` is not the name of an endpoint"))
                     .hint("write it as projects/P/branches/B/endpoints/E; `dbx-rotator connections` lists them"));
             }
-            return Ok(Some(Place::Endpoint(name.clone())));
+            return Ok(Some(DatabaseRef::Endpoint(name.clone())));
         }
-        Ok(host.filter(|host| is_lakebase_host(&host.value)).map(|host| Place::Host(host.value.clone())))
+        Ok(host.filter(|host| is_lakebase_host(&host.value)).map(|host| DatabaseRef::Host(host.value.clone())))
     }
 
     pub(super) fn note_place(&mut self, section: &str, table: &ConnectionTable) {
@@ -59,17 +59,19 @@ impl Merge<'_> {
         &mut self,
         section: &str,
         table: &ConnectionTable,
-        place: Option<&Place>,
-    ) -> Result<(Source, bool), ConfigError> {
+        database_ref: Option<&DatabaseRef>,
+    ) -> Result<(CredentialKind, bool), ConfigError> {
         let Some(written) = &table.credential else {
-            return Ok(match place {
-                None => (Source::WorkspaceToken, false),
-                Some(place) => (Source::DatabaseCredential, matches!(place, Place::Host(_))),
+            return Ok(match database_ref {
+                None => (CredentialKind::WorkspaceToken, false),
+                Some(database_ref) => {
+                    (CredentialKind::DatabaseCredential, matches!(database_ref, DatabaseRef::Host(_)))
+                }
             });
         };
         let source = match written.get_ref().as_str() {
-            "workspace-token" => Source::WorkspaceToken,
-            "database-credential" if place.is_some() => Source::DatabaseCredential,
+            "workspace-token" => CredentialKind::WorkspaceToken,
+            "database-credential" if database_ref.is_some() => CredentialKind::DatabaseCredential,
             "database-credential" => {
                 let why = "a database credential is minted for an instance or an endpoint, and none is known";
                 return Err(self.fault_at(written, why).hint("add instance = \"...\" or endpoint = \"...\""));
@@ -120,10 +122,15 @@ impl Merge<'_> {
         self.switch(section, "any_identity", table.any_identity.as_ref())
     }
 
-    pub(super) fn listing(&mut self, section: &str, table: &ConnectionTable, place: Option<&Place>) -> Listing {
-        match (&table.service_file, place) {
+    pub(super) fn listing(
+        &mut self,
+        section: &str,
+        table: &ConnectionTable,
+        database_ref: Option<&DatabaseRef>,
+    ) -> Listing {
+        match (&table.service_file, database_ref) {
             (Some(switch), _) if self.switch(section, "service_file", Some(switch)) => Listing::Asked,
-            (None, Some(Place::Instance(_) | Place::Endpoint(_))) => Listing::ByItself,
+            (None, Some(DatabaseRef::Instance(_) | DatabaseRef::Endpoint(_))) => Listing::ByItself,
             _ => Listing::No,
         }
     }

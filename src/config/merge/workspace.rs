@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_spanned::Spanned;
 
-use super::identity::{Chosen, Said, Who, choose};
+use super::identity::{Chosen, SourceKind, WorkspaceSource, choose};
 use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
@@ -14,8 +14,8 @@ use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
-use crate::config::{Auth, Client, SecretSource, Workspace, WorkspaceHost};
-use crate::failure::could_be_secret;
+use crate::foreign::could_be_secret;
+use crate::model::{AuthType, Client, SecretSource, Workspace, WorkspaceHost};
 use crate::os::dirs::{CLIENT_SECRET, SYSTEM_DIRECTORY};
 
 const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
@@ -33,19 +33,19 @@ struct Draft {
 }
 
 /// What a profile says, as a source like the others.
-fn said_by(profile: &Profile) -> Said {
+fn said_by(profile: &Profile) -> WorkspaceSource {
     let take = |key: &str| profile.sourced(key);
     let secret = profile.secret("client_secret").map(|(secret, line)| {
         let origin = Origin::Profile(profile.name.clone(), Arc::from(profile.file.as_path()), line);
         Sourced::new(SecretSource::given(secret.clone()), origin)
     });
-    Said {
+    WorkspaceSource {
         host: take("host"),
         client_id: take("client_id"),
         secret,
         auth: take("auth_type"),
         workspace_id: take("workspace_id"),
-        ..Said::nothing(Who::Profile)
+        ..WorkspaceSource::nothing(SourceKind::Profile)
     }
 }
 
@@ -122,7 +122,7 @@ impl Merge<'_> {
         let mut chosen = choose(sources.clone(), handed_over.clone());
         let is_complete = chosen.as_ref().is_ok_and(Chosen::is_complete);
         // Unified authentication: the profile file is skipped when no profile is named and anything is set already.
-        let nothing_set = handed_over.is_none() && !sources.iter().any(Said::says_something);
+        let nothing_set = handed_over.is_none() && !sources.iter().any(WorkspaceSource::says_something);
         let mut profile = None;
         match &named {
             Some(named) if is_complete => {
@@ -157,37 +157,37 @@ impl Merge<'_> {
     }
 
     /// Flags, environment and table, best first.
-    fn sources(&self, table: &WorkspaceTable, ambient: bool) -> Vec<Said> {
+    fn sources(&self, table: &WorkspaceTable, ambient: bool) -> Vec<WorkspaceSource> {
         let given = |value: &Option<String>, flag| {
             value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
         };
         let variable = |name: &'static str| ambient.then(|| self.variable(name)).flatten();
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
-        let flags = Said {
+        let flags = WorkspaceSource {
             host: given(&self.overrides.workspace_url, "--workspace-url"),
             client_id: given(&self.overrides.client_id, "--client-id"),
             secret: self.secret_flag().filter(|_| ambient),
-            ..Said::nothing(Who::Flags)
+            ..WorkspaceSource::nothing(SourceKind::Flags)
         };
         let secret = self
             .environment
             .client_secret()
             .filter(|_| ambient)
             .map(|secret| Sourced::new(SecretSource::given(secret.clone()), Origin::Environment(CLIENT_SECRET)));
-        let environment = Said {
+        let environment = WorkspaceSource {
             host: variable("DATABRICKS_HOST"),
             client_id: variable("DATABRICKS_CLIENT_ID"),
             secret,
             auth: variable("DATABRICKS_AUTH_TYPE"),
             workspace_id: variable("DATABRICKS_WORKSPACE_ID"),
-            ..Said::nothing(Who::Environment)
+            ..WorkspaceSource::nothing(SourceKind::Environment)
         };
-        let in_file = Said {
+        let in_file = WorkspaceSource {
             host: written(&table.host),
             client_id: written(&table.client_id),
             secret: self.secret_in(table),
             auth: written(&table.auth),
-            ..Said::nothing(Who::Table)
+            ..WorkspaceSource::nothing(SourceKind::Table)
         };
         vec![flags, environment, in_file]
     }
@@ -278,13 +278,13 @@ impl Merge<'_> {
     fn client(
         &mut self,
         (section, name): (&str, &str),
-        auth: Auth,
+        auth: AuthType,
         (id, secret): (Option<Sourced<String>>, Option<Sourced<SecretSource>>),
         ambient: bool,
     ) -> Option<Client> {
         match (id, secret) {
-            _ if auth == Auth::DatabricksCli => None,
-            (None, None) if auth == Auth::Chain => None,
+            _ if auth == AuthType::DatabricksCli => None,
+            (None, None) if auth == AuthType::Chain => None,
             (Some(id), Some(secret)) => {
                 if secret.origin == Origin::Flag("--client-secret") {
                     self.warnings.push(ARGV_IS_PUBLIC.to_owned());
@@ -316,15 +316,15 @@ impl Merge<'_> {
         }
     }
 
-    fn auth(&mut self, section: &str, auth: Option<Sourced<String>>) -> Result<Auth, ConfigError> {
+    fn auth(&mut self, section: &str, auth: Option<Sourced<String>>) -> Result<AuthType, ConfigError> {
         let Some(auth) = auth else {
             let chain = "oauth-m2m where a client is set, then databricks-cli".to_owned();
             self.note(section, "auth", Sourced::new(chain, Origin::Default), String::clone);
-            return Ok(Auth::Chain);
+            return Ok(AuthType::Chain);
         };
         let method = match auth.value.as_str() {
-            "oauth-m2m" => Auth::OauthM2m,
-            "databricks-cli" => Auth::DatabricksCli,
+            "oauth-m2m" => AuthType::OauthM2m,
+            "databricks-cli" => AuthType::DatabricksCli,
             "pat" => {
                 let why = "a personal access token (auth pat) is not accepted by PostgreSQL as a password";
                 return Err(self.fault(&auth.origin, why).hint("use oauth-m2m or databricks-cli"));

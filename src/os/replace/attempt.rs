@@ -16,7 +16,7 @@ use tempfile::TempPath;
 use super::displaced::{Carry, End, look, written_meanwhile};
 use super::new_file::{NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
-use super::{Budget, FileError, Seam};
+use super::{Budget, FileError, FsHooks};
 use crate::os::attributes;
 use crate::os::files::is_append_only;
 use crate::os::lease::Asked;
@@ -57,7 +57,7 @@ pub(crate) struct Replacement<'a> {
     pub(crate) insist: bool,
     /// How long somebody who writes may be waited for.
     pub(crate) budget: &'a Budget<'a>,
-    pub(crate) seam: &'a dyn Seam,
+    pub(crate) fs_hooks: &'a dyn FsHooks,
     pub(crate) notes: &'a mut Vec<String>,
 }
 
@@ -159,13 +159,13 @@ impl Replacement<'_> {
     /// grants leases.
     fn swap(mut self, new: NewFile) -> Result<Attempt, FileError> {
         let Some(old) = &self.old.file else {
-            self.seam.ready();
+            self.fs_hooks.ready();
             return self.name(new);
         };
         // All that takes time is done before the last look.
         let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
         let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
-        self.seam.ready();
+        self.fs_hooks.ready();
         let lease = old.hold(self.budget);
         if matches!(lease, Asked::Unknown) {
             tracing::debug!("{}: its file system does not tell whether somebody writes to it", self.path.display());
@@ -176,8 +176,8 @@ impl Replacement<'_> {
         if !is_unchanged && !self.insist {
             return Ok(Attempt::Overtaken);
         }
-        self.seam.looked();
-        let name = match self.seam.exchange(&name, target) {
+        self.fs_hooks.looked();
+        let name = match self.fs_hooks.exchange(&name, target) {
             Ok(()) if !self.insist && !is_the_one(&name, &old.metadata) => {
                 let new = file.metadata().map_err(|error| self.failed("look at the new file", error))?;
                 drop((file, lease));
@@ -188,7 +188,7 @@ impl Replacement<'_> {
             // Then theirs would be lost.
             Err(error) if is_unknown(&error) && !is_unchanged => return Ok(Attempt::Overtaken),
             // As renameat2(2) has it where a file system cannot, and as older systems do.
-            Err(error) if is_unknown(&error) => match self.seam.rename(&name, target) {
+            Err(error) if is_unknown(&error) => match self.fs_hooks.rename(&name, target) {
                 Ok(()) => {
                     tracing::debug!("{}: its file system cannot exchange two files", self.path.display());
                     // The name is gone, so there is nothing for the guard to remove.
@@ -220,7 +220,7 @@ impl Replacement<'_> {
             ));
         }
         self.settle();
-        self.seam.displaced();
+        self.fs_hooks.displaced();
         match look(self.old, old, name, self.budget).map_err(|error| self.failed("look at what it was", error))? {
             End::Gone => Ok(Attempt::Done),
             End::Edited(carry) => Ok(Attempt::Behind(carry)),
@@ -243,7 +243,7 @@ impl Replacement<'_> {
     /// and find ours without what they wrote.
     fn give_back(&self, name: TempPath, new: &Metadata) -> io::Result<()> {
         let target = &self.old.target;
-        self.seam.exchange(&name, target)?;
+        self.fs_hooks.exchange(&name, target)?;
         if !is_the_one(&name, new) {
             // And they did so once more: that is the newest.
             std::fs::rename(&name, target)?;
@@ -262,7 +262,7 @@ impl Replacement<'_> {
         if !self.unchanged()? {
             return Ok(Attempt::Overtaken);
         }
-        self.seam.naming();
+        self.fs_hooks.naming();
         match new.persist_noclobber(&self.old.target) {
             Ok(()) => {
                 self.settle();
@@ -303,7 +303,7 @@ impl Replacement<'_> {
         let file = open_for_writing(self.old).map_err(|error| self.failed("write it in place", error))?;
         let metadata = file.metadata().map_err(|error| self.failed("look at it", error))?;
         let seen = self.old.file.as_ref().map(|old| (old.metadata.dev(), old.metadata.ino()));
-        self.seam.ready();
+        self.fs_hooks.ready();
         if seen != Some((metadata.dev(), metadata.ino())) || !self.unchanged()? {
             return Ok(Attempt::Overtaken);
         }

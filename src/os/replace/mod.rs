@@ -64,7 +64,7 @@ pub(crate) enum FileError {
 
 /// Where the world may step in between, for tests: an editor that saves, a mount that refuses.
 #[doc(hidden)]
-pub trait Seam: Send + Sync {
+pub trait FsHooks: Send + Sync {
     /// The new content is ready; the old is about to be looked at for the last time.
     fn ready(&self) {}
 
@@ -105,7 +105,7 @@ pub trait Seam: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct Disk;
 
-impl Seam for Disk {}
+impl FsHooks for Disk {}
 
 /// Whether an earlier process has left something beside the file that this path leads to, under a name that begins so.
 pub(crate) fn has_leftovers(path: &Path, prefix: &str) -> bool {
@@ -265,7 +265,7 @@ mod tests {
 
     struct Mount;
 
-    impl Seam for Mount {
+    impl FsHooks for Mount {
         fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
             Err(io::ErrorKind::ResourceBusy.into())
         }
@@ -292,7 +292,7 @@ mod tests {
                 path: &path,
                 insist: false,
                 budget: &Budget::start(),
-                seam: &Mount,
+                fs_hooks: &Mount,
                 notes: &mut notes,
             };
             let outcome = replacement.run();
@@ -333,7 +333,7 @@ mod tests {
                 path: &path,
                 budget,
                 insist,
-                seam: &Disk,
+                fs_hooks: &Disk,
                 notes,
             }
             .run()

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::place::Place;
+use super::managed_file::ManagedFile;
 use crate::failure::Failure;
 use edit::{Edit, edit};
 pub use section::Section;
@@ -49,8 +49,8 @@ pub(crate) fn is_waited_for(path: &Path) -> bool {
     place(path).is_waited_for()
 }
 
-fn place(path: &Path) -> Place<'_> {
-    Place { what: "service file", path, private: false }
+fn place(path: &Path) -> ManagedFile<'_> {
+    ManagedFile { what: "service file", path, private: false }
 }
 
 /// Puts the sections in, every other byte kept; returns what was left alone or cannot work, a sentence each. Nothing is written

@@ -6,12 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::side_by_side::SideBySide;
-use super::{AT_ONCE, GRACE, Job, Tray};
-use crate::config::{Connection, Place};
+use super::{AT_ONCE, GRACE, Outbox, SignInJob};
 use crate::failure::{Code, Failure};
-use crate::lakebase::{Api, Found, Refused, State};
-use crate::logging::{announce, secrets};
-use crate::rotation::record::Lookup;
+use crate::foreign::secrets;
+use crate::lakebase::{Api, DatabaseInfo, Refused, State};
+use crate::logging::announce;
+use crate::model::{Connection, DatabaseRef};
+use crate::rotation::record::CachedLookup;
 
 /// Of more databases than these only those are looked up again that may have changed.
 const FEW_DATABASES: usize = 20;
@@ -23,26 +24,26 @@ const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(6);
 const LONGEST_DOUBT: SignedDuration = SignedDuration::from_hours(24);
 
 /// The answers, by database.
-pub(super) type Lookups = BTreeMap<Place, Result<Lookup, Refused>>;
+pub(super) type Lookups = BTreeMap<DatabaseRef, Result<CachedLookup, Refused>>;
 
 /// An answer, and the failure where the API said nothing for as long as it may take.
 pub(super) struct Answered {
-    lookup: Result<Lookup, Refused>,
+    lookup: Result<CachedLookup, Refused>,
     silence: Option<Failure>,
 }
 
-impl Job {
+impl SignInJob {
     /// Looks up each database of these connections: as the API has it now, or as it was last where it cannot be asked.
     pub(super) fn start_lookups<'a>(
         &'a self,
         api: &'a Api<'a>,
         wanted: &[usize],
-    ) -> SideBySide<'a, &'a Place, Answered> {
-        let databases: BTreeMap<&Place, bool> = wanted
+    ) -> SideBySide<'a, &'a DatabaseRef, Answered> {
+        let databases: BTreeMap<&DatabaseRef, bool> = wanted
             .iter()
             .filter_map(|index| {
                 let connection = &self.config.connections[*index];
-                Some((connection.place.as_ref()?, connection.only_if_found))
+                Some((connection.database_ref.as_ref()?, connection.only_if_found))
             })
             .collect();
         let few = databases.len() <= FEW_DATABASES;
@@ -65,8 +66,8 @@ impl Job {
     /// time ends the wait for the others.
     pub(super) async fn next_lookups(
         &self,
-        lookups: &mut SideBySide<'_, &Place, Answered>,
-        tray: &mut Tray<'_>,
+        lookups: &mut SideBySide<'_, &DatabaseRef, Answered>,
+        outbox: &mut Outbox<'_>,
     ) -> Lookups {
         let mut all = Lookups::new();
         let mut end: Option<Instant> = None;
@@ -77,13 +78,14 @@ impl Job {
                     None => lookups.next().await,
                 }
             };
-            let Some((database, answered)) = tray.while_waiting(next).await else { return all };
+            let Some((database, answered)) = outbox.while_waiting(next).await else { return all };
             end.get_or_insert_with(|| Instant::now() + GRACE);
             all.insert(database.clone(), answered.lookup);
             let Some(failure) = answered.silence else { continue };
             for database in lookups.give_up() {
                 let mut concerned = self.connections.iter().map(|index| &self.config.connections[*index]);
-                let only_if_found = concerned.any(|one| one.place.as_ref() == Some(database) && one.only_if_found);
+                let only_if_found =
+                    concerned.any(|one| one.database_ref.as_ref() == Some(database) && one.only_if_found);
                 let lookup = without_answer(database, self.lookups.get(database), only_if_found, failure.clone());
                 all.insert(database.clone(), lookup);
             }
@@ -91,7 +93,7 @@ impl Job {
     }
 }
 
-impl Lookup {
+impl CachedLookup {
     fn may_have_changed(&self, few: bool, only_if_found: bool) -> bool {
         let age = Timestamp::now().duration_since(self.asked_at);
         match &self.found {
@@ -101,13 +103,18 @@ impl Lookup {
     }
 }
 
-async fn look_up(api: &Api<'_>, database: &Place, before: Option<&Lookup>, only_if_found: bool) -> Answered {
+async fn look_up(
+    api: &Api<'_>,
+    database: &DatabaseRef,
+    before: Option<&CachedLookup>,
+    only_if_found: bool,
+) -> Answered {
     let started = Instant::now();
     let known = before.and_then(|before| before.found.as_ref());
     match api.find(database, known).await {
         Ok(found) => {
             announce::found(database, known, &found);
-            Answered { lookup: Ok(Lookup { found: Some(found), asked_at: Timestamp::now() }), silence: None }
+            Answered { lookup: Ok(CachedLookup { found: Some(found), asked_at: Timestamp::now() }), silence: None }
         }
         Err(failure) => {
             let silence = (failure.is_transient() && started.elapsed() >= api.limit).then(|| failure.clone());
@@ -118,11 +125,11 @@ async fn look_up(api: &Api<'_>, database: &Place, before: Option<&Lookup>, only_
 
 /// What holds for a database that the API did not find, or could not be asked about.
 fn without_answer(
-    database: &Place,
-    before: Option<&Lookup>,
+    database: &DatabaseRef,
+    before: Option<&CachedLookup>,
     only_if_found: bool,
     failure: Failure,
-) -> Result<Lookup, Refused> {
+) -> Result<CachedLookup, Refused> {
     match before.filter(|before| before.found.is_some()) {
         // It is gone only where the API says so; an outage of the API takes nothing away.
         Some(before) if failure.code != Code::Configuration => {
@@ -132,7 +139,7 @@ fn without_answer(
         _ if only_if_found => {
             tracing::debug!("{database}: the workspace's token serves, since {failure}");
             let asked_at = if failure.is_transient() { Timestamp::MIN } else { Timestamp::now() };
-            Ok(Lookup { found: None, asked_at })
+            Ok(CachedLookup { found: None, asked_at })
         }
         _ => Err(Refused { shared: failure.is_transient(), failure }),
     }
@@ -144,7 +151,7 @@ fn without_answer(
 /// There is no such host, or nobody knows who signed in.
 pub(super) fn locate(
     connection: &Connection,
-    at: Option<&Found>,
+    at: Option<&DatabaseInfo>,
     user: &Result<Option<String>, Failure>,
 ) -> Result<Option<Connection>, Refused> {
     if !connection.is_open() {
@@ -174,7 +181,7 @@ pub(super) fn locate(
     Ok(Some(located))
 }
 
-fn no_host(found: &Found, read_only: bool) -> Failure {
+fn no_host(found: &DatabaseInfo, read_only: bool) -> Failure {
     let target = &found.target;
     match (read_only, found.state.remark()) {
         (true, _) => Failure::permanent(Code::Configuration, format!("{target} has no read-only host"))

@@ -16,17 +16,18 @@ use tokio::time::Instant;
 
 use self::supply::Group;
 use super::backoff::Step;
-use super::record::Lookup;
+use super::record::CachedLookup;
 use super::request::RotateRequest;
 use super::schedule::{Spread, dies_before_next_run, refresh_at};
 use crate::auth::{self, Needs, SignedIn};
-use crate::config::{Config, Connection, Place, Source};
+use crate::config::Config;
 use crate::failure::{Code, Failure};
-use crate::http::Line;
+use crate::http::WorkspaceClient;
 use crate::lakebase::{Api, Refused};
+use crate::model::token::Token;
+use crate::model::{Connection, CredentialKind, DatabaseRef, Workspace};
 use crate::os::clock::Anchor;
 use crate::pgpass::Contents;
-use crate::token::Token;
 
 /// For minting, an access token need only live until its request has arrived.
 pub(super) const ENOUGH_TO_MINT: SignedDuration = SignedDuration::from_secs(60);
@@ -38,14 +39,14 @@ const AT_ONCE: usize = 8;
 const GRACE: Duration = Duration::from_millis(400);
 
 /// What one identity is asked for.
-pub(super) struct Job {
+pub(super) struct SignInJob {
     pub(super) config: Arc<Config>,
     /// The workspace that stands for the identity.
     pub(super) identity: usize,
     pub(super) connections: Vec<usize>,
     pub(super) request: RotateRequest,
     /// What was looked up last.
-    pub(super) lookups: BTreeMap<Place, Lookup>,
+    pub(super) lookups: BTreeMap<DatabaseRef, CachedLookup>,
     /// The password file, where connections are not located yet: it may hold a live credential for what they turn out to be.
     pub(super) file: Option<Arc<Contents>>,
     /// These connections.
@@ -62,7 +63,7 @@ pub(super) struct Job {
 
 /// What a job hands over, as soon as it has it.
 pub(super) enum Arrival {
-    Brought(Brought),
+    SignInResult(SignInResult),
     Failed {
         identity: usize,
         step: Step,
@@ -92,13 +93,13 @@ impl Arrival {
     pub(super) fn ended(&self) -> Option<usize> {
         match self {
             Arrival::Ended { identity, .. } | Arrival::Failed { identity, is_end: true, .. } => Some(*identity),
-            Arrival::Brought(_) | Arrival::Failed { .. } => None,
+            Arrival::SignInResult(_) | Arrival::Failed { .. } => None,
         }
     }
 }
 
 /// What a sign-in led to for some of its connections.
-pub(super) struct Brought {
+pub(super) struct SignInResult {
     pub(super) identity: usize,
     pub(super) signed_in: Arc<SignedIn>,
     /// The workspace's clock, where an answer told it.
@@ -107,12 +108,12 @@ pub(super) struct Brought {
     pub(super) first: bool,
     /// Who signed in, where a connection needed to know.
     pub(super) user: Option<String>,
-    pub(super) lookups: BTreeMap<Place, Lookup>,
-    pub(super) parcels: Vec<Parcel>,
+    pub(super) lookups: BTreeMap<DatabaseRef, CachedLookup>,
+    pub(super) connections: Vec<ConnectionResult>,
 }
 
 /// What there is for one connection.
-pub(super) struct Parcel {
+pub(super) struct ConnectionResult {
     pub(super) index: usize,
     /// The connection with its key, where that had to be found.
     pub(super) located: Option<Connection>,
@@ -124,57 +125,57 @@ pub(super) struct Parcel {
 /// What is to stand in the password file.
 #[derive(Clone)]
 pub(super) enum Supply {
-    New(Fresh),
+    New(NewCredential),
     /// What stands there: it was only not known whose entry that is.
     Present,
 }
 
 /// A new credential.
 #[derive(Clone)]
-pub(super) struct Fresh {
+pub(super) struct NewCredential {
     pub(super) token: Arc<Token>,
-    pub(super) source: Source,
+    pub(super) source: CredentialKind,
 }
 
 /// What was ready and is not handed over yet.
-struct Tray<'l> {
-    line: &'l Line<'l>,
+struct Outbox<'l> {
+    http: &'l WorkspaceClient<'l>,
     sender: UnboundedSender<Arrival>,
     identity: usize,
     signed_in: Option<Arc<SignedIn>>,
     first: bool,
     user: Option<String>,
-    lookups: BTreeMap<Place, Lookup>,
-    parcels: Vec<Parcel>,
+    lookups: BTreeMap<DatabaseRef, CachedLookup>,
+    connections: Vec<ConnectionResult>,
     /// When something first lay here.
     since: Option<Instant>,
     outstanding: BTreeSet<usize>,
     well: bool,
 }
 
-impl Tray<'_> {
-    fn put(&mut self, parcel: Parcel) {
-        self.outstanding.remove(&parcel.index);
-        self.well &= !matches!(&parcel.supply, Err(refused) if refused.shared);
-        self.parcels.push(parcel);
+impl Outbox<'_> {
+    fn put(&mut self, acquired: ConnectionResult) {
+        self.outstanding.remove(&acquired.index);
+        self.well &= !matches!(&acquired.supply, Err(refused) if refused.shared);
+        self.connections.push(acquired);
         self.since.get_or_insert_with(Instant::now);
     }
 
     fn hand_over(&mut self) {
         self.since = None;
-        let Some(signed_in) = self.signed_in.clone().filter(|_| !self.parcels.is_empty()) else { return };
-        let brought = Brought {
+        let Some(signed_in) = self.signed_in.clone().filter(|_| !self.connections.is_empty()) else { return };
+        let result = SignInResult {
             identity: self.identity,
             // What the API's answers tell of the clock is newer than what the sign-in told.
-            anchor: self.line.anchor().or_else(|| signed_in.anchor.clone()),
+            anchor: self.http.anchor().or_else(|| signed_in.anchor.clone()),
             signed_in,
             first: std::mem::take(&mut self.first),
             user: self.user.clone(),
             lookups: std::mem::take(&mut self.lookups),
-            parcels: std::mem::take(&mut self.parcels),
+            connections: std::mem::take(&mut self.connections),
         };
         // Who asked may be gone: then nobody needs it.
-        let _ = self.sender.send(Arrival::Brought(brought));
+        let _ = self.sender.send(Arrival::SignInResult(result));
     }
 
     /// Waits for `work`; what lies here is handed over when it has lain for a moment.
@@ -202,66 +203,71 @@ impl Tray<'_> {
     }
 }
 
-impl Parcel {
+impl ConnectionResult {
     fn is_for_a_dead_token(&self) -> bool {
         let Err(refused) = &self.supply else { return false };
         refused.failure.is_transient() && refused.failure.code == Code::SignInRefused
     }
 }
 
-impl Job {
+impl SignInJob {
     /// Does it, and hands over by `sender` what is ready.
     pub(super) async fn run(self, sender: UnboundedSender<Arrival>) {
         let config = Arc::clone(&self.config);
-        let line = Line::to(&config.workspaces[self.identity]);
-        let mut tray = Tray {
-            line: &line,
+        let workspace = &config.workspaces[self.identity];
+        let http = WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref());
+        let mut outbox = Outbox {
+            http: &http,
             sender,
             identity: self.identity,
             signed_in: None,
             first: true,
             user: None,
             lookups: BTreeMap::new(),
-            parcels: Vec::new(),
+            connections: Vec::new(),
             since: None,
             outstanding: self.connections.iter().copied().collect(),
             well: true,
         };
         let started = Instant::now();
-        let rest = match tokio::time::timeout_at(self.deadline, self.work(&line, &mut tray)).await {
+        let rest = match tokio::time::timeout_at(self.deadline, self.work(&http, &mut outbox)).await {
             Ok(done) => done.err(),
-            Err(_) if tray.outstanding.is_empty() => None,
+            Err(_) if outbox.outstanding.is_empty() => None,
             Err(_) => Some(self.too_slow(started.elapsed())),
         };
-        tray.end(rest);
+        outbox.end(rest);
     }
 
     fn too_slow(&self, after: Duration) -> Failure {
-        let origin = self.config.workspaces[self.identity].host.origin();
+        let origin = self.workspace().host.origin();
         let message = format!("{origin} was not done with it after {} s", after.as_secs_f32().ceil());
         Failure::transient(Code::Unavailable, message)
             .hint("it is tried again; if it stays so, check network, VPN and proxy")
+    }
+
+    fn workspace(&self) -> &Workspace {
+        &self.config.workspaces[self.identity]
     }
 
     fn wanted(&self) -> impl Iterator<Item = (usize, &Connection)> {
         self.connections.iter().map(|index| (*index, &self.config.connections[*index]))
     }
 
-    async fn work(&self, line: &Line<'_>, tray: &mut Tray<'_>) -> Result<(), Failure> {
-        let signed_in = Arc::new(self.sign_in(line, false).await?);
+    async fn work(&self, http: &WorkspaceClient<'_>, outbox: &mut Outbox<'_>) -> Result<(), Failure> {
+        let signed_in = Arc::new(self.sign_in(http, false).await?);
         let all = self.connections.clone();
-        let dead = self.bring(line, signed_in, &all, true, tray).await;
+        let dead = self.bring(http, signed_in, &all, true, outbox).await;
         if !dead.is_empty() {
             // What was handed out is not accepted any more: the CLI may keep such a token, and a workspace may have taken it back.
-            let signed_in = Arc::new(self.sign_in(line, true).await?);
-            tray.hand_over();
-            self.bring(line, signed_in, &dead, false, tray).await;
+            let signed_in = Arc::new(self.sign_in(http, true).await?);
+            outbox.hand_over();
+            self.bring(http, signed_in, &dead, false, outbox).await;
         }
         Ok(())
     }
 
     /// Signs in; with `anew`, what was handed out before will not do.
-    async fn sign_in(&self, line: &Line<'_>, anew: bool) -> Result<SignedIn, Failure> {
+    async fn sign_in(&self, http: &WorkspaceClient<'_>, anew: bool) -> Result<SignedIn, Failure> {
         let publishes_token = self.wanted().any(|(_, connection)| self.may_publish_token(connection));
         let (least, by_timer) = (self.request.least(), self.request.is_of_timer());
         let is_due = |issued, expires: Timestamp| {
@@ -278,12 +284,12 @@ impl Job {
         };
         let (limit, now) = (self.limit, self.now);
         let needs = Needs { limit, is_due: &is_due, person_can_serve: self.person_can_serve, now };
-        auth::sign_in(line, &self.config.environment, &needs).await
+        auth::sign_in(self.workspace(), http, &self.config.environment, &needs).await
     }
 
     /// Whether the workspace's own token may become this connection's password.
     fn may_publish_token(&self, connection: &Connection) -> bool {
-        let known = connection.place.as_ref().and_then(|place| self.lookups.get(place));
+        let known = connection.database_ref.as_ref().and_then(|database_ref| self.lookups.get(database_ref));
         !connection.credential.is_minted()
             || (connection.only_if_found && known.is_none_or(|known| known.found.is_none()))
     }
@@ -291,44 +297,45 @@ impl Job {
     /// Brings what one sign-in can for these connections; with `may_sign_in_again`, returns those whose bearer was not accepted.
     async fn bring(
         &self,
-        line: &Line<'_>,
+        http: &WorkspaceClient<'_>,
         signed_in: Arc<SignedIn>,
         wanted: &[usize],
         may_sign_in_again: bool,
-        tray: &mut Tray<'_>,
+        outbox: &mut Outbox<'_>,
     ) -> Vec<usize> {
         let secret = signed_in.token.secret.clone();
         let subject = signed_in.token.subject().map(str::to_owned);
-        let api = Api { line, token: &secret, subject: subject.as_deref(), limit: self.limit };
-        (tray.signed_in, tray.first) = (Some(Arc::clone(&signed_in)), true);
+        let workspace_id = self.workspace().workspace_id.as_deref();
+        let api = Api { http, workspace_id, token: &secret, subject: subject.as_deref(), limit: self.limit };
+        (outbox.signed_in, outbox.first) = (Some(Arc::clone(&signed_in)), true);
         let connection = |index: &usize| &self.config.connections[*index];
         // What needs nothing of the API does not wait for it.
         let (at_once, rest): (Vec<usize>, Vec<usize>) = wanted
             .iter()
-            .partition(|index| connection(index).place.is_none() && connection(index).address.user.is_some());
+            .partition(|index| connection(index).database_ref.is_none() && connection(index).address.user.is_some());
         let mut group = Group { job: self, api: &api, signed_in: &signed_in, may_sign_in_again, dead: Vec::new() };
         let (nobody, nowhere) = (Ok(None), BTreeMap::new());
-        group.supply(&at_once, &nobody, &nowhere, tray).await;
+        group.supply(&at_once, &nobody, &nowhere, outbox).await;
         if rest.is_empty() {
             return group.dead;
         }
-        let user = tray.while_waiting(self.user(&api, &rest)).await;
-        tray.user = user.as_ref().ok().cloned().flatten();
+        let user = outbox.while_waiting(self.user(&api, &rest)).await;
+        outbox.user = user.as_ref().ok().cloned().flatten();
         let mut finding = self.start_lookups(&api, &rest);
         let mut left = rest;
         while !left.is_empty() {
-            let found = self.next_lookups(&mut finding, tray).await;
-            let is_found = |index: &usize| match &connection(index).place {
-                Some(place) => found.contains_key(place),
+            let found = self.next_lookups(&mut finding, outbox).await;
+            let is_found = |index: &usize| match &connection(index).database_ref {
+                Some(database_ref) => found.contains_key(database_ref),
                 None => true,
             };
             let ready: Vec<usize> = left.extract_if(.., |index| is_found(index)).collect();
-            for (place, lookup) in &found {
+            for (database_ref, lookup) in &found {
                 if let Ok(lookup) = lookup {
-                    tray.lookups.insert(place.clone(), lookup.clone());
+                    outbox.lookups.insert(database_ref.clone(), lookup.clone());
                 }
             }
-            group.supply(&ready, &user, &found, tray).await;
+            group.supply(&ready, &user, &found, outbox).await;
         }
         group.dead
     }

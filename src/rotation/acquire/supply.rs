@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::lookup::{Lookups, locate};
 use super::side_by_side::SideBySide;
-use super::{AT_ONCE, Fresh, Job, Parcel, Supply, Tray};
+use super::{AT_ONCE, ConnectionResult, NewCredential, Outbox, SignInJob, Supply};
 use crate::auth::SignedIn;
-use crate::config::{Connection, Source, Verify};
 use crate::failure::{Code, Failure};
-use crate::lakebase::{self, Api, Found, Refused, State, Target};
+use crate::lakebase::{self, Api, DatabaseInfo, Refused, State, Target};
+use crate::model::token::Token;
+use crate::model::{Connection, CredentialKind, Verify};
 use crate::os::clock::Reading;
 use crate::postgres;
 use crate::rotation::backoff::Step;
-use crate::rotation::record::{Lookup, Record};
+use crate::rotation::record::{CachedLookup, Record};
 use crate::rotation::schedule::Spread;
 use crate::rotation::status::survey;
-use crate::token::Token;
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const UP: Duration = Duration::from_secs(10);
 
 /// What one sign-in can do for connections, a group after the other.
 pub(super) struct Group<'a> {
-    pub(super) job: &'a Job,
+    pub(super) job: &'a SignInJob,
     pub(super) api: &'a Api<'a>,
     pub(super) signed_in: &'a SignedIn,
     pub(super) may_sign_in_again: bool,
@@ -37,13 +37,13 @@ pub(super) struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Mints for these connections what is to be minted, proves it, and puts it on the tray.
+    /// Mints for these connections what is to be minted, proves it, and puts it on the outbox.
     pub(super) async fn supply(
         &mut self,
         wanted: &[usize],
         user: &Result<Option<String>, Failure>,
         lookups: &Lookups,
-        tray: &mut Tray<'_>,
+        outbox: &mut Outbox<'_>,
     ) {
         if wanted.is_empty() {
             return;
@@ -56,8 +56,9 @@ impl Group<'_> {
         let present: Vec<usize> = wanted.iter().copied().filter(|index| self.is_present(*index, &located)).collect();
         let fresh = wanted.iter().filter(|index| !present.contains(index));
         let targets: Vec<&Target> = fresh.filter_map(|index| minted_for(&connections[*index], lookups)).collect();
-        let minted = tray.while_waiting(lakebase::mint(self.api, self.signed_in.token.method, targets)).await;
-        let plain = Fresh { token: Arc::new(self.signed_in.token.clone()), source: Source::WorkspaceToken };
+        let minted = outbox.while_waiting(lakebase::mint(self.api, self.signed_in.token.method, targets)).await;
+        let plain =
+            NewCredential { token: Arc::new(self.signed_in.token.clone()), source: CredentialKind::WorkspaceToken };
         let mut proofs = SideBySide::new(AT_ONCE);
         for (index, located) in located {
             let connection = &connections[index];
@@ -65,29 +66,31 @@ impl Group<'_> {
                 Ok(_) if present.contains(&index) => Ok(Supply::Present),
                 _ => credential(connection, lookups, &minted, &plain).map(Supply::New),
             };
-            let is_found = found(connection, lookups).is_some() || connection.place.is_none();
+            let is_found = found(connection, lookups).is_some() || connection.database_ref.is_none();
             let step = if is_found { Step::Mint } else { Step::Resolve };
-            let parcel = match located {
-                Ok(located) => Parcel { index, located, supply, step },
-                Err(refused) => Parcel { index, located: None, supply: supply.and(Err(refused)), step: Step::Resolve },
+            let acquired = match located {
+                Ok(located) => ConnectionResult { index, located, supply, step },
+                Err(refused) => {
+                    ConnectionResult { index, located: None, supply: supply.and(Err(refused)), step: Step::Resolve }
+                }
             };
-            if self.may_sign_in_again && parcel.is_for_a_dead_token() {
+            if self.may_sign_in_again && acquired.is_for_a_dead_token() {
                 self.dead.push(index);
-            } else if let (Verify::Login, Ok(Supply::New(fresh))) = (connection.verify, &parcel.supply) {
+            } else if let (Verify::Login, Ok(Supply::New(fresh))) = (connection.verify, &acquired.supply) {
                 let token = Arc::clone(&fresh.token);
-                let one = parcel.located.as_ref().unwrap_or(connection).clone();
+                let one = acquired.located.as_ref().unwrap_or(connection).clone();
                 let state = found(connection, lookups).map(|found| found.state);
-                proofs.add(parcel, prove(one, token, state, self.job.limit));
+                proofs.add(acquired, prove(one, token, state, self.job.limit));
             } else {
-                tray.put(parcel);
+                outbox.put(acquired);
             }
         }
-        while let Some((mut parcel, proof)) = tray.while_waiting(proofs.next()).await {
+        while let Some((mut acquired, proof)) = outbox.while_waiting(proofs.next()).await {
             if let Err(failure) = proof {
-                parcel.supply = Err(Refused { failure, shared: false });
-                parcel.step = Step::Login;
+                acquired.supply = Err(Refused { failure, shared: false });
+                acquired.step = Step::Login;
             }
-            tray.put(parcel);
+            outbox.put(acquired);
         }
     }
 
@@ -104,8 +107,8 @@ impl Group<'_> {
     }
 }
 
-fn found<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l Found> {
-    lookups.get(connection.place.as_ref()?)?.as_ref().ok()?.found.as_ref()
+fn found<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l DatabaseInfo> {
+    lookups.get(connection.database_ref.as_ref()?)?.as_ref().ok()?.found.as_ref()
 }
 
 fn minted_for<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l Target> {
@@ -117,19 +120,19 @@ fn credential(
     connection: &Connection,
     lookups: &Lookups,
     minted: &BTreeMap<Target, Result<Arc<Token>, Refused>>,
-    plain: &Fresh,
-) -> Result<Fresh, Refused> {
-    match connection.place.as_ref().and_then(|place| lookups.get(place)) {
+    plain: &NewCredential,
+) -> Result<NewCredential, Refused> {
+    match connection.database_ref.as_ref().and_then(|database_ref| lookups.get(database_ref)) {
         Some(Err(refused)) => Err(refused.clone()),
-        Some(Ok(Lookup { found: Some(found), .. })) if connection.credential.is_minted() => {
+        Some(Ok(CachedLookup { found: Some(found), .. })) if connection.credential.is_minted() => {
             let token = minted.get(&found.target).cloned().unwrap_or_else(|| Err(not_asked(found)))?;
-            Ok(Fresh { token, source: Source::DatabaseCredential })
+            Ok(NewCredential { token, source: CredentialKind::DatabaseCredential })
         }
         _ => Ok(plain.clone()),
     }
 }
 
-fn not_asked(found: &Found) -> Refused {
+fn not_asked(found: &DatabaseInfo) -> Refused {
     let failure = Failure::transient(Code::Unavailable, format!("no credential came for {}", found.target));
     Refused { failure, shared: false }
 }

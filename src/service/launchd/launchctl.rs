@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::failure::{Failure, quoted};
+use crate::failure::Failure;
+use crate::foreign::quoted;
 use crate::service::child::{self, cannot_run};
 
 /// It answers at once; one that does not for so long hangs.

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::failure::{Code, Failure, quoted};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
 use crate::service::Scope;
 use crate::service::child::{self, cannot_run};
 

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::foreign::boundary_before;
+use super::boundary_before;
 use view::View;
 
 /// What stands in a text for a secret.

@@ -57,7 +57,7 @@ impl WorkspaceHost {
     }
 
     /// Why a secret or a token of this workspace must not be sent to `url`; none where it may be. Every request that carries one
-    /// goes through here ([`crate::http::Line::request`]), so that each sign-in method keeps the same rule: scheme, host and port
+    /// goes through here ([`crate::http::WorkspaceClient::request`]), so that each sign-in method keeps the same rule: scheme, host and port
     /// are those that a person configured. The path may be any.
     pub(crate) fn bars(&self, url: &Url) -> Option<String> {
         let origin = url.origin();

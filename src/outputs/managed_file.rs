@@ -25,7 +25,7 @@ const DIRECTORY: u32 = 0o700;
 
 /// A file to be kept up to date.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ManagedFile<'a> {
     /// What it is called when it is spoken of.
     pub(super) what: &'static str,
     pub(super) path: &'a Path,
@@ -33,7 +33,7 @@ pub(super) struct Place<'a> {
     pub(super) private: bool,
 }
 
-impl Place<'_> {
+impl ManagedFile<'_> {
     /// What is there, if it can be read.
     pub(super) fn look(&self) -> Result<Snapshot, Failure> {
         self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(&error)))
@@ -209,7 +209,7 @@ impl Place<'_> {
             path,
             insist,
             budget,
-            seam: &Disk,
+            fs_hooks: &Disk,
             notes: &mut notes,
         }
         .run();
@@ -325,7 +325,7 @@ mod tests {
     fn who_may_not_write_is_told_what_a_sandboxed_unit_needs() {
         let directory = tempfile::tempdir().unwrap();
         let (there, path) = (directory.path(), directory.path().join("not/yet/token"));
-        let place = Place { what: "token file", path: &path, private: true };
+        let place = ManagedFile { what: "token file", path: &path, private: true };
         for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
             let error = FileError::Write { path: path.clone(), doing: "create a file beside it", source: kind.into() };
             let written = place.cannot(&error);

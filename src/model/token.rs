@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::auth::Method;
-use crate::logging::secrets;
+use crate::foreign::secrets;
+use crate::model::AuthMethod;
 
 /// Longer than any token seen (2 to 4 KiB), shorter than any client's line limit (64 KiB in pgx).
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
@@ -84,14 +84,19 @@ pub(crate) struct Token {
     pub(crate) expires_at: Timestamp,
     pub(crate) issued_at: Timestamp,
     /// How its bearer signed in.
-    pub(crate) method: Method,
+    pub(crate) method: AuthMethod,
 }
 
 impl Token {
     /// A token with the expiry that its source told; the earlier one where the token itself says another.
     ///
     /// None where nobody says when it expires.
-    pub(crate) fn new(secret: SecretString, told: Option<Timestamp>, now: Timestamp, method: Method) -> Option<Self> {
+    pub(crate) fn new(
+        secret: SecretString,
+        told: Option<Timestamp>,
+        now: Timestamp,
+        method: AuthMethod,
+    ) -> Option<Self> {
         let claims = Claims::of(secret.expose_secret());
         let own = claims.as_ref().and_then(|claims| claims.expires_at);
         let expires_at = match (own, told) {
@@ -180,9 +185,9 @@ mod tests {
     fn the_earlier_of_two_expiries_counts() {
         let token = SecretString::from(jwt(r#"{"exp":2000}"#));
         let at = |second| Timestamp::from_second(second).unwrap();
-        let expiry = |told| Token::new(token.clone(), told, at(0), Method::OauthM2m).unwrap().expires_at;
+        let expiry = |told| Token::new(token.clone(), told, at(0), AuthMethod::OauthM2m).unwrap().expires_at;
         assert_eq!(expiry(Some(at(1_900))), at(1_900));
         assert_eq!(expiry(Some(at(9_000))), at(2_000));
-        assert!(Token::new(SecretString::from("opaque"), None, at(0), Method::OauthM2m).is_none());
+        assert!(Token::new(SecretString::from("opaque"), None, at(0), AuthMethod::OauthM2m).is_none());
     }
 }

@@ -6,8 +6,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::api::Api;
-use crate::failure::{Code, Failure, quoted};
+use crate::failure::{Code, Failure};
+use crate::foreign::quoted;
 use crate::http::Answer;
 use crate::vendor_errors::{Remedy, remedy};
 
@@ -26,9 +26,8 @@ pub(super) fn nonsense(to: &str, about: &About, what: &str) -> Failure {
     .hint("it is tried again; if it stays so, check the host and the proxy")
 }
 
-/// The failure that an answer means.
-pub(super) fn meaning(answer: &Answer, api: &Api<'_>, about: &About) -> Failure {
-    let to = api.line.origin();
+/// The failure that an answer means; `to` is the workspace's address, `subject` whose token it was.
+pub(super) fn classify_error(answer: &Answer, to: &str, subject: Option<&str>, about: &About) -> Failure {
     if let Some(trouble) = answer.trouble(to) {
         return trouble;
     }
@@ -41,7 +40,7 @@ pub(super) fn meaning(answer: &Answer, api: &Api<'_>, about: &About) -> Failure 
     if answer.status.is_success() {
         return page(to, about, answer);
     }
-    let said = Complaint::of(answer);
+    let said = ApiError::of(answer);
     let words = said.text.to_ascii_lowercase();
     let has = |text: &str| words.contains(text);
     let remedy = remedy(answer.status.as_u16(), &said.code, &said.text);
@@ -64,7 +63,7 @@ pub(super) fn meaning(answer: &Answer, api: &Api<'_>, about: &About) -> Failure 
     } else if said.is_not_found(answer.status) {
         not_found(to, about, &said)
     } else if answer.status == StatusCode::FORBIDDEN || said.code == "PERMISSION_DENIED" {
-        let who = api.subject.unwrap_or("this identity");
+        let who = subject.unwrap_or("this identity");
         Failure::permanent(Code::SignInRefused, format!("{who} may not {} {}: {said}", about.verb, about.object))
             .hint("let an administrator give it CAN USE on the database and the entitlement Workspace access")
     } else if has("stopped") || has("not running") || has("is starting") || has("failing over") {
@@ -105,7 +104,7 @@ fn page(to: &str, about: &About, answer: &Answer) -> Failure {
     }
 }
 
-fn not_found(to: &str, about: &About, said: &Complaint) -> Failure {
+fn not_found(to: &str, about: &About, said: &ApiError) -> Failure {
     let no_api =
         said.code == "ENDPOINT_NOT_FOUND" || said.code == "FEATURE_DISABLED" || said.text.starts_with("No API found");
     if no_api {
@@ -129,7 +128,7 @@ fn is_other_workspace(words: &str) -> bool {
 
 /// What was said, whatever the form.
 #[derive(Debug, PartialEq, Eq)]
-struct Complaint {
+struct ApiError {
     code: String,
     text: String,
 }
@@ -146,13 +145,13 @@ struct Body {
     scim_type: Option<String>,
 }
 
-impl Complaint {
+impl ApiError {
     fn of(answer: &Answer) -> Self {
         let status = answer.status.as_u16().to_string();
         let text = String::from_utf8_lossy(&answer.body);
         let found = Self::of_json(&answer.body).or_else(|| Self::of_html(&text)).or_else(|| Self::of_text(&text));
-        let Complaint { code, text } = found.unwrap_or(Complaint { code: String::new(), text: String::new() });
-        Complaint { code: if code.is_empty() { status } else { code }, text: quoted(&text) }
+        let ApiError { code, text } = found.unwrap_or(ApiError { code: String::new(), text: String::new() });
+        ApiError { code: if code.is_empty() { status } else { code }, text: quoted(&text) }
     }
 
     fn of_json(body: &[u8]) -> Option<Self> {
@@ -165,21 +164,21 @@ impl Complaint {
         let error = error.and_then(word);
         let text = message.or(detail).or_else(|| error.clone())?;
         let code = error_code.and_then(word).or(scim_type).or(error).unwrap_or_default();
-        Some(Complaint { code: quoted(&code), text })
+        Some(ApiError { code: quoted(&code), text })
     }
 
     /// What a page says between `<pre>` and `</pre>`.
     fn of_html(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once("<pre>")?;
         let (inner, _) = rest.split_once("</pre>")?;
-        Some(Complaint { code: String::new(), text: inner.trim().to_owned() })
+        Some(ApiError { code: String::new(), text: inner.trim().to_owned() })
     }
 
     /// `CODE: message`.
     fn of_text(text: &str) -> Option<Self> {
         let is_page = text.trim_start().starts_with('<');
         let (code, message) = text.split_once(": ").filter(|(code, _)| is_code(code)).unwrap_or(("", text));
-        (!is_page && !text.trim().is_empty()).then(|| Complaint { code: code.to_owned(), text: message.to_owned() })
+        (!is_page && !text.trim().is_empty()).then(|| ApiError { code: code.to_owned(), text: message.to_owned() })
     }
 
     fn is_not_found(&self, status: StatusCode) -> bool {
@@ -195,7 +194,7 @@ fn is_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
-impl std::fmt::Display for Complaint {
+impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.code.as_str(), self.text.as_str()) {
             (code, "") => f.write_str(code),
@@ -208,22 +207,22 @@ impl std::fmt::Display for Complaint {
 mod tests {
     use super::*;
 
-    fn said(code: &str, text: &str) -> Option<Complaint> {
-        Some(Complaint { code: code.to_owned(), text: text.to_owned() })
+    fn said(code: &str, text: &str) -> Option<ApiError> {
+        Some(ApiError { code: code.to_owned(), text: text.to_owned() })
     }
 
     #[test]
     fn every_form_of_an_error_is_read() {
-        let json = |text: &str| Complaint::of_json(text.as_bytes());
+        let json = |text: &str| ApiError::of_json(text.as_bytes());
         assert_eq!(json(r#"{"error_code":"NOT_FOUND","message":"no x"}"#), said("NOT_FOUND", "no x"));
         assert_eq!(json(r#"{"error_code":403,"message":"JWT has expired"}"#), said("403", "JWT has expired"));
         assert_eq!(json(r#"{"error":"boom"}"#), said("boom", "boom"));
         assert_eq!(json(r#"{"detail":"no","status":"403","scimType":"sensitive"}"#), said("sensitive", "no"));
         assert_eq!(json("[]").or_else(|| json("\"x\"")), None);
-        assert_eq!(Complaint::of_html("<html><pre>\nno such thing\n</pre>"), said("", "no such thing"));
-        assert_eq!(Complaint::of_text("MALFORMED_REQUEST: no body"), said("MALFORMED_REQUEST", "no body"));
-        assert_eq!(Complaint::of_text("something: else"), said("", "something: else"));
-        assert_eq!(Complaint::of_text("<html>").or_else(|| Complaint::of_text(" ")), None);
+        assert_eq!(ApiError::of_html("<html><pre>\nno such thing\n</pre>"), said("", "no such thing"));
+        assert_eq!(ApiError::of_text("MALFORMED_REQUEST: no body"), said("MALFORMED_REQUEST", "no body"));
+        assert_eq!(ApiError::of_text("something: else"), said("", "something: else"));
+        assert_eq!(ApiError::of_text("<html>").or_else(|| ApiError::of_text(" ")), None);
     }
 
     #[test]

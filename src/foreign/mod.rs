@@ -4,10 +4,13 @@
 //! Every sink passes its text through here. Doing so twice changes nothing, so a text may be cleaned where it comes in and again
 //! where it goes out. What is not printable is shown as JSON and TOML escape it, so that their strings keep their meaning.
 
+mod quote;
+pub(crate) mod secrets;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::secrets;
+pub(crate) use quote::{could_be_secret, quoted};
 
 /// The longest line that a sink gets, in characters: some screens full.
 const LONGEST_LINE: usize = 4_000;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use crate::logging::foreign::is_printable;
+use crate::foreign::is_printable;
 
 /// What may be escaped within what is escaped.
 const LAYERS: usize = 4;

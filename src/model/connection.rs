@@ -1,0 +1,149 @@
+//! One PostgreSQL target, and what is to be done with its credential.
+
+use std::path::PathBuf;
+
+use super::database::{CredentialKind, DatabaseRef, Listing, Verify};
+use super::server;
+use super::ssl_mode::SslMode;
+use crate::pgpass;
+
+/// The database that every Lakebase instance has.
+pub(crate) const DEFAULT_DATABASE: &str = "databricks_postgres";
+
+/// What one connection wants beside its entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outputs {
+    /// A file for the credential and nothing else: no line end either, since programs that read a whole file as the password
+    /// send what they find (Go's `os.ReadFile`, Rust's `read_to_string`, Python's `read`), and `$(cat FILE)` does not mind.
+    pub(crate) token_file: Option<PathBuf>,
+    /// A file with the one line `PGPASSWORD=...`, as systemd's EnvironmentFile= and a shell's `.` read it alike.
+    pub(crate) env_file: Option<PathBuf>,
+    /// A program (absolute, below `~/`, or a name to be found on PATH) and its arguments; no shell has a hand in it.
+    pub(crate) on_rotate: Option<Vec<String>>,
+}
+
+/// Host, port, database and user of a connection, as far as they are set: the rest is found by the API and the sign-in.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) host: Option<String>,
+    pub(crate) port: u16,
+    pub(crate) database: String,
+    pub(crate) user: Option<String>,
+}
+
+/// One PostgreSQL target: host, port, database, user, and where its credential comes from.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub(crate) name: String,
+    pub(crate) workspace: usize,
+    pub(crate) address: Address,
+    /// What its entry is known by, once host and user are.
+    pub(crate) key: Option<pgpass::Key>,
+    /// By what the API knows its database, where it is to be asked.
+    pub(crate) database_ref: Option<DatabaseRef>,
+    /// The read-only host of that place is meant, not the one that reads and writes.
+    pub(crate) read_only: bool,
+    pub(crate) credential: CredentialKind,
+    /// A database credential only where the API knows its host; else the workspace's token.
+    pub(crate) only_if_found: bool,
+    pub(crate) verify: Verify,
+    /// What was asked for, if anything.
+    pub(crate) sslmode: Option<SslMode>,
+    /// The authorities that the server's certificate is checked by, where they are not the platform's.
+    pub(crate) sslrootcert: Option<PathBuf>,
+    pub(crate) outputs: Outputs,
+    pub(crate) listing: Listing,
+    pub(crate) last_copy: bool,
+    pub(crate) any_identity: bool,
+    /// The client that was set beside another user: its credentials are published all the same, and only its own.
+    pub(crate) chosen_client: Option<String>,
+}
+
+impl Connection {
+    /// The name that people, commands and the record call it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The four key fields of its entry; none before its host and its user have been found.
+    pub fn key(&self) -> Option<&pgpass::Key> {
+        self.key.as_ref()
+    }
+
+    /// Whether its host or its user is not set, and is to be found.
+    pub(crate) fn is_open(&self) -> bool {
+        self.address.host.is_none() || self.address.user.is_none()
+    }
+
+    /// Fills in what is not set; a host that is none, or a host or user that cannot stand in a password file, leaves it without a key.
+    pub(crate) fn locate(&mut self, host: Option<&str>, user: Option<&str>) {
+        let host = host.filter(|host| server::host_misfit(host).is_none());
+        let Address { host: set_host, port, database, user: set_user } = &self.address;
+        let (host, user) = (set_host.as_deref().or(host), set_user.as_deref().or(user));
+        self.key = host.zip(user).and_then(|(host, user)| pgpass::Key::new(host, *port, database, user).ok());
+    }
+
+    /// The user that was set, where a client was set beside it that does not go by that name: PostgreSQL refuses such a login,
+    /// unless the role takes this identity.
+    pub(crate) fn remark_on_client(&self) -> Option<String> {
+        let (client, user) = (self.chosen_client.as_ref()?, self.address.user.as_ref()?);
+        if self.any_identity || same_identity(client, user) || !names_an_identity(user) {
+            return None;
+        }
+        Some(format!(
+            "connection {}: the user {user} and the client {client} were both set, so this client's token is the password for that \
+             user; PostgreSQL refuses the login unless the role accepts this client. If it does, say so with any_identity = true or \
+             --any-identity; if not, leave out the user: it is then the client id",
+            self.name
+        ))
+    }
+
+    /// The database to log in to: where its entry is for every one, that which every instance has.
+    pub(crate) fn login_database(&self) -> &str {
+        if self.address.database == "*" { DEFAULT_DATABASE } else { &self.address.database }
+    }
+
+    /// libpq's `sslrootcert`: by itself it looks for a file of the user's, and not at the platform's store.
+    pub(crate) fn root_for_libpq(&self) -> Option<String> {
+        let file = self.sslrootcert.as_ref().map(|path| path.display().to_string());
+        file.or_else(|| (self.sslmode == Some(SslMode::VerifyFull)).then(|| "system".to_owned()))
+    }
+
+    /// libpq's `sslmode` for who uses the service file. Before version 16 it cannot look at the platform's store, so `verify-full` is
+    /// written only where it was asked for.
+    pub(crate) fn sslmode_for_libpq(&self) -> SslMode {
+        self.sslmode.unwrap_or(SslMode::Require)
+    }
+}
+
+/// E-mail addresses and application ids differ in case between tokens and roles without naming different identities.
+pub(crate) fn same_identity(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+/// An e-mail address or an application id names one identity; anything else is a group, whose members log in with their own
+/// tokens.
+pub(crate) fn names_an_identity(user: &str) -> bool {
+    let groups = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = user.split('-').collect();
+    let is_uuid = parts.len() == groups.len()
+        && parts
+            .iter()
+            .zip(groups)
+            .all(|(part, length)| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit()));
+    is_uuid || user.contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mails_and_application_ids_name_an_identity_and_groups_do_not() {
+        assert!(names_an_identity("ada@example.com"));
+        assert!(names_an_identity("0b1c2d3e-0000-4000-8000-00000000cafe"));
+        for group in ["data readers", "0b1c2d3e", "0b1c2d3e-0000-4000-8000-00000000caf", "team-a-b-c-d"] {
+            assert!(!names_an_identity(group), "{group}");
+        }
+    }
+}

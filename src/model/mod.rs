@@ -1,0 +1,20 @@
+//! The plain values that everything else speaks of: workspaces, connections, databases, tokens. `config` makes them from settings;
+//! nothing here reads or writes anything.
+
+mod connection;
+mod database;
+mod host;
+pub(crate) mod server;
+mod ssl_mode;
+pub(crate) mod token;
+mod workspace;
+
+pub use connection::Connection;
+pub(crate) use connection::{Address, DEFAULT_DATABASE, Outputs, names_an_identity, same_identity};
+pub(crate) use database::{
+    CredentialKind, DatabaseRef, Listing, Verify, is_lakebase_host, is_of_endpoint, short_name, uid_of,
+};
+pub use host::WorkspaceHost;
+pub use ssl_mode::SslMode;
+pub use workspace::{AuthMethod, AuthType, Workspace};
+pub(crate) use workspace::{Client, SecretSource};

@@ -1,0 +1,123 @@
+//! A workspace and who signs in there.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::host::WorkspaceHost;
+use crate::foreign::secrets;
+
+/// How a workspace is signed in to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthType {
+    /// `oauth-m2m` where a client is configured; else, or after its failure, `databricks-cli`.
+    Chain,
+    /// A service principal's client credentials (RFC 6749, section 4.4).
+    OauthM2m,
+    /// The vendor's command line tool, where a person has logged in.
+    DatabricksCli,
+}
+
+/// How a token was got, in the words of Databricks' unified authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMethod {
+    /// A service principal's client credentials.
+    OauthM2m,
+    /// The vendor's command line tool.
+    DatabricksCli,
+}
+
+impl fmt::Display for AuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthMethod::OauthM2m => "OAuth M2M",
+            AuthMethod::DatabricksCli => "Databricks CLI",
+        })
+    }
+}
+
+/// Where a client secret is.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretSource {
+    /// Given in full, by flag, environment or profile.
+    Given(SecretString),
+    /// In a file: one line, or a systemd credential.
+    File(PathBuf),
+    /// In macOS's keychain: the generic password of this service, for the account that is the client id.
+    Keychain(String),
+}
+
+impl SecretSource {
+    /// What a setting with it is called.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            SecretSource::Given(_) => "client_secret",
+            SecretSource::File(_) => "client_secret_file",
+            SecretSource::Keychain(_) => "client_secret_keychain",
+        }
+    }
+
+    /// A secret that is given in full: from here on nothing that is shown holds it.
+    pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
+        let secret = secret.into();
+        secrets::keep(&secret);
+        SecretSource::Given(secret)
+    }
+}
+
+/// A service principal: its client id, and where its secret is to be had.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) secret: SecretSource,
+}
+
+/// A Databricks host and the identity that signs in to it.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    pub(crate) name: String,
+    pub(crate) host: WorkspaceHost,
+    pub(crate) workspace_id: Option<String>,
+    pub(crate) auth: AuthType,
+    pub(crate) client: Option<Client>,
+    /// The profile that the vendor's CLI is asked for, where the host came from it.
+    pub(crate) profile: Option<String>,
+    pub(crate) cli_path: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Workspace {
+    /// Some workspace, for [`crate::fuzzing`].
+    #[cfg(any(test, fuzzing))]
+    #[allow(clippy::expect_used, reason = "the address is a constant")]
+    pub(crate) fn for_fuzzing() -> Self {
+        let host = WorkspaceHost::parse("https://workspace.example").expect("an address");
+        let (name, auth) = ("default".to_owned(), AuthType::DatabricksCli);
+        let (workspace_id, client, profile, cli_path, ca_file) = (None, None, None, None, None);
+        Workspace { name, host, workspace_id, auth, client, profile, cli_path, ca_file }
+    }
+
+    /// The name that connections refer to it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address.
+    pub fn host(&self) -> &WorkspaceHost {
+        &self.host
+    }
+
+    /// Whether both sign in as the same identity in the same way, so that one token serves both.
+    pub(crate) fn shares_identity_with(&self, other: &Workspace) -> bool {
+        self.host.origin() == other.host.origin()
+            && self.auth == other.auth
+            && self.profile == other.profile
+            && self.cli_path == other.cli_path
+            && self.ca_file == other.ca_file
+            && self.workspace_id == other.workspace_id
+            && self.client.as_ref().map(|client| &client.id) == other.client.as_ref().map(|client| &client.id)
+    }
+}
