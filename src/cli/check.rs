@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::Serialize;
 
+use super::outlook::{Outlook, Remark, Weight};
 use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure};
@@ -13,6 +14,7 @@ use crate::model::{Connection, Listing};
 use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
 use crate::rotation::{ConnectionStatus, Rotation, State};
+use crate::service;
 
 /// Something is wrong.
 const NOT_WELL: u8 = 1;
@@ -26,6 +28,8 @@ struct Answer<'a> {
     connections: Vec<Row<'a>>,
     /// What of the connection service file was left alone or cannot work.
     service_file: &'a [String],
+    /// What is wrong, or may be, with what renews the passwords.
+    service: &'a [Remark],
 }
 
 #[derive(Serialize)]
@@ -55,6 +59,7 @@ struct Finding {
 }
 
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
+    let outlook = Outlook::of(rotation, service::look(&rotation.config().environment).as_ref());
     let snapshot = rotation.snapshot()?;
     let connections = snapshot.connections();
     let now = Reading::now();
@@ -72,18 +77,23 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
     let service_file = remarks(|listing| listing != Listing::No);
     if json {
         let connections = findings.iter().map(row).collect();
-        print::json(&Answer { version: 1, connections, service_file: &service_file })?;
+        print::json(&Answer { version: 1, connections, service_file: &service_file, service: &outlook.remarks })?;
     } else {
         let origins = connections.iter().map(|connection| rotation.config().workspace_of(connection).host().origin());
         let offsets = findings.iter().map(|finding| finding.offset).zip(origins);
         let clocks: BTreeSet<String> = offsets.filter_map(|(offset, origin)| wrong_by(offset?, origin)).collect();
         let notes = rotation.config().notes().iter().chain(&clocks).map(|note| format!("note: {note}\n"));
         let remarks = service_file.iter().map(|remark| print::line(&format!("service file: {remark}")));
-        print::out(&findings.iter().map(sentence).chain(remarks).chain(notes).collect::<String>())?;
+        let outlook = [outlook.text(Weight::Note)];
+        print::out(&findings.iter().map(sentence).chain(remarks).chain(outlook).chain(notes).collect::<String>())?;
     }
     // A section that nobody asked for may be missing.
     let is_listed = remarks(|listing| listing == Listing::Asked).is_empty();
-    Ok(if is_listed && findings.iter().all(|finding| finding.result.is_ok()) { 0 } else { NOT_WELL })
+    Ok(if is_listed && !outlook.has_fault() && findings.iter().all(|finding| finding.result.is_ok()) {
+        0
+    } else {
+        NOT_WELL
+    })
 }
 
 async fn look_at(
@@ -97,7 +107,7 @@ async fn look_at(
     let finding = |said: String, result| Finding { name, state, result, said, offset: None };
     let (Some(token), Some(_)) = (&status.token, status.left_to_clients()) else {
         let why = status.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
-        let nobody = format!("nobody can log in, for {why}");
+        let nobody = format!("nobody can log in: {why}");
         return match last_error {
             Some(failure) => finding(format!("{nobody}; last try failed: {failure}"), Err(failure.clone())),
             None => {

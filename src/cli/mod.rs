@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod connections;
 mod names;
+mod outlook;
 mod power;
 mod print;
 mod prometheus;

@@ -61,7 +61,7 @@ fn dry_run(options: &RotateOptions, rotation: &Rotation, only: Option<&[usize]>)
         let reason = status.reason.clone().or_else(|| soon_dead.filter(|_| status.dies_before_next_run()));
         let line = match (reason, options.if_due) {
             (Some(reason), _) => {
-                format!("{}: would rotate, for {reason}: {what} of {host} into {entry}", connection.name())
+                format!("{}: would rotate: {reason}: {what} of {host} into {entry}", connection.name())
             }
             (None, false) => {
                 format!("{}: would rotate, though it is not due: {what} of {host} into {entry}", connection.name())
@@ -99,6 +99,11 @@ pub(super) struct Error<'a> {
 }
 
 impl Error<'_> {
+    /// Whether nothing but a person can end it.
+    pub(super) fn needs_person(&self) -> bool {
+        self.kind == Kind::Permanent
+    }
+
     /// What went wrong and what to do next.
     pub(super) fn sentence(&self) -> String {
         match self.hint {

@@ -314,6 +314,24 @@ fn inputs(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> Serv
     ServiceInputs { config, credential, environment, keychain: false }
 }
 
+/// The configuration as the service that is set up reads it; none where only its manager knows, or this user may not read it.
+pub(super) fn own_config(state: &State, environment: &Environment) -> Option<Result<Config, ConfigError>> {
+    if state.has_environment {
+        return None;
+    }
+    let account = Account::own(environment)?;
+    let manager = manager(state.scope, &account).ok()?;
+    let inputs = inputs(state.scope, &account, &*manager);
+    match std::fs::File::open(&inputs.config) {
+        Ok(_) => Some(as_service(&inputs.config, &inputs, false)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let environment = inputs.environment.clone().handing_over(inputs.handed_over());
+            Some(Config::load_in(environment, &Overrides::default()))
+        }
+        Err(_) => None,
+    }
+}
+
 fn remove(file: &Path) -> Result<(), Failure> {
     std::fs::remove_file(file)
         .map_err(|error| Failure::permanent(Code::CannotWrite, format!("cannot remove {}: {error}", file.display())))

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::outlook::{Outlook, Weight};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
 use super::{Fault, print};
@@ -15,8 +16,8 @@ use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
 use crate::service::{self, Scope, State, Way};
 
-/// Not every connection is live.
-const NOT_ALL_LIVE: u8 = 1;
+/// Not every password is live, or what is set up to renew them does not work.
+const NOT_WELL: u8 = 1;
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -36,6 +37,8 @@ struct Row<'a> {
     last_attempt_at: Option<Timestamp>,
     last_error: Option<Error<'a>>,
     next_rotation_at: Option<Timestamp>,
+    /// Whether anything will renew it.
+    renewed: bool,
     /// What the API said last of how the database does.
     database_state: Option<&'static str>,
     hook_error: Option<Error<'a>>,
@@ -53,8 +56,8 @@ struct Answer<'a> {
 
 pub(super) fn run(rotation: &Rotation, json: bool, prometheus: bool) -> Result<u8, Fault> {
     let service = service::look(&rotation.config().environment);
-    let view = View::of(rotation)?;
-    let (rows, all_live) = (view.rows(), view.all_live());
+    let view = View::of(rotation, service.as_ref())?;
+    let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_fault());
     if prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
         print::out(&prometheus::text(&view.samples(&rows), service.as_ref())?)?;
@@ -63,23 +66,23 @@ pub(super) fn run(rotation: &Rotation, json: bool, prometheus: bool) -> Result<u
     if json {
         print::json(&Answer { version: 1, connections: rows, service })?;
     } else {
-        print::out(&text(&rows, &view.snapshot.statuses, service.as_ref()))?;
+        print::out(&text(&rows, &view, service.as_ref()))?;
     }
-    Ok(if all_live { 0 } else { NOT_ALL_LIVE })
+    Ok(if is_well { 0 } else { NOT_WELL })
 }
 
 /// Prints the table as `status` does; returns whether all are live.
 pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Result<bool, Failure> {
-    let view = View::of(rotation)?;
-    print::out(&text(&view.rows(), &view.snapshot.statuses, service))?;
+    let view = View::of(rotation, service)?;
+    print::out(&text(&view.rows(), &view, service))?;
     Ok(view.all_live())
 }
 
 /// Whether each password is live, or a try since then has failed for a reason that needs a person.
 pub(super) fn is_settled(rotation: &Rotation, since: Timestamp) -> Result<bool, Failure> {
-    let view = View::of(rotation)?;
-    Ok(view.all().all(|(index, (_, status))| {
-        let known = view.past(index);
+    let (snapshot, unknown) = (rotation.snapshot()?, ConnectionRecord::default());
+    Ok(snapshot.statuses.iter().enumerate().all(|(index, status)| {
+        let known = snapshot.past(index).unwrap_or(&unknown);
         let failed = || known.last_error.as_ref().is_some_and(|error| !error.is_transient());
         status.left_to_clients().is_some() || (known.last_attempt_at.is_some_and(|at| at >= since) && failed())
     }))
@@ -89,11 +92,13 @@ pub(super) fn is_settled(rotation: &Rotation, since: Timestamp) -> Result<bool, 
 struct View {
     snapshot: Snapshot,
     unknown: ConnectionRecord,
+    outlook: Outlook,
 }
 
 impl View {
-    fn of(rotation: &Rotation) -> Result<Self, Failure> {
-        Ok(View { snapshot: rotation.snapshot()?, unknown: ConnectionRecord::default() })
+    fn of(rotation: &Rotation, service: Option<&State>) -> Result<Self, Failure> {
+        let outlook = Outlook::of(rotation, service);
+        Ok(View { snapshot: rotation.snapshot()?, unknown: ConnectionRecord::default(), outlook })
     }
 
     fn past(&self, index: usize) -> &ConnectionRecord {
@@ -110,7 +115,7 @@ impl View {
         for (index, (connection, status)) in self.all() {
             let workspace = config.workspace_of(connection);
             let found = self.snapshot.record.lookup(workspace, connection).and_then(|known| known.found.as_ref());
-            rows.push(row(config, connection, status, self.past(index), found));
+            rows.push(row(config, (connection, status), self.past(index), found, self.outlook.renews(index)));
         }
         rows
     }
@@ -139,10 +144,10 @@ impl View {
 
 fn row<'a>(
     config: &Config,
-    connection: &'a Connection,
-    status: &ConnectionStatus,
+    (connection, status): (&'a Connection, &ConnectionStatus),
     known: &'a ConnectionRecord,
     found: Option<&DatabaseInfo>,
+    renewed: bool,
 ) -> Row<'a> {
     let (key, address) = (connection.key(), &connection.address);
     let token = status.token.as_ref();
@@ -166,18 +171,20 @@ fn row<'a>(
         next_rotation_at: known
             .next_attempt_at
             .filter(|at| *at > Timestamp::now())
-            .or(token.map(|token| token.refresh_at)),
+            .or(token.map(|token| token.refresh_at))
+            .filter(|_| renewed),
+        renewed,
         hook_error: known.hook_error.as_ref().map(Error::from),
         database_state: found.map(|found| found.state.word()),
         database_remark: found.and_then(|found| Some(format!("{} {}", found.target, found.state.remark()?))),
     }
 }
 
-fn text(connections: &[Row<'_>], statuses: &[ConnectionStatus], service: Option<&State>) -> String {
+fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String {
     let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut remarks = String::new();
-    for (row, status) in connections.iter().zip(statuses) {
+    for (row, status) in connections.iter().zip(&view.snapshot.statuses) {
         let state = match row.state {
             Stands::Live => "live",
             Stands::Due => "due",
@@ -185,13 +192,17 @@ fn text(connections: &[Row<'_>], statuses: &[ConnectionStatus], service: Option<
             Stands::Missing => "missing",
         };
         let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::relative(at, status.now));
-        let next =
-            if status.is_due() && row.last_error.is_none() { "now".to_owned() } else { when(row.next_rotation_at) };
+        let next = match &row.last_error {
+            _ if !row.renewed => "-".to_owned(),
+            Some(error) if error.needs_person() => "needs you".to_owned(),
+            None if status.is_due() => "now".to_owned(),
+            _ => when(row.next_rotation_at),
+        };
         let (host, user) = (row.host.unwrap_or("?"), row.user.unwrap_or("?"));
         let entry = format!("{host}:{}:{}:{user}", row.port, row.database);
         rows.push(vec![row.name.to_owned(), state.to_owned(), when(row.expires_at), next, entry]);
         if let Some(reason) = &status.reason {
-            remarks.push_str(&print::line(&format!("{}: due, for {reason}", row.name)));
+            remarks.push_str(&print::line(&format!("{}: {reason}", row.name)));
         }
         if let Some(remark) = &row.database_remark {
             remarks.push_str(&print::line(&format!("{}: {remark}", row.name)));
@@ -200,7 +211,12 @@ fn text(connections: &[Row<'_>], statuses: &[ConnectionStatus], service: Option<
             remarks.push_str(&print::line(&format!("{}: on_rotate failed: {}", row.name, error.sentence())));
         }
         if let Some(error) = &row.last_error {
-            remarks.push_str(&print::line(&format!("{}: last try failed: {}", row.name, error.sentence())));
+            remarks.push_str(&print::line(&format!(
+                "{}: {}: {}",
+                row.name,
+                if error.needs_person() { "needs you" } else { "last try failed" },
+                error.sentence()
+            )));
         }
     }
     let file = connections
@@ -208,7 +224,9 @@ fn text(connections: &[Row<'_>], statuses: &[ConnectionStatus], service: Option<
         .map(|row| print::line(&format!("password file: {}", row.password_file)))
         .unwrap_or_default();
     let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
-    format!("{}{file}{service}{remarks}", print::table(&rows))
+    // Notes are for `check`.
+    let outlook = view.outlook.text(Weight::Warning);
+    format!("{}{file}{service}{remarks}{outlook}", print::table(&rows))
 }
 
 /// How the service manager sees it, for people.

@@ -24,7 +24,7 @@ use crate::os::timer;
 use crate::os::watch::{self, Stamps};
 use crate::rotation::backoff::Change;
 use crate::rotation::schedule::{Spread, after_boot};
-use crate::rotation::{ConnectionStatus, Outcome, RotateRequest, Rotation, Session};
+use crate::rotation::{ConnectionStatus, Outcome, RotateRequest, Rotation, Running, Session};
 use keepalive::WatchdogKeepalive;
 use status::Row;
 
@@ -102,6 +102,8 @@ struct Daemon<'a> {
     manager: Manager,
     keepalive: WatchdogKeepalive,
     load: Option<&'a Load<'a>>,
+    /// Tells `status` that this daemon runs.
+    running: Running,
 }
 
 /// The files a change of which can end a failure, as they were.
@@ -141,6 +143,7 @@ impl<'a> Daemon<'a> {
         let is_server =
             rotation.config().environment.path("STATE_DIRECTORY").is_some_and(|path| path.starts_with("/var/"));
         let rotation = rotation.spread(spread);
+        let running = Running::mark(&rotation.config().state_dir);
         Daemon {
             session: Session::of_daemon(rotation.clone(), is_server),
             is_server,
@@ -153,6 +156,7 @@ impl<'a> Daemon<'a> {
             manager,
             keepalive,
             load,
+            running,
         }
     }
 
@@ -315,6 +319,9 @@ impl<'a> Daemon<'a> {
                     if config.log_file() != self.rotation.config().log_file() {
                         tracing::warn!("another log file is used after a restart, not yet");
                     }
+                }
+                if config.state_dir != self.rotation.config().state_dir {
+                    self.running = Running::mark(&config.state_dir);
                 }
                 self.rotation = self.rotation.with_config(config);
                 if is_same {

@@ -14,6 +14,7 @@ mod plan;
 mod record;
 mod report;
 mod request;
+mod running;
 pub(crate) mod schedule;
 mod session;
 mod snapshot;
@@ -29,6 +30,7 @@ pub(crate) use discover::{Discovered, discover};
 pub(crate) use record::{ConnectionRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use request::RotateRequest;
+pub(crate) use running::Running;
 pub(crate) use session::Session;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{ConnectionStatus, State};
@@ -103,6 +105,11 @@ impl Rotation {
     ///
     /// # Errors
     /// The password file cannot be read.
+    /// Whether a daemon runs that shares this record, under whatever manager.
+    pub(crate) fn is_kept_by_a_daemon(&self) -> bool {
+        Running::is_marked(&self.config.state_dir)
+    }
+
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Failure> {
         self.snapshot_with(self.record())
     }

@@ -31,8 +31,8 @@ use crate::os::identity::try_as_owner_of;
 const VERSION: u32 = 1;
 
 /// The mode of record and lock, and that of their directory.
-const MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
+pub(super) const MODE: u32 = 0o600;
+pub(super) const DIRECTORY_MODE: u32 = 0o700;
 
 /// What was not used for longer is forgotten.
 const LONGEST_MEMORY: SignedDuration = SignedDuration::from_hours(90 * 24);

@@ -126,17 +126,20 @@ pub(super) fn survey(
         let missing =
             |reason: String| ConnectionStatus { state: State::Missing, reason: Some(reason), token: None, now };
         let Some(key) = &connection.key else {
-            return missing("its host or user is looked up at the next rotation".to_owned());
+            return missing("never rotated yet: its host or user is looked up at the first rotation".to_owned());
         };
         match reading.current(key) {
-            _ if !file.exists => missing("there is no password file".to_owned()),
-            Current::Missing => missing("it has no entry".to_owned()),
-            Current::Shadowed { line, fields } => missing(format!("line {line} ({fields}) wins over its entry")),
+            _ if !file.exists => missing("the password file does not exist".to_owned()),
+            Current::Missing => missing("the password file has no entry for it".to_owned()),
+            Current::Shadowed { line, fields } => {
+                missing(format!("line {line} of the password file ({fields}) wins over its entry"))
+            }
             Current::Ours { password, .. } => {
                 let mut status = judge(config, record, connection, password, now, spread);
                 if file.is_ignored_by_libpq() {
                     status.state = State::Missing;
-                    status.reason = Some(format!("clients ignore the file for its mode {:04o}", file.mode));
+                    status.reason =
+                        Some(format!("clients ignore the password file, because its mode is {:04o}", file.mode));
                 }
                 status
             }

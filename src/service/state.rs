@@ -30,6 +30,9 @@ pub(crate) struct State {
     pub(crate) watchdog_seconds: Option<f64>,
     pub(crate) restarts: u64,
     pub(crate) status_text: Option<String>,
+    /// Whether the unit has variables of its own (`Environment=`, `EnvironmentFile=`), which only the manager knows.
+    #[serde(skip)]
+    pub(crate) has_environment: bool,
     /// Whether a user's manager runs while nobody is logged in.
     pub(crate) lingering: Option<bool>,
 }

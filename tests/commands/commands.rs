@@ -29,7 +29,7 @@ fn status_tells_what_is_live_and_what_is_not() {
         .run()
         .exits(1)
         .stdout_has("missing")
-        .stdout_has("there is no password file");
+        .stdout_has("the password file does not exist");
     rotator(&home, &workspace, &["rotate"]).run().exits(0);
     rotator(&home, &workspace, &["status"])
         .run()

@@ -463,7 +463,7 @@ fn a_dry_run_asks_nobody_and_changes_nothing() {
     rotator(&home, &workspace, &["rotate", "--dry-run"])
         .run()
         .exits(0)
-        .stdout_has("would rotate, for there is no password file");
+        .stdout_has("would rotate: the password file does not exist");
     assert_eq!(home.pgpass(), "");
     assert_eq!(workspace.connections(), 0);
 }

@@ -52,6 +52,7 @@ pub(super) fn unloaded(enabled: bool) -> State {
         watchdog_seconds: None,
         restarts: 0,
         status_text: None,
+        has_environment: false,
         lingering: None,
     }
 }

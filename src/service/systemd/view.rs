@@ -8,7 +8,7 @@ use super::systemctl::Properties;
 use crate::service::{Scope, State, Way};
 
 /// What is asked of each unit.
-pub(super) const PROPERTIES: [&str; 13] = [
+pub(super) const PROPERTIES: [&str; 15] = [
     "Id",
     "LoadState",
     "ActiveState",
@@ -22,6 +22,8 @@ pub(super) const PROPERTIES: [&str; 13] = [
     "StatusText",
     "WatchdogUSec",
     "NRestarts",
+    "Environment",
+    "EnvironmentFiles",
 ];
 
 /// From the answers for the timer, its service and the daemon; none where neither way is set up.
@@ -59,8 +61,15 @@ fn one(scope: Scope, kind: Way, unit: &Properties, runs: &Properties, lingering:
         watchdog_seconds: get(runs, "WatchdogUSec").as_deref().and_then(span).map(|span| span.as_secs_f64()),
         restarts: get(runs, "NRestarts").and_then(|number| number.parse().ok()).unwrap_or_default(),
         status_text: get(runs, "StatusText"),
+        has_environment: get(runs, "EnvironmentFiles").is_some()
+            || get(runs, "Environment").is_some_and(|set| !is_of_our_unit(&set)),
         lingering,
     }
+}
+
+/// What the packaged system units set.
+fn is_of_our_unit(environment: &str) -> bool {
+    environment.starts_with("DBX_ROTATOR_CONFIG=/etc/dbx-rotator/") && !environment.contains(' ')
 }
 
 /// `@SECONDS`, as `--timestamp=unix` gives times, or `Wed 2026-11-25 08:20:31 UTC`, as systemd 252 gives some all the same.

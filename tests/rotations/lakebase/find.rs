@@ -185,7 +185,7 @@ fn what_was_not_found_yet_is_said_by_status() {
     configured(&home, &workspace, ORDERS, &["status"])
         .run()
         .exits(1)
-        .stdout_has("its host or user is looked up at the next rotation");
+        .stdout_has("its host or user is looked up at the first rotation");
     let status = configured(&home, &workspace, ORDERS, &["status", "--json"]).run().exits(1).json();
     assert_eq!(
         (&status["connections"][0]["host"], &status["connections"][0]["state"]),

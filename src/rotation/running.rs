@@ -1,0 +1,81 @@
+//! The mark of a daemon: `run` holds a lock for as long as it goes on. So `status` knows that something renews the passwords, even
+//! where no service manager does (a container, a terminal).
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::os::files::{make_directories, open_regular};
+use crate::os::identity::try_as_owner_of;
+
+const NAME: &str = "running";
+
+/// Whoever looks holds the lock for a moment.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Held while a daemon runs. Several may run at once, with different configurations.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// None where nothing can be written: then `status` does not know of this daemon.
+    _file: Option<File>,
+}
+
+impl Running {
+    /// Marks this process as a daemon that keeps its record in `directory`.
+    pub(crate) fn mark(directory: &Path) -> Self {
+        let locked = try_as_owner_of(directory, || {
+            make_directories(directory, super::record::DIRECTORY_MODE)?;
+            let mut options = OpenOptions::new();
+            let file = open_regular(
+                &directory.join(NAME),
+                options.read(true).write(true).create(true).truncate(false).mode(super::record::MODE),
+            )?;
+            file.set_permissions(Permissions::from_mode(super::record::MODE))?;
+            lock(file)
+        });
+        let file = locked.inspect_err(|error| tracing::debug!("cannot mark {}: {error}", directory.display())).ok();
+        Running { _file: file }
+    }
+
+    /// Whether a daemon runs that keeps its record in `directory`.
+    pub(crate) fn is_marked(directory: &Path) -> bool {
+        let opened = try_as_owner_of(directory, || {
+            open_regular(&directory.join(NAME), OpenOptions::new().read(true).write(true))
+        });
+        opened.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+}
+
+fn lock(file: File) -> io::Result<File> {
+    for _ in 0..TRIES {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_seen_while_it_runs_and_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        assert!(!Running::is_marked(&state), "nothing was ever there");
+        let (one, other) = (Running::mark(&state), Running::mark(&state));
+        assert!(Running::is_marked(&state));
+        drop(one);
+        assert!(Running::is_marked(&state), "the other one still runs");
+        drop(other);
+        assert!(!Running::is_marked(&state));
+        let _again = Running::mark(&state);
+        assert!(Running::is_marked(&state));
+    }
+}
