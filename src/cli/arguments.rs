@@ -41,14 +41,7 @@ pub(super) enum Command {
     /// Stay and rotate before anything expires
     Run,
     /// Show what is live, until when, and what happens next
-    Status {
-        /// Print JSON
-        #[arg(long, conflicts_with = "prometheus")]
-        json: bool,
-        /// Print metrics, such as for node_exporter's textfile collector; exit code 0 whatever they say
-        #[arg(long)]
-        prometheus: bool,
-    },
+    Status(StatusOptions),
     /// Print a live credential
     Token(TokenOptions),
     /// List the databases that can be kept alive: those that the signed-in identity can see
@@ -118,6 +111,22 @@ impl Default for RotateOptions {
     fn default() -> Self {
         RotateOptions { if_due: false, connection: Vec::new(), dry_run: false, retry_for: PATIENCE, json: false }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusOptions {
+    /// Only this connection
+    pub(super) connection: Option<String>,
+    /// What a service of the machine keeps alive for this user; needs root
+    #[arg(long = "for", value_name = "USER")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
+    pub(super) user: Option<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "prometheus")]
+    pub(super) json: bool,
+    /// Print metrics, such as for node_exporter's textfile collector; exit code 0 whatever they say
+    #[arg(long)]
+    pub(super) prometheus: bool,
 }
 
 #[derive(Debug, Args)]

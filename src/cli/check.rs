@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::Serialize;
 
-use super::outlook::{Outlook, Remark, Weight};
+use super::outlook::{Outlook, Remark, Weight, Whose};
 use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure};
@@ -59,7 +59,7 @@ struct Finding {
 }
 
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
-    let outlook = Outlook::of(rotation, service::look(&rotation.config().environment).as_ref());
+    let outlook = Outlook::of(rotation, service::look(&rotation.config().environment).as_ref(), Whose::OfThisShell);
     let snapshot = rotation.snapshot()?;
     let connections = snapshot.connections();
     let now = Reading::now();

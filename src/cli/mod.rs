@@ -33,8 +33,9 @@ use crate::os::dirs::Environment;
 use crate::os::{core_dumps, launchd, signals};
 use crate::rotation::Rotation;
 pub use arguments::command;
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, StatusOptions};
 use names::Name;
+use outlook::Whose;
 
 /// EX_USAGE of sysexits.h.
 const USAGE: u8 = 64;
@@ -136,11 +137,17 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         logging::start(arguments.level(&command), None)?;
         return service::run(service, &arguments.overrides);
     }
+    if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
+        logging::start(arguments.level(&command), None)?;
+        let (rotation, state) = service::of_user(user)?;
+        return status::run(options, &rotation, state.as_ref(), Whose::OfTheService);
+    }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
     let config = match Config::load(&arguments.overrides) {
         Err(error) if matches!(command, Command::Run) && awaits_configuration(&error) => {
             run::configuration(&arguments.overrides, &error)?
         }
+        Err(error) if matches!(command, Command::Status(_)) => return Err(service::hint_at_instances(error).into()),
         loaded => loaded?,
     };
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
@@ -158,7 +165,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     match &command {
         Command::Rotate(options) => rotate::run(options, &rotation),
         Command::Run => run::run(rotation, &arguments.overrides),
-        Command::Status { json, prometheus } => status::run(&rotation, *json, *prometheus),
+        Command::Status(options) => {
+            let service = crate::service::look(&rotation.config().environment);
+            status::run(options, &rotation, service.as_ref(), Whose::OfThisShell)
+        }
         Command::Token(options) => token::run(options, &rotation),
         Command::Check { connect, json } => check::run(&rotation, *connect, *json),
         Command::Config { .. }

@@ -33,6 +33,15 @@ pub(super) enum Weight {
     Fault,
 }
 
+/// Whose configuration a command works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// What this shell's variables and the options say: the service's own may be another.
+    OfThisShell,
+    /// What the service reads.
+    OfTheService,
+}
+
 /// What is ahead of the connections, in the order of the configuration.
 pub(super) struct Outlook {
     is_renewed: Vec<bool>,
@@ -41,9 +50,12 @@ pub(super) struct Outlook {
 
 impl Outlook {
     /// Asks the service manager for nothing that `state` does not tell, and reads the service's own configuration.
-    pub(super) fn of(rotation: &Rotation, state: Option<&State>) -> Self {
+    pub(super) fn of(rotation: &Rotation, state: Option<&State>, whose: Whose) -> Self {
         let config = rotation.config();
-        let own = state.and_then(|state| service::own_config(state, &config.environment));
+        let own = match whose {
+            Whose::OfThisShell => state.and_then(|state| service::own_config(state, &config.environment)),
+            Whose::OfTheService => None,
+        };
         Self::judge(config, state, own, rotation.is_kept_by_a_daemon(), Timestamp::now())
     }
 

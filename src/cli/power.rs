@@ -32,11 +32,12 @@ pub(super) fn leave_root(command: &Command, overrides: &Overrides) -> Result<Opt
     }
 }
 
-/// Only who sets up the machine's own units must stay root.
+/// Only those who set up or ask for the machine's own units must stay root.
 fn works_in_a_home(command: &Command) -> bool {
     match command {
         Command::Completions { .. } => false,
         Command::Service { command } => !command.which().system,
+        Command::Status(options) => options.user.is_none(),
         _ => true,
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
-use crate::os::keychain;
+use crate::os::{identity, keychain};
 use crate::rotation::Rotation;
 use crate::service::{
     Account, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError, as_service, manager,
@@ -312,6 +312,48 @@ fn inputs(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> Serv
         ),
     };
     ServiceInputs { config, credential, environment, keychain: false }
+}
+
+/// What a service of the machine keeps alive for this user, and how that service stands.
+///
+/// # Errors
+/// This is not root, or there is no such user or configuration.
+pub(super) fn of_user(user: &str) -> Result<(Rotation, Option<State>), Fault> {
+    if !identity::is_root() {
+        let error = ConfigError::usage("only root may look at the service of another user");
+        return Err(error.hint(format!("run `sudo dbx-rotator status --for {user}`")).into());
+    }
+    let account = Account::wanted(Some(user), &Environment::of_this_process())?;
+    let manager = manager(Scope::System, &account)?;
+    let inputs = inputs(Scope::System, &account, &*manager);
+    if !inputs.config.exists() {
+        let message =
+            format!("no service of this machine keeps passwords for {user}: there is no {}", inputs.config.display());
+        let hint =
+            format!("run `dbx-rotator service install --system --for {user}`, or `dbx-rotator status` as {user}");
+        return Err(ConfigError::new(message).hint(hint).into());
+    }
+    let config = as_service(&inputs.config, &inputs, false)?;
+    Ok((Rotation::new(config), manager.state()?))
+}
+
+/// The same fault for root, who has no configuration: with the users whose passwords services of this machine keep alive.
+pub(super) fn hint_at_instances(error: ConfigError) -> ConfigError {
+    let is_configuration = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    let files = std::fs::read_dir(SYSTEM_DIRECTORY).into_iter().flatten().filter_map(|file| Some(file.ok()?.path()));
+    let mut users: Vec<String> = files
+        .filter(is_configuration)
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter(|name| name != "config")
+        .collect();
+    users.sort();
+    match users.first() {
+        Some(first) if identity::is_root() => error.hint(format!(
+            "services of this machine keep passwords for {}: run `dbx-rotator status --for {first}`",
+            users.join(", ")
+        )),
+        _ => error,
+    }
 }
 
 /// The configuration as the service that is set up reads it; none where only its manager knows, or this user may not read it.

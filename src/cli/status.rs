@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::outlook::{Outlook, Weight};
+use super::arguments::StatusOptions;
+use super::outlook::{Outlook, Weight, Whose};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
 use super::{Fault, print};
@@ -14,7 +15,7 @@ use crate::model::AuthMethod;
 use crate::model::Connection;
 use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
-use crate::service::{self, Scope, State, Way};
+use crate::service::{Scope, State, Way};
 
 /// Not every password is live, or what is set up to renew them does not work.
 const NOT_WELL: u8 = 1;
@@ -51,29 +52,34 @@ struct Row<'a> {
 struct Answer<'a> {
     version: u32,
     connections: Vec<Row<'a>>,
-    service: Option<State>,
+    service: Option<&'a State>,
 }
 
-pub(super) fn run(rotation: &Rotation, json: bool, prometheus: bool) -> Result<u8, Fault> {
-    let service = service::look(&rotation.config().environment);
-    let view = View::of(rotation, service.as_ref())?;
+pub(super) fn run(
+    options: &StatusOptions,
+    rotation: &Rotation,
+    service: Option<&State>,
+    whose: Whose,
+) -> Result<u8, Fault> {
+    let only = options.connection.as_deref().map(|name| rotation.index_of(name)).transpose()?;
+    let view = View { only, ..View::of(rotation, service, whose)? };
     let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_fault());
-    if prometheus {
+    if options.prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
-        print::out(&prometheus::text(&view.samples(&rows), service.as_ref())?)?;
+        print::out(&prometheus::text(&view.samples(&rows), service)?)?;
         return Ok(0);
     }
-    if json {
+    if options.json {
         print::json(&Answer { version: 1, connections: rows, service })?;
     } else {
-        print::out(&text(&rows, &view, service.as_ref()))?;
+        print::out(&text(&rows, &view, service))?;
     }
     Ok(if is_well { 0 } else { NOT_WELL })
 }
 
 /// Prints the table as `status` does; returns whether all are live.
 pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Result<bool, Failure> {
-    let view = View::of(rotation, service)?;
+    let view = View::of(rotation, service, Whose::OfTheService)?;
     print::out(&text(&view.rows(), &view, service))?;
     Ok(view.all_live())
 }
@@ -93,12 +99,14 @@ struct View {
     snapshot: Snapshot,
     unknown: ConnectionRecord,
     outlook: Outlook,
+    /// The only connection that is wanted, by its place in the configuration.
+    only: Option<usize>,
 }
 
 impl View {
-    fn of(rotation: &Rotation, service: Option<&State>) -> Result<Self, Failure> {
-        let outlook = Outlook::of(rotation, service);
-        Ok(View { snapshot: rotation.snapshot()?, unknown: ConnectionRecord::default(), outlook })
+    fn of(rotation: &Rotation, service: Option<&State>, whose: Whose) -> Result<Self, Failure> {
+        let outlook = Outlook::of(rotation, service, whose);
+        Ok(View { snapshot: rotation.snapshot()?, unknown: ConnectionRecord::default(), outlook, only: None })
     }
 
     fn past(&self, index: usize) -> &ConnectionRecord {
@@ -106,7 +114,8 @@ impl View {
     }
 
     fn all(&self) -> impl Iterator<Item = (usize, (&Connection, &ConnectionStatus))> {
-        self.snapshot.connections().iter().zip(&self.snapshot.statuses).enumerate()
+        let all = self.snapshot.connections().iter().zip(&self.snapshot.statuses).enumerate();
+        all.filter(|(index, _)| self.only.is_none_or(|only| only == *index))
     }
 
     fn rows(&self) -> Vec<Row<'_>> {
@@ -121,7 +130,7 @@ impl View {
     }
 
     fn all_live(&self) -> bool {
-        self.snapshot.statuses.iter().all(|status| status.left_to_clients().is_some())
+        self.all().all(|(_, (_, status))| status.left_to_clients().is_some())
     }
 
     fn samples<'a>(&'a self, rows: &[Row<'a>]) -> Vec<Sample<'a>> {
@@ -184,7 +193,7 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
     let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut remarks = String::new();
-    for (row, status) in connections.iter().zip(&view.snapshot.statuses) {
+    for (row, (_, (_, status))) in connections.iter().zip(view.all()) {
         let state = match row.state {
             Stands::Live => "live",
             Stands::Due => "due",

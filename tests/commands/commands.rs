@@ -9,6 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::support::{Fault, Home, Session, Workspace, dbx_rotator};
 
+/// Whatever happens at once has happened by then, on a machine under load.
+const SOON: Duration = Duration::from_secs(30);
+
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Session<'a> {
     dbx_rotator!(home).args(arguments).signed_in_to(workspace).env("DATABRICKS_PG_HOST", "db.example")
 }
@@ -36,7 +39,16 @@ fn status_tells_what_is_live_and_what_is_not() {
         .exits(0)
         .stdout_has("live")
         .stdout_has("in 59 min")
-        .stdout_has("in 39 min");
+        .stdout_lacks("in 39 min")
+        .stdout_has("nothing renews these passwords")
+        .stdout_has("dbx-rotator service install");
+    let outcome = rotator(&home, &workspace, &["status", "--json"]).run();
+    let row = &outcome.exits(0).json()["connections"][0];
+    assert_eq!((&row["renewed"], &row["next_rotation_at"]), (&false.into(), &serde_json::Value::Null), "{outcome}");
+    // With a daemon, started by whatever.
+    let running = rotator(&home, &workspace, &["run"]).spawn();
+    running.says("Keeping 1 connection alive", SOON);
+    rotator(&home, &workspace, &["status"]).run().exits(0).stdout_has("in 39 min").stdout_lacks("nothing renews");
     let outcome = rotator(&home, &workspace, &["status", "--json"]).run();
     let answer = outcome.exits(0).json();
     let row = &answer["connections"][0];
@@ -55,7 +67,20 @@ fn status_tells_what_is_live_and_what_is_not() {
     for key in ["expires_at", "issued_at", "last_rotation_at", "last_attempt_at", "next_rotation_at"] {
         assert!(row[key].as_str().is_some_and(|time| time.ends_with('Z')), "{key} is RFC 3339 in UTC\n{outcome}");
     }
-    assert_eq!(row["last_error"], serde_json::Value::Null);
+    assert_eq!((&row["last_error"], &row["renewed"]), (&serde_json::Value::Null, &true.into()));
+    running.terminate();
+    rotator(&home, &workspace, &["status"]).run().exits(0).stdout_has("nothing renews these passwords");
+}
+
+#[test]
+fn status_says_what_needs_a_person_and_plans_no_try_for_it() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let refused = || rotator(&home, &workspace, &["run"]).env("DATABRICKS_CLIENT_SECRET", "dose-not-the-secret");
+    let running = refused().spawn();
+    running.says("refused the sign-in", SOON);
+    let shown = rotator(&home, &workspace, &["status"]).run();
+    shown.exits(1).stdout_has("needs you").stdout_has("default: needs you: ").stdout_lacks("last try failed");
+    running.terminate();
 }
 
 #[test]

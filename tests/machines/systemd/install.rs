@@ -202,10 +202,46 @@ fn lingering_is_missed_on_a_server_and_enabled_when_asked(test: &str, release: R
     assert!(stage.machine.path("/var/lib/systemd/linger/alice").exists());
 }
 
+fn status_and_check_see_what_the_service_sees(test: &str, release: Release) {
+    let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
+    let own = |words: &[&str]| stage.machine.as_user("alice", &[&["dbx-rotator"], words].concat());
+    // As somebody sets up who tries it in a shell first: the workspace is a variable, and only the connection stands in the file.
+    let variables = [
+        format!("DATABRICKS_HOST={}", stage.workspace.url()),
+        format!("DATABRICKS_CLIENT_ID={}", stage.workspace.client_id()),
+        format!("DATABRICKS_CLIENT_SECRET={}", stage.workspace.client_secret()),
+        "SSL_CERT_FILE=/etc/ssl/workspace-ca.pem".to_owned(),
+    ];
+    let in_shell = |words: &[&str]| {
+        let env: Vec<&str> = ["env"].into_iter().chain(variables.iter().map(String::as_str)).collect();
+        let line = [&env[..], &["dbx-rotator"], words].concat();
+        stage.machine.command("alice", &line).shown_as(format!("dbx-rotator {}", words.join(" "))).run()
+    };
+    let whole = stage.config();
+    stage.configure(&stage.connection_table());
+    in_shell(&["rotate"]).exits(0);
+    in_shell(&["status"]).exits(0).stdout_has("live").stdout_has("no service of dbx-rotator is set up");
+    stage.systemctl(&["enable", "--now", TIMER]).exits(0);
+    stage.systemctl(&["start", "dbx-rotator.service"]);
+    let status = in_shell(&["status"]);
+    status.exits(1).stdout_has("live").stdout_has("cannot use its configuration").stdout_has("DATABRICKS_HOST");
+    in_shell(&["check"]).exits(1).stdout_has("cannot use its configuration");
+    let shown = in_shell(&["status", "--json"]);
+    assert_eq!(shown.exits(1).json()["connections"][0]["next_rotation_at"], serde_json::Value::Null, "{shown}");
+    // Whole, it works and says so; stopped, it does not.
+    stage.configure(&whole);
+    stage.systemctl(&["start", "dbx-rotator.service"]).exits(0);
+    own(&["status"]).exits(0).stdout_lacks("nothing renews").stdout_lacks("failed");
+    own(&["check"]).exits(0);
+    stage.systemctl(&["stop", TIMER]).exits(0);
+    own(&["status"]).exits(1).stdout_has("nothing renews").stdout_has("systemctl --user start dbx-rotator.timer");
+    own(&["check"]).exits(1).stdout_has("systemctl --user start dbx-rotator.timer");
+}
+
 fn status_shows_the_same_to_people_to_scripts_and_to_prometheus(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     let status = |more: &[&str]| stage.machine.as_user("alice", &[&["dbx-rotator", "status"], more].concat());
-    status(&[]).exits(1).stdout_lacks("service:");
+    status(&[]).exits(1).stdout_lacks("service: ");
     status(&["--json"]).exits(1).stdout_has("\"service\":null");
     stage.systemctl(&["enable", "--now", DAEMON]).exits(0);
     status(&[]).exits(0).stdout_has("dbx-rotator-daemon.service (systemd, yours): active (running), watchdog 120 s");
@@ -245,4 +281,5 @@ crate::support::on_each_release!(
     a_first_rotation_that_fails_says_why_and_what_to_do,
     lingering_is_missed_on_a_server_and_enabled_when_asked,
     status_shows_the_same_to_people_to_scripts_and_to_prometheus,
+    status_and_check_see_what_the_service_sees,
 );

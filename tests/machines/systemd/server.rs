@@ -42,6 +42,13 @@ fn the_timer_of_a_user_rotates_with_a_credential(test: &str, release: Release) {
     // The user sees how it stands, without a setting of her own and without the secret.
     let seen = stage.machine.as_user("alice", &["dbx-rotator", "status"]);
     seen.exits(0).stdout_has("live").stdout_has(TIMER).stdout_has("the machine's");
+    // So does root, who is told for whom there is a service.
+    let root = stage.as_root(&["dbx-rotator", "status"]);
+    root.exits(78).stderr_has("keep passwords for alice").stderr_has("dbx-rotator status --for alice");
+    stage.as_root(&["dbx-rotator", "status", "--for", "alice"]).exits(0).stdout_has("live").stdout_has(TIMER);
+    stage.as_root(&["dbx-rotator", "status", "--for", "bob"]).exits(78).stderr_has("no service of this machine");
+    let other = stage.machine.as_user("alice", &["dbx-rotator", "status", "--for", "bob"]);
+    other.exits(64).stderr_has("sudo dbx-rotator status --for bob");
     // And root is not bob's keeper.
     stage.as_root(&["systemctl", "start", "dbx-rotator@bob.service"]).exits(0);
     assert_eq!(stage.of_system("dbx-rotator@bob.service", "ConditionResult"), "no");
