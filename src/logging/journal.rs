@@ -16,6 +16,10 @@ use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+/// What `journalctl --user -u dbx-rotator` looks for beside the messages of that unit itself: messages about it (systemd's logs-show.c,
+/// add_matches_for_user_unit). With it the daemon, whose unit has another name, is found by the same words as the timer's runs.
+const USER_UNIT: (&str, &str) = ("USER_UNIT", concat!(env!("CARGO_PKG_NAME"), ".service"));
+
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// journald reads faster than this even on a machine under load; where it hangs, an exit matters more than a log.
@@ -50,12 +54,19 @@ pub(super) fn connect() -> Option<Journal> {
         trace: Priority::Debug,
     };
     let layer = tracing_journald::Layer::new().ok()?;
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     Some(Journal(
         layer
             .with_field_prefix(None)
             .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
-            .with_priority_mappings(priorities),
+            .with_priority_mappings(priorities)
+            .with_custom_fields(is_of_user_manager(&cgroup).then_some(USER_UNIT)),
     ))
+}
+
+/// Whether the process is in a unit of a user's service manager, which is itself `user@UID.service` (cgroups(7)).
+fn is_of_user_manager(cgroup: &str) -> bool {
+    cgroup.contains("/user@")
 }
 
 /// `tracing_journald`'s layer, remembering that it was used.

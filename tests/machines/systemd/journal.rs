@@ -45,6 +45,26 @@ fn every_line_of_200_short_runs_is_found_under_its_unit(test: &str, release: Rel
     assert_eq!(found.len(), RUNS * 9);
 }
 
+/// One line of words shows both: the timer's runs and the daemon.
+fn the_daemon_is_found_by_the_same_words_as_the_timers_runs(test: &str, release: Release) {
+    let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
+    stage.systemctl(&["start", SERVICE]).exits(0);
+    stage.systemctl(&["start", "dbx-rotator-daemon.service"]).exits(0);
+    let count = |entries: &[Value], unit: &str| {
+        entries
+            .iter()
+            .filter(|entry| entry["_SYSTEMD_USER_UNIT"] == unit && entry["SYSLOG_IDENTIFIER"] == "dbx-rotator")
+            .count()
+    };
+    let found = stage.entries(&["-u", "dbx-rotator"]);
+    assert!(count(&found, SERVICE) >= 9, "{found:?}");
+    assert!(count(&found, "dbx-rotator-daemon.service") >= 1, "{found:?}");
+    // Asked for alone, it is found alone.
+    let found = stage.entries(&["-u", "dbx-rotator-daemon"]);
+    assert_eq!(count(&found, SERVICE), 0, "{found:?}");
+    assert!(count(&found, "dbx-rotator-daemon.service") >= 1, "{found:?}");
+}
+
 /// journald is held up while a run begins, speaks and would end. It says little, since a full queue would hold up the run as well.
 fn no_line_is_lost_to_a_slow_journal(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
@@ -109,6 +129,7 @@ fn what_passes_is_a_warning_and_what_died_is_told_once(test: &str, release: Rele
 
 crate::support::on_each_release!(
     every_line_of_200_short_runs_is_found_under_its_unit,
+    the_daemon_is_found_by_the_same_words_as_the_timers_runs,
     no_line_is_lost_to_a_slow_journal,
     the_events_that_matter_have_fields_priorities_and_an_explanation,
     what_passes_is_a_warning_and_what_died_is_told_once,
