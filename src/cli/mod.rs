@@ -20,6 +20,7 @@ mod token;
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,7 +29,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure, Kind};
-use crate::logging;
+use crate::logging::{self, Form};
 use crate::os::dirs::Environment;
 use crate::os::{core_dumps, launchd, signals};
 use crate::rotation::Rotation;
@@ -103,7 +104,7 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
 fn complain(message: &str, hint: Option<&str>, code: Code, kind: Kind, print: impl FnOnce()) {
     if logging::journal::is_connected() {
         // It may have ended before logging was started.
-        let _ = logging::start(LevelFilter::INFO, None);
+        let _ = logging::start(LevelFilter::INFO, Form::Log, None);
         logging::announce::refused(message, hint, code, kind);
     } else {
         print();
@@ -116,6 +117,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         return Err(error.hint("leave out one of the two").into());
     }
     let command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
+    let form = form(&command, name);
     // Before there is a second thread, and before anything of a home is read.
     let other_user = power::leave_root(&command, &arguments.overrides)?;
     if let Command::Config { command } = &command {
@@ -125,20 +127,20 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         return completions::run(*shell);
     }
     if let Command::Connections { json, toml } = &command {
-        let form = match (json, toml) {
+        let output = match (json, toml) {
             (true, _) => connections::Form::Json,
             (_, true) => connections::Form::Toml,
             _ => connections::Form::Table,
         };
-        logging::start(arguments.level(&command), None)?;
-        return connections::run(form, &arguments.overrides);
+        logging::start(arguments.level(&command), form, None)?;
+        return connections::run(output, &arguments.overrides);
     }
     if let Command::Service { command: service } = &command {
-        logging::start(arguments.level(&command), None)?;
+        logging::start(arguments.level(&command), form, None)?;
         return service::run(service, &arguments.overrides);
     }
     if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
-        logging::start(arguments.level(&command), None)?;
+        logging::start(arguments.level(&command), form, None)?;
         let (rotation, state) = service::of_user(user)?;
         return status::run(options, &rotation, state.as_ref(), Whose::OfTheService);
     }
@@ -151,7 +153,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         loaded => loaded?,
     };
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
-    logging::start(arguments.level(&command), log_file)?;
+    logging::start(arguments.level(&command), form, log_file)?;
     if let Some(sentence) = other_user {
         tracing::info!("{sentence}");
     }
@@ -163,7 +165,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     }
     let rotation = Rotation::new(config);
     match &command {
-        Command::Rotate(options) => rotate::run(options, &rotation),
+        Command::Rotate(options) => {
+            let is_told = form == Form::Person && !arguments.quiet;
+            rotate::run(options, &rotation, is_told)
+        }
         Command::Run => run::run(rotation, &arguments.overrides),
         Command::Status(options) => {
             let service = crate::service::look(&rotation.config().environment);
@@ -175,6 +180,16 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         | Command::Connections { .. }
         | Command::Service { .. }
         | Command::Completions { .. } => Ok(0),
+    }
+}
+
+/// A rotation reports each step to whoever keeps what it says: a service, a file, a pipe, and users of the original's names.
+fn form(command: &Command, name: Name) -> Form {
+    match command {
+        _ if name != Name::Own => Form::Log,
+        Command::Run => Form::Log,
+        Command::Rotate(_) if !std::io::stderr().is_terminal() => Form::Log,
+        _ => Form::Person,
     }
 }
 

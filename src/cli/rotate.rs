@@ -1,15 +1,17 @@
 //! `dbx-rotator rotate`.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::arguments::RotateOptions;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure, Kind};
 use crate::os::child::{LAST_WAIT, finish_all};
-use crate::rotation::{Outcome, RotateRequest, Rotation};
+use crate::rotation::{Outcome, Report, RotateRequest, Rotation};
 
-pub(super) fn run(options: &RotateOptions, rotation: &Rotation) -> Result<u8, Fault> {
+/// With `is_told`, a line for the person at the terminal says what came of it.
+pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -> Result<u8, Fault> {
     let only = selection(options, rotation)?;
     if options.dry_run {
         return dry_run(options, rotation, only.as_deref());
@@ -28,8 +30,34 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation) -> Result<u8, Fa
     };
     if options.json {
         print::json(&Answer { version: 1, connections: report.outcomes().map(row).collect() })?;
+    } else if is_told {
+        print::out(&print::line(&conclusion(&report, Timestamp::now(), &TimeZone::system())))?;
     }
     Ok(report.exit_code())
+}
+
+/// `3 passwords are live until 23:16`: until the first of them dies.
+fn conclusion(report: &Report, now: Timestamp, zone: &TimeZone) -> String {
+    let expiries: Vec<Option<Timestamp>> = report
+        .outcomes()
+        .filter_map(|(_, outcome)| match outcome {
+            Outcome::Rotated { expires_at } => Some(Some(*expires_at)),
+            Outcome::NotDue { expires_at } => Some(*expires_at),
+            Outcome::Failed(_) => None,
+        })
+        .collect();
+    let (live, all) = (expiries.len(), report.outcomes().count());
+    let count = match (live, all) {
+        (1, 1) => "1 password is live".to_owned(),
+        (live, all) if live == all => format!("{live} passwords are live"),
+        // What was published before may live all the same.
+        (0, _) => return "nothing was renewed; `dbx-rotator status` shows what is still live".to_owned(),
+        (live, all) => return format!("{live} of {all} passwords are live; `dbx-rotator status` shows the rest"),
+    };
+    let Some(first) = expiries.into_iter().flatten().min() else { return count };
+    let (first, today) = (first.to_zoned_datetime(zone.clone()), now.to_zoned_datetime(zone.clone()).date());
+    let until = if first.date() == today { first.strftime("%H:%M") } else { first.strftime("%Y-%m-%d %H:%M") };
+    format!("{count} until {until}")
 }
 
 fn selection(options: &RotateOptions, rotation: &Rotation) -> Result<Option<Vec<usize>>, Failure> {
@@ -124,5 +152,34 @@ fn row<'a>((name, outcome): (&'a str, &'a Outcome)) -> Row<'a> {
         Outcome::Rotated { expires_at } => Row { name, outcome: "rotated", expires_at: Some(*expires_at), error: None },
         Outcome::NotDue { expires_at } => Row { name, outcome: "not-due", expires_at: *expires_at, error: None },
         Outcome::Failed(failure) => Row { name, outcome: "failed", expires_at: None, error: Some(failure.into()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_ends_with_one_line_for_people() {
+        let at = |time: &str| time.parse::<Timestamp>().unwrap();
+        let rotated = |time: &str| Outcome::Rotated { expires_at: at(time) };
+        let failed = || Outcome::Failed(Failure::permanent(Code::Configuration, "x"));
+        for (outcomes, line) in [
+            (vec![rotated("2026-01-01T23:16:40Z")], "1 password is live until 23:16"),
+            (
+                vec![rotated("2026-01-01T23:16:40Z"), Outcome::NotDue { expires_at: Some(at("2026-01-01T22:59:59Z")) }],
+                "2 passwords are live until 22:59",
+            ),
+            (vec![rotated("2026-01-02T00:01:00Z")], "1 password is live until 2026-01-02 00:01"),
+            (
+                vec![rotated("2026-01-01T23:16:40Z"), failed()],
+                "1 of 2 passwords are live; `dbx-rotator status` shows the rest",
+            ),
+            (vec![Outcome::NotDue { expires_at: None }], "1 password is live"),
+            (vec![failed(), failed()], "nothing was renewed; `dbx-rotator status` shows what is still live"),
+        ] {
+            let report = Report::of(outcomes);
+            assert_eq!(conclusion(&report, at("2026-01-01T22:00:00Z"), &TimeZone::UTC), line);
+        }
     }
 }

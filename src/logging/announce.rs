@@ -123,7 +123,8 @@ pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)
             dbx_error_kind = failure.kind.word(),
             dbx_error_code = code,
             dbx_next_try_at = next_try,
-            "{failure}{hint} (next try in {:.1} s)",
+            dbx_hint = failure.hint.as_deref(),
+            "{failure} (next try in {:.1} s){hint}",
             wait.as_secs_f64()
         ),
         _ => tracing::error!(
@@ -132,6 +133,7 @@ pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)
             dbx_error_kind = failure.kind.word(),
             dbx_error_code = code,
             dbx_next_try_at = next_try,
+            dbx_hint = failure.hint.as_deref(),
             "{failure}{hint}"
         ),
     }
@@ -145,6 +147,7 @@ pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
         dbx_connection = connection,
         dbx_expires_at = %at,
         dbx_error_code = failure.code.word(),
+        dbx_hint = failure.hint.as_deref(),
         "{connection} expired at {}, and there is no new credential yet: {failure}{}",
         local(at),
         hint(failure)
@@ -157,6 +160,7 @@ pub(crate) fn hook_failed(connection: &str, failure: &Failure) {
         dbx_connection = connection,
         dbx_error_kind = failure.kind.word(),
         dbx_error_code = failure.code.word(),
+        dbx_hint = failure.hint.as_deref(),
         "{connection} is rotated, but on_rotate failed: {failure}{}",
         hint(failure)
     );
@@ -164,13 +168,14 @@ pub(crate) fn hook_failed(connection: &str, failure: &Failure) {
 
 /// A command ended with an error before there was a rotation.
 pub(crate) fn refused(message: &str, hint: Option<&str>, code: Code, kind: Kind) {
-    let hint = hint.map(|hint| format!(" - {hint}")).unwrap_or_default();
+    let shown = hint.map(|hint| format!(" - {hint}")).unwrap_or_default();
     tracing::error!(
         message_id = if kind == Kind::Permanent { NEEDS_PERSON } else { FAILED },
         dbx_outcome = "failed",
         dbx_error_kind = kind.word(),
         dbx_error_code = code.word(),
-        "{message}{hint}"
+        dbx_hint = hint,
+        "{message}{shown}"
     );
 }
 

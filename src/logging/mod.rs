@@ -21,7 +21,7 @@ mod stderr;
 mod unified;
 
 #[cfg(feature = "cli")]
-pub(crate) use output::{before_start, start};
+pub(crate) use output::{Form, before_start, start};
 
 /// The target of messages that say who somebody is: they stay with that person, on stderr and in the log file.
 pub(crate) const PRIVATE: &str = concat!(env!("CARGO_CRATE_NAME"), "::private");

@@ -13,31 +13,41 @@ use super::file::LogFile;
 use super::{journal, stderr};
 use crate::failure::{Code, Failure};
 
+/// How messages look on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As in a log file, with time and level.
+    Log,
+    /// For a person who has just typed the command: `warning: WHAT` and `hint: DO THIS`, a line each, and no report of each step.
+    Person,
+}
+
 /// Starts logging for the whole process, with messages up to `level`.
 ///
 /// # Errors
 /// The log file cannot be written (exit code 73).
-pub(crate) fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn start(level: LevelFilter, form: Form, file: Option<&Path>) -> Result<(), Failure> {
     let file = file.map(open).transpose()?;
     // A second start, as in tests of one process, leaves the first in place.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, file));
+    let _ = tracing::subscriber::set_global_default(subscriber(level, form, file));
     Ok(())
 }
 
 /// Logs what `say` says before it is known where else to log to: [`start`] may still follow.
 pub(crate) fn before_start(say: impl FnOnce()) {
-    tracing::subscriber::with_default(subscriber(LevelFilter::INFO, None), say);
+    tracing::subscriber::with_default(subscriber(LevelFilter::INFO, Form::Log, None), say);
 }
 
-fn subscriber(level: LevelFilter, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
+fn subscriber(level: LevelFilter, form: Form, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
     let journal = journal::connect();
-    let lines = Lines { level, stderr: journal.is_none(), file };
+    let lines = Lines { level, stderr: journal.is_none().then_some(form), file };
     tracing_subscriber::registry().with(Clean(lines)).with(journal.map(Clean))
 }
 
 struct Lines {
     level: LevelFilter,
-    stderr: bool,
+    /// None where the journal gets the messages.
+    stderr: Option<Form>,
     file: Option<LogFile>,
 }
 
@@ -55,20 +65,38 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if !self.stderr && self.file.is_none() {
+        if self.stderr.is_none() && self.file.is_none() {
             return;
         }
         let mut message = Message::default();
         event.record(&mut message);
         let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
         let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
-        if self.stderr {
-            stderr::write(&line);
+        match self.stderr {
+            Some(Form::Log) => stderr::write(&line),
+            Some(Form::Person) => self.tell(*event.metadata().level(), &message),
+            None => {}
         }
         if let Some(trouble) = self.file.as_ref().and_then(|file| file.write(&line)) {
             // It comes back here, and the file says nothing of the same trouble a second time.
             tracing::warn!("{trouble}");
         }
+    }
+}
+
+impl Lines {
+    /// Each step of a rotation is for log files, and for those who want to know more.
+    fn tell(&self, level: Level, message: &Message) {
+        let prefix = match level {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ if self.level < LevelFilter::DEBUG => return,
+            _ => "",
+        };
+        let hint = message.hint.as_ref();
+        let text = hint.and_then(|hint| message.text.strip_suffix(&format!(" - {hint}"))).unwrap_or(&message.text);
+        let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        stderr::write(&format!("{prefix}{text}{}\n{hint}", message.fields));
     }
 }
 
@@ -86,6 +114,7 @@ fn name(level: Level) -> &'static str {
 struct Message {
     text: String,
     fields: String,
+    hint: Option<String>,
 }
 
 impl Visit for Message {
@@ -95,6 +124,10 @@ impl Visit for Message {
             "message" => write!(self.text, "{value:?}"),
             // For the journal; the message says it too.
             "message_id" => Ok(()),
+            "dbx_hint" => {
+                self.hint = Some(format!("{value:?}"));
+                Ok(())
+            }
             name if name.starts_with("dbx_") => Ok(()),
             name => write!(self.fields, " {name}={value:?}"),
         };

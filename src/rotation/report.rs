@@ -41,6 +41,14 @@ impl Report {
         Report { outcomes: Vec::new(), names }
     }
 
+    /// That of unnamed connections.
+    #[cfg(test)]
+    pub(crate) fn of(outcomes: Vec<Outcome>) -> Self {
+        let outcomes =
+            outcomes.into_iter().enumerate().map(|(index, outcome)| (index, String::new(), outcome)).collect();
+        Report { outcomes, names: Vec::new() }
+    }
+
     /// One for all connections.
     pub(crate) fn of_failure(config: &Config, failure: &Failure) -> Self {
         let mut report = Report::new(config);

@@ -73,6 +73,32 @@ fn status_tells_what_is_live_and_what_is_not() {
 }
 
 #[test]
+fn at_a_terminal_a_rotation_is_one_line_and_a_failure_is_an_error_with_a_hint() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let at_terminal = |words: &str| {
+        let line = format!("{} {words}", env!("CARGO_BIN_EXE_dbx-rotator"));
+        home.command("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .signed_in_to(&workspace)
+            .env("DATABRICKS_PG_HOST", "db.example")
+    };
+    let done = at_terminal("rotate").run();
+    done.exits(0).stdout_has("1 password is live until ").stdout_lacks(" - INFO - ").stdout_lacks("Starting");
+    assert_eq!(done.stdout.lines().count(), 1, "{done}");
+    at_terminal("-v rotate").run().exits(0).stdout_has("Successfully updated").stdout_has("1 password is live until ");
+    at_terminal("-q rotate").run().exits(0).stdout_lacks("live until");
+    let refused = at_terminal("rotate").env("DATABRICKS_CLIENT_SECRET", "dose-not-the-secret").run();
+    refused
+        .exits(77)
+        .stdout_has("error: ")
+        .stdout_has("\nhint: ")
+        .stdout_has("nothing was renewed")
+        .stdout_lacks(" - ERROR - ");
+    // What keeps what is said gets it with time and level.
+    rotator(&home, &workspace, &["rotate"]).run().exits(0).stderr_has(" - INFO - Successfully updated");
+}
+
+#[test]
 fn status_says_what_needs_a_person_and_plans_no_try_for_it() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let refused = || rotator(&home, &workspace, &["run"]).env("DATABRICKS_CLIENT_SECRET", "dose-not-the-secret");
