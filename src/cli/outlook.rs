@@ -263,6 +263,7 @@ mod tests {
             restarts: 0,
             status_text: None,
             has_environment: false,
+            lacks_namespaces: false,
             lingering: Some(true),
         }
     }

@@ -181,7 +181,7 @@ impl Service {
 
     fn lacks_namespaces(&self, way: Way, started: &Started) -> Result<bool, Failure> {
         let Started::Failed(_) = started else { return Ok(false) };
-        Ok(self.manager.state()?.is_some_and(|state| state.kind == way && state.lacks_namespaces()))
+        Ok(self.manager.state()?.is_some_and(|state| state.kind == way && state.lacks_namespaces))
     }
 
     /// Shows what came of a start that was asked for at that time; returns the exit code.

@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::{Scope, Way};
 
-/// Exit codes with which systemd says that it could not set up the process (systemd.exec(5), "Process Exit Codes"), where user
-/// namespaces are forbidden: CAPABILITIES, USER, NAMESPACE.
-const NO_NAMESPACES: [i32; 3] = [217, 218, 226];
+/// Exit codes with which systemd says that it could not set up the sandbox of a process (systemd.exec(5), "Process Exit Codes"):
+/// CAPABILITIES, USER, NAMESPACE. The machine may forbid user namespaces, or a path that the unit names may not exist.
+const NO_SANDBOX: [i32; 3] = [217, 218, 226];
 
 /// One unit that keeps passwords alive, or did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +33,9 @@ pub(crate) struct State {
     /// Whether the unit has variables of its own (`Environment=`, `EnvironmentFile=`), which only the manager knows.
     #[serde(skip)]
     pub(crate) has_environment: bool,
+    /// Whether the sandbox could not be set up because users may not make user namespaces: then the relaxed drop-in helps.
+    #[serde(skip)]
+    pub(crate) lacks_namespaces: bool,
     /// Whether a user's manager runs while nobody is logged in.
     pub(crate) lingering: Option<bool>,
 }
@@ -49,8 +52,8 @@ impl State {
         self.last_result.as_deref().is_none_or(|result| result == "success")
     }
 
-    /// Whether the process could not even be set up for want of user namespaces: then the relaxed drop-in helps.
-    pub(crate) fn lacks_namespaces(&self) -> bool {
-        self.scope == Scope::User && self.last_exit_code.is_some_and(|code| NO_NAMESPACES.contains(&code))
+    /// Whether the sandbox of the process could not be set up.
+    pub(crate) fn lacks_sandbox(&self) -> bool {
+        self.scope == Scope::User && self.last_exit_code.is_some_and(|code| NO_SANDBOX.contains(&code))
     }
 }

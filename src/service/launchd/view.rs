@@ -53,6 +53,7 @@ pub(super) fn unloaded(enabled: bool) -> State {
         restarts: 0,
         status_text: None,
         has_environment: false,
+        lacks_namespaces: false,
         lingering: None,
     }
 }
@@ -91,7 +92,7 @@ mod tests {
     fn one_that_has_ended_says_how() {
         let failed = state(&answer("not running", "\truns = 1\n\tlast exit code = 78: EX_CONFIG\n"), true);
         assert_eq!((failed.active_state.as_str(), failed.last_exit_code), ("failed", Some(78)));
-        assert!(!failed.last_run_was_well() && !failed.lacks_namespaces());
+        assert!(!failed.last_run_was_well() && !failed.lacks_sandbox());
         let killed = state(&answer("not running", "\tlast terminating signal = Abort trap: 6\n"), true);
         assert_eq!(killed.last_result.as_deref(), Some("signal"));
         let fresh = state(&answer("spawn scheduled", "\truns = 0\n\tlast exit code = (never exited)\n"), false);

@@ -144,6 +144,16 @@ impl Systemd {
         Path::new(LINGER).join(&self.account.name).exists()
     }
 
+    /// Whether what this manager starts may make user namespaces: tried, since the exit code of a unit has other causes, too. Where it
+    /// cannot be tried, the exit code is believed.
+    fn makes_namespaces(&self) -> bool {
+        let mut command = Command::new("systemd-run");
+        let tried =
+            ["--user", "--quiet", "--wait", "--collect", "unshare", "--user", "--map-root-user", "--mount", "true"];
+        command.args(tried);
+        run(command, "systemd-run", &tried, PATIENCE).is_ok()
+    }
+
     /// Whether this is a machine where people are often logged out while their passwords are wanted: one without a desktop.
     fn is_server(&self) -> bool {
         let target = Systemctl::new(Scope::System).call(&["get-default"]).unwrap_or_default();
@@ -179,7 +189,8 @@ impl ServiceManager for Systemd {
         let names = self.units();
         let shown = self.systemctl.show(&names.each_ref().map(String::as_str), &view::PROPERTIES)?;
         let lingering = (self.scope == Scope::User).then(|| self.lingers());
-        Ok(view::state(self.scope, &shown, lingering))
+        let state = view::state(self.scope, &shown, lingering);
+        Ok(state.map(|state| State { lacks_namespaces: state.lacks_sandbox() && !self.makes_namespaces(), ..state }))
     }
 
     fn logs(&self, way: Way) -> String {

@@ -63,6 +63,7 @@ fn one(scope: Scope, kind: Way, unit: &Properties, runs: &Properties, lingering:
         status_text: get(runs, "StatusText"),
         has_environment: get(runs, "EnvironmentFiles").is_some()
             || get(runs, "Environment").is_some_and(|set| !is_of_our_unit(&set)),
+        lacks_namespaces: false,
         lingering,
     }
 }
@@ -114,7 +115,7 @@ mod tests {
         let state = state(Scope::User, &[timer, service, properties(&[])], Some(true)).unwrap();
         assert_eq!((state.unit.as_str(), state.kind, state.enabled), ("dbx-rotator.timer", Way::Timer, true));
         assert_eq!(state.next_run_at.unwrap().as_second(), 1_764_057_600);
-        assert!(!state.last_run_was_well() && state.lacks_namespaces() && state.is_up());
+        assert!(!state.last_run_was_well() && state.lacks_sandbox() && state.is_up());
     }
 
     #[test]

@@ -173,6 +173,19 @@ fn forbid_user_namespaces(machine: &Machine) {
     machine.run(&["systemctl", "restart", "user@1000.service"]).exits(0);
 }
 
+/// The same exit code, and another cause: what helps is another path, and not a weaker sandbox.
+fn a_path_that_is_missing_is_not_taken_for_forbidden_namespaces(test: &str, release: Release) {
+    let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
+    stage.adjust(SERVICE, "[Service]\nReadWritePaths=/srv/not-there\n");
+    stage.systemctl(&["start", SERVICE]).exits(1);
+    assert_eq!(stage.property(SERVICE, "ExecMainStatus"), "226");
+    let offered = stage.machine.as_user("alice", &["dbx-rotator", "service", "install"]);
+    offered.exits(69).stdout_has("a path that the unit or a drop-in names may not exist");
+    offered.stderr_lacks("--relaxed").stdout_lacks("--relaxed");
+    let status = stage.machine.as_user("alice", &["dbx-rotator", "status"]);
+    status.exits(1).stdout_has("systemctl --user cat dbx-rotator.service").stdout_lacks("--relaxed");
+}
+
 fn without_user_namespaces_the_relaxed_drop_in_lets_it_start(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     forbid_user_namespaces(&stage.machine);
@@ -208,4 +221,5 @@ crate::support::on_each_release!(
     everything_that_a_systems_unit_claims_to_forbid_is_forbidden,
     every_unit_is_clean_and_exposes_little,
     without_user_namespaces_the_relaxed_drop_in_lets_it_start,
+    a_path_that_is_missing_is_not_taken_for_forbidden_namespaces,
 );
