@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
-use super::{Fault, print, status};
+use super::{Fault, block_on, print, status};
 use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
 use crate::foreign;
+use crate::model::{Listing, Workspace};
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::{identity, keychain};
-use crate::rotation::Rotation;
+use crate::rotation::{self, Rotation};
 use crate::service::{
     Account, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError, as_service, manager,
 };
@@ -72,6 +73,8 @@ struct Service {
     account: Account,
     inputs: ServiceInputs,
     environment: Environment,
+    /// Signs in to a workspace, and changes nothing.
+    try_sign_in: fn(&Workspace, &Config) -> Result<(), Failure>,
 }
 
 impl Service {
@@ -91,7 +94,7 @@ impl Service {
             let hint = "leave out --config and DBX_ROTATOR_CONFIG; a link at that place will do";
             return Err(ConfigError::usage(message).hint(hint).into());
         }
-        Ok(Service { manager, scope, account, inputs, environment })
+        Ok(Service { manager, scope, account, inputs, environment, try_sign_in })
     }
 
     // ---- install ----
@@ -110,8 +113,13 @@ impl Service {
         if !plan.changes().is_empty() && !options.yes {
             let changes: Vec<String> = plan.changes().iter().map(|change| foreign::line(change).into_owned()).collect();
             let changes = changes.join("\n    ");
-            ask(&format!("{} would change:\n    {changes}\nChange it?", plan.file().display()), "--yes")?;
+            ask(
+                &format!("{} would change:\n    {changes}\nChange it?", plan.file().display()),
+                "--yes",
+                "nothing was changed",
+            )?;
         }
+        self.prove(&config)?;
         for file in plan.carry_out(&config)? {
             say(&format!("Wrote {}", file.display()))?;
         }
@@ -129,6 +137,28 @@ impl Service {
             print::warning(&advice);
         }
         shown
+    }
+
+    /// Tries what the service will do before anything is written or enabled: what needs a person would only fail again there.
+    fn prove(&self, config: &Config) -> Result<(), Failure> {
+        let unchanged = |failure: Failure| {
+            let hint = failure.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
+            failure.hint(format!("{hint}nothing was changed"))
+        };
+        for workspace in config.workspaces() {
+            // Another user's login is not root's to use.
+            if self.scope == Scope::System && workspace.client.is_none() {
+                continue;
+            }
+            match (self.try_sign_in)(workspace, config) {
+                Err(failure) if failure.is_transient() => {
+                    print::warning(&format!("cannot sign in now, so the service will try again: {failure}"));
+                }
+                tried => tried.map_err(unchanged)?,
+            }
+        }
+        // That it can be read.
+        Rotation::new(config.clone()).snapshot().map(drop).map_err(unchanged)
     }
 
     /// What the service shall do: what is in its file, under what is given here and now.
@@ -175,7 +205,7 @@ impl Service {
             return Ok(started);
         }
         let why = "This machine does not let users make user namespaces, which the unit's sandbox needs.";
-        ask(&format!("{why}\nUse a sandbox without them?"), "--relaxed")?;
+        ask(&format!("{why}\nUse a sandbox without them?"), "--relaxed", "the service is enabled, and cannot start")?;
         self.set_up(program, way, true)
     }
 
@@ -192,7 +222,7 @@ impl Service {
         let all_live = status::print_table(&rotation, self.manager.state()?.as_ref())?;
         let journal = self.manager.logs(way);
         match started {
-            Started::Well if all_live => Ok(0),
+            Started::Well if all_live => say(&what_works(&rotation, &journal)?),
             Started::Well | Started::Failed(None) => {
                 Err(Failure::transient(Code::Unavailable, "not every password is live yet").hint(journal).into())
             }
@@ -297,6 +327,32 @@ impl Service {
     }
 }
 
+fn try_sign_in(workspace: &Workspace, config: &Config) -> Result<(), Failure> {
+    block_on(rotation::try_sign_in(workspace, config))?
+}
+
+/// What a person can do now: log in, and read what the service says.
+fn what_works(rotation: &Rotation, journal: &str) -> Result<String, Failure> {
+    const MOST: usize = 5;
+    let snapshot = rotation.snapshot()?;
+    let lines = snapshot.connections().iter().take(MOST).filter_map(|connection| {
+        let key = connection.key()?;
+        Some(match connection.listing {
+            Listing::No => format!(
+                "psql \"host={} port={} dbname={} user={} sslmode={}\"",
+                key.host(),
+                key.port(),
+                connection.login_database(),
+                key.user(),
+                connection.sslmode_for_libpq()
+            ),
+            Listing::ByItself | Listing::Asked => format!("psql service={}", connection.name()),
+        })
+    });
+    let lines: String = lines.map(|line| format!("    {line}\n")).collect();
+    Ok(format!("This works now:\n{lines}Messages: {journal}"))
+}
+
 fn is_well(state: &State) -> bool {
     state.is_up() && state.last_run_was_well()
 }
@@ -384,8 +440,8 @@ fn say(sentence: &str) -> Result<u8, Fault> {
     Ok(0)
 }
 
-/// Asks a person; without one `option` would have been the answer.
-fn ask(question: &str, option: &str) -> Result<(), Fault> {
+/// Asks a person; without one `option` would have been the answer. `otherwise` says how things stand after a no.
+fn ask(question: &str, option: &str, otherwise: &str) -> Result<(), Fault> {
     let refused = |message: &str, hint: String| Err(ConfigError::list(message.lines()).of_usage().hint(hint).into());
     if !io::stdin().is_terminal() {
         let question = question.replace('\n', "\n  ");
@@ -395,7 +451,7 @@ fn ask(question: &str, option: &str) -> Result<(), Fault> {
     let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stdin().lock().read_line(&mut answer));
     match (asked, answer.trim()) {
         (Ok(_), "y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => refused("nothing was changed", format!("{option} says yes beforehand")),
+        _ => refused(otherwise, format!("{option} says yes beforehand")),
     }
 }
 

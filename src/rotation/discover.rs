@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::acquire::ENOUGH_TO_MINT;
-use crate::auth::{self, Needs};
+use crate::auth::{self, Needs, SignedIn};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::http::WorkspaceClient;
@@ -31,12 +31,28 @@ pub(crate) async fn discover(config: &Config) -> Vec<(&Workspace, Result<Discove
     all
 }
 
-async fn discover_in(workspace: &Workspace, config: &Config) -> Result<Discovered, Failure> {
-    let http = WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref());
+/// Signs in to a workspace as a rotation would, and changes nothing.
+///
+/// # Errors
+/// As [`auth::sign_in`].
+pub(crate) async fn try_sign_in(workspace: &Workspace, config: &Config) -> Result<(), Failure> {
+    sign_in(workspace, &client_of(workspace), config).await.map(drop)
+}
+
+fn client_of(workspace: &Workspace) -> WorkspaceClient<'_> {
+    WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref())
+}
+
+async fn sign_in(workspace: &Workspace, http: &WorkspaceClient<'_>, config: &Config) -> Result<SignedIn, Failure> {
     let now = Timestamp::now();
     let is_due = |_: Timestamp, expires: Timestamp| expires.duration_since(now) < ENOUGH_TO_MINT;
     let needs = Needs { limit: LIMIT, is_due: &is_due, person_can_serve: true, now };
-    let signed_in = auth::sign_in(workspace, &http, &config.environment, &needs).await?;
+    auth::sign_in(workspace, http, &config.environment, &needs).await
+}
+
+async fn discover_in(workspace: &Workspace, config: &Config) -> Result<Discovered, Failure> {
+    let http = client_of(workspace);
+    let signed_in = sign_in(workspace, &http, config).await?;
     let secret = signed_in.token.secret.clone();
     let (workspace_id, subject) = (workspace.workspace_id.as_deref(), signed_in.token.subject());
     let api = Api { http: &http, workspace_id, token: &secret, subject, limit: LIMIT };

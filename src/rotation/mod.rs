@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-pub(crate) use discover::{Discovered, discover};
+pub(crate) use discover::{Discovered, discover, try_sign_in};
 pub(crate) use record::{ConnectionRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use request::RotateRequest;

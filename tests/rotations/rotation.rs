@@ -229,7 +229,7 @@ fn a_refused_secret_needs_a_person_and_leaves_the_live_entry() {
     assert_eq!(row["error"]["code"], "sign-in-refused");
     assert_eq!(home.pgpass(), before);
     assert_eq!(workspace.token_requests(), 2, "a refusal is not tried again");
-    rotator(&home, &workspace, &["status"]).run().exits(0).stdout_has("live").stdout_has("last try failed");
+    rotator(&home, &workspace, &["status"]).run().exits(0).stdout_has("live").stdout_has("needs you: ");
 }
 
 #[test]

@@ -35,7 +35,10 @@ impl Mac {
         let manager = Box::new(Launchd::with(mac.join("launchctl"), 501, &account));
         let inputs = inputs(Scope::User, &account, &*manager);
         let environment = [("HOME", &account.home)].into_iter().collect();
-        Mac { scratch, service: Service { manager, scope: Scope::User, account, inputs, environment } }
+        Mac {
+            scratch,
+            service: Service { manager, scope: Scope::User, account, inputs, environment, try_sign_in: |_, _| Ok(()) },
+        }
     }
 
     /// What launchd starts: a program that rotates, as far as one can see, or does something else.
@@ -97,6 +100,23 @@ fn install_writes_settings_secret_and_agent_and_comes_back_when_the_password_is_
         .flat_map(|directory| fs::read_dir(home.join(directory)).unwrap())
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_needs_a_person_is_said_before_anything_is_written() {
+    let mut mac = Mac::new();
+    mac.service.try_sign_in =
+        |_, _| Err(Failure::permanent(Code::SignInRefused, "the secret is refused").hint("make a new one"));
+    let refused = mac.install(&OPTIONS).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.hint.as_deref()),
+        (Code::SignInRefused, Some("make a new one; nothing was changed"))
+    );
+    assert!(fs::read_dir(&mac.service.account.home).is_err(), "not even a directory was made");
+    // What passes by itself is left to the service.
+    mac.service.try_sign_in = |_, _| Err(Failure::transient(Code::Unavailable, "no network"));
+    mac.rotates();
+    assert_eq!(mac.install(&OPTIONS).unwrap(), 0);
 }
 
 /// For the machine's units; and the same for a user's.

@@ -165,7 +165,23 @@ fn the_originals_commands_do_the_same_and_take_over_from_it(test: &str, release:
 fn a_first_rotation_that_fails_says_why_and_what_to_do(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.write_secret("not-the-secret-of-anybody");
-    let failed = stage.service(&["install"]);
+    let refused = stage.service(&["install"]);
+    refused
+        .exits(77)
+        .stderr_has("refused the sign-in")
+        .stderr_has("check the client id")
+        .stderr_has("nothing was changed");
+    assert_eq!(stage.property(TIMER, "UnitFileState"), "disabled");
+    stage.write_secret(stage.workspace.client_secret());
+    let done = stage.service(&["install"]);
+    done.exits(0)
+        .stdout_has("This works now:")
+        .stdout_has("psql \"host=127.0.0.1 port=")
+        .stdout_has("journalctl --user");
+    // What goes wrong later is said by the service, with where to read more.
+    stage.write_secret("not-the-secret-of-anybody");
+    stage.machine.run(&["rm", "/home/alice/.pgpass"]).exits(0);
+    let failed = stage.service(&["restart"]);
     failed.exits(77).stdout_has("refused the sign-in").stdout_has("check the client id");
     failed.stderr_has("the first rotation failed (exit code 77)").stderr_has("journalctl --user -xu dbx-rotator");
     stage.service(&["status"]).exits(1).stdout_has("last run").stdout_has("exit-code");

@@ -97,7 +97,9 @@ fn every_answer_has_its_sentence_its_next_step_and_its_exit_code() {
         assert!(outcome.stderr.lines().count() < 12, "one screen\n{outcome}");
         assert_eq!(home.pgpass(), before, "{outcome}");
         workspace.heal();
-        configured(&home, &workspace, ORDERS, &["status"]).run().exits(0).stdout_has("last try failed");
+        let shown = configured(&home, &workspace, ORDERS, &["status"]).run();
+        shown.exits(0).stdout_has("orders: ");
+        assert!(["last try failed: ", "needs you: "].iter().any(|told| shown.stdout.contains(told)), "{shown}");
     }
 }
 
