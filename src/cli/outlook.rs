@@ -4,34 +4,14 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
+use super::check::finding::{Finding, Id, Level};
 use super::{print, service};
 use crate::config::{Config, ConfigError};
 use crate::failure::Code;
 use crate::model::Connection;
 use crate::rotation::Rotation;
 use crate::service::{Scope, State, Way};
-
-/// What a person should know of the service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Remark {
-    pub(super) weight: Weight,
-    pub(super) text: String,
-    pub(super) hint: String,
-}
-
-/// How much of a fault it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Weight {
-    /// It works; somebody may want it otherwise.
-    Note,
-    /// Nothing is wrong with what is set up, but passwords will die unless somebody else renews them.
-    Warning,
-    /// What is set up does not work.
-    Fault,
-}
 
 /// Whose configuration a command works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +25,7 @@ pub(super) enum Whose {
 /// What is ahead of the connections, in the order of the configuration.
 pub(super) struct Outlook {
     is_renewed: Vec<bool>,
-    pub(super) remarks: Vec<Remark>,
+    pub(super) findings: Vec<Finding>,
 }
 
 impl Outlook {
@@ -66,43 +46,39 @@ impl Outlook {
         has_daemon: bool,
         now: Timestamp,
     ) -> Self {
-        let mut remarks = Vec::new();
+        let mut findings = Vec::new();
         let all = |renewed: bool| vec![renewed; config.connections.len()];
         let Some(state) = state else {
             if !has_daemon {
-                remarks.push(Remark {
-                    weight: Weight::Warning,
-                    text: "nothing renews these passwords: no service of dbx-rotator is set up for this user"
-                        .to_owned(),
-                    hint: "run `dbx-rotator service install`".to_owned(),
-                });
+                let message = "nothing renews these passwords: no service of dbx-rotator is set up for this user";
+                findings.push(Finding::warning(Id::ServiceMissing, message).hint("run `dbx-rotator service install`"));
             }
-            return Outlook { is_renewed: all(has_daemon), remarks };
+            return Outlook { is_renewed: all(has_daemon), findings };
         };
         let mut is_renewed = all(true);
         if let Some(Err(error)) = &own {
             is_renewed = all(false);
-            remarks.push(cannot_start(state, error));
+            findings.push(cannot_start(state, error));
         } else {
             if let Some(Ok(own)) = &own {
                 for (renewed, connection) in is_renewed.iter_mut().zip(&config.connections) {
                     *renewed = keeps(own, config, connection);
-                    remarks.extend((!*renewed).then(|| not_its_own(state, own.file(), connection)));
+                    findings.extend((!*renewed).then(|| not_its_own(state, own.file(), connection)));
                 }
             }
-            remarks.extend(last_run(state, now));
+            findings.extend(last_run(state, now));
         }
         if !state.is_up() {
             is_renewed = all(false);
-            remarks.push(stopped(state));
+            findings.push(stopped(state));
         } else {
-            remarks.extend((!state.enabled).then(|| not_enabled(state)));
-            remarks.extend(ends_at_logout(state));
+            findings.extend((!state.enabled).then(|| not_enabled(state)));
+            findings.extend(ends_at_logout(state));
         }
         if has_daemon {
             is_renewed = all(true);
         }
-        Outlook { is_renewed, remarks }
+        Outlook { is_renewed, findings }
     }
 
     /// Whether something will renew this connection, by its place in the configuration.
@@ -111,14 +87,13 @@ impl Outlook {
     }
 
     /// Whether what is set up does not work.
-    pub(super) fn has_fault(&self) -> bool {
-        self.remarks.iter().any(|remark| remark.weight == Weight::Fault)
+    pub(super) fn has_failed(&self) -> bool {
+        self.findings.iter().any(|finding| finding.level == Level::Failed)
     }
 
-    /// The remarks that weigh at least so much, for people.
-    pub(super) fn text(&self, least: Weight) -> String {
-        let shown = self.remarks.iter().filter(|remark| remark.weight >= least);
-        shown.map(|remark| print::line(&remark.text) + &print::line(&format!("hint: {}", remark.hint))).collect()
+    /// What is wrong or may be, for people.
+    pub(super) fn text(&self) -> String {
+        self.findings.iter().filter(|finding| finding.level > Level::Ok).map(Finding::line).collect()
     }
 }
 
@@ -134,87 +109,69 @@ fn keeps(own: &Config, config: &Config, connection: &Connection) -> bool {
     }) && own.password_file() == config.password_file()
 }
 
-fn cannot_start(state: &State, error: &ConfigError) -> Remark {
-    Remark {
-        weight: Weight::Fault,
-        text: format!(
-            "nothing renews these passwords: {} cannot use its configuration: {}",
-            state.unit,
-            error.sentence()
-        ),
-        hint: "a service does not see the variables of this shell: write the settings into its configuration with \
-               `dbx-rotator service install`"
-            .to_owned(),
-    }
+fn cannot_start(state: &State, error: &ConfigError) -> Finding {
+    let why = error.sentence();
+    let message = format!("nothing renews these passwords: {} cannot use its configuration: {why}", state.unit);
+    Finding::failed(Id::ServiceConfiguration, message).hint(
+        "a service does not see the variables of this shell: write the settings into its configuration with \
+         `dbx-rotator service install`",
+    )
 }
 
-fn not_its_own(state: &State, file: Option<&Path>, connection: &Connection) -> Remark {
+fn not_its_own(state: &State, file: Option<&Path>, connection: &Connection) -> Finding {
     let whose = file.map_or_else(String::new, |file| format!(" ({})", file.display()));
-    Remark {
-        weight: Weight::Fault,
-        text: format!(
-            "{}: nothing renews it: it is not in the configuration of {}{whose}",
-            connection.name(),
-            state.unit
-        ),
-        hint: "add it there, or run `dbx-rotator service install` with the options that you use here".to_owned(),
-    }
+    let (name, unit) = (connection.name(), &state.unit);
+    let message = format!("{name}: nothing renews it: it is not in the configuration of {unit}{whose}");
+    Finding::failed(Id::ServiceConnection, message)
+        .hint("add it there, or run `dbx-rotator service install` with the options that you use here")
 }
 
-fn last_run(state: &State, now: Timestamp) -> Option<Remark> {
+fn last_run(state: &State, now: Timestamp) -> Option<Finding> {
     if state.last_run_was_well() {
         return None;
     }
     let when = state.last_run_at.map(|at| format!(" {}", print::relative(at, now))).unwrap_or_default();
     let unit = worker(state);
-    let text = match (state.last_exit_code, &state.last_result) {
+    let message = match (state.last_exit_code, &state.last_result) {
         (Some(code), Some(result)) if result == "exit-code" => {
-            let meaning =
-                Code::of_exit_code(code).map(|code| format!(", {}", code.word().replace('-', " "))).unwrap_or_default();
-            format!("{unit} failed{when} (exit code {code}{meaning})")
+            let meaning = Code::of_exit_code(code).map(|code| format!(", {}", code.word().replace('-', " ")));
+            format!("{unit} failed{when} (exit code {code}{})", meaning.unwrap_or_default())
         }
         (_, Some(result)) => format!("{unit} failed{when} ({result})"),
         _ => format!("{unit} failed{when}"),
     };
     // What may pass by itself is tried again by a service that is up.
-    let passes = state
-        .last_exit_code
-        .and_then(Code::of_exit_code)
-        .is_some_and(|code| matches!(code, Code::Unavailable | Code::TryAgain));
-    let weight = if passes && state.is_up() { Weight::Warning } else { Weight::Fault };
-    Some(Remark { weight, text, hint: format!("see why with `{}`", journal(state)) })
+    let code = state.last_exit_code.and_then(Code::of_exit_code);
+    let passes = code.is_some_and(|code| matches!(code, Code::Unavailable | Code::TryAgain));
+    let level = if passes && state.is_up() { Level::Warning } else { Level::Failed };
+    Some(Finding::new(Id::ServiceLastRun, level, message).hint(format!("see why with `{}`", journal(state))))
 }
 
-fn stopped(state: &State) -> Remark {
+fn stopped(state: &State) -> Finding {
     let (unit, verb) = (&state.unit, if state.enabled { "start" } else { "enable --now" });
     let command = match state.manager {
         "launchd" => "dbx-rotator service start".to_owned(),
         _ => format!("{} {verb} {unit}", systemctl(state)),
     };
-    Remark {
-        weight: Weight::Fault,
-        text: format!("nothing renews these passwords: {unit} is {}", state.active_state),
-        hint: format!("run `{command}`"),
-    }
+    let message = format!("nothing renews these passwords: {unit} is {}", state.active_state);
+    Finding::failed(Id::ServiceStopped, message).hint(format!("run `{command}`"))
 }
 
-fn not_enabled(state: &State) -> Remark {
+fn not_enabled(state: &State) -> Finding {
     let ends = if state.scope == Scope::User { "when you log out" } else { "at the next boot" };
-    Remark {
-        weight: Weight::Warning,
-        text: format!("{} is not enabled: it ends {ends} and does not come back", state.unit),
-        hint: match state.manager {
-            "launchd" => "run `dbx-rotator service install`".to_owned(),
-            _ => format!("run `{} enable {}`", systemctl(state), state.unit),
-        },
-    }
+    let command = match state.manager {
+        "launchd" => "dbx-rotator service install".to_owned(),
+        _ => format!("{} enable {}", systemctl(state), state.unit),
+    };
+    let message = format!("{} is not enabled: it ends {ends} and does not come back", state.unit);
+    Finding::warning(Id::ServiceDisabled, message).hint(format!("run `{command}`"))
 }
 
-fn ends_at_logout(state: &State) -> Option<Remark> {
-    (state.lingering == Some(false)).then(|| Remark {
-        weight: Weight::Note,
-        text: format!("{} ends when you log out, and starts again when you log in", state.unit),
-        hint: "to keep the passwords alive meanwhile, run `loginctl enable-linger`".to_owned(),
+fn ends_at_logout(state: &State) -> Option<Finding> {
+    (state.lingering == Some(false)).then(|| {
+        let message = format!("{} ends when you log out, and starts again when you log in", state.unit);
+        Finding::ok(Id::ServiceLogout, message)
+            .hint("to keep the passwords alive meanwhile, run `loginctl enable-linger`")
     })
 }
 
@@ -244,7 +201,6 @@ fn worker(state: &State) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Overrides;
 
     fn state() -> State {
         State {
@@ -270,15 +226,11 @@ mod tests {
 
     /// The configuration of connections to these hosts.
     fn config(hosts: &[&str]) -> Config {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("config.toml");
         let mut text = "[[workspace]]\nhost = 'w.example'\nauth = 'databricks-cli'\n".to_owned();
         for host in hosts {
             text += &format!("[[connection]]\nname = '{host}'\nhost = '{host}.example'\nuser = 'ada@example.com'\n");
         }
-        std::fs::write(&file, text).unwrap();
-        let environment = [("HOME", directory.path().as_os_str().to_owned())].into_iter().collect();
-        Config::load_in(environment, &Overrides { config: Some(file), ..Overrides::default() }).unwrap()
+        Config::of_text(&text)
     }
 
     /// How it looks at the time 60 for two connections, of which the service knows those.
@@ -293,7 +245,7 @@ mod tests {
         }
         let now = Timestamp::from_second(60).unwrap();
         let outlook = Outlook::judge(&config, state, own, has_daemon, now);
-        (outlook.is_renewed.clone(), outlook.text(Weight::Note))
+        (outlook.is_renewed.clone(), outlook.findings.iter().map(Finding::line).collect())
     }
 
     #[test]
@@ -364,19 +316,19 @@ mod tests {
 
     #[test]
     fn only_what_is_set_up_and_does_not_work_is_a_fault() {
-        let weights = |state: Option<&State>| {
+        let worst = |state: Option<&State>| {
             let outlook = Outlook::judge(&config(&["a"]), state, None, false, Timestamp::UNIX_EPOCH);
-            outlook.remarks.iter().map(|remark| remark.weight).max()
+            outlook.findings.iter().map(|finding| finding.level).max()
         };
         let mut one = state();
-        assert_eq!((weights(None), weights(Some(&one))), (Some(Weight::Warning), None));
+        assert_eq!((worst(None), worst(Some(&one))), (Some(Level::Warning), None));
         one.lingering = Some(false);
-        assert_eq!(weights(Some(&one)), Some(Weight::Note));
+        assert_eq!(worst(Some(&one)), Some(Level::Ok));
         one.enabled = false;
-        assert_eq!(weights(Some(&one)), Some(Weight::Warning));
+        assert_eq!(worst(Some(&one)), Some(Level::Warning));
         (one.last_result, one.last_exit_code) = (Some("exit-code".to_owned()), Some(75));
-        assert_eq!(weights(Some(&one)), Some(Weight::Warning));
+        assert_eq!(worst(Some(&one)), Some(Level::Warning));
         one.last_exit_code = Some(77);
-        assert_eq!(weights(Some(&one)), Some(Weight::Fault));
+        assert_eq!(worst(Some(&one)), Some(Level::Failed));
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::arguments::StatusOptions;
-use super::outlook::{Outlook, Weight, Whose};
+use super::outlook::{Outlook, Whose};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
 use super::{Fault, print};
@@ -63,7 +63,7 @@ pub(super) fn run(
 ) -> Result<u8, Fault> {
     let only = options.connection.as_deref().map(|name| rotation.index_of(name)).transpose()?;
     let view = View { only, ..View::of(rotation, service, whose)? };
-    let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_fault());
+    let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_failed());
     if options.prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
         print::out(&prometheus::text(&view.samples(&rows), service)?)?;
@@ -233,8 +233,7 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
         .map(|row| print::line(&format!("password file: {}", row.password_file)))
         .unwrap_or_default();
     let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
-    // Notes are for `check`.
-    let outlook = view.outlook.text(Weight::Warning);
+    let outlook = view.outlook.text();
     format!("{}{file}{service}{remarks}{outlook}", print::table(&rows))
 }
 

@@ -63,6 +63,16 @@ impl Config {
         merge::load(overrides, few, false)
     }
 
+    /// That of a file with this text, in an empty home directory.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("config.toml");
+        std::fs::write(&file, text).unwrap();
+        let environment = [("HOME", home.path().as_os_str().to_owned())].into_iter().collect();
+        Self::load_in(environment, &Overrides { config: Some(file), ..Overrides::default() }).unwrap()
+    }
+
     /// The workspaces alone, for who wants to know which connections there could be.
     ///
     /// # Errors

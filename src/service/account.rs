@@ -37,6 +37,14 @@ impl Account {
         Ok(Account { name: name.to_owned(), home })
     }
 
+    /// The home directory that the user who runs this program has by the account, whatever `HOME` says; none where it is not known.
+    pub(crate) fn home_of_own() -> Option<PathBuf> {
+        let id = rustix::process::getuid().as_raw();
+        let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let line = known.lines().find(|line| line.split(':').nth(2) == Some(&id.to_string()))?;
+        line.split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
+    }
+
     /// The user who runs this program, where the name is known.
     pub(crate) fn own(environment: &Environment) -> Option<Self> {
         let id = rustix::process::getuid().as_raw().to_string();

@@ -73,6 +73,38 @@ fn status_tells_what_is_live_and_what_is_not() {
 }
 
 #[test]
+fn check_finds_what_keeps_clients_from_the_password_file_and_names_it_by_an_id() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    home.write("other", "", 0o600);
+    let check = |words: &[&str]| {
+        rotator(&home, &workspace, words)
+            .env("PGPASSWORD", "hunter2hunter2")
+            .env("PGPASSFILE", home.path("other"))
+            .run()
+    };
+    let shown = check(&["check", "--pgpass-file", &home.path(".pgpass").display().to_string()]);
+    shown.exits(0).stdout_lacks("hunter2").stderr_lacks("hunter2");
+    for line in [
+        "ok       password-live: default: live",
+        "warning  pgpassword: ",
+        "warning  pgpassfile: ",
+        "warning  service-missing: ",
+    ] {
+        shown.stdout_has(line);
+    }
+    // Another program writes its own token into the entry.
+    let theirs = workspace.issue(workspace.client_id(), Duration::from_secs(3_600));
+    home.write(".pgpass", format!("db.example:5432:databricks_postgres:{}:{theirs}\n", workspace.client_id()), 0o600);
+    let answer = rotator(&home, &workspace, &["check", "--json"]).run().exits(0).json();
+    let findings = answer["findings"].as_array().unwrap();
+    let level = |id: &str| findings.iter().find(|finding| finding["id"] == id).map(|finding| finding["level"].clone());
+    assert_eq!(level("other-writer"), Some("warning".into()), "{answer}");
+    assert_eq!(level("password-live"), Some("ok".into()), "{answer}");
+    assert_eq!(level("pgpassword"), None, "{answer}");
+}
+
+#[test]
 fn at_a_terminal_a_rotation_is_one_line_and_a_failure_is_an_error_with_a_hint() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let at_terminal = |words: &str| {

@@ -332,7 +332,7 @@ fn a_wrong_clock_is_known_from_whatever_the_workspace_says() {
         let outcome = run(&["check", "--json"]);
         let offset = outcome.exits(0).json()["connections"][0]["clock_offset_seconds"].as_i64().unwrap();
         assert!((skew - 60..=skew + 60).contains(&offset), "{outcome}");
-        run(&["check"]).exits(0).stdout_has("note: this machine's clock is").stdout_has(direction);
+        run(&["check"]).exits(0).stdout_has("clock: this machine's clock is").stdout_has(direction);
         let before = cli.invocations().len();
         run(&["rotate", "--if-due"]).exits(0);
         assert_eq!(cli.invocations().len(), before, "not due by the workspace's clock");

@@ -1,0 +1,171 @@
+//! `dbx-rotator check`.
+
+pub(super) mod finding;
+mod surroundings;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::Serialize;
+
+use super::outlook::{Outlook, Whose};
+use super::rotate::Error;
+use super::{Fault, block_on, print};
+use crate::failure::{Code, Failure};
+use crate::model::{Connection, Listing};
+use crate::os::clock::{Reading, offset, wrong_by};
+use crate::postgres;
+use crate::rotation::{ConnectionStatus, Rotation, Snapshot, State};
+use crate::service::{self, Account};
+use finding::{Finding, Id, Level};
+
+/// Something is wrong.
+const NOT_WELL: u8 = 1;
+
+/// How long one login may take: an idle endpoint needs a while to wake.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    version: u32,
+    connections: Vec<Row<'a>>,
+    /// What of the connection service file was left alone or cannot work.
+    service_file: &'a [String],
+    findings: &'a [Finding],
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    state: State,
+    login: Option<Login>,
+    error: Option<Error<'a>>,
+    /// How far the workspace's clock is ahead of this machine's, where that is known.
+    clock_offset_seconds: Option<i64>,
+}
+
+#[derive(Clone, Serialize)]
+struct Login {
+    server_version: String,
+    milliseconds: u128,
+}
+
+/// How one connection was found.
+struct Checked {
+    name: String,
+    state: State,
+    result: Result<Option<Login>, Failure>,
+    findings: Vec<Finding>,
+    offset: Option<SignedDuration>,
+}
+
+pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
+    let config = rotation.config();
+    let outlook = Outlook::of(rotation, service::look(&config.environment).as_ref(), Whose::OfThisShell);
+    let snapshot = rotation.snapshot()?;
+    let all = check_each(rotation, &snapshot, connect)?;
+    let remarks = |wanted: fn(Listing) -> bool| snapshot.service_file_remarks(wanted).unwrap_or_default();
+    let service_file = remarks(|listing| listing != Listing::No);
+    // A section that nobody asked for may be missing.
+    let is_listed = remarks(|listing| listing == Listing::Asked).is_empty();
+    let level = if is_listed { Level::Warning } else { Level::Failed };
+    let mut findings: Vec<Finding> = all.iter().flat_map(|checked| checked.findings.iter().cloned()).collect();
+    findings.extend(surroundings::of_each(&snapshot));
+    findings.extend(
+        service_file.iter().map(|remark| Finding::new(Id::ServiceFile, level, format!("service file: {remark}"))),
+    );
+    findings.extend(outlook.findings);
+    findings.extend(surroundings::of_all(config, Account::home_of_own().as_deref()));
+    findings.extend(clocks(rotation, &snapshot, &all));
+    findings.extend(config.notes().iter().map(|note| Finding::ok(Id::UnusedSetting, note)));
+    if json {
+        let connections = all.iter().map(row).collect();
+        print::json(&Answer { version: 1, connections, service_file: &service_file, findings: &findings })?;
+    } else {
+        print::out(&findings.iter().map(Finding::line).collect::<String>())?;
+    }
+    Ok(if findings.iter().any(|finding| finding.level == Level::Failed) { NOT_WELL } else { 0 })
+}
+
+fn check_each(rotation: &Rotation, snapshot: &Snapshot, connect: bool) -> Result<Vec<Checked>, Failure> {
+    let (connections, now) = (snapshot.connections(), Reading::now());
+    block_on(async {
+        let mut all = Vec::with_capacity(connections.len());
+        for (index, (connection, status)) in connections.iter().zip(&snapshot.statuses).enumerate() {
+            let last_error = snapshot.past(index).and_then(|past| past.last_error.as_ref());
+            let clock = snapshot.record.clock(rotation.config().workspace_of(connection).host().origin());
+            let offset = clock.and_then(|anchor| offset(&now, anchor));
+            all.push(Checked { offset, ..look_at(connection, status, last_error, connect).await });
+        }
+        all
+    })
+}
+
+/// One for each workspace whose clock is another.
+fn clocks(rotation: &Rotation, snapshot: &Snapshot, all: &[Checked]) -> Vec<Finding> {
+    let connections = snapshot.connections().iter();
+    let origins = connections.map(|connection| rotation.config().workspace_of(connection).host().origin());
+    let offsets = all.iter().map(|checked| checked.offset).zip(origins);
+    let clocks: BTreeSet<String> = offsets.filter_map(|(offset, origin)| wrong_by(offset?, origin)).collect();
+    clocks.into_iter().map(|clock| Finding::warning(Id::Clock, clock)).collect()
+}
+
+async fn look_at(
+    connection: &Connection,
+    status: &ConnectionStatus,
+    last_error: Option<&Failure>,
+    connect: bool,
+) -> Checked {
+    let (name, state) = (connection.name().to_owned(), status.state);
+    let until = status.token.as_ref().map(|token| print::relative(token.expires_at, status.now));
+    let checked = |findings, result| Checked { name: name.clone(), state, result, findings, offset: None };
+    let (Some(token), Some(_)) = (&status.token, status.left_to_clients()) else {
+        let why = status.reason.clone().unwrap_or_else(|| "no credential is published".to_owned());
+        let nobody = format!("{name}: nobody can log in: {why}");
+        let (said, failure) = match last_error {
+            Some(failure) => (format!("{nobody}; last try failed: {failure}"), failure.clone()),
+            None => (nobody, Failure::permanent(Code::TryAgain, why).hint("run `dbx-rotator rotate`")),
+        };
+        return checked(vec![Finding::failed(Id::PasswordLive, said).hint_of(&failure)], Err(failure));
+    };
+    let live = format!("{name}: live, expires {}", until.unwrap_or_default());
+    let mut findings = vec![match last_error {
+        Some(failure) => {
+            let said = format!("{live}, but the last try to renew it failed: {failure}");
+            Finding::warning(Id::PasswordLive, said).hint_of(failure)
+        }
+        None => Finding::ok(Id::PasswordLive, live),
+    }];
+    let Some(target) = connection.login_target().filter(|_| connect) else { return checked(findings, Ok(None)) };
+    match postgres::login(&target, &token.password, LIMIT).await {
+        Ok(session) => {
+            let milliseconds = session.took.as_millis();
+            let unproven = match (target.sslmode, target.root) {
+                (postgres::SslMode::VerifyFull, _) => "",
+                (postgres::SslMode::Require, Some(_)) => "; that it is this host is not checked (sslmode require)",
+                (postgres::SslMode::Require, None) => "; whose server it is, is not checked (sslmode require)",
+            };
+            let what = format!(
+                "{name}: logged in to {}:{} as {} in {milliseconds} ms (PostgreSQL {}){unproven}",
+                target.host, target.port, target.user, session.server_version
+            );
+            findings.push(Finding::ok(Id::Login, what));
+            checked(findings, Ok(Some(Login { server_version: session.server_version, milliseconds })))
+        }
+        Err(failure) => {
+            findings.push(Finding::failed(Id::Login, format!("{name}: {failure}")).hint_of(&failure));
+            checked(findings, Err(failure))
+        }
+    }
+}
+
+fn row(checked: &Checked) -> Row<'_> {
+    Row {
+        name: &checked.name,
+        state: checked.state,
+        login: checked.result.as_ref().ok().cloned().flatten(),
+        error: checked.result.as_ref().err().map(Error::from),
+        clock_offset_seconds: checked.offset.map(|offset| offset.as_secs()),
+    }
+}
