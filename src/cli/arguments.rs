@@ -36,6 +36,8 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Set up by answering a few questions: workspace, databases, what renews the passwords
+    Setup(SetupOptions),
     /// Rotate now
     Rotate(RotateOptions),
     /// Stay and rotate before anything expires
@@ -86,6 +88,31 @@ pub(super) enum Shell {
     Bash,
     Zsh,
     Fish,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetupOptions {
+    /// Keep these databases alive, by the names that `connections` shows [default: it asks; with --yes all]
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub(super) database: Vec<String>,
+    /// Let a daemon renew the passwords, instead of a timer
+    #[arg(long, conflicts_with = "no_service")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
+    pub(super) daemon: bool,
+    /// Set up nothing that renews the passwords
+    #[arg(long)]
+    pub(super) no_service: bool,
+    /// Keep the service running while you are logged out
+    #[arg(long, conflicts_with = "no_service")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
+    pub(super) linger: bool,
+    /// A sandbox without user namespaces, for machines that forbid them
+    #[arg(long, conflicts_with = "no_service")]
+    #[cfg_attr(target_os = "macos", arg(hide = true))]
+    pub(super) relaxed: bool,
+    /// Ask nothing: every answer is the usual one, or that of an option
+    #[arg(short, long)]
+    pub(super) yes: bool,
 }
 
 #[derive(Debug, Args)]

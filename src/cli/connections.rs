@@ -155,12 +155,7 @@ fn toml(seen: &[Seen<'_>]) -> Result<(String, Vec<String>), Failure> {
                 refused.push(foreign::line(row.name).into_owned());
                 continue;
             }
-            let mut meant: Meant = vec![("name", unique(row.name, &mut taken))];
-            if seen.len() > 1 {
-                meant.push(("workspace", workspace.name().to_owned()));
-            }
-            meant.extend(row.instance.map(|name| ("instance", name.to_owned())));
-            meant.extend(row.endpoint.map(|name| ("endpoint", name.to_owned())));
+            let meant = row.meant(&mut taken, (seen.len() > 1).then(|| workspace.name()));
             text.push_str(&row.section(&meant));
             all.push(meant);
         }
@@ -169,7 +164,38 @@ fn toml(seen: &[Seen<'_>]) -> Result<(String, Vec<String>), Failure> {
     Ok((text, refused))
 }
 
+/// The `[[connection]]` tables for these databases of one workspace.
+///
+/// # Errors
+/// A configuration cannot carry what the workspace says of one of them.
+pub(super) fn sections_for(databases: &[Database]) -> Result<String, Failure> {
+    let (mut text, mut taken) = (String::new(), HashSet::new());
+    let mut all = Vec::new();
+    for database in databases {
+        let row = row(database);
+        if !row.is_expressible() {
+            let message =
+                format!("a configuration cannot carry what the workspace says of {}", foreign::line(row.name));
+            return Err(Failure::permanent(Code::Configuration, message).hint("choose the others by their numbers"));
+        }
+        let meant = row.meant(&mut taken, None);
+        text.push_str(&row.section(&meant));
+        all.push(meant);
+    }
+    read_back("the configuration", &all, sections(&text).as_ref())?;
+    Ok(text)
+}
+
 impl Row<'_> {
+    /// Its settings; its workspace's name where there are several.
+    fn meant(&self, taken: &mut HashSet<String>, workspace: Option<&str>) -> Meant {
+        let mut meant: Meant = vec![("name", unique(self.name, taken))];
+        meant.extend(workspace.map(|name| ("workspace", name.to_owned())));
+        meant.extend(self.instance.map(|name| ("instance", name.to_owned())));
+        meant.extend(self.endpoint.map(|name| ("endpoint", name.to_owned())));
+        meant
+    }
+
     /// Whether a configuration can carry it: a name that the API takes, and hosts that can stand in a comment.
     fn is_expressible(&self) -> bool {
         let is_id = |text: &str| is_plain(text) && !text.is_empty() && !text.contains(char::is_whitespace);

@@ -12,9 +12,11 @@ mod outlook;
 mod power;
 mod print;
 mod prometheus;
+mod prompt;
 mod rotate;
 mod run;
 mod service;
+mod setup;
 mod status;
 mod token;
 
@@ -89,7 +91,12 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     match dispatch(arguments, name) {
         Ok(code) => code,
         Err(Fault::Config(error)) => {
-            complain(&error.sentence(), None, Code::Configuration, Kind::Permanent, || print::fault(&error));
+            complain(&error.sentence(), None, Code::Configuration, Kind::Permanent, || {
+                print::fault(&error);
+                if name == Name::Own && setup::would_help(&error) {
+                    print::hint("run `dbx-rotator setup`: it finds what there is and asks for the rest");
+                }
+            });
             error.exit_code()
         }
         Err(Fault::Failure(failure)) => {
@@ -139,6 +146,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         logging::start(arguments.level(&command), form, None)?;
         return service::run(service, &arguments.overrides);
     }
+    if let Command::Setup(options) = &command {
+        logging::start(arguments.level(&command), form, None)?;
+        return setup::run(options, &arguments.overrides);
+    }
     if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
         logging::start(arguments.level(&command), form, None)?;
         let (rotation, state) = service::of_user(user)?;
@@ -177,6 +188,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         Command::Token(options) => token::run(options, &rotation),
         Command::Check { connect, json } => check::run(&rotation, *connect, *json),
         Command::Config { .. }
+        | Command::Setup(_)
         | Command::Connections { .. }
         | Command::Service { .. }
         | Command::Completions { .. } => Ok(0),

@@ -50,6 +50,20 @@ impl From<WriteError> for Fault {
     }
 }
 
+/// Whether a service manager of this user runs here.
+pub(super) fn is_possible() -> bool {
+    let account = Account::own(&Environment::of_this_process());
+    account.is_some_and(|account| manager(Scope::User, &account).is_ok())
+}
+
+/// Sets up the service of this user, as `service install` does.
+///
+/// # Errors
+/// As that.
+pub(super) fn install(options: &InstallOptions, overrides: &Overrides) -> Result<u8, Fault> {
+    Service::of(&options.which, overrides)?.install(options, overrides)
+}
+
 pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8, Fault> {
     let service = Service::of(command.which(), overrides)?;
     match command {
@@ -222,7 +236,7 @@ impl Service {
         let all_live = status::print_table(&rotation, self.manager.state()?.as_ref())?;
         let journal = self.manager.logs(way);
         match started {
-            Started::Well if all_live => say(&what_works(&rotation, &journal)?),
+            Started::Well if all_live => say(&what_works(&rotation, &format!("Messages: {journal}"))?),
             Started::Well | Started::Failed(None) => {
                 Err(Failure::transient(Code::Unavailable, "not every password is live yet").hint(journal).into())
             }
@@ -331,8 +345,8 @@ fn try_sign_in(workspace: &Workspace, config: &Config) -> Result<(), Failure> {
     block_on(rotation::try_sign_in(workspace, config))?
 }
 
-/// What a person can do now: log in, and read what the service says.
-fn what_works(rotation: &Rotation, journal: &str) -> Result<String, Failure> {
+/// What a person can do now: log in; and a last line.
+pub(super) fn what_works(rotation: &Rotation, last: &str) -> Result<String, Failure> {
     const MOST: usize = 5;
     let snapshot = rotation.snapshot()?;
     let lines = snapshot.connections().iter().take(MOST).filter_map(|connection| {
@@ -350,7 +364,7 @@ fn what_works(rotation: &Rotation, journal: &str) -> Result<String, Failure> {
         })
     });
     let lines: String = lines.map(|line| format!("    {line}\n")).collect();
-    Ok(format!("This works now:\n{lines}Messages: {journal}"))
+    Ok(format!("This works now:\n{lines}{last}"))
 }
 
 fn is_well(state: &State) -> bool {

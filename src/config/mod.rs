@@ -19,6 +19,7 @@ pub use fault::ConfigError;
 pub use file::parse_duration;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
+pub(crate) use profile::profiles;
 pub(crate) use secret::{credential_files, credential_source};
 
 use crate::model::{Connection, SecretSource, Workspace};

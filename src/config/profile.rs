@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::fault::ConfigError;
 use super::origin::{Origin, Sourced};
+use crate::os::dirs::Environment;
 use crate::os::files::read_text_up_to;
 
 const SETTINGS: &str = "__settings__";
@@ -77,6 +78,31 @@ impl Profile {
             None => Err(ConfigError::new(format!("{} has no {wanted} profile configured", path.display())).hint(known)),
         }
     }
+}
+
+/// A profile by name, and the host that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProfileName {
+    pub(crate) name: String,
+    pub(crate) host: String,
+}
+
+/// The profiles that have a host, in the order of the file; none where there is no file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn profiles(environment: &Environment) -> Result<Vec<ProfileName>, ConfigError> {
+    let Some(path) = environment.databricks_config_file() else { return Ok(Vec::new()) };
+    let text = match read_text_up_to(&path, LARGEST) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))),
+    };
+    let with_host = |profile: Profile| {
+        let host = profile.get("host")?.0.to_owned();
+        (profile.name != SETTINGS).then_some(ProfileName { name: profile.name, host })
+    };
+    Ok(parse(&path, &text)?.into_iter().filter_map(with_host).collect())
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Profile>, ConfigError> {

@@ -70,13 +70,28 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// What a new file begins with.
+    pub(crate) const HEAD: &str = HEAD;
+
     /// What must be written so that a service does what `config` says here and now.
     ///
     /// # Errors
     /// The present file or secret cannot be read.
     pub(crate) fn new(config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
         let old = read(&inputs.config)?;
-        let mut document: DocumentMut = old.as_deref().unwrap_or(HEAD).parse().map_err(|fault| {
+        Self::from(old.as_deref(), HEAD, config, inputs)
+    }
+
+    /// The same for a file that does not exist yet, and shall begin with this text.
+    ///
+    /// # Errors
+    /// The secret cannot be read.
+    pub(crate) fn of_text(text: &str, config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
+        Self::from(None, text, config, inputs)
+    }
+
+    fn from(old: Option<&str>, new: &str, config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
+        let mut document: DocumentMut = old.unwrap_or(new).parse().map_err(|fault| {
             Failure::permanent(Code::Configuration, format!("{}: {fault}", inputs.config.display()))
         })?;
         let is_new = old.is_none();
@@ -95,7 +110,7 @@ impl Plan {
             }
         }
         let text = document.to_string();
-        plan.config = (old.as_deref() != Some(&text)).then_some(text);
+        plan.config = (old != Some(&text)).then_some(text);
         Ok(plan)
     }
 

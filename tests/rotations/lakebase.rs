@@ -6,6 +6,7 @@ mod connections;
 mod find;
 mod mint;
 mod proof;
+mod setup;
 
 use crate::support::{Home, Session, Workspace, dbx_rotator};
 

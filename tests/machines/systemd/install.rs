@@ -218,6 +218,30 @@ fn lingering_is_missed_on_a_server_and_enabled_when_asked(test: &str, release: R
     assert!(stage.machine.path("/var/lib/systemd/linger/alice").exists());
 }
 
+fn setup_asks_nothing_that_an_option_answers_and_lets_the_timer_renew(test: &str, release: Release) {
+    let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
+    let secret = format!("DATABRICKS_CLIENT_SECRET={}", stage.workspace.client_secret());
+    let id = format!("DATABRICKS_CLIENT_ID={}", stage.workspace.client_id());
+    let host = format!("DATABRICKS_HOST={}", stage.workspace.url());
+    let port = stage.server.port().to_string();
+    stage.machine.write(
+        "/home/alice/.config/environment.d/ca.conf",
+        "SSL_CERT_FILE=/etc/ssl/workspace-ca.pem\n",
+        0o644,
+        Some("alice"),
+    );
+    stage.systemctl(&["daemon-reload"]).exits(0);
+    let setup = ["dbx-rotator", "setup", "--yes", "--pg-host", "127.0.0.1", "--pg-port", &port];
+    let line = [&["env", "SSL_CERT_FILE=/etc/ssl/workspace-ca.pem", &host, &id, &secret], &setup[..]].concat();
+    let done = stage.machine.command("alice", &line).shown_as(setup.join(" ")).run();
+    done.stdout_has("Wrote /home/alice/.config/dbx-rotator/config.toml").stdout_has("Enabled dbx-rotator.timer");
+    done.stdout_has("psql \"host=127.0.0.1 port=")
+        .stdout_has("journalctl --user")
+        .stdout_has("password-live: default: live");
+    assert_eq!(stage.property(TIMER, "UnitFileState"), "enabled");
+    stage.log_in();
+}
+
 fn status_and_check_see_what_the_service_sees(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     let own = |words: &[&str]| stage.machine.as_user("alice", &[&["dbx-rotator"], words].concat());
@@ -297,5 +321,6 @@ crate::support::on_each_release!(
     a_first_rotation_that_fails_says_why_and_what_to_do,
     lingering_is_missed_on_a_server_and_enabled_when_asked,
     status_shows_the_same_to_people_to_scripts_and_to_prometheus,
+    setup_asks_nothing_that_an_option_answers_and_lets_the_timer_renew,
     status_and_check_see_what_the_service_sees,
 );

@@ -11,7 +11,7 @@ const ORDERS: &str = "[[connection]]\ninstance = 'orders'\n";
 const LOGIN: &str = "[[connection]]\ninstance = 'orders'\nverify = 'login'\n";
 
 /// A workspace with the instance `orders`, served by a real PostgreSQL under the name that it has there; or a skipped test.
-fn orders(test: &str, roles: &[&str]) -> Option<(Workspace, Postgres, String)> {
+pub(super) fn orders(test: &str, roles: &[&str]) -> Option<(Workspace, Postgres, String)> {
     let workspace = Workspace::start();
     workspace.add_instance(Instance::named("orders"));
     let host = workspace.instance("orders").host.unwrap();
@@ -22,7 +22,7 @@ fn orders(test: &str, roles: &[&str]) -> Option<(Workspace, Postgres, String)> {
     Some((workspace, ready, host))
 }
 
-fn psql<'a>(home: &'a Home, server: &Postgres, host: &str) -> Session<'a> {
+pub(super) fn psql<'a>(home: &'a Home, server: &Postgres, host: &str) -> Session<'a> {
     let program = postgres::psql_program().unwrap();
     let who = ["service=orders", "-w", "-Atc", "select current_user || ' of ' || current_database()"];
     home.command(program).args(who).resolving(host, server.address())

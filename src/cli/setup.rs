@@ -1,0 +1,264 @@
+//! `dbx-rotator setup`: finds what there is, asks for the rest, and leaves a password that is kept alive.
+//!
+//! Invariant: nothing is written before the last question is answered.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::arguments::{InstallOptions, SetupOptions, WhichManager};
+use super::prompt::{Person, chosen};
+use super::{Fault, block_on, check, connections, print, service};
+use crate::config::{Config, ConfigError, Overrides, profiles};
+use crate::failure::Failure;
+use crate::lakebase::Database;
+use crate::os::child::{LAST_WAIT, finish_all};
+use crate::os::dirs::Environment;
+use crate::rotation::{Discovered, PATIENCE, RotateRequest, Rotation, discover};
+use crate::service::{Plan, ServiceInputs};
+
+/// What will renew the passwords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    Timer,
+    Daemon,
+    Nothing,
+}
+
+pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, Fault> {
+    let person = Person::find(options.yes)?;
+    let environment = Environment::of_this_process();
+    let file = environment.own_config_file();
+    if file.exists() {
+        say(&format!("{} exists already and is used as it is.", file.display()))?;
+        let renewal = renewal(options, person)?;
+        return finish(renewal, options, &file);
+    }
+    let overrides = with_workspace(overrides, &environment, person)?;
+    let databases = databases(options, &overrides, person)?;
+    let renewal = renewal(options, person)?;
+    let plan = plan(&databases, &overrides, &environment, &file)?;
+    let unit = match renewal {
+        Renewal::Timer => " and let a timer renew the passwords",
+        Renewal::Daemon => " and let a daemon renew the passwords",
+        Renewal::Nothing => "",
+    };
+    let question = format!("Write {}{unit}?", file.display());
+    let is_wanted = person.ask_for(&question, "yes", |answer| match answer.to_ascii_lowercase().as_str() {
+        "yes" | "y" => Ok(true),
+        "no" | "n" => Ok(false),
+        _ => Err("answer yes or no".to_owned()),
+    })?;
+    if !is_wanted {
+        return Err(ConfigError::usage("nothing was changed").into());
+    }
+    for written in plan.0.carry_out(&plan.1)? {
+        say(&format!("Wrote {}", written.display()))?;
+    }
+    finish(renewal, options, &file)
+}
+
+/// Whether a person sits at a terminal who has configured nothing yet.
+pub(super) fn would_help(error: &ConfigError) -> bool {
+    error.exit_code() == crate::Code::Configuration.exit_code()
+        && io::stderr().is_terminal()
+        && !Environment::of_this_process().own_config_file().exists()
+}
+
+fn say(sentence: &str) -> Result<(), Failure> {
+    print::out(&print::line(sentence))
+}
+
+// ---- the workspace ----
+
+/// The settings with a workspace: the one that they name, or that a person chooses.
+fn with_workspace(overrides: &Overrides, environment: &Environment, person: Person) -> Result<Overrides, Fault> {
+    let is_named = overrides.workspace_url.is_some()
+        || overrides.profile.is_some()
+        || ["DATABRICKS_HOST", "DATABRICKS_CONFIG_PROFILE"].iter().any(|name| environment.get(name).is_some());
+    if is_named {
+        return Ok(overrides.clone());
+    }
+    let known = profiles(environment)?;
+    let mut overrides = overrides.clone();
+    if known.is_empty() {
+        say("No workspace is known here: neither DATABRICKS_HOST nor a profile in ~/.databrickscfg names one.")?;
+        let question = "Address of the workspace, such as dbc-1234.cloud.databricks.com";
+        overrides.workspace_url = Some(person.ask_for(question, "", |answer| address(answer))?);
+        return Ok(overrides);
+    }
+    say("Workspaces in ~/.databrickscfg:")?;
+    let rows = known.iter().enumerate();
+    let rows: Vec<Vec<String>> = rows
+        .map(|(index, profile)| vec![format!("  {}", index + 1), profile.name.clone(), profile.host.clone()])
+        .collect();
+    print::out(&print::table(&rows))?;
+    let usual = if known.len() == 1 { "1" } else { "" };
+    let choice = person.ask_for("Which of them? A number, a name, or another address", usual, |answer| {
+        let names: Vec<&str> = known.iter().map(|profile| profile.name.as_str()).collect();
+        match chosen(answer, &names).ok().as_deref() {
+            Some([index]) => Ok(known.get(*index).map(|profile| profile.name.clone()).ok_or_else(|| answer.to_owned())),
+            Some(_) => Err("give one of them".to_owned()),
+            None if answer.contains('.') => address(answer).map(Err),
+            None if answer.is_empty() => {
+                Err("several workspaces are known: --profile NAME or --workspace-url URL says which".to_owned())
+            }
+            None => Err(format!("there is no profile `{answer}`")),
+        }
+    })?;
+    match choice {
+        Ok(profile) => overrides.profile = Some(profile),
+        Err(address) => overrides.workspace_url = Some(address),
+    }
+    Ok(overrides)
+}
+
+fn address(answer: &str) -> Result<String, String> {
+    crate::model::WorkspaceHost::parse(answer).map(|host| host.origin().to_owned())
+}
+
+// ---- the databases ----
+
+/// Which `[[connection]]` there shall be, as text; none where the options name the database.
+fn databases(options: &SetupOptions, overrides: &Overrides, person: Person) -> Result<String, Fault> {
+    if overrides.pg_host.is_some() {
+        return Ok(String::new());
+    }
+    let config = Config::load_workspaces(overrides)?;
+    let seen = block_on(async {
+        let seen = discover(&config).await;
+        finish_all(LAST_WAIT).await;
+        seen
+    })?;
+    let mut seen = seen.into_iter();
+    let Some((workspace, result)) = seen.next() else {
+        return Err(ConfigError::new("no workspace is configured").into());
+    };
+    let Discovered { user, databases } = result?;
+    let user = user.unwrap_or_else(|| "this identity".to_owned());
+    say(&format!("Signed in to {} as {user}.", workspace.host()))?;
+    if databases.is_empty() {
+        let message = format!("{user} sees no database in {}", workspace.host());
+        let hint = "let an administrator give it CAN USE on one, or name one with --pg-host HOST";
+        return Err(ConfigError::new(message).hint(hint).into());
+    }
+    let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+    let wanted = if options.database.is_empty() {
+        list(&databases)?;
+        let usual = if databases.len() == 1 { "1" } else { "all" };
+        person.ask_for("Which of them? Numbers or names with commas between them", usual, |answer| {
+            chosen(answer, &names)
+        })?
+    } else {
+        chosen(&options.database.join(","), &names)
+            .map_err(|why| ConfigError::usage(why).hint(format!("the databases there are: {}", names.join(", "))))?
+    };
+    let wanted: Vec<Database> = databases
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| wanted.contains(index))
+        .map(|(_, database)| database.clone())
+        .collect();
+    Ok(connections::sections_for(&wanted)?)
+}
+
+fn list(databases: &[Database]) -> Result<(), Failure> {
+    say("Databases:")?;
+    let row = |(index, database): (usize, &Database)| {
+        let host = database.found.host.clone().unwrap_or_else(|| "no host yet".to_owned());
+        vec![format!("  {}", index + 1), database.name.clone(), database.found.state.word().to_owned(), host]
+    };
+    print::out(&print::table(&databases.iter().enumerate().map(row).collect::<Vec<_>>()))
+}
+
+// ---- what renews them ----
+
+fn renewal(options: &SetupOptions, person: Person) -> Result<Renewal, Fault> {
+    if options.no_service {
+        return Ok(Renewal::Nothing);
+    }
+    if !service::is_possible() {
+        say("No service manager runs here for you: `dbx-rotator run` renews the passwords for as long as it runs.")?;
+        return Ok(Renewal::Nothing);
+    }
+    if options.daemon || cfg!(target_os = "macos") {
+        return Ok(Renewal::Daemon);
+    }
+    say("What shall renew the passwords?")?;
+    print::out(
+        "  1  a timer: runs every ten minutes, and ends at once when nothing is due\n  \
+           2  a daemon: stays, and renews to the second\n  \
+           3  nothing: you run `dbx-rotator rotate` yourself\n",
+    )?;
+    person.ask_for("Which?", "1", |answer| match answer {
+        "1" | "timer" => Ok(Renewal::Timer),
+        "2" | "daemon" => Ok(Renewal::Daemon),
+        "3" | "nothing" => Ok(Renewal::Nothing),
+        _ => Err("give 1, 2 or 3".to_owned()),
+    })
+}
+
+// ---- what is written ----
+
+/// What will be written, with the configuration that it will be; nothing is, yet.
+fn plan(
+    connections: &str,
+    overrides: &Overrides,
+    environment: &Environment,
+    file: &Path,
+) -> Result<(Plan, Config), Fault> {
+    let mut text = Plan::HEAD.to_owned();
+    // Writing to a String cannot fail.
+    let _ = write!(text, "# All settings: man dbx-rotator.toml\n\n{connections}");
+    let draft = tempfile::NamedTempFile::new().and_then(|draft| std::fs::write(draft.path(), &text).map(|()| draft));
+    let draft = draft.map_err(|error| {
+        Failure::permanent(crate::Code::CannotWrite, format!("cannot write a temporary file: {error}"))
+            .hint("see TMPDIR and the space that is left there")
+    })?;
+    let overrides = Overrides { config: Some(draft.path().to_owned()), ..overrides.clone() };
+    let config = Config::load_in(environment.clone(), &overrides)?;
+    let inputs = ServiceInputs {
+        config: file.to_owned(),
+        credential: None,
+        environment: without_settings(environment),
+        keychain: false,
+    };
+    Ok((Plan::of_text(&text, &config, inputs)?, config))
+}
+
+/// What a service sees of an environment: nothing that is a setting.
+fn without_settings(environment: &Environment) -> Environment {
+    let kept = ["HOME", "PATH", "USER", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+    kept.into_iter().filter_map(|name| Some((name, environment.get_os(name)?.clone()))).collect()
+}
+
+/// Sets up what renews the passwords, rotates, and logs in to prove it.
+fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, Fault> {
+    let overrides = Overrides { config: Some(PathBuf::from(file)), ..Overrides::default() };
+    if renewal != Renewal::Nothing {
+        let which = WhichManager { system: false, user: None };
+        let daemon = renewal == Renewal::Daemon;
+        let (linger, yes) = (options.linger, true);
+        let install = InstallOptions { which, daemon, linger, relaxed: options.relaxed, keychain: false, yes };
+        let code = service::install(&install, &overrides)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    let rotation = Rotation::new(Config::load(&overrides)?);
+    if renewal == Renewal::Nothing {
+        let request = RotateRequest::All { since: Timestamp::now() };
+        let report = block_on(async {
+            let report = rotation.rotate(&request, None, PATIENCE).await;
+            finish_all(LAST_WAIT).await;
+            report
+        })?;
+        if !report.succeeded() {
+            return Ok(report.exit_code());
+        }
+        print::out(&format!("{}\n", service::what_works(&rotation, "`dbx-rotator rotate` renews the passwords")?))?;
+    }
+    check::run(&rotation, true, false)
+}

@@ -1,0 +1,106 @@
+//! `dbx-rotator setup`: from nothing to a psql that logs in, by a few answers or none.
+
+use super::proof::{orders, psql};
+use crate::support::{Home, Instance, Postgres, Session, Workspace, dbx_rotator};
+
+const CONFIG: &str = ".config/dbx-rotator/config.toml";
+
+/// At a terminal, with these lines typed.
+fn typed<'a>(home: &'a Home, words: &str, answers: &str) -> Session<'a> {
+    let line = format!("{} {words}", env!("CARGO_BIN_EXE_dbx-rotator"));
+    home.command("script").args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(answers)
+}
+
+/// The workspace in two profiles: one with a client, one without.
+fn write_profiles(home: &Home, workspace: &Workspace) {
+    home.keep_secret(workspace.client_secret());
+    let (host, id, secret) = (workspace.url(), workspace.client_id(), workspace.client_secret());
+    let text = format!(
+        "[person]\nhost = https://nobody.example\n[prod]\nhost = {host}\nclient_id = {id}\nclient_secret = {secret}\n"
+    );
+    home.write(".databrickscfg", text, 0o600);
+}
+
+fn reachable<'a>(session: Session<'a>, workspace: &Workspace, server: &Postgres, host: &str) -> Session<'a> {
+    session.trusting(workspace).resolving(host, server.address())
+}
+
+#[test]
+fn answers_lead_from_nothing_to_a_login() {
+    let Some((workspace, server, host)) = orders("answers_lead_from_nothing_to_a_login", &[]) else { return };
+    workspace.add_instance(Instance::named("archive").stopped());
+    let home = Home::new();
+    write_profiles(&home, &workspace);
+    // A slip of the finger is asked about again.
+    let session = typed(&home, "setup", "prodd\nprod\n9\norders\n\n");
+    let done = reachable(session, &workspace, &server, &host).run();
+    done.exits(0);
+    for shown in [
+        "there is no profile `prodd`",
+        "https://nobody.example",
+        "Signed in to",
+        "archive",
+        "there is no `9`",
+        "Write ",
+        "psql service=orders",
+        "login: orders: logged in to",
+    ] {
+        done.stdout_has(shown);
+    }
+    assert!(done.stdout.lines().any(|line| line == "    psql service=orders"), "{done}");
+    let config = home.read(CONFIG);
+    assert!(config.contains("profile = \"prod\"") && config.contains("instance = \"orders\""), "{config}");
+    assert!(!config.contains("archive") && !config.contains(workspace.client_secret()), "{config}");
+    psql(&home, &server, &host).run().exits(0);
+    // Once more there is nothing to ask.
+    let again = reachable(dbx_rotator!(&home).args(["setup", "--yes"]), &workspace, &server, &host).run();
+    again.exits(0).stdout_has("exists already and is used as it is").stdout_has("psql service=orders");
+    assert_eq!(home.read(CONFIG), config);
+}
+
+#[test]
+fn without_a_person_the_options_and_the_environment_answer() {
+    let Some((workspace, server, host)) = orders("without_a_person_the_options_and_the_environment_answer", &[]) else {
+        return;
+    };
+    let home = Home::new();
+    let setup = |words: &[&str]| {
+        let session = dbx_rotator!(&home).arg("setup").args(words).signed_in_to(&workspace);
+        session.resolving(&host, server.address()).run()
+    };
+    setup(&[]).exits(64).stderr_has("nobody is there to answer").stderr_has("--yes");
+    setup(&["--yes", "--database", "nothing"]).exits(64).stderr_has("there is no `nothing`").stderr_has("orders");
+    assert!(!home.path(CONFIG).exists());
+    setup(&["--yes", "--database", "orders", "--no-service"]).exits(0).stdout_has("psql service=orders");
+    // It is whole: a service that sees none of these variables can work with it, and the secret has a file of its own.
+    let config = home.read(CONFIG);
+    assert!(config.contains(&workspace.url()) && !config.contains(workspace.client_secret()), "{config}");
+    assert_eq!(home.mode(".config/dbx-rotator/client-secret"), 0o600);
+    dbx_rotator!(&home).args(["rotate"]).trusting(&workspace).run().exits(0);
+    psql(&home, &server, &host).run().exits(0);
+}
+
+#[test]
+fn whoever_stops_before_the_last_answer_has_changed_nothing() {
+    let workspace = Workspace::start();
+    workspace.add_instance(Instance::named("orders"));
+    let home = Home::new();
+    write_profiles(&home, &workspace);
+    let before = home.files();
+    for answers in ["", "prod\n", "prod\n1\n", "prod\n1\nno\n"] {
+        let left = typed(&home, "setup", answers).trusting(&workspace).run();
+        left.exits(64).stdout_has("nothing was changed");
+        assert_eq!(home.files(), before, "{answers:?}\n{left}");
+    }
+    // A login that is refused ends it as soon.
+    home.write(
+        ".databrickscfg",
+        home.read(".databrickscfg").replace(workspace.client_secret(), "dose-of-nobody"),
+        0o600,
+    );
+    let refused = typed(&home, "setup", "prod\n").trusting(&workspace).run();
+    refused.exits(77).stdout_has("refused the sign-in").stdout_has("hint: ");
+    assert_eq!(home.files(), before, "{refused}");
+    // And who has configured nothing is told of it.
+    typed(&home, "status", "").run().exits(78).stdout_has("dbx-rotator setup");
+}
