@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::foreign::secrets;
-use crate::model::WorkspaceHost;
+use crate::model::{NamedBy, OWN_ADDRESS, WorkspaceHost};
 use crate::os::clock::{Anchor, Reading};
 use crate::os::files::read_text;
 use crate::os::wiped;
@@ -57,8 +57,8 @@ impl<'a> WorkspaceClient<'a> {
     }
 
     /// Why nothing secret may be sent to this address; none where it may (see [`WorkspaceHost::bars`]).
-    pub(crate) fn bars(&self, url: &Url) -> Option<String> {
-        self.host.bars(url)
+    pub(crate) fn bars(&self, url: &Url, named_by: NamedBy) -> Option<String> {
+        self.host.bars(url, named_by)
     }
 
     /// The workspace's address.
@@ -71,12 +71,20 @@ impl<'a> WorkspaceClient<'a> {
     /// # Errors
     /// Permanent: the address belongs to another origin; or as [`client`].
     pub(crate) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Failure> {
-        if let Some(why) = self.host.bars(&url) {
+        self.request_to(method, url, NamedBy::Anybody)
+    }
+
+    /// The same, where the address may be one that the workspace's host metadata named.
+    ///
+    /// # Errors
+    /// As [`WorkspaceClient::request`].
+    pub(crate) fn request_to(&self, method: Method, url: Url, named_by: NamedBy) -> Result<RequestBuilder, Failure> {
+        if let Some(why) = self.host.bars(&url, named_by) {
             return Err(Failure::permanent(
                 Code::Configuration,
                 format!("nothing secret is sent there: {}", quoted(&why)),
             )
-            .hint("check that the host is the workspace's own address"));
+            .hint(OWN_ADDRESS));
         }
         Ok(self.client()?.request(method, url))
     }
@@ -97,16 +105,27 @@ impl<'a> WorkspaceClient<'a> {
     /// # Errors
     /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
     pub(crate) async fn exchange(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, Failure> {
-        let to = self.origin();
-        tokio::time::timeout(limit, self.collect(request)).await.unwrap_or_else(|_| {
+        self.exchange_with(self.origin(), request, limit).await
+    }
+
+    /// The same with what the other side is called in a failure, where that is not the workspace itself.
+    ///
+    /// # Errors
+    /// As [`WorkspaceClient::exchange`].
+    pub(crate) async fn exchange_with(
+        &self,
+        to: &str,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Answer, Failure> {
+        tokio::time::timeout(limit, self.collect(to, request)).await.unwrap_or_else(|_| {
             let message = format!("{to} did not answer within {} s", limit.as_secs_f32().ceil());
             Err(Failure::transient(Code::Unavailable, message)
                 .hint("it is tried again; if it stays so, check network, VPN and proxy"))
         })
     }
 
-    async fn collect(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let to = self.origin();
+    async fn collect(&self, to: &str, request: RequestBuilder) -> Result<Answer, Failure> {
         let mut response = request.send().await.map_err(|error| unreachable(&error, to))?;
         let (status, headers, received) = (response.status(), response.headers().clone(), Reading::now());
         self.learn_time(&headers, &received);

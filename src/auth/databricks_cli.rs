@@ -17,6 +17,7 @@ use serde::Deserialize;
 use runs::Login;
 
 use super::cli_texts::{Meaning, is_legacy_script, meaning};
+use super::endpoint::HostMetadata;
 use super::{Needs, SignedIn};
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
@@ -53,11 +54,11 @@ pub(crate) async fn sign_in(
         let by_caller = |at: Timestamp| at.saturating_sub(ahead).unwrap_or(at);
         (needs.is_due)(by_caller(token.issued_at), by_caller(token.expires_at))
     };
-    let mut token = cli.token(false).await?;
+    let mut token = cli.token(http, false).await?;
     let mut anchor = told_of_clock(http, &token, &known, needs).await;
     let mut trouble = None;
     if is_due(&token, &anchor) {
-        match cli.token(true).await {
+        match cli.token(http, true).await {
             Ok(fresh) if fresh.expires_at >= token.expires_at => {
                 token = fresh;
                 anchor = told_of_clock(http, &token, &known, needs).await.or(anchor);
@@ -165,7 +166,13 @@ struct Cli<'a> {
 }
 
 impl Cli<'_> {
-    async fn token(&self, force: bool) -> Result<Token, Failure> {
+    async fn token(&self, http: &WorkspaceClient<'_>, force: bool) -> Result<Token, Failure> {
+        let token = self.run(force).await?;
+        self.refuse_other_workspace(http, &token).await?;
+        Ok(token)
+    }
+
+    async fn run(&self, force: bool) -> Result<Token, Failure> {
         let ended = self.login().run(force, self.limit).await.map_err(|waited| {
             let seconds = waited.as_secs_f32().ceil();
             let message = format!("the Databricks CLI has not answered within {seconds} s; it is let finish");
@@ -233,10 +240,8 @@ impl Cli<'_> {
         if !is_publishable(secret.expose_secret()) {
             return Err(nonsense("printed a token that cannot stand in a password file"));
         }
-        let token = Token::new(secret, told, self.now, AuthMethod::DatabricksCli)
-            .ok_or_else(|| nonsense("printed a token that does not say when it expires"))?;
-        self.refuse_other_workspace(&token)?;
-        Ok(token)
+        Token::new(secret, told, self.now, AuthMethod::DatabricksCli)
+            .ok_or_else(|| nonsense("printed a token that does not say when it expires"))
     }
 
     /// A time by this machine's clock, as the workspace has it.
@@ -244,10 +249,10 @@ impl Cli<'_> {
         self.now.checked_add(here.duration_since(Timestamp::now())).ok()
     }
 
-    /// A token of another workspace must not be sent to this one. Its audience decides, where the workspace's id is known; else
-    /// its issuer, which may be another name of the same workspace. (A CLI before 0.207.1 takes `--profile` and ignores it:
-    /// databricks/cli, cmd/auth/token.go.)
-    fn refuse_other_workspace(&self, token: &Token) -> Result<(), Failure> {
+    /// A token of another workspace must not be sent to this one. Its audience decides, where the workspace's id is set or its host
+    /// tells it; else its issuer, which may be another name of the same workspace. (A CLI before 0.207.1 takes `--profile` and
+    /// ignores it: databricks/cli, cmd/auth/token.go.)
+    async fn refuse_other_workspace(&self, http: &WorkspaceClient<'_>, token: &Token) -> Result<(), Failure> {
         let Some(claims) = &token.claims else { return Ok(()) };
         let host = self.workspace.host.name();
         let is_id = |text: &&String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -256,10 +261,11 @@ impl Cli<'_> {
             (Some(_), Some(other)) => format!("workspace {}", quoted(other)),
             _ => {
                 let issuer = claims.issuer.as_deref().and_then(|issuer| url::Url::parse(issuer).ok());
-                match issuer.as_ref().and_then(url::Url::host_str) {
-                    Some(other) if !other.eq_ignore_ascii_case(host) => quoted(other),
-                    _ => return Ok(()),
+                let Some(other) = issuer.as_ref().and_then(url::Url::host_str) else { return Ok(()) };
+                if other.eq_ignore_ascii_case(host) || self.is_meant(http, claims).await? {
+                    return Ok(());
                 }
+                quoted(other)
             }
         };
         let wanted = self.workspace.workspace_id.as_ref().map_or_else(String::new, |id| format!(" (workspace {id})"));
@@ -268,6 +274,12 @@ impl Cli<'_> {
             "check the profile, and the host and its ?o=WORKSPACE_ID, which says which workspace is meant where it has \
              several names; a CLI older than 0.207.1 ignores --profile and must be upgraded",
         ))
+    }
+
+    /// Whether the host that a person configured says that it is who this token is for.
+    async fn is_meant(&self, http: &WorkspaceClient<'_>, claims: &Claims) -> Result<bool, Failure> {
+        let metadata = HostMetadata::ask(http, self.limit).await?;
+        Ok(metadata.is_some_and(|metadata| metadata.is_meant_by(&claims.audience)))
     }
 
     /// By the texts of [`super::cli_texts`]. What is unknown may be the network and is tried again.

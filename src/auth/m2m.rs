@@ -9,17 +9,17 @@ use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use url::Url;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::SignedIn;
+use super::endpoint::TokenEndpoint;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::foreign::secrets;
-use crate::http::{Answer, DISCOVERY, WorkspaceClient};
+use crate::http::{Answer, WorkspaceClient};
 use crate::model::token::{Token, is_publishable};
-use crate::model::{AuthMethod, Client};
+use crate::model::{AuthMethod, Client, OWN_ADDRESS};
 use crate::vendor_errors::{Remedy, remedy};
 
 /// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
@@ -29,17 +29,22 @@ const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 ///
 /// # Errors
 /// Permanent where the client, its secret or a setting must be changed, else transient.
-pub(crate) async fn sign_in(http: &WorkspaceClient<'_>, client: &Client, limit: Duration) -> Result<SignedIn, Failure> {
+pub(crate) async fn sign_in(
+    http: &WorkspaceClient<'_>,
+    account_id: Option<&str>,
+    client: &Client,
+    limit: Duration,
+) -> Result<SignedIn, Failure> {
     let (secret, warning) = client.secret.read(&client.id)?;
-    let endpoint = token_endpoint(http, limit).await?;
-    let request = http
-        .request(reqwest::Method::POST, endpoint)?
+    let endpoint = TokenEndpoint::find(http, account_id, limit).await?;
+    let request = endpoint
+        .request(http)?
         .header(AUTHORIZATION, basic(&client.id, &secret))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(FORM);
-    let to = http.origin();
-    let answer = http.exchange(request, limit).await?;
-    let token = read_token(&answer, to)?;
+    let to = endpoint.origin();
+    let answer = http.exchange_with(&to, request, limit).await?;
+    let token = read_token(&answer, &to).map_err(|failure| endpoint.explained(&answer, failure))?;
     Ok(SignedIn {
         token,
         anchor: answer.anchor(),
@@ -58,33 +63,6 @@ fn basic(id: &str, secret: &SecretString) -> HeaderValue {
     let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
     value.set_sensitive(true);
     value
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    token_endpoint: String,
-}
-
-/// Where tokens are to be had: what discovery (RFC 8414) says, else the place where every workspace has it. Whoever answers for
-/// the workspace may name another path, and never another origin: the secret would go there.
-async fn token_endpoint(http: &WorkspaceClient<'_>, limit: Duration) -> Result<Url, Failure> {
-    let origin = http.origin();
-    let request = http.request(reqwest::Method::GET, http.url(DISCOVERY)?)?;
-    let answer = http.exchange(request, limit).await?;
-    let metadata =
-        (answer.status == StatusCode::OK).then(|| serde_json::from_slice::<Metadata>(&answer.body).ok()).flatten();
-    let Some(Metadata { token_endpoint: named }) = metadata else { return http.url("/oidc/v1/token") };
-    let refused = |why: &str| {
-        let message = format!("{origin} names a token endpoint that gets no secret: {}", quoted(why));
-        Failure::permanent(Code::Configuration, message).hint(
-            "check that the host is the workspace's own address; if it is, what answers for it is wrong or not it",
-        )
-    };
-    let url = Url::parse(&named).map_err(|_| refused(&format!("`{named}` is not an address")))?;
-    match http.bars(&url) {
-        Some(why) => Err(refused(&why)),
-        None => Ok(url),
-    }
 }
 
 #[derive(Deserialize)]
@@ -189,7 +167,7 @@ fn refused(answer: &Answer, to: &str, complaint: Option<(String, String)>) -> Fa
         Some((code, text)) => rejected(to, &code, &text, status).retry_after(answer.retry_after()),
         None if status == StatusCode::NOT_FOUND => {
             Failure::permanent(Code::Configuration, format!("{to} has no sign-in for service principals (404)"))
-                .hint("check that the host is a workspace's address")
+                .hint(OWN_ADDRESS)
         }
         None => Failure::permanent(Code::SignInRefused, format!("{to} refused the sign-in ({})", status.as_u16()))
             .hint("check the service principal's access to this workspace and the workspace's IP access list"),
@@ -215,7 +193,7 @@ fn rejected(to: &str, code: &str, text: &str, status: StatusCode) -> Failure {
         "invalid_scope" | "unsupported_grant_type" | "invalid_request" => Failure::permanent(Code::Configuration, message)
             .hint("check that the host is a workspace's address and that OAuth is enabled for it"),
         _ if status == StatusCode::NOT_FOUND => {
-            Failure::permanent(Code::Configuration, message).hint("check that the host is a workspace's address")
+            Failure::permanent(Code::Configuration, message).hint(OWN_ADDRESS)
         }
         _ => Failure::permanent(Code::SignInRefused, message)
             .hint("check the service principal's access to this workspace and the workspace's IP access list"),

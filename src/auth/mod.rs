@@ -4,6 +4,7 @@
 
 mod cli_texts;
 mod databricks_cli;
+mod endpoint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod m2m;
@@ -61,7 +62,9 @@ pub(crate) async fn sign_in(
     let began = Instant::now();
     let first = match (&workspace.client, workspace.auth) {
         (Some(client), AuthType::Chain | AuthType::OauthM2m) => {
-            m2m::sign_in(http, client, needs.limit).await.map_err(|failure| explained(failure, client, environment))
+            let account = workspace.account_id.as_deref();
+            let signed_in = m2m::sign_in(http, account, client, needs.limit).await;
+            signed_in.map_err(|failure| explained(failure, client, environment))
         }
         _ => return databricks_cli::sign_in(workspace, http, environment, needs).await,
     };

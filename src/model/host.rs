@@ -6,18 +6,29 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::server::{left_over_of, name_misfit};
+use super::vendor;
 
-/// Scheme, host and port of a workspace, and the workspace id that its address named.
+/// Scheme, host and port of a workspace, and the ids that its address named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceHost {
     origin: String,
     name: String,
     workspace_id: Option<String>,
+    account_id: Option<String>,
+}
+
+/// Who named an address that something secret is to be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    /// A setting, a constant, or whoever answers for the workspace.
+    Anybody,
+    /// The host itself, in the document that says which account it belongs to.
+    HostMetadata,
 }
 
 impl WorkspaceHost {
     /// Reads what a person wrote: the scheme may be missing; path, query and fragment are dropped, after the workspace id has
-    /// been read from `?o=`, `?workspace_id=` or `?w=`.
+    /// been read from `?o=`, `?workspace_id=` or `?w=`, and the account's from `?a=` or `?account_id=`.
     ///
     /// # Errors
     /// A sentence that says why this cannot be a workspace.
@@ -48,7 +59,8 @@ impl WorkspaceHost {
         }
         let name = host.to_string();
         let origin = url.origin().ascii_serialization();
-        Ok(WorkspaceHost { origin, name, workspace_id: workspace_id_of(&url) })
+        let (workspace_id, account_id) = (workspace_id_of(&url), account_id_of(&url));
+        Ok(WorkspaceHost { origin, name, workspace_id, account_id })
     }
 
     /// `https://host[:port]`, without a slash at the end.
@@ -58,15 +70,21 @@ impl WorkspaceHost {
 
     /// Why a secret or a token of this workspace must not be sent to `url`; none where it may be. Every request that carries one
     /// goes through here ([`crate::http::WorkspaceClient::request`]), so that each sign-in method keeps the same rule: scheme, host and port
-    /// are those that a person configured. The path may be any.
-    pub(crate) fn bars(&self, url: &Url) -> Option<String> {
+    /// are those that a person configured, or the host itself said that its account signs in elsewhere at the vendor's.
+    pub(crate) fn bars(&self, url: &Url, named_by: NamedBy) -> Option<String> {
         let origin = url.origin();
         let other = if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) };
         if other != self.origin {
-            return Some(format!("{other} is another origin than {}", self.origin));
+            return match named_by {
+                NamedBy::Anybody => Some(format!("{other} is another origin than {}", self.origin)),
+                NamedBy::HostMetadata if vendor::is_sign_in(url) && !names_somebody(url) => None,
+                NamedBy::HostMetadata => {
+                    Some(format!("{other} is another origin than {}, and no sign-in of Databricks' own", self.origin))
+                }
+            };
         }
-        let names_somebody = !url.username().is_empty() || url.password().is_some();
-        names_somebody.then(|| format!("the address at {other} holds a user name, as that of {} does not", self.origin))
+        let why = || format!("the address at {other} holds a user name, as that of {} does not", self.origin);
+        names_somebody(url).then(why)
     }
 
     /// The bare host name.
@@ -86,6 +104,17 @@ impl WorkspaceHost {
     pub fn workspace_id(&self) -> Option<&str> {
         self.workspace_id.as_deref()
     }
+
+    /// The account's id that the address named in its query.
+    pub(crate) fn account_id(&self) -> Option<&str> {
+        self.account_id.as_deref()
+    }
+
+    /// Why nobody signs in here to a database; none where that is not known.
+    pub(crate) fn is_no_workspace(&self) -> Option<String> {
+        vendor::is_account_console(&self.name)
+            .then(|| format!("{} is an account console: it lists workspaces and has no databases", self.origin))
+    }
 }
 
 impl fmt::Display for WorkspaceHost {
@@ -101,6 +130,23 @@ fn is_loopback(host: &Host<&str>) -> bool {
         Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
         Host::Ipv6(address) => IpAddr::V6(*address).is_loopback(),
     }
+}
+
+fn names_somebody(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// As databricks-sdk-go reads it (config.go, `accountIDFromQuery`).
+fn account_id_of(url: &Url) -> Option<String> {
+    ["a", "account_id"].into_iter().find_map(|wanted| {
+        let (_, value) = url.query_pairs().find(|(name, _)| name == wanted)?;
+        is_account_id(&value).then(|| value.into_owned())
+    })
+}
+
+/// A UUID, or what else can be a part of a path as it stands.
+pub(crate) fn is_account_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn workspace_id_of(url: &Url) -> Option<String> {
@@ -169,7 +215,7 @@ mod tests {
             ("data:text/plain,x", false),
         ] {
             // What cannot be read as an address is none that anything is sent to.
-            let may_receive = Url::parse(url).is_ok_and(|url| secure.bars(&url).is_none());
+            let may_receive = Url::parse(url).is_ok_and(|url| secure.bars(&url, NamedBy::Anybody).is_none());
             assert_eq!(may_receive, may, "{url}");
         }
         let plain = WorkspaceHost::parse("http://127.0.0.1:8080").unwrap();
@@ -181,7 +227,46 @@ mod tests {
             ("http://127.0.0.1:8081/x", false),
             ("https://127.0.0.1:8080/x", false),
         ] {
-            assert_eq!(plain.bars(&Url::parse(url).unwrap()).is_none(), may, "{url}");
+            assert_eq!(plain.bars(&Url::parse(url).unwrap(), NamedBy::Anybody).is_none(), may, "{url}");
+        }
+    }
+
+    #[test]
+    fn host_metadata_may_name_a_sign_in_of_the_vendors_and_no_other_origin() {
+        for configured in ["https://data.corp.example", "https://acme.databricks.com", "https://localhost:8443"] {
+            let host = WorkspaceHost::parse(configured).unwrap();
+            for (url, may) in [
+                ("https://accounts.cloud.databricks.com/oidc/accounts/0b1c/v1/token", true),
+                ("https://dbc-1.cloud.databricks.com/oidc/v1/token", true),
+                (&format!("{configured}/oidc/accounts/0b1c/v1/token"), true),
+                (&format!("{configured}/elsewhere"), true),
+                ("https://ada@accounts.cloud.databricks.com/oidc/v1/token", false),
+                ("http://accounts.cloud.databricks.com/oidc/v1/token", false),
+                ("https://accounts.cloud.databricks.com.evil.example/oidc/v1/token", false),
+                ("https://dbc-1.cloud.databricks.com/driver-proxy/x", false),
+                ("https://evil.example/oidc/v1/token", false),
+                ("https://other.databricks.com/oidc/v1/token", false),
+                ("https://127.0.0.1/oidc/v1/token", false),
+                ("https://localhost:8444/oidc/v1/token", false),
+            ] {
+                let url = Url::parse(url).unwrap();
+                let why = host.bars(&url, NamedBy::HostMetadata);
+                assert_eq!(why.is_none(), may, "{configured} {url}");
+                let names_both = |why: &String| why.contains(host.origin()) && why.contains(url.host_str().unwrap());
+                assert!(why.as_ref().is_none_or(names_both), "{why:?}");
+                let own = url.origin().ascii_serialization() == host.origin();
+                assert_eq!(host.bars(&url, NamedBy::Anybody).is_none(), own, "{configured} {url}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_account_is_read_from_the_address_and_can_be_nothing_but_an_id() {
+        let id = |text: &str| WorkspaceHost::parse(text).unwrap().account_id().map(str::to_owned);
+        assert_eq!(id("https://acme.databricks.com/?o=1&a=0b1c-2d"), Some("0b1c-2d".to_owned()));
+        assert_eq!(id("https://acme.databricks.com/?account_id=0b1c"), Some("0b1c".to_owned()));
+        for other in ["", "..", "a/b", "%2e%2e", "a b", "{account_id}"] {
+            assert_eq!(id(&format!("https://acme.databricks.com/?a={other}")), None, "{other}");
         }
     }
 

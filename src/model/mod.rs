@@ -7,6 +7,7 @@ mod host;
 pub(crate) mod server;
 mod ssl_mode;
 pub(crate) mod token;
+mod vendor;
 mod workspace;
 
 pub use connection::Connection;
@@ -15,6 +16,8 @@ pub(crate) use database::{
     CredentialKind, DatabaseRef, Listing, Verify, is_lakebase_host, is_of_endpoint, short_name, uid_of,
 };
 pub use host::WorkspaceHost;
+pub(crate) use host::{NamedBy, is_account_id};
 pub use ssl_mode::SslMode;
+pub(crate) use vendor::OWN_ADDRESS;
 pub use workspace::{AuthMethod, AuthType, Workspace};
 pub(crate) use workspace::{Client, SecretSource};

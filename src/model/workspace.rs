@@ -81,6 +81,8 @@ pub struct Workspace {
     pub(crate) name: String,
     pub(crate) host: WorkspaceHost,
     pub(crate) workspace_id: Option<String>,
+    /// The account that the workspace belongs to, where that is set.
+    pub(crate) account_id: Option<String>,
     pub(crate) auth: AuthType,
     pub(crate) client: Option<Client>,
     /// The profile that the vendor's CLI is asked for, where the host came from it.
@@ -96,8 +98,8 @@ impl Workspace {
     pub(crate) fn for_fuzzing() -> Self {
         let host = WorkspaceHost::parse("https://workspace.example").expect("an address");
         let (name, auth) = ("default".to_owned(), AuthType::DatabricksCli);
-        let (workspace_id, client, profile, cli_path, ca_file) = (None, None, None, None, None);
-        Workspace { name, host, workspace_id, auth, client, profile, cli_path, ca_file }
+        let (workspace_id, account_id, client, profile, cli_path, ca_file) = (None, None, None, None, None, None);
+        Workspace { name, host, workspace_id, account_id, auth, client, profile, cli_path, ca_file }
     }
 
     /// The name that connections refer to it by.
@@ -118,6 +120,7 @@ impl Workspace {
             && self.cli_path == other.cli_path
             && self.ca_file == other.ca_file
             && self.workspace_id == other.workspace_id
+            && self.account_id == other.account_id
             && self.client.as_ref().map(|client| &client.id) == other.client.as_ref().map(|client| &client.id)
     }
 }

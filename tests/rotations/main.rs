@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod custom_url;
 mod lakebase;
 mod login;
 mod postgres_login;

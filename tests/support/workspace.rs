@@ -27,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 // Explicit paths, so that this file may itself be included by path.
+#[path = "workspace/account.rs"]
+mod account;
 #[path = "workspace/authority.rs"]
 pub mod authority;
 #[path = "workspace/canned.rs"]
@@ -48,6 +50,8 @@ mod serving;
 #[path = "workspace/tokens.rs"]
 mod tokens;
 
+use account::Account;
+pub use account::{ACCOUNT_ID, CONSOLE};
 use authority::{Authority, ServerCertificate};
 use faults::Schedule;
 pub use faults::{Endpoint, Fault};
@@ -88,6 +92,7 @@ struct Shared {
     workspace_id: String,
     /// One host, many workspaces, of which this is one.
     unified: bool,
+    account: Account,
     token_length: usize,
     scheme: &'static str,
     address: SocketAddr,
@@ -157,6 +162,7 @@ pub struct Builder {
     user: String,
     workspace_id: String,
     unified: bool,
+    account: Account,
     scheme: &'static str,
     discovery: bool,
     lakebase: Lakebase,
@@ -255,13 +261,15 @@ impl Builder {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         let address = listener.local_addr().expect("the port just bound");
         let tls = (self.scheme == "https").then(|| {
-            authority.certify(&["localhost", "127.0.0.1", "::1", "workspace.test"]).server_config(b"http/1.1")
+            let names = ["localhost", "127.0.0.1", "::1", "workspace.test"].into_iter().chain(self.account.names());
+            authority.certify(&names.collect::<Vec<_>>()).server_config(b"http/1.1")
         });
 
         let shared = Arc::new(Shared {
             signer,
             workspace_id: self.workspace_id,
             unified: self.unified,
+            account: self.account,
             token_length: self.token_length,
             scheme: self.scheme,
             address,
@@ -315,6 +323,7 @@ impl Workspace {
             user: DEFAULT_USER.to_owned(),
             workspace_id: "1444828305810485".to_owned(),
             unified: false,
+            account: Account::default(),
             scheme: "https",
             discovery: true,
             lakebase: Lakebase::default(),

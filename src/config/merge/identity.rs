@@ -28,14 +28,15 @@ pub(super) struct WorkspaceSource {
     pub(super) secret: Option<Sourced<SecretSource>>,
     pub(super) auth: Option<Sourced<String>>,
     pub(super) workspace_id: Option<Sourced<String>>,
+    pub(super) account_id: Option<Sourced<String>>,
     /// The profile in use was named here, so that its host is this source's own.
     pub(super) named_profile: bool,
 }
 
 impl WorkspaceSource {
     pub(super) fn nothing(kind: SourceKind) -> Self {
-        let (host, client_id, secret, auth, workspace_id) = (None, None, None, None, None);
-        WorkspaceSource { kind, host, client_id, secret, auth, workspace_id, named_profile: false }
+        let (host, client_id, secret, auth, workspace_id, account_id) = (None, None, None, None, None, None);
+        WorkspaceSource { kind, host, client_id, secret, auth, workspace_id, account_id, named_profile: false }
     }
 
     /// Whether it says anything that decides where and how to sign in.
@@ -51,6 +52,7 @@ impl WorkspaceSource {
             self.secret.as_ref().map(|secret| format!("{} ({})", secret.value.key(), secret.origin)),
             shown("auth", self.auth.as_ref().map(|value| &value.origin)),
             shown("workspace_id", self.workspace_id.as_ref().map(|value| &value.origin)),
+            shown("account_id", self.account_id.as_ref().map(|value| &value.origin)),
         ];
         keys.into_iter().flatten().collect()
     }
@@ -72,6 +74,7 @@ pub(super) struct Chosen {
     pub(super) secret: Option<Sourced<SecretSource>>,
     pub(super) auth: Option<Sourced<String>>,
     pub(super) workspace_id: Option<Sourced<String>>,
+    pub(super) account_id: Option<Sourced<String>>,
     /// The profile is the host's own.
     pub(super) profile_is_used: bool,
     /// What was left aside and why, a sentence each.
@@ -109,6 +112,7 @@ pub(super) fn choose(
         chosen.secret = chosen.secret.or_else(|| said.secret.clone());
         chosen.auth = chosen.auth.or_else(|| said.auth.clone());
         chosen.workspace_id = chosen.workspace_id.or_else(|| said.workspace_id.clone());
+        chosen.account_id = chosen.account_id.or_else(|| said.account_id.clone());
     }
     chosen.secret = chosen.secret.or(handed_over);
     refuse_another_clients(&chosen, &sources)?;

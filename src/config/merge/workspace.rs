@@ -15,7 +15,7 @@ use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
 use crate::foreign::could_be_secret;
-use crate::model::{AuthType, Client, SecretSource, Workspace, WorkspaceHost};
+use crate::model::{AuthType, Client, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
 use crate::os::dirs::{CLIENT_SECRET, SYSTEM_DIRECTORY};
 
 const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
@@ -45,6 +45,7 @@ fn said_by(profile: &Profile) -> WorkspaceSource {
         secret,
         auth: take("auth_type"),
         workspace_id: take("workspace_id"),
+        account_id: take("account_id"),
         ..WorkspaceSource::nothing(SourceKind::Profile)
     }
 }
@@ -180,6 +181,7 @@ impl Merge<'_> {
             secret,
             auth: variable("DATABRICKS_AUTH_TYPE"),
             workspace_id: variable("DATABRICKS_WORKSPACE_ID"),
+            account_id: variable("DATABRICKS_ACCOUNT_ID"),
             ..WorkspaceSource::nothing(SourceKind::Environment)
         };
         let in_file = WorkspaceSource {
@@ -206,6 +208,9 @@ impl Merge<'_> {
             return Ok(None);
         };
         let parsed = WorkspaceHost::parse(&host.value).map_err(|why| self.fault(&host.origin, why))?;
+        if let Some(why) = parsed.is_no_workspace() {
+            return Err(self.fault(&host.origin, why).hint(OWN_ADDRESS));
+        }
         self.note(&section, "host", host, |_| parsed.origin().to_owned());
         let auth = self.auth(&section, chosen.auth)?;
         let client_id = chosen.client_id.map(|id| self.bare_id(id)).transpose()?;
@@ -230,7 +235,9 @@ impl Merge<'_> {
         let is_id = |id: &Sourced<String>| id.value.bytes().all(|byte| byte.is_ascii_digit());
         let told = chosen.workspace_id.filter(is_id).map(|id| self.note(&section, "workspace_id", id, String::clone));
         let workspace_id = parsed.workspace_id().map(str::to_owned).or(told);
-        Ok(Some(Workspace { name, host: parsed, workspace_id, auth, client, profile, cli_path, ca_file }))
+        let told = chosen.account_id.map(|id| self.note(&section, "account_id", id, String::clone));
+        let account_id = parsed.account_id().map(str::to_owned).or(told);
+        Ok(Some(Workspace { name, host: parsed, workspace_id, account_id, auth, client, profile, cli_path, ca_file }))
     }
 
     fn bare_id(&self, id: Sourced<String>) -> Result<Sourced<String>, ConfigError> {

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use super::account::{self, ACCOUNT_ID};
 use super::http::{Request, Response, form_decoded, form_fields};
 use super::issuing::Holder;
 use super::lakebase::answers as lakebase;
@@ -23,8 +24,6 @@ pub enum Answer {
 
 /// The OAuth client of the vendor's CLI: public, so its id travels in the body and it has no secret.
 const CLI_CLIENT_ID: &str = "databricks-cli";
-/// The account that a host of many workspaces belongs to.
-const ACCOUNT_ID: &str = "2f1c0d9e-4b7a-4e55-8d21-90a6c3b7e412";
 const HUGE: usize = 2 << 20;
 
 pub const LOGIN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Databricks - Sign In</title></head>\n\
@@ -37,7 +36,7 @@ impl Endpoint {
             "/oidc/v1/token" => Some(Self::Token),
             "/api/2.0/preview/scim/v2/Me" => Some(Self::Me),
             "/.well-known/databricks-config" => Some(Self::HostMetadata),
-            _ => lakebase::endpoint_at(path),
+            _ => account::endpoint_at(path).or_else(|| lakebase::endpoint_at(path)),
         }
     }
 }
@@ -49,7 +48,9 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
         return answer;
     }
     let response = match endpoint {
+        _ if account::has_nothing(shared, request) => Response::html(200, LOGIN_PAGE),
         _ if leaves_workspace_open(shared, request) => Response::html(200, LOGIN_PAGE),
+        Some(Endpoint::AccountDiscovery) => account::discovery(&origin(shared, request)),
         Some(Endpoint::Discovery) => discovery(shared, request),
         Some(Endpoint::Token) => token(shared, request, fault.as_ref()),
         Some(Endpoint::Me) => me(shared, request),
@@ -185,6 +186,9 @@ fn discovery(shared: &Shared, request: &Request) -> Response {
 fn host_metadata(shared: &Shared, request: &Request) -> Response {
     if request.method != "GET" {
         return wrong_method("GET");
+    }
+    if let Some(of_account) = account::metadata(shared, request) {
+        return Response::json(200, &of_account);
     }
     let mut body = json!({
         "oidc_endpoint": format!("{}/oidc", origin(shared, request)),

@@ -8,8 +8,10 @@ use std::time::Duration;
 pub enum Endpoint {
     /// `/oidc/.well-known/oauth-authorization-server`
     Discovery,
-    /// `/oidc/v1/token`
+    /// `/oidc/v1/token`, and that of the account
     Token,
+    /// `/oidc/accounts/{account}/.well-known/oauth-authorization-server`
+    AccountDiscovery,
     /// `/api/2.0/preview/scim/v2/Me`
     Me,
     /// `/.well-known/databricks-config`

@@ -1,0 +1,106 @@
+//! The vendor's own domains: the only ones that a secret may follow a workspace's host metadata to.
+
+use url::Url;
+
+/// databricks-sdk-go v0.175.0, common/environment/environments.go, without the zones of the vendor's own tests. What customers
+/// run at the vendor's is elsewhere (databricksapps.com).
+const DOMAINS: [&str; 6] = [
+    ".cloud.databricks.com",
+    // AWS GovCloud.
+    ".cloud.databricks.us",
+    ".azuredatabricks.net",
+    // Azure US Government.
+    ".databricks.azure.us",
+    // Azure China.
+    ".databricks.azure.cn",
+    ".gcp.databricks.com",
+];
+
+/// Account consoles (databricks-sdk-go, config.go, `HostType`).
+const CONSOLES: [&str; 2] = ["accounts", "accounts-dod"];
+
+/// Where an address of a workspace is to be found, for who has given another one.
+pub(crate) const OWN_ADDRESS: &str = "use the workspace's own address: open the workspace in a browser and copy its address \
+     up to the first slash, such as https://dbc-1234abcd-5678.cloud.databricks.com, https://adb-1234567890.12.azuredatabricks.net \
+     or https://1234567890.1.gcp.databricks.com";
+
+/// Whether the vendor itself signs people in at this address. Customers' programs answer at workspaces' addresses, too, below other
+/// paths (driver proxies, served models), so the path counts: one in which a server may see more than is written is none.
+pub(super) fn is_sign_in(url: &Url) -> bool {
+    let is_vendors = url.domain().is_some_and(|host| DOMAINS.iter().any(|domain| host.ends_with(domain)));
+    let is_plain = !url.path().contains(['%', ';']);
+    url.scheme() == "https" && url.port().is_none() && is_vendors && is_plain && url.path().starts_with("/oidc/")
+}
+
+/// Whether a host is an account console, which has workspaces and is none.
+pub(super) fn is_account_console(host: &str) -> bool {
+    host.split_once('.').is_some_and(|(name, _)| {
+        CONSOLES.contains(&name) && DOMAINS.iter().any(|domain| host.strip_prefix(name) == Some(domain))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vendors_sign_in_is_told_from_what_only_looks_like_it() {
+        let long = "https://accounts.cloud.databricks.com/oidc/accounts/0b1c/v1/token";
+        for url in [
+            long,
+            "https://dbc-1.cloud.databricks.com/oidc/v1/token",
+            "https://ACCOUNTS.cloud.Databricks.com:443/oidc/v1/token",
+            "https://accounts-dod.cloud.databricks.us/oidc/accounts/0b1c/v1/token",
+            "https://accounts.azuredatabricks.net/oidc/v1/token",
+            "https://accounts.databricks.azure.us/oidc/v1/token",
+            "https://accounts.databricks.azure.cn/oidc/v1/token",
+            "https://accounts.gcp.databricks.com/oidc/v1/token",
+        ] {
+            assert!(is_sign_in(&Url::parse(url).unwrap()), "{url}");
+        }
+        for url in [
+            "http://accounts.cloud.databricks.com/oidc/v1/token",
+            "https://accounts.cloud.databricks.com:8443/oidc/v1/token",
+            "https://cloud.databricks.com/oidc/v1/token",
+            "https://evilcloud.databricks.com/oidc/v1/token",
+            "https://accounts.cloud.databricks.com./oidc/v1/token",
+            "https://accounts.cloud.databricks.com.evil.example/oidc/v1/token",
+            "https://accounts.cloud.databricks.com@evil.example/oidc/v1/token",
+            "https://accounts.cloud.dat\u{430}bricks.com/oidc/v1/token",
+            "https://databricks.com/oidc/v1/token",
+            "https://docs.databricks.com/oidc/v1/token",
+            "https://app-1.aws.databricksapps.com/oidc/v1/token",
+            "https://127.0.0.1/oidc/v1/token",
+            "https://dbc-1.cloud.databricks.com/driver-proxy/o/1/0101-x/8000/oidc/v1/token",
+            "https://dbc-1.cloud.databricks.com/oidc/../driver-proxy/o/1/0101-x/8000/token",
+            "https://dbc-1.cloud.databricks.com/oidc/%2e%2e/driver-proxy/x",
+            "https://dbc-1.cloud.databricks.com/oidc/..%2fdriver-proxy/x",
+            "https://dbc-1.cloud.databricks.com/oidc/..;/driver-proxy/x",
+            "https://dbc-1.cloud.databricks.com/oidcx/v1/token",
+            "https://dbc-1.cloud.databricks.com/",
+        ] {
+            assert!(!is_sign_in(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_account_console_is_told_from_a_workspace() {
+        for host in [
+            "accounts.cloud.databricks.com",
+            "accounts-dod.cloud.databricks.us",
+            "accounts.azuredatabricks.net",
+            "accounts.gcp.databricks.com",
+        ] {
+            assert!(is_account_console(host), "{host}");
+        }
+        for host in [
+            "accounts.example",
+            "accounts.dbc-1.cloud.databricks.com",
+            "dbc-1.cloud.databricks.com",
+            "acme.databricks.com",
+            "accounts",
+        ] {
+            assert!(!is_account_console(host), "{host}");
+        }
+    }
+}
