@@ -57,6 +57,15 @@ const TABLE: &[Row] = &[
     row(&[], "", "in updating state", Remedy::Wait, "the database API while an instance changes"),
 ];
 
+/// What the API says of a database that takes nobody now, in lower case: others are not concerned.
+const OF_ONE_DATABASE: [&str; 5] = ["in updating state", "stopped", "not running", "is starting", "failing over"];
+
+/// Whether a text speaks of the state of one database.
+pub(crate) fn is_about_one_database(text: &str) -> bool {
+    let text = text.to_lowercase();
+    OF_ONE_DATABASE.iter().any(|of_one| text.contains(of_one))
+}
+
 /// What this refusal needs; none where nobody knows, or where a person must do something.
 pub(crate) fn remedy(status: u16, code: &str, text: &str) -> Option<Remedy> {
     let text = text.to_lowercase();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::http::Answer;
-use crate::vendor_errors::{Remedy, remedy};
+use crate::vendor_errors::{Remedy, is_about_one_database, remedy};
 
 /// What was asked for, for messages: `mint a credential for`, `instance orders`.
 pub(super) struct About {
@@ -66,7 +66,7 @@ pub(super) fn classify_error(answer: &Answer, to: &str, subject: Option<&str>, a
         let who = subject.unwrap_or("this identity");
         Failure::permanent(Code::SignInRefused, format!("{who} may not {} {}: {said}", about.verb, about.object))
             .hint("let an administrator give it CAN USE on the database and the entitlement Workspace access")
-    } else if has("stopped") || has("not running") || has("is starting") || has("failing over") {
+    } else if is_about_one_database(&said.text) {
         Failure::transient(Code::Unavailable, format!("{to} cannot {} {} now: {said}", about.verb, about.object))
             .hint("start it in the workspace, or wait until it is up")
     } else {

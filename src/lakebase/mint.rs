@@ -1,6 +1,6 @@
 //! New credentials: as few as the API allows for as many databases as ask for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use crate::failure::{Code, Failure};
 use crate::http::Answer;
 use crate::model::AuthMethod;
 use crate::model::token::{Token, is_publishable};
+use crate::vendor_errors::is_about_one_database;
 
 /// What came of minting for one database.
 pub(super) type Minted = Result<Arc<Token>, Refused>;
@@ -26,14 +27,18 @@ pub(crate) struct Refused {
 
 /// Mints for all of these databases: one credential for all instances, since a request can name several, and one for all
 /// endpoints, since a credential opens every database that its identity may reach. Where one of several is refused, each is
-/// asked for alone, so that it does not keep the others from theirs.
+/// asked for alone, so that it does not keep the others from theirs. Those that were `refused` before are asked for alone from the
+/// start: then one request is enough for all others.
 pub(crate) async fn mint<'t>(
     api: &Api<'_>,
     method: AuthMethod,
     targets: impl IntoIterator<Item = &'t Target>,
+    refused: &BTreeSet<&Target>,
 ) -> BTreeMap<Target, Minted> {
+    let (alone, together): (Vec<&Target>, Vec<&Target>) =
+        targets.into_iter().partition(|target| refused.contains(target));
     let (mut instances, mut endpoints): (Vec<&Target>, Vec<&Target>) =
-        targets.into_iter().partition(|target| matches!(target, Target::Instance(_)));
+        together.into_iter().partition(|target| matches!(target, Target::Instance(_)));
     let mut minted = BTreeMap::new();
     for family in [&mut instances, &mut endpoints] {
         family.sort_unstable();
@@ -42,21 +47,22 @@ pub(crate) async fn mint<'t>(
             minted.extend(mint_family(api, method, family).await);
         }
     }
+    for target in alone.into_iter().collect::<BTreeSet<_>>() {
+        minted.insert(target.clone(), mint_alone(api, method, target).await);
+    }
     minted
 }
 
 async fn mint_family(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> Vec<(Target, Minted)> {
     let for_all = |result: &Minted| family.iter().map(|target| ((*target).clone(), result.clone())).collect();
     match mint_one(api, method, family).await {
-        Err(failure) if !failure.is_transient() && family.len() > 1 => {}
+        Err(failure) if family.len() > 1 && concerns_one(&failure) => {}
         Err(failure) => return for_all(&Err(Refused { failure, shared: true })),
         Ok(token) => return for_all(&Ok(Arc::new(token))),
     }
     let mut minted = Vec::with_capacity(family.len());
     for target in family {
-        let one = mint_one(api, method, &[target]).await.map(Arc::new);
-        let one = one.map_err(|failure| Refused { failure, shared: false });
-        minted.push(((*target).clone(), one));
+        minted.push(((*target).clone(), mint_alone(api, method, target).await));
     }
     let failures: Vec<&Failure> = minted.iter().filter_map(|(_, one)| Some(&one.as_ref().err()?.failure)).collect();
     // Refused to each alike: then it is not the database, and one wait is enough for all.
@@ -68,6 +74,16 @@ async fn mint_family(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> V
         }
     }
     minted
+}
+
+/// Whether a failure may be one database's alone, so that the others have theirs if they are asked for without it.
+fn concerns_one(failure: &Failure) -> bool {
+    !failure.is_transient() || is_about_one_database(&failure.message)
+}
+
+async fn mint_alone(api: &Api<'_>, method: AuthMethod, target: &Target) -> Minted {
+    let minted = mint_one(api, method, &[target]).await.map(Arc::new);
+    minted.map_err(|failure| Refused { failure, shared: false })
 }
 
 /// One credential for databases of one family.

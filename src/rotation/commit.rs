@@ -86,7 +86,10 @@ impl Commit<'_> {
                         self.prepare(*index, &result.signed_in, fresh).map_err(|failure| (Step::Verify, failure))
                     }
                     Err(refused) if refused.shared => continue,
-                    Err(refused) => Err((*step, refused.failure.clone())),
+                    Err(refused) => {
+                        self.snapshot.past_mut(*index).refused_alone |= *step == Step::Mint;
+                        Err((*step, refused.failure.clone()))
+                    }
                 };
                 match prepared {
                     Ok((entry, one)) => {
@@ -292,6 +295,7 @@ impl Commit<'_> {
         past.last_attempt_at = Some(now);
         past.last_error = trouble;
         past.next_attempt_at = None;
+        past.refused_alone = false;
         let outcome = match new {
             Some(published) => {
                 past.last_rotation_at = Some(now);

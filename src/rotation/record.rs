@@ -83,6 +83,8 @@ pub(crate) struct ConnectionRecord {
     /// Why the program that is told of rotations did not do its work the last time.
     pub(crate) hook_error: Option<Failure>,
     pub(crate) failures: Failures,
+    /// A credential was refused to it when it was asked for alone: so it is until it has one, and keeps no other from theirs.
+    pub(crate) refused_alone: bool,
     /// The credential that was last written beside the entry, by its fingerprint.
     pub(crate) beside: Option<String>,
     /// What `on_rotate` has still to be told.

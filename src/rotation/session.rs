@@ -201,6 +201,8 @@ impl Session {
         let unlocated: BTreeSet<usize> =
             connections.iter().copied().filter(|index| snapshot.connections()[*index].key.is_none()).collect();
         let left = connections.iter().filter_map(|index| snapshot.statuses[*index].left()).min();
+        let refused = connections.iter().filter(|index| snapshot.past(**index).is_some_and(|past| past.refused_alone));
+        let refused = refused.copied().collect();
         let concerned = connections.clone();
         let job = SignInJob {
             identity,
@@ -208,6 +210,7 @@ impl Session {
             lookups: lookups.collect(),
             file: (!unlocated.is_empty()).then(|| Arc::clone(&snapshot.file)),
             unlocated,
+            refused,
             limit: attempt_limit(left),
             deadline: Instant::now() + round_deadline(left).min(self.patience.left().max(LEAST_FOR_AN_ATTEMPT)),
             person_can_serve: all().any(|connection| a_person_can_serve(connection, config.workspace_of(connection))),

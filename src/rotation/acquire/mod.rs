@@ -51,6 +51,8 @@ pub(super) struct SignInJob {
     pub(super) file: Option<Arc<Contents>>,
     /// These connections.
     pub(super) unlocated: BTreeSet<usize>,
+    /// Those whose credential was refused to them alone when it was asked for last.
+    pub(super) refused: BTreeSet<usize>,
     /// How long one request or child may take.
     pub(super) limit: Duration,
     /// When all of it must be done.

@@ -56,7 +56,9 @@ impl Group<'_> {
         let present: Vec<usize> = wanted.iter().copied().filter(|index| self.is_present(*index, &located)).collect();
         let fresh = wanted.iter().filter(|index| !present.contains(index));
         let targets: Vec<&Target> = fresh.filter_map(|index| minted_for(&connections[*index], lookups)).collect();
-        let minted = outbox.while_waiting(lakebase::mint(self.api, self.signed_in.token.method, targets)).await;
+        let refused = self.job.refused.iter().filter_map(|index| minted_for(&connections[*index], lookups)).collect();
+        let minting = lakebase::mint(self.api, self.signed_in.token.method, targets, &refused);
+        let minted = outbox.while_waiting(minting).await;
         let plain =
             NewCredential { token: Arc::new(self.signed_in.token.clone()), source: CredentialKind::WorkspaceToken };
         let mut proofs = SideBySide::new(AT_ONCE);

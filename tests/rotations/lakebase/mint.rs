@@ -223,3 +223,59 @@ fn what_is_refused_to_several_together_is_said_once_and_waited_for_once() {
     assert_eq!(outcome.stderr.matches("is in trouble (503)").count(), 1, "{outcome}");
     assert_eq!(count(&workspace, MINT_PROVISIONED), 1);
 }
+
+/// Requests for credentials during one `rotate` of everything, and its exit code.
+fn minted_in(home: &Home, workspace: &Workspace, tables: &str) -> (usize, Option<i32>) {
+    let before = count(workspace, MINT_PROVISIONED) + count(workspace, MINT_AUTOSCALING);
+    let outcome = configured(home, workspace, tables, &["rotate", "--retry-for", "0s"]).run();
+    (count(workspace, MINT_PROVISIONED) + count(workspace, MINT_AUTOSCALING) - before, outcome.code)
+}
+
+#[test]
+fn one_that_stays_refused_costs_the_others_one_request_and_itself_another() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        workspace.add_instance(Instance::named(name));
+    }
+    // Two connections to the one that is refused are one request.
+    let table = |name: &str, database: &str| {
+        format!("[[connection]]\nname = '{name}-{database}'\ninstance = '{name}'\ndatabase = '{database}'\n")
+    };
+    let tables = names.map(|name| table(name, "x")).concat() + &table("c", "y");
+    workspace.change_instance("c", |c| Instance { upgraded: true, ..c });
+    assert_eq!(minted_in(&home, &workspace, &tables), (1 + 5, Some(78)), "nobody knows yet who is refused");
+    for round in 2..6 {
+        assert_eq!(minted_in(&home, &workspace, &tables), (1 + 1, Some(78)), "rotation {round}");
+        assert_eq!(hosts(&home).len(), 4);
+    }
+    // A second one that is refused is found in the same way, and remembered beside the first.
+    workspace.change_instance("e", |e| Instance { upgraded: true, ..e });
+    assert_eq!(minted_in(&home, &workspace, &tables), (1 + 4 + 1, Some(78)));
+    assert_eq!(minted_in(&home, &workspace, &tables), (1 + 2, Some(78)));
+    for name in ["c", "e"] {
+        workspace.change_instance(name, |it| Instance { upgraded: false, ..it });
+    }
+    assert_eq!(minted_in(&home, &workspace, &tables), (1 + 2, Some(0)), "whose time has come is seen by itself");
+    assert_eq!(minted_in(&home, &workspace, &tables), (1, Some(0)));
+    assert_eq!(hosts(&home).len(), 6);
+}
+
+#[test]
+fn an_instance_that_is_being_updated_keeps_no_other_from_its_credential() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let tables = ["a", "b"].map(|name| format!("[[connection]]\nname = '{name}'\ninstance = '{name}'\n")).concat();
+    for name in ["a", "b"] {
+        workspace.add_instance(Instance::named(name));
+    }
+    let updating = Fault::StatusWith {
+        status: 400,
+        body: r#"{"error_code":"BAD_REQUEST","message":"Instance a is in UPDATING state"}"#.to_owned(),
+        headers: Vec::new(),
+    };
+    workspace.faults_on(Endpoint::DatabaseCredentials).next(updating.clone()).next(updating);
+    assert_eq!(minted_in(&home, &workspace, &tables), (1 + 2, Some(75)));
+    assert_eq!(hosts(&home), [workspace.instance("b").host.unwrap()]);
+    assert_eq!(minted_in(&home, &workspace, &tables), (1 + 1, Some(0)));
+    assert_eq!(hosts(&home).len(), 2);
+}
