@@ -8,3 +8,4 @@ mod configuration;
 mod databricks_cli;
 mod launchd;
 mod outputs;
+mod sdk;

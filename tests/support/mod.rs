@@ -30,6 +30,7 @@ pub mod refusing;
 pub mod relay;
 pub mod session;
 pub mod skips;
+pub mod vendor_sdk;
 pub mod vm;
 pub mod workspace;
 

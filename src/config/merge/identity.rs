@@ -39,9 +39,10 @@ impl WorkspaceSource {
         WorkspaceSource { kind, host, client_id, secret, auth, workspace_id, account_id, named_profile: false }
     }
 
-    /// Whether it says anything that decides where and how to sign in.
+    /// Whether it says where or as whom to sign in. How alone does not keep the default profile from saying the rest, as in the
+    /// vendor's SDKs (databricks-sdk-py, config.py, `_known_file_config_loader`).
     pub(super) fn says_something(&self) -> bool {
-        self.host.is_some() || self.client_id.is_some() || self.secret.is_some() || self.auth.is_some()
+        self.host.is_some() || self.client_id.is_some() || self.secret.is_some()
     }
 
     /// What it says of the identity, for a sentence.

@@ -1,16 +1,13 @@
 //! The vendor's own client takes the stand-in workspace for a real one.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::local_time;
 use crate::support::{
     Branch, ComputeEndpoint, Endpoint, Fault, Home, Instance, Postgres, Project, Session, Upgraded, Workspace, names,
-    skip,
+    skip, vendor_sdk,
 };
 
 /// What a script may use: `w`, the client; `told(x)`, which prints `x` as a line of JSON; and `refused(f, ...)`, which
@@ -37,10 +34,7 @@ struct Vendor<'a> {
 
 impl<'a> Vendor<'a> {
     fn new(test: &str, workspace: &'a Workspace) -> Option<Self> {
-        // To look is to import it, which takes a second.
-        static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let python = PYTHON.get_or_init(python_with_the_vendors_client).as_ref();
-        let python = python.map_err(|reason| skip(test, reason)).ok()?.clone();
+        let python = vendor_sdk::python().map_err(|reason| skip(test, &reason)).ok()?;
         Some(Self { python, workspace, home: Home::new() })
     }
 
@@ -294,30 +288,4 @@ fn assert_lives(expiry: &Value, seconds: i64) {
     let expiry: jiff::Timestamp = expiry.as_str().unwrap().parse().unwrap();
     let left = expiry.as_second() - local_time();
     assert!((seconds - 20..=seconds).contains(&left), "{left} s are left, not {seconds}");
-}
-
-/// A Python that has PyPI's `databricks-sdk`, installed once and kept; or why there is none.
-fn python_with_the_vendors_client() -> Result<PathBuf, String> {
-    let cache = std::env::var_os("DBX_ROTATOR_TEST_CACHE")
-        .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-cache"), PathBuf::from);
-    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
-    // Two test programs at once would install into each other.
-    let lock = File::create(cache.join("databricks-sdk.lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-
-    let environment = cache.join("databricks-sdk");
-    let python = environment.join("bin/python");
-    let works = || command_works(Command::new(&python).args(["-c", "import databricks.sdk"]));
-    if works().is_err() {
-        command_works(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-        command_works(Command::new(&python).args(["-m", "pip", "install", "--quiet", "databricks-sdk"]))?;
-        works()?;
-    }
-    Ok(python)
-}
-
-fn command_works(command: &mut Command) -> Result<(), String> {
-    let outcome = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let last_words = String::from_utf8_lossy(&outcome.stderr).lines().last().unwrap_or_default().to_owned();
-    if outcome.status.success() { Ok(()) } else { Err(format!("{command:?}: {last_words}")) }
 }
