@@ -14,22 +14,31 @@ pub(super) enum Meaning {
     LoginNeeded,
     /// It cannot tell which login is meant.
     Profile,
+    /// Nobody signs in at this host.
+    NoWorkspace,
     /// The place where it keeps its logins is out of reach.
     Keyring,
     /// Something else, such as the network.
     Unknown,
 }
 
-use Meaning::{BrokenCache, Keyring, Legacy, LoginNeeded, Profile};
+use Meaning::{BrokenCache, Keyring, Legacy, LoginNeeded, NoWorkspace, Profile};
 
 /// The texts, in lower case; the first that is found counts.
-const TEXTS: [(Meaning, &str); 18] = [
+const TEXTS: [(Meaning, &str); 36] = [
     // click, in databricks-cli 0.18 and older.
     (Legacy, "no such command"),
     // databricks/cli 0.266.0, issue 3628: "cache: load: parse: invalid character '}' after top-level value".
     (BrokenCache, "cache: load: parse"),
     // databricks/cli 0.223.1, issue 1589: "cache: unexpected end of JSON input" of a file that is empty or cut short.
-    (BrokenCache, "unexpected end of json input"),
+    (BrokenCache, "cache: unexpected end of json input"),
+    // The same file, as encoding/json of Go says it: "cache: invalid character 'x' looking for beginning of value". An answer of the
+    // workspace that is cut short has the words without the cache.
+    (BrokenCache, "cache: invalid character"),
+    (BrokenCache, "cache: json:"),
+    (BrokenCache, "cache: load: unexpected end"),
+    (BrokenCache, "cache: load: invalid character"),
+    (BrokenCache, "cache: load: json:"),
     // databricks-sdk-go, u2m/cache/file.go: "cache: needs version 1, got version 2".
     (BrokenCache, "cache: needs version"),
     (BrokenCache, "cache: parse"),
@@ -42,6 +51,13 @@ const TEXTS: [(Meaning, &str); 18] = [
     // databricks/cli 0.23x and newer: "... because the refresh token is invalid"; 0.205 to 0.22x, issue 667:
     // `oauth2: "invalid_request" "Refresh token is invalid"`.
     (LoginNeeded, "refresh token is invalid"),
+    // RFC 6749, section 5.2: "invalid, expired, revoked", in the words of identity providers.
+    (LoginNeeded, "refresh token expired"),
+    (LoginNeeded, "refresh token is expired"),
+    (LoginNeeded, "refresh token has expired"),
+    (LoginNeeded, "refresh token has been revoked"),
+    (LoginNeeded, "refresh token was revoked"),
+    (LoginNeeded, "refresh token not found"),
     // RFC 6749, section 5.2, as golang/oauth2 prints it: the refresh token is expired, revoked or used up.
     (LoginNeeded, "invalid_grant"),
     // Identity providers, by way of the workspace.
@@ -54,8 +70,18 @@ const TEXTS: [(Meaning, &str); 18] = [
     (Profile, "no profiles configured"),
     (Profile, "use --profile"),
     (Profile, "uses m2m authentication"),
+    // databricks-sdk-go, config_file.go: "... has no PROD profile configured"; config.go.
+    (Profile, "profile configured"),
+    (Profile, "more than one authorization method configured"),
+    // databricks-sdk-go, u2m/endpoint_supplier.go.
+    (NoWorkspace, "oauth is not supported for this host"),
     // databricks/cli 1.0.0, libs/auth/storage/keyring.go: "OS keyring unreachable", and what the system's keyring says.
     (Keyring, "keyring"),
+    // The Secret Service of Linux, by zalando/go-keyring; Apple's security(1).
+    (Keyring, "org.freedesktop.secrets"),
+    (Keyring, "/org/freedesktop/secrets"),
+    (Keyring, "d-bus"),
+    (Keyring, "keychain"),
 ];
 
 /// What the CLI means by what it printed, and by the code of its failure where that was JSON.
@@ -93,6 +119,23 @@ mod tests {
             ("dev and prod match https://x in /h/.databrickscfg. Use --profile to specify", Profile),
             ("cache: OS keyring unreachable: keyring read timed out", Keyring),
             ("Error: No such command 'auth'.", Legacy),
+            (r#"Error: token refresh: oauth2: "invalid_request" "Refresh token has expired""#, LoginNeeded),
+            (
+                "oauth2: cannot fetch token: 400 Bad Request\nResponse: {\"error\":\"invalid_request\",\
+                 \"error_description\":\"Refresh token is invalid\"}",
+                LoginNeeded,
+            ),
+            ("Error: /home/ada/.databrickscfg has no PROD profile configured", Profile),
+            ("Error: validate: more than one authorization method configured: oauth and pat", Profile),
+            ("Error: databricks OAuth is not supported for this host", NoWorkspace),
+            ("Error: cache: invalid character '}' after top-level value", BrokenCache),
+            ("Error: cache: json: cannot unmarshal array into Go value of type cache.tokenCacheFile", BrokenCache),
+            ("Error: The name org.freedesktop.secrets was not provided by any .service files", Keyring),
+            ("failed to unlock correct collection '/org/freedesktop/secrets/aliases/default'", Keyring),
+            ("Error: token refresh: unexpected end of JSON input", Meaning::Unknown),
+            ("Error: token refresh: invalid character '<' looking for beginning of value", Meaning::Unknown),
+            ("Error: token refresh: context deadline exceeded", Meaning::Unknown),
+            ("cache update: exit status 45. Try logging in again with `databricks auth login`", Meaning::Unknown),
             (r#"Error: token refresh: oauth2: "invalid_request" "Temporarily throttled""#, Meaning::Unknown),
             ("Error: token refresh: dial tcp: lookup failed: no such host", Meaning::Unknown),
             ("", Meaning::Unknown),

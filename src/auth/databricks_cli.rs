@@ -23,7 +23,7 @@ use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::http::WorkspaceClient;
 use crate::model::token::{Claims, Token, is_publishable};
-use crate::model::{AuthMethod, Workspace};
+use crate::model::{AuthMethod, OWN_ADDRESS, Workspace};
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
@@ -305,6 +305,11 @@ impl Cli<'_> {
                 format!("the Databricks CLI cannot tell which login is meant: {quote}"),
             )
             .hint("name the profile: --profile NAME, or profile = \"NAME\" in [[workspace]]"),
+            Meaning::NoWorkspace => {
+                let message =
+                    format!("the Databricks CLI has no sign-in for {}: {quote}", self.workspace.host.origin());
+                Failure::permanent(Code::Configuration, message).hint(OWN_ADDRESS)
+            }
             Meaning::Keyring => {
                 Failure::transient(Code::Unavailable, format!("the Databricks CLI cannot reach the keyring: {quote}"))
                     .hint("unlock it, or log in again with DATABRICKS_AUTH_STORAGE=plaintext")

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use crate::failure::{Code, Failure};
 use crate::foreign::secrets;
 use crate::model::SecretSource;
-use crate::os::files::read_bytes;
+use crate::model::{is_around, looks_left_over};
+use crate::os::files::{as_text, read_bytes};
 use crate::os::keychain::{self, Item};
 
 /// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
@@ -33,25 +34,41 @@ pub(crate) fn credential_files(plain: &Path) -> [PathBuf; 2] {
 /// What a client's id or secret is without what editors and shells put around it: a byte order mark, blanks, line ends.
 ///
 /// # Errors
-/// Why it can be none, to follow its name.
+/// Why it can be none, to follow its name; never the value, which may be a secret.
 pub(crate) fn bare(text: &str) -> Result<&str, String> {
-    let bare = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let bare = text.trim_matches(is_around);
     let quoted = |quote: char| bare.starts_with(quote) || bare.ends_with(quote);
-    if let Some(quote) = ['"', '\'', '`'].into_iter().find(|quote| quoted(*quote)) {
+    let quotes = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}'];
+    if let Some(quote) = quotes.into_iter().find(|quote| quoted(*quote)) {
         return Err(format!("begins or ends with {quote}: leave out the quotes"));
     }
     if bare.lines().nth(1).is_some() {
         return Err("holds more than one line".to_owned());
     }
+    let lower = bare.to_ascii_lowercase();
+    if lower.contains("client_") && lower.contains(['=', ':']) {
+        return Err("is a whole setting, not its value: leave out the name".to_owned());
+    }
+    if let Some(looks) = looks_left_over(bare) {
+        return Err(format!("{looks}: write the value itself"));
+    }
+    // RFC 6749, appendix A.
+    if bare.chars().any(|c| !(' '..='~').contains(&c)) {
+        return Err("holds a character that is no printable ASCII: copy it anew".to_owned());
+    }
     Ok(bare)
 }
 
-/// A file's bytes as text.
-fn text(bytes: &[u8]) -> Result<&str, &'static str> {
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
-        return Err("it is UTF-16 text, as Windows PowerShell writes it: save it as UTF-8");
+/// The same of a secret.
+fn bare_secret(text: &str) -> Result<&str, String> {
+    let secret = bare(text)?;
+    if secret.is_empty() {
+        return Err("is empty".to_owned());
     }
-    std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text, but perhaps Latin-1: save it as UTF-8")
+    if secret.starts_with("dapi") {
+        return Err("is a personal access token (dapi...): a service principal has an OAuth secret".to_owned());
+    }
+    Ok(secret)
 }
 
 /// No secret is longer; a larger file is the wrong file.
@@ -71,7 +88,7 @@ impl SecretSource {
             Failure::permanent(Code::Configuration, format!("the client secret {why}"))
                 .hint("give it as the workspace showed it, with nothing around it")
         };
-        let bare = |secret: SecretString| bare(secret.expose_secret()).map(SecretString::from).map_err(refuse);
+        let bare = |secret: SecretString| bare_secret(secret.expose_secret()).map(SecretString::from).map_err(refuse);
         match self {
             SecretSource::Given(secret) => Ok((bare(secret.clone())?, None)),
             SecretSource::Keychain(service) => {
@@ -87,11 +104,11 @@ impl SecretSource {
                     .hint("put the secret alone into that file, owned by you, with mode 0600")
                 };
                 let bytes = Zeroizing::new(read_bytes(path).map_err(|error| fail(error.to_string()))?);
-                let text = text(&bytes).map_err(|why| fail(why.to_owned()))?;
-                let secret = self::bare(text).map_err(|why| fail(format!("it {why}")))?;
-                if secret.is_empty() {
+                let text = as_text(&bytes).map_err(|why| fail(why.to_owned()))?;
+                if text.trim_matches(is_around).is_empty() {
                     return Err(fail("the file is empty".to_owned()));
                 }
+                let secret = bare_secret(text).map_err(|why| fail(format!("it {why}")))?;
                 if secret.len() > LARGEST_SECRET {
                     return Err(fail("it is too long for a secret".to_owned()));
                 }
@@ -127,6 +144,38 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_no_secret_is_named_and_not_shown() {
+        for (text, why) in [
+            (" \r\n", "is empty"),
+            ("\u{201c}dose1\u{201d}", "leave out the quotes"),
+            ("do\rse1", "printable ASCII"),
+            ("do\u{a0}se1", "printable ASCII"),
+            ("do\u{200b}se1", "printable ASCII"),
+            ("dos\u{e9}1", "printable ASCII"),
+            ("do\tse1", "printable ASCII"),
+            ("DATABRICKS_CLIENT_SECRET=dose1", "whole setting"),
+            ("export DATABRICKS_CLIENT_SECRET=dose1", "whole setting"),
+            ("client_secret = dose1", "whole setting"),
+            ("{\"client_secret\": \"dose1\"}", "whole setting"),
+            ("<secret>", "placeholder"),
+            ("${SECRET}", "variable"),
+            ("{{ secret }}", "placeholder"),
+            ("changeme", "no value"),
+            ("********", "masked"),
+            ("dapi0123456789abcdef", "personal access token"),
+        ] {
+            let said = bare_secret(text).unwrap_err();
+            assert!(said.contains(why) && !said.contains("dose1"), "{text:?}: {said}");
+        }
+        for text in ["\u{200b}dose1\u{200b}", "\u{2060}dose1", "dose1\u{200e}"] {
+            assert_eq!(bare_secret(text).as_deref(), Ok("dose1"), "{text:?}");
+        }
+        for text in ["dose 1", "a=b:c", "~!@#$%^&*()_+", "client-secret"] {
+            assert_eq!(bare_secret(text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
     fn every_source_of_a_secret_is_read_by_the_same_rule() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("secret");
@@ -142,14 +191,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_file_in_another_encoding_is_called_what_it_is() {
-        let utf16: Vec<u8> = "dose1".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        for bytes in [[b"\xff\xfe", &utf16[..]].concat(), utf16] {
-            assert!(text(&bytes).unwrap_err().contains("UTF-16"));
-        }
-        assert!(text(b"caf\xe9").unwrap_err().contains("Latin-1"));
     }
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use super::database::is_lakebase_host;
+use super::left_over::looks_left_over;
 use super::server::{left_over_of, name_misfit};
 use super::vendor;
 
@@ -33,12 +35,18 @@ impl WorkspaceHost {
     /// # Errors
     /// A sentence that says why this cannot be a workspace.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
+        let text = text.trim_matches(is_around);
         if text.is_empty() {
             return Err("the host is empty".to_owned());
         }
         if let Some(left_over) = left_over_of(text) {
             return Err(format!("{}: {}", left_over.why, left_over.hint));
+        }
+        if [('<', '>'), ('{', '}')]
+            .iter()
+            .any(|(open, close)| text.split_once(*open).is_some_and(|(_, rest)| rest.contains(*close)))
+        {
+            return Err(format!("`{text}` holds a placeholder of an example: write the value itself"));
         }
         let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         let url = Url::parse(&full).map_err(|fault| format!("`{text}` is not a workspace address: {fault}"))?;
@@ -58,6 +66,9 @@ impl WorkspaceHost {
             return Err(format!("`{text}` is not a workspace address: {}", misfit.why));
         }
         let name = host.to_string();
+        if let Some(why) = misfit_of_name(&name, &url) {
+            return Err(format!("`{text}` is not a workspace address: {why}"));
+        }
         let origin = url.origin().ascii_serialization();
         let (workspace_id, account_id) = (workspace_id_of(&url), account_id_of(&url));
         Ok(WorkspaceHost { origin, name, workspace_id, account_id })
@@ -112,8 +123,14 @@ impl WorkspaceHost {
 
     /// Why nobody signs in here to a database; none where that is not known.
     pub(crate) fn is_no_workspace(&self) -> Option<String> {
-        vendor::is_account_console(&self.name)
-            .then(|| format!("{} is an account console: it lists workspaces and has no databases", self.origin))
+        let what = if vendor::is_account_console(&self.name) {
+            "an account console: it lists workspaces and has no databases"
+        } else if vendor::is_for_people(&self.name) {
+            "a page for people: it has no databases"
+        } else {
+            return None;
+        };
+        Some(format!("{} is {what}", self.origin))
     }
 }
 
@@ -130,6 +147,30 @@ fn is_loopback(host: &Host<&str>) -> bool {
         Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
         Host::Ipv6(address) => IpAddr::V6(*address).is_loopback(),
     }
+}
+
+/// What editors and shells put around a value, and nobody sees.
+pub(crate) fn is_around(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}')
+}
+
+/// Why no workspace can have this address, though it is one.
+fn misfit_of_name(name: &str, url: &Url) -> Option<String> {
+    if matches!(name, "http" | "https") {
+        return Some("the scheme stands there twice, or lacks a part of ://".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Some("nothing has port 0".to_owned());
+    }
+    if is_lakebase_host(name) {
+        return Some("it is a database's host".to_owned());
+    }
+    if !name.contains('.') && (name.starts_with("dbc-") || name.starts_with("adb-")) {
+        return Some("its domain is missing, such as .cloud.databricks.com or .azuredatabricks.net".to_owned());
+    }
+    let ids = ["o", "w", "workspace_id", "a", "account_id"];
+    let mut queried = url.query_pairs().filter(|(key, _)| ids.contains(&key.as_ref()));
+    queried.find_map(|(key, value)| Some(format!("{key}={value} {}", looks_left_over(&value)?)))
 }
 
 fn names_somebody(url: &Url) -> bool {
@@ -171,6 +212,7 @@ mod tests {
             ("http://localhost:8080", "http://localhost:8080"),
             ("http://[::1]:8080/x", "http://[::1]:8080"),
             (" https://h.example ", "https://h.example"),
+            ("\u{feff}https://h.example\u{200b}\r\n", "https://h.example"),
         ] {
             assert_eq!(WorkspaceHost::parse(written).unwrap().origin(), origin, "{written}");
         }
@@ -284,6 +326,22 @@ mod tests {
             "https://u:p@x",
             "https://",
             "a b",
+            "@DATABRICKS_HOST@",
+            "__HOST__",
+            "https://<workspace>.cloud.databricks.com",
+            "https://YOUR-WORKSPACE.cloud.databricks.com",
+            "https://dbc-xxxxxxxx-xxxx.cloud.databricks.com",
+            "null",
+            "https:/x.example",
+            "https//x.example",
+            "https://https://x.example",
+            "https://-x.example",
+            "https://x.example:0",
+            "https://x.example/?o=<id>",
+            "https://x.example/?o=${ID}",
+            "dbc-1234abcd-5678",
+            "https://instance-1.database.cloud.databricks.com",
+            "https://ep-quiet-sun-1.database.us-east-1.cloud.databricks.com",
         ] {
             assert!(WorkspaceHost::parse(written).is_err(), "{written}");
         }

@@ -4,6 +4,7 @@
 mod connection;
 mod database;
 mod host;
+mod left_over;
 pub(crate) mod server;
 mod ssl_mode;
 pub(crate) mod token;
@@ -16,7 +17,8 @@ pub(crate) use database::{
     CredentialKind, DatabaseRef, Listing, Verify, is_lakebase_host, is_of_endpoint, short_name, uid_of,
 };
 pub use host::WorkspaceHost;
-pub(crate) use host::{NamedBy, is_account_id};
+pub(crate) use host::{NamedBy, is_account_id, is_around};
+pub(crate) use left_over::looks_left_over;
 pub use ssl_mode::SslMode;
 pub(crate) use vendor::OWN_ADDRESS;
 pub use workspace::{AuthMethod, AuthType, Workspace};

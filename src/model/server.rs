@@ -4,6 +4,9 @@
 
 use std::net::IpAddr;
 
+use super::left_over::looks_left_over;
+use super::vendor;
+
 /// The longest name and the longest label of a name, in bytes (RFC 1035, section 2.3.4).
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
@@ -62,6 +65,10 @@ pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
         let hint = format!("give the host as {host} and the port as --pg-port {port}, or port = {port}");
         return misfit(value, "is a host with a port", hint);
     }
+    if vendor::is_workspace(value) {
+        let hint = "`dbx-rotator connections` lists the hosts of the databases that you can see";
+        return misfit(value, "is a workspace's address: no database is there", hint);
+    }
     name_misfit(value)
 }
 
@@ -78,16 +85,35 @@ pub(super) fn name_misfit(value: &str) -> Option<Misfit> {
         return misfit(value, &format!("is not a host name: {odd:?} cannot be in one"), hint);
     }
     // A dot at the end is the root's.
-    let mut labels = value.strip_suffix('.').unwrap_or(value).split('.');
-    if labels.any(|label| label.is_empty() || label.len() > LONGEST_LABEL) {
+    let labels = || value.strip_suffix('.').unwrap_or(value).split('.');
+    if labels().any(|label| label.is_empty() || label.len() > LONGEST_LABEL) {
         return misfit(value, "is not a host name: between two dots are 1 to 63 characters", hint);
+    }
+    // RFC 1123, section 2.1.
+    if labels().any(|label| label.starts_with('-') || label.ends_with('-')) {
+        return misfit(value, "is not a host name: no part of one begins or ends with a hyphen", hint);
+    }
+    let is_part_of_an_address = |label: &str| is_number(label) || label.starts_with("0x") || label.starts_with("0X");
+    if labels().next_back().is_some_and(is_part_of_an_address) && !is_address(value) {
+        return misfit(value, "is neither a name nor a whole address: that has four numbers up to 255", hint);
     }
     None
 }
 
 /// Why this cannot be a user; none where it can. The name of a group may hold nearly anything.
 pub(crate) fn user_misfit(value: &str) -> Option<Misfit> {
-    left_over_of(value)
+    if let Some(left_over) = left_over_of(value) {
+        return Some(left_over);
+    }
+    let address = |hint: &str| format!("write {hint} alone");
+    if let Some((_, mail)) =
+        value.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).filter(|(_, m)| m.contains('@'))
+    {
+        return misfit(value, "is a name with an e-mail address", address(mail));
+    }
+    let settings = ["mailto:", "user=", "username=", "PGUSER=", "DATABRICKS_PG_USERNAME="];
+    let rest = settings.iter().find_map(|before| value.strip_prefix(before));
+    rest.and_then(|rest| misfit(value, "is more than a user", address(rest)))
 }
 
 /// What is left of an example, a shell or a file that did not do what was expected of it.
@@ -108,26 +134,11 @@ pub(crate) fn left_over_of(value: &str) -> Option<Misfit> {
             return misfit(value, "is in quotes", hint);
         }
     }
-    let is_placeholder =
-        between("<", ">").or_else(|| between("{", "}")).is_some() || value.contains("{{") || value.contains("}}");
-    if value.contains("${") || value.contains("$(") || value.strip_prefix('$').is_some_and(is_variable) {
-        return misfit(value, "is a variable that nothing has put a value in place of", hint);
-    }
-    if value.len() > 2 && value.starts_with('%') && value.ends_with('%') {
-        return misfit(value, "is a variable that nothing has put a value in place of", hint);
-    }
-    if is_placeholder {
-        return misfit(value, PLACEHOLDER, hint);
-    }
-    None
+    looks_left_over(value).and_then(|looks| misfit(value, looks, hint))
 }
 
 fn leave(host: &str) -> String {
     if host.is_empty() { "write the host name alone".to_owned() } else { format!("write {host} alone") }
-}
-
-fn is_variable(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_number(text: &str) -> bool {
@@ -201,6 +212,21 @@ mod tests {
             (&long, "between two dots", "dbx-rotator connections"),
             ("db.example.com;", "';'", "dbx-rotator connections"),
             ("db*.example", "'*'", "dbx-rotator connections"),
+            ("@PGHOST@", "placeholder", "value itself"),
+            ("__PGHOST__", "placeholder", "value itself"),
+            ("YOUR_HOST", "placeholder", "value itself"),
+            ("null", "no value", "value itself"),
+            ("changeme", "no value", "value itself"),
+            ("***", "masked", "value itself"),
+            ("-h", "hyphen", "dbx-rotator connections"),
+            ("-db.example.com", "hyphen", "dbx-rotator connections"),
+            ("db-.example.com", "hyphen", "dbx-rotator connections"),
+            ("999.1.1.1", "four numbers", "dbx-rotator connections"),
+            ("1.2.3.4.5", "four numbers", "dbx-rotator connections"),
+            ("1.2.3", "four numbers", "dbx-rotator connections"),
+            ("0x7f000001", "four numbers", "dbx-rotator connections"),
+            ("dbc-1234.cloud.databricks.com", "workspace's address", "dbx-rotator connections"),
+            ("adb-1.2.azuredatabricks.net", "workspace's address", "dbx-rotator connections"),
             ("db.example\u{7}", "\\u{7}", "dbx-rotator connections"),
             ("", "is empty", "dbx-rotator connections"),
         ] {
@@ -224,6 +250,20 @@ mod tests {
             assert_eq!(user_misfit(user), None, "{user}");
         }
         for user in ["<client-id>", "${USER}", "$USER", "{{user}}", "\"ada@example.com\"", "%USER%", "{client_id}"] {
+            assert!(user_misfit(user).is_some(), "{user}");
+        }
+        for user in [
+            "@USER@",
+            "__USER__",
+            "%(user)s",
+            "[user]",
+            "YOUR_CLIENT_ID",
+            "null",
+            "***",
+            "mailto:ada@example.com",
+            "user=ada@example.com",
+            "Ada Lovelace <ada@example.com>",
+        ] {
             assert!(user_misfit(user).is_some(), "{user}");
         }
     }

@@ -32,6 +32,18 @@ pub(super) fn is_sign_in(url: &Url) -> bool {
     url.scheme() == "https" && url.port().is_none() && is_vendors && is_plain && url.path().starts_with("/oidc/")
 }
 
+/// Whether a host is a workspace's, as far as its name tells: those of databases have a part of their own.
+pub(super) fn is_workspace(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    DOMAINS.iter().any(|domain| host.ends_with(domain)) && !host.split('.').any(|part| part == "database")
+}
+
+/// Whether a host is a page of the vendor's for people, or the sign-in of a cloud, and so has no databases.
+pub(super) fn is_for_people(host: &str) -> bool {
+    ["databricks.com", "www.databricks.com", "docs.databricks.com", "login.databricks.com", "login.microsoftonline.com"]
+        .contains(&host)
+}
+
 /// Whether a host is an account console, which has workspaces and is none.
 pub(super) fn is_account_console(host: &str) -> bool {
     host.split_once('.').is_some_and(|(name, _)| {

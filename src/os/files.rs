@@ -29,12 +29,23 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>> {
 /// # Errors
 /// As [`read_text`], but for its size.
 pub(crate) fn read_text_up_to(path: &Path, largest: u64) -> Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     read_with(path, largest, |file, length| {
-        text.reserve_exact(length + 1);
-        file.take(largest).read_to_string(&mut text)
+        bytes.reserve_exact(length + 1);
+        file.take(largest).read_to_end(&mut bytes)
     })?;
-    Ok(text)
+    as_text(&bytes).map(|text| Zeroizing::new(text.to_owned())).map_err(|why| Error::new(ErrorKind::InvalidData, why))
+}
+
+/// A file's bytes as text.
+///
+/// # Errors
+/// What they are instead.
+pub(crate) fn as_text(bytes: &[u8]) -> std::result::Result<&str, &'static str> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
+        return Err("it is UTF-16 text, as Windows PowerShell writes it, or no text: save it as UTF-8");
+    }
+    std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text, but perhaps Latin-1: save it as UTF-8")
 }
 
 /// The whole of a regular file.
@@ -112,4 +123,27 @@ pub(crate) fn make_directories(path: &Path, mode: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_another_encoding_is_called_what_it_is() {
+        let utf16: Vec<u8> = "host = x".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf16_be: Vec<u8> = "host = x".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let with_mark = [b"\xff\xfe", &utf16[..]].concat();
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        for (bytes, wanted) in
+            [(&utf16[..], "UTF-16"), (&utf16_be, "UTF-16"), (&with_mark, "UTF-16"), (b"# pr\xe9", "Latin-1")]
+        {
+            assert!(as_text(bytes).unwrap_err().contains(wanted), "{bytes:?}");
+            std::fs::write(&path, bytes).unwrap();
+            assert!(read_text(&path).unwrap_err().to_string().contains(wanted), "{bytes:?}");
+        }
+        std::fs::write(&path, "\u{feff}# pr\u{e9}").unwrap();
+        assert!(read_text(&path).is_ok());
+    }
 }

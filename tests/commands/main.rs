@@ -9,3 +9,4 @@ mod databricks_cli;
 mod launchd;
 mod outputs;
 mod sdk;
+mod secret_sources;

@@ -241,7 +241,11 @@ impl Merge<'_> {
     }
 
     fn bare_id(&self, id: Sourced<String>) -> Result<Sourced<String>, ConfigError> {
-        let text = bare(&id.value).map_err(|why| self.fault(&id.origin, format!("the client id {why}")))?.to_owned();
+        let fault = |why: String| self.fault(&id.origin, format!("the client id {why}"));
+        let text = bare(&id.value).map_err(fault)?.to_owned();
+        if text.is_empty() || text.contains(' ') {
+            return Err(fault(if text.is_empty() { "is empty" } else { "holds a blank" }.to_owned()));
+        }
         Ok(id.map(|_| text))
     }
 

@@ -1,0 +1,126 @@
+//! A client secret with what editors and shells put around it or make of it, in every source: read as what was meant, or refused
+//! with what it is, and never shown.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::support::workspace::{DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET};
+use crate::support::{Home, Session, Workspace, dbx_rotator};
+
+/// Where a secret can be given.
+const SOURCES: [&str; 5] = ["environment", "option", "file", "credential", "profile"];
+
+/// `dbx-rotator rotate` with these bytes as the secret, by one source; none where that source cannot hold them.
+fn rotate<'a>(home: &'a Home, workspace: &Workspace, source: &str, bytes: &[u8]) -> Option<Session<'a>> {
+    let session = dbx_rotator!(home)
+        .args(["rotate", "--retry-for", "0s"])
+        .env("DATABRICKS_AUTH_TYPE", "oauth-m2m")
+        .env("DATABRICKS_PG_HOST", "db.example");
+    let with_host =
+        || session.clone().env("DATABRICKS_HOST", workspace.url()).env("DATABRICKS_CLIENT_ID", workspace.client_id());
+    let is_a_word = !bytes.contains(&0) && !bytes.is_empty();
+    Some(match source {
+        "environment" if is_a_word => with_host().env("DATABRICKS_CLIENT_SECRET", OsStr::from_bytes(bytes)),
+        "option" if is_a_word => with_host().arg("--client-secret").arg(OsStr::from_bytes(bytes)),
+        "file" => {
+            home.write("secret", bytes, 0o600);
+            with_host().args(["--client-secret-file", "secret"])
+        }
+        "credential" => {
+            home.write("credentials/client-secret", bytes, 0o600);
+            with_host().env("CREDENTIALS_DIRECTORY", home.path("credentials"))
+        }
+        "profile" if is_a_word && !bytes.trim_ascii().contains(&b'\n') => {
+            let (host, id) = (workspace.url(), DEFAULT_CLIENT_ID);
+            let head = format!("[DEFAULT]\nhost = {host}\nclient_id = {id}\nclient_secret = ");
+            home.write(".databrickscfg", [head.as_bytes(), bytes, b"\n"].concat(), 0o600);
+            session
+        }
+        _ => return None,
+    })
+}
+
+#[test]
+fn what_stands_around_a_secret_is_no_part_of_it_in_any_source() {
+    let workspace = Workspace::builder().http().start();
+    for around in ["", "\r", "\n", "\r\n", "\u{feff}", " ", "\t", "\u{a0}", "\u{200b}", "\u{2060}"] {
+        for (before, after) in [("", around), (around, ""), (around, around)] {
+            let bytes = format!("{before}{DEFAULT_CLIENT_SECRET}{after}").into_bytes();
+            for source in SOURCES {
+                let home = Home::new();
+                home.watch(&workspace);
+                let Some(session) = rotate(&home, &workspace, source, &bytes) else { continue };
+                // A line end before the value of a profile's key begins another line.
+                if source == "profile" && before.contains(['\r', '\n']) {
+                    continue;
+                }
+                let outcome = session.run();
+                assert_eq!(outcome.code, Some(0), "{source} {before:?} {after:?}\n{outcome}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_can_be_no_secret_is_refused_with_what_it_is_in_every_source() {
+    let workspace = Workspace::builder().http().start();
+    let secret = DEFAULT_CLIENT_SECRET;
+    let utf16 = |order: fn(u16) -> [u8; 2]| secret.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    let (little, big) = (utf16(u16::to_le_bytes), utf16(u16::to_be_bytes));
+    let with = |text: &str| text.replace("SECRET", secret).into_bytes();
+    let everywhere = &SOURCES[..];
+    let no_profile = &SOURCES[..4];
+    let files = &["file", "credential"][..];
+    for (bytes, sources, why) in [
+        // The vendor's CLI takes the quotes off a profile's value.
+        (with("\"SECRET\""), no_profile, "leave out the quotes"),
+        (with("'SECRET'"), no_profile, "leave out the quotes"),
+        (with("\u{201c}SECRET\u{201d}"), everywhere, "leave out the quotes"),
+        (with("`SECRET`"), everywhere, "leave out the quotes"),
+        (with("SECRET\nSECRET"), no_profile, "more than one line"),
+        (with("SEC\u{a0}RET"), everywhere, "printable ASCII"),
+        (with("SECRET\u{e9}"), everywhere, "printable ASCII"),
+        (with("x\rSECRET"), no_profile, "printable ASCII"),
+        (with("DATABRICKS_CLIENT_SECRET=SECRET"), everywhere, "whole setting"),
+        (with("export DATABRICKS_CLIENT_SECRET=SECRET"), everywhere, "whole setting"),
+        (with("{\"client_secret\": \"SECRET\"}"), everywhere, "whole setting"),
+        (b"<client-secret>".to_vec(), everywhere, "placeholder"),
+        (b"${CLIENT_SECRET}".to_vec(), everywhere, "variable"),
+        (b"changeme".to_vec(), everywhere, "no value"),
+        (b"********".to_vec(), everywhere, "masked"),
+        (b"dapi0123456789abcdef0123456789abcdef".to_vec(), everywhere, "personal access token"),
+        (b" \r\n".to_vec(), &["environment", "option", "file", "credential"], "is empty"),
+        ([&b"\xff\xfe"[..], &little].concat(), files, "UTF-16"),
+        ([&b"\xfe\xff"[..], &big].concat(), files, "UTF-16"),
+        (little, files, "UTF-16"),
+        (b"caf\xe9-0123456789".to_vec(), files, "Latin-1"),
+        (b"caf\xe9-0123456789".to_vec(), &["profile"], "Latin-1"),
+        (b"caf\xe9-0123456789".to_vec(), &["environment"], "not UTF-8"),
+    ] {
+        for source in sources {
+            let home = Home::new();
+            home.watch(&workspace);
+            let session = rotate(&home, &workspace, source, &bytes).unwrap();
+            let outcome = session.run();
+            assert!(outcome.code == Some(78) && outcome.stderr.contains(why), "{source} {bytes:?}: {why}\n{outcome}");
+        }
+    }
+    assert_eq!(workspace.token_requests(), 0, "nothing that cannot be a secret was sent");
+}
+
+#[test]
+fn settings_in_another_encoding_are_called_what_they_are() {
+    let texts =
+        ["# pr\u{e9}\n[DEFAULT]\nhost = http://localhost:1\n", "# pr\u{e9}\n[[connection]]\nhost = 'x.example'\n"];
+    for (file, text) in [".databrickscfg", ".config/dbx-rotator/config.toml"].into_iter().zip(texts) {
+        let latin1: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let marked = [&b"\xff\xfe"[..], &utf16].concat();
+        for (bytes, name) in [(latin1, "Latin-1"), (utf16, "UTF-16"), (marked, "UTF-16")] {
+            let home = Home::new();
+            home.write(file, bytes, 0o600);
+            let outcome = dbx_rotator!(home).args(["config", "check"]).env("DATABRICKS_PG_HOST", "x.example").run();
+            outcome.exits(78).stderr_has(name).stderr_has(file).stderr_has("save it as UTF-8");
+        }
+    }
+}
