@@ -2,36 +2,45 @@
 //!
 //! Sign-in and Lakebase's API share it, and one connection.
 
-use std::error::Error as _;
+mod gate;
+mod knock;
+mod trouble;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
-use secrecy::SecretString;
 use url::Url;
 use zeroize::Zeroizing;
 
+use self::knock::Barred;
+use self::trouble::Way;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
-use crate::foreign::secrets;
 use crate::model::{NamedBy, OWN_ADDRESS, WorkspaceHost};
 use crate::os::clock::{Anchor, Reading};
 use crate::os::files::read_text;
 use crate::os::wiped;
+use crate::proxies::{Proxy, Route, Scheme};
+use crate::words;
 
 /// What golang/oauth2 allows a token endpoint to answer (internal/token.go).
 const LARGEST_BODY: usize = 1024 * 1024;
 
 /// A host that does not take a connection within this is treated as out of reach.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The variables that the HTTP library would read.
+const OTHERS_READ: [&str; 8] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
 /// What every workspace tells everybody (RFC 8414, section 3).
 pub(crate) const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
@@ -41,14 +50,15 @@ pub(crate) struct WorkspaceClient<'a> {
     host: &'a WorkspaceHost,
     /// Authorities that are trusted beside the platform's.
     ca_file: Option<&'a Path>,
-    client: OnceLock<Client>,
+    route: Route<'a>,
+    setup: OnceLock<Setup>,
     /// What the newest answer told of the workspace's clock.
     clock: Mutex<Option<Anchor>>,
 }
 
 impl<'a> WorkspaceClient<'a> {
-    pub(crate) fn new(host: &'a WorkspaceHost, ca_file: Option<&'a Path>) -> Self {
-        WorkspaceClient { host, ca_file, client: OnceLock::new(), clock: Mutex::default() }
+    pub(crate) fn new(host: &'a WorkspaceHost, ca_file: Option<&'a Path>, route: Route<'a>) -> Self {
+        WorkspaceClient { host, ca_file, route, setup: OnceLock::new(), clock: Mutex::default() }
     }
 
     /// The workspace's clock, as the newest answer told it, whatever it was an answer to.
@@ -61,6 +71,21 @@ impl<'a> WorkspaceClient<'a> {
         self.host.bars(url, named_by)
     }
 
+    /// Where its requests go.
+    fn way(&self) -> Way<'a> {
+        Way { to: self.origin(), proxy: self.route.proxy() }
+    }
+
+    /// The failure of a proxy that has refused who we are, while it is not to be asked again.
+    pub(crate) fn closed_by_proxy(&self) -> Option<Failure> {
+        self.route.proxy().filter(|proxy| gate::is_closed(proxy)).map(trouble::refused_by_proxy)
+    }
+
+    /// Remembers that the proxy has refused another program that came with the same user and password.
+    pub(crate) fn note_refusal_by_proxy(&self) -> Option<Failure> {
+        self.route.proxy().inspect(|proxy| gate::refused(proxy)).map(trouble::refused_by_proxy)
+    }
+
     /// The workspace's address.
     pub(crate) fn origin(&self) -> &'a str {
         self.host.origin()
@@ -69,7 +94,7 @@ impl<'a> WorkspaceClient<'a> {
     /// A request to the workspace, which may carry its secrets and tokens: nothing else makes one.
     ///
     /// # Errors
-    /// Permanent: the address belongs to another origin; or as [`client`].
+    /// Permanent: the address belongs to another origin; or as [`set_up`].
     pub(crate) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Failure> {
         self.request_to(method, url, NamedBy::Anybody)
     }
@@ -103,7 +128,8 @@ impl<'a> WorkspaceClient<'a> {
     /// Sends one of this client's requests and collects the answer within `limit`.
     ///
     /// # Errors
-    /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
+    /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted, a proxy that refuses
+    /// who we are.
     pub(crate) async fn exchange(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, Failure> {
         self.exchange_with(self.origin(), request, limit).await
     }
@@ -126,12 +152,12 @@ impl<'a> WorkspaceClient<'a> {
     }
 
     async fn collect(&self, to: &str, request: RequestBuilder) -> Result<Answer, Failure> {
-        let mut response = request.send().await.map_err(|error| unreachable(&error, to))?;
+        let mut response = self.send(to, request).await?;
         let (status, headers, received) = (response.status(), response.headers().clone(), Reading::now());
         self.learn_time(&headers, &received);
         let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
         let mut body = Zeroizing::new(Vec::with_capacity(told.min(LARGEST_BODY)));
-        while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, to))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| trouble::broken(&error, to))? {
             if body.len() + chunk.len() > LARGEST_BODY {
                 return Err(Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
                     .hint("check that the host is a workspace"));
@@ -139,6 +165,43 @@ impl<'a> WorkspaceClient<'a> {
             wiped::append(&mut body, &chunk);
         }
         Ok(Answer { status, headers, body, received })
+    }
+
+    async fn send(&self, to: &str, request: RequestBuilder) -> Result<Response, Failure> {
+        let way = Way { to, proxy: self.route.proxy() };
+        let Some(proxy) = way.proxy else {
+            return request.send().await.map_err(|error| trouble::unreachable(&error, way));
+        };
+        self.pass(proxy).await?;
+        let sent = request.send().await.inspect(|_| gate::let_through(proxy));
+        sent.map_err(|error| {
+            // It may have changed its mind since: then the next one asks anew.
+            if trouble::is_refusal_of_proxy(&error, way) {
+                gate::refused(proxy)
+            } else {
+                gate::close(proxy)
+            }
+            trouble::unreachable(&error, way)
+        })
+    }
+
+    /// Makes sure that the proxy lets through, where that is not known.
+    async fn pass(&self, proxy: &Proxy) -> Result<(), Failure> {
+        let _turn = gate::enter(proxy).await;
+        if let Some(failure) = self.closed_by_proxy() {
+            return Err(failure);
+        }
+        if gate::is_open(proxy) || proxy.scheme() == Scheme::Socks5 {
+            return Ok(());
+        }
+        let knocked =
+            knock::knock(proxy, (self.host.name(), self.host.port()), &self.setup()?.tls, CONNECT_LIMIT).await;
+        if let Err(Barred::Status(401 | 407)) = knocked {
+            gate::refused(proxy);
+        }
+        knocked.map_err(|barred| trouble::barred(&barred, proxy, self.origin()))?;
+        gate::let_through(proxy);
+        Ok(())
     }
 
     /// The workspace's clock, asked for without any secret; none where nobody answers within `limit`.
@@ -159,14 +222,24 @@ impl<'a> WorkspaceClient<'a> {
     /// The client, which keeps the connection.
     ///
     /// # Errors
-    /// As [`client`].
+    /// As [`set_up`].
     fn client(&self) -> Result<&Client, Failure> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = client(self.origin(), self.ca_file)?;
-        Ok(self.client.get_or_init(|| client))
+        Ok(&self.setup()?.client)
     }
+
+    fn setup(&self) -> Result<&Setup, Failure> {
+        if let Some(setup) = self.setup.get() {
+            return Ok(setup);
+        }
+        let setup = set_up(self.ca_file, self.route)?;
+        Ok(self.setup.get_or_init(|| setup))
+    }
+}
+
+/// What it takes to ask the workspace.
+struct Setup {
+    client: Client,
+    tls: ClientConfig,
 }
 
 /// An answer, whole.
@@ -252,26 +325,49 @@ fn anchor(headers: &HeaderMap, received: &Reading) -> Option<Anchor> {
     Some(Anchor::new(Timestamp::try_from(date).ok()?, received))
 }
 
-/// A client that trusts the platform's store (or `SSL_CERT_FILE`, `SSL_CERT_DIR`) and, where given, one more file of
+/// A client that goes by the workspace's proxy, and trusts the platform's store (or `SSL_CERT_FILE`, `SSL_CERT_DIR`) and, where given, one more file of
 /// authorities.
 ///
 /// # Errors
 /// Permanent: the file cannot be used, or there is no trust store.
-fn client(origin: &str, ca_file: Option<&Path>) -> Result<Client, Failure> {
-    keep_passwords_of_proxies();
+fn set_up(ca_file: Option<&Path>, route: Route<'_>) -> Result<Setup, Failure> {
     let mut builder = Client::builder()
         .user_agent(concat!("dbx-rotator/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .http1_only()
         .connect_timeout(CONNECT_LIMIT);
-    if origin.starts_with("http:") {
-        // Unencrypted, and so for this machine alone: no proxy is to see it.
+    if !is_left_to_the_system(route) {
+        // Nothing but our own settings decides.
         builder = builder.no_proxy();
     }
+    if let Some(proxy) = route.proxy() {
+        builder = builder.proxy(by(proxy)?);
+    }
     let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
-    let tls = tls(authorities).map_err(|error| unusable(&error.to_string()))?;
-    builder.tls_backend_preconfigured(tls).build().map_err(|error| unusable(&innermost(&error)))
+    let tls = tls(authorities).map_err(|error| unusable(&words::of_tls(&error)))?;
+    let client = builder.tls_backend_preconfigured(tls.clone()).build();
+    let client = client.map_err(|_| unusable("the parts of it do not fit together"))?;
+    Ok(Setup { client, tls })
+}
+
+/// Whether macOS is to say by which proxy, in its System Settings: where nothing else does, also no variable that would be read beside
+/// them.
+fn is_left_to_the_system(route: Route<'_>) -> bool {
+    let is_set = |name: &&str| std::env::var_os(name).is_some();
+    cfg!(target_os = "macos") && matches!(route, Route::Unset) && !OTHERS_READ.iter().any(|name| is_set(&name))
+}
+
+/// By this proxy, and no other way.
+fn by(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
+    let address = proxy.address();
+    let rest = address.strip_prefix("socks5://").filter(|_| proxy.scheme() == Scheme::Socks5);
+    // So that the proxy finds the name, as Go's clients have it.
+    let address = rest.map_or(address.clone(), |rest| format!("socks5h://{rest}").into());
+    reqwest::Proxy::all(address.as_str()).map_err(|_| {
+        let message = format!("the proxy {} (from {}) cannot be used", proxy.shown(), proxy.from());
+        Failure::permanent(Code::Configuration, message).hint("write it as in http://proxy.example:3128")
+    })
 }
 
 /// TLS for HTTP/1.1. It uses the cryptography that the application has chosen for its whole process, where it has, else ring; it
@@ -294,105 +390,22 @@ fn unusable(why: &str) -> Failure {
         .hint("install ca-certificates, or check SSL_CERT_FILE and SSL_CERT_DIR")
 }
 
-/// A proxy, or the error of one, may repeat how it was asked.
-fn keep_passwords_of_proxies() {
-    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
-        let Ok(proxy) = std::env::var(name).map(Zeroizing::new) else { continue };
-        let Some((user, _)) = proxy.rsplit_once('@') else { continue };
-        let user = user.split_once("://").map_or(user, |(_, user)| user);
-        if let Some((_, password)) = user.split_once(':') {
-            secrets::keep(&SecretString::from(password));
-        }
-    }
-}
-
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let fail = |why: String| {
         Failure::permanent(Code::Configuration, format!("cannot use ca_file {}: {why}", path.display()))
             .hint("it must hold one or more certificates in PEM form")
     };
-    let pem = read_text(path).map_err(|error| fail(error.to_string()))?;
+    let pem = read_text(path).map_err(|error| fail(words::of_io(&error)))?;
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| fail(quoted(&error.to_string())))?;
+    let certificates = certificates.map_err(|error| fail(words::of_pem(&error).to_owned()))?;
     let mut usable = RootCertStore::empty();
     for certificate in &certificates {
-        usable.add(certificate.clone()).map_err(|error| fail(quoted(&error.to_string())))?;
+        usable.add(certificate.clone()).map_err(|_| fail("a certificate in it is not well-formed".to_owned()))?;
     }
     if certificates.is_empty() {
         return Err(fail("it holds no certificate".to_owned()));
     }
     Ok(certificates)
-}
-
-fn broken(error: &reqwest::Error, to: &str) -> Failure {
-    Failure::transient(Code::Unavailable, format!("the answer of {to} broke off: {}", innermost(error)))
-}
-
-fn unreachable(error: &reqwest::Error, to: &str) -> Failure {
-    if let Some(tls) = tls_fault(error) {
-        return untrusted(tls, to);
-    }
-    let why = innermost(error);
-    let unavailable = |text: String| Failure::transient(Code::Unavailable, text);
-    if error.is_timeout() {
-        return unavailable(format!("{to} did not take a connection within {} s", CONNECT_LIMIT.as_secs()))
-            .hint("check network, VPN and proxy");
-    }
-    let chain = describe(error);
-    if chain.contains("dns error") {
-        return unavailable(format!("cannot find the address of {to}: {why}"))
-            .hint("check the host's spelling, the network and the VPN");
-    }
-    if chain.contains("proxy") || chain.contains("tunnel") {
-        return unavailable(format!("cannot reach {to} through the proxy: {why}"))
-            .hint("check HTTPS_PROXY and NO_PROXY, and whether the proxy allows this host");
-    }
-    unavailable(format!("cannot reach {to}: {why}")).hint("check network, VPN and proxy")
-}
-
-fn untrusted(error: &rustls::Error, to: &str) -> Failure {
-    match error {
-        rustls::Error::InvalidCertificate(why) => {
-            Failure::permanent(Code::Unavailable, format!("the certificate of {to} is not trusted: {why}")).hint(
-                "if a company proxy stands between, give its authority with ca_file or SSL_CERT_FILE; \
-                 if the certificate is not yet or no longer valid, check this machine's clock",
-            )
-        }
-        other => Failure::transient(Code::Unavailable, format!("TLS with {to} failed: {other}"))
-            .hint("check that the port speaks TLS, and the proxy"),
-    }
-}
-
-/// rustls' own error, which hides inside one or more I/O errors: their `source` skips what they wrap.
-fn tls_fault(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next = error.source();
-    while let Some(current) = next {
-        if let Some(found) = current.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        let wrapped = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = wrapped.map(|inner| -> &(dyn std::error::Error + 'static) { inner }).or_else(|| current.source());
-    }
-    None
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let mut current: &dyn std::error::Error = error;
-    while let Some(next) = current.source() {
-        current = next;
-    }
-    quoted(&current.to_string())
-}
-
-fn describe(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut next = error.source();
-    while let Some(current) = next {
-        text.push_str(&current.to_string());
-        text.push('\n');
-        next = current.source();
-    }
-    text.to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -409,7 +422,7 @@ mod tests {
     #[test]
     fn the_newest_answer_tells_the_workspaces_time_unless_a_cache_has_kept_it() {
         let host = WorkspaceHost::parse("https://workspace.example").unwrap();
-        let http = WorkspaceClient::new(&host, None);
+        let http = WorkspaceClient::new(&host, None, Route::Unset);
         let after = |seconds| Reading { since_boot: Duration::from_secs(seconds), ..Reading::now() };
         let server = || http.anchor().map(|anchor| anchor.server.to_string());
         http.learn_time(&HeaderMap::new(), &after(10));

@@ -41,6 +41,7 @@ mod outputs;
 pub mod pgpass;
 #[doc(hidden)]
 pub mod postgres;
+mod proxies;
 mod rotation;
 mod rotator;
 #[cfg(feature = "cli")]
@@ -48,6 +49,7 @@ mod service;
 #[doc(hidden)]
 pub mod simulation;
 mod vendor_errors;
+mod words;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

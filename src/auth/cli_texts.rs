@@ -18,14 +18,16 @@ pub(super) enum Meaning {
     NoWorkspace,
     /// The place where it keeps its logins is out of reach.
     Keyring,
+    /// The proxy refuses who we are.
+    Proxy,
     /// Something else, such as the network.
     Unknown,
 }
 
-use Meaning::{BrokenCache, Keyring, Legacy, LoginNeeded, NoWorkspace, Profile};
+use Meaning::{BrokenCache, Keyring, Legacy, LoginNeeded, NoWorkspace, Profile, Proxy};
 
 /// The texts, in lower case; the first that is found counts.
-const TEXTS: [(Meaning, &str); 36] = [
+const TEXTS: [(Meaning, &str); 38] = [
     // click, in databricks-cli 0.18 and older.
     (Legacy, "no such command"),
     // databricks/cli 0.266.0, issue 3628: "cache: load: parse: invalid character '}' after top-level value".
@@ -82,6 +84,9 @@ const TEXTS: [(Meaning, &str); 36] = [
     (Keyring, "/org/freedesktop/secrets"),
     (Keyring, "d-bus"),
     (Keyring, "keychain"),
+    // Go, net/http/transport.go: the status of a proxy that answers CONNECT with 407; golang.org/x/net/internal/socks.
+    (Proxy, "proxy authentication required"),
+    (Proxy, "username/password authentication failed"),
 ];
 
 /// What the CLI means by what it printed, and by the code of its failure where that was JSON.
@@ -138,6 +143,8 @@ mod tests {
             ("cache update: exit status 45. Try logging in again with `databricks auth login`", Meaning::Unknown),
             (r#"Error: token refresh: oauth2: "invalid_request" "Temporarily throttled""#, Meaning::Unknown),
             ("Error: token refresh: dial tcp: lookup failed: no such host", Meaning::Unknown),
+            (r#"Error: token refresh: Post "https://w.example/oidc/v1/token": Proxy Authentication Required"#, Proxy),
+            ("socks connect tcp p:1080->w:443: username/password authentication failed", Proxy),
             ("", Meaning::Unknown),
         ] {
             for said in [said.to_owned(), said.to_uppercase(), said.to_lowercase()] {

@@ -27,6 +27,7 @@ use crate::model::{AuthMethod, OWN_ADDRESS, Workspace};
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
+use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 
 /// An answer stands in the first lines of what was printed, if anywhere.
 const MOST_LINES: usize = 100;
@@ -44,8 +45,14 @@ pub(crate) async fn sign_in(
     environment: &Environment,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let cli =
-        Cli { program: find(workspace, environment)?, workspace, environment, limit: needs.limit, now: needs.now };
+    let cli = Cli {
+        program: find(workspace, environment)?,
+        http,
+        workspace,
+        environment,
+        limit: needs.limit,
+        now: needs.now,
+    };
     let known = Anchor::new(needs.now, &Reading::now());
     let now = |anchor: &Option<Anchor>| anchor.as_ref().map_or(needs.now, |anchor| anchor.server);
     let is_due = |token: &Token, anchor: &Option<Anchor>| {
@@ -54,11 +61,11 @@ pub(crate) async fn sign_in(
         let by_caller = |at: Timestamp| at.saturating_sub(ahead).unwrap_or(at);
         (needs.is_due)(by_caller(token.issued_at), by_caller(token.expires_at))
     };
-    let mut token = cli.token(http, false).await?;
+    let mut token = cli.token(false).await?;
     let mut anchor = told_of_clock(http, &token, &known, needs).await;
     let mut trouble = None;
     if is_due(&token, &anchor) {
-        match cli.token(http, true).await {
+        match cli.token(true).await {
             Ok(fresh) if fresh.expires_at >= token.expires_at => {
                 token = fresh;
                 anchor = told_of_clock(http, &token, &known, needs).await.or(anchor);
@@ -158,6 +165,7 @@ fn legacy(path: &Path) -> Failure {
 
 struct Cli<'a> {
     program: PathBuf,
+    http: &'a WorkspaceClient<'a>,
     workspace: &'a Workspace,
     environment: &'a Environment,
     /// How long its answer is waited for; the CLI itself may take longer.
@@ -166,13 +174,16 @@ struct Cli<'a> {
 }
 
 impl Cli<'_> {
-    async fn token(&self, http: &WorkspaceClient<'_>, force: bool) -> Result<Token, Failure> {
+    async fn token(&self, force: bool) -> Result<Token, Failure> {
         let token = self.run(force).await?;
-        self.refuse_other_workspace(http, &token).await?;
+        self.refuse_other_workspace(&token).await?;
         Ok(token)
     }
 
     async fn run(&self, force: bool) -> Result<Token, Failure> {
+        if let Some(failure) = self.http.closed_by_proxy() {
+            return Err(failure);
+        }
         let ended = self.login().run(force, self.limit).await.map_err(|waited| {
             let seconds = waited.as_secs_f32().ceil();
             let message = format!("the Databricks CLI has not answered within {seconds} s; it is let finish");
@@ -212,7 +223,12 @@ impl Cli<'_> {
             Ok(path) if name == "DATABRICKS_CONFIG_FILE" && !value.is_empty() => (name, path.into_os_string()),
             _ => (name, value),
         };
-        child::inherited(self.environment, &KEPT).into_iter().map(absolute).collect()
+        let inherited = child::inherited(self.environment, &KEPT).into_iter().map(absolute);
+        // The proxy that is in use here, wherever it is set: the same settings may be read in another way by it.
+        let ours = |name: &OsString| PROXY_VARIABLES.iter().chain(&EXCEPTION_VARIABLES).any(|ours| name == ours);
+        let proxies =
+            self.workspace.proxies.variables().into_iter().map(|(name, value)| (name.into(), value.as_str().into()));
+        inherited.filter(|(name, _)| !ours(name)).chain(proxies).collect()
     }
 
     fn login_command(&self) -> String {
@@ -252,7 +268,7 @@ impl Cli<'_> {
     /// A token of another workspace must not be sent to this one. Its audience decides, where the workspace's id is set or its host
     /// tells it; else its issuer, which may be another name of the same workspace. (A CLI before 0.207.1 takes `--profile` and
     /// ignores it: databricks/cli, cmd/auth/token.go.)
-    async fn refuse_other_workspace(&self, http: &WorkspaceClient<'_>, token: &Token) -> Result<(), Failure> {
+    async fn refuse_other_workspace(&self, token: &Token) -> Result<(), Failure> {
         let Some(claims) = &token.claims else { return Ok(()) };
         let host = self.workspace.host.name();
         let is_id = |text: &&String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -262,7 +278,7 @@ impl Cli<'_> {
             _ => {
                 let issuer = claims.issuer.as_deref().and_then(|issuer| url::Url::parse(issuer).ok());
                 let Some(other) = issuer.as_ref().and_then(url::Url::host_str) else { return Ok(()) };
-                if other.eq_ignore_ascii_case(host) || self.is_meant(http, claims).await? {
+                if other.eq_ignore_ascii_case(host) || self.is_meant(claims).await? {
                     return Ok(());
                 }
                 quoted(other)
@@ -277,8 +293,8 @@ impl Cli<'_> {
     }
 
     /// Whether the host that a person configured says that it is who this token is for.
-    async fn is_meant(&self, http: &WorkspaceClient<'_>, claims: &Claims) -> Result<bool, Failure> {
-        let metadata = HostMetadata::ask(http, self.limit).await?;
+    async fn is_meant(&self, claims: &Claims) -> Result<bool, Failure> {
+        let metadata = HostMetadata::ask(self.http, self.limit).await?;
         Ok(metadata.is_some_and(|metadata| metadata.is_meant_by(&claims.audience)))
     }
 
@@ -314,6 +330,10 @@ impl Cli<'_> {
                 Failure::transient(Code::Unavailable, format!("the Databricks CLI cannot reach the keyring: {quote}"))
                     .hint("unlock it, or log in again with DATABRICKS_AUTH_STORAGE=plaintext")
             }
+            Meaning::Proxy => self.http.note_refusal_by_proxy().unwrap_or_else(|| {
+                Failure::permanent(Code::SignInRefused, format!("a proxy refuses the Databricks CLI: {quote}"))
+                    .hint("set HTTPS_PROXY, with the user name and password that the proxy wants")
+            }),
             Meaning::Unknown => Failure::transient(Code::Unavailable, format!("the Databricks CLI failed: {quote}"))
                 .hint(format!("if it stays so, run `{}`", self.login_command())),
         }
@@ -375,8 +395,10 @@ pub(super) fn judge(code: i32, stdout: &[u8], stderr: &[u8]) -> Result<Token, Fa
     use std::os::unix::process::ExitStatusExt;
     let workspace = Workspace::for_fuzzing();
     let (program, environment) = (PathBuf::from("/databricks"), Environment::default());
+    let http = WorkspaceClient::new(&workspace.host, None, workspace.route());
     let cli = Cli {
         program,
+        http: &http,
         workspace: &workspace,
         environment: &environment,
         limit: Duration::ZERO,

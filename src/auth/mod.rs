@@ -64,12 +64,19 @@ pub(crate) async fn sign_in(
         (Some(client), AuthType::Chain | AuthType::OauthM2m) => {
             let account = workspace.account_id.as_deref();
             let signed_in = m2m::sign_in(http, account, client, needs.limit).await;
-            signed_in.map_err(|failure| explained(failure, client, environment))
+            // What a proxy refuses has nothing to do with the client's secret.
+            let is_of_client = http.closed_by_proxy().is_none();
+            signed_in.map_err(|failure| if is_of_client { explained(failure, client, environment) } else { failure })
         }
         _ => return databricks_cli::sign_in(workspace, http, environment, needs).await,
     };
     let failure = match first {
-        Err(failure) if workspace.auth == AuthType::Chain && needs.person_can_serve => failure,
+        // The CLI goes by the same proxy, as the same user.
+        Err(failure)
+            if workspace.auth == AuthType::Chain && needs.person_can_serve && http.closed_by_proxy().is_none() =>
+        {
+            failure
+        }
         decided => return decided,
     };
     tracing::warn!("{failure}; trying the Databricks CLI instead");

@@ -20,20 +20,7 @@ use crate::service::{
 };
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
-const MISSED: [&str; 12] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "DATABRICKS_CONFIG_FILE",
-    "DATABRICKS_AUTH_STORAGE",
-];
+const MISSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
 
 /// How often the password file is looked at while a first rotation is waited for.
 const GLANCE: Duration = Duration::from_millis(200);

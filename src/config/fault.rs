@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Code;
 use crate::foreign;
 use crate::foreign::could_be_secret;
+use crate::proxies::without_password;
 
 /// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,13 +158,21 @@ fn without_secret(line: &str) -> String {
     // What these name is a path.
     let names =
         ["client_secret_file", "password_file", "token_file"].iter().fold(lower, |line, key| line.replace(key, ""));
-    let by_name = ["secret", "token", "password"].iter().any(|name| names.contains(name));
-    let by_look = line.split(['"', '\'', ' ']).any(could_be_secret);
+    // A proxy's address may hold a password, and where it is not well-formed nobody knows where that ends.
+    let by_name = ["secret", "token", "password"].iter().any(|name| names.contains(name)) || is_proxy(&names);
+    let holds_password = |word: &str| word.contains("://") && without_password(word) != word;
+    let by_look = line.split(['"', '\'', ' ']).any(|word| could_be_secret(word) || holds_password(word));
     match line.split_once('=') {
         Some((key, _)) if by_name || by_look => format!("{key}= ********"),
         None if by_look => "********".to_owned(),
         _ => line.to_owned(),
     }
+}
+
+/// Whether a line gives a proxy with a user, in lower case.
+fn is_proxy(line: &str) -> bool {
+    let (key, value) = line.split_once('=').unwrap_or(("", line));
+    key.contains("proxy") && value.contains('@')
 }
 
 fn floor_boundary(text: &str, mut index: usize) -> usize {
@@ -244,7 +253,21 @@ hint: a\rb";
         {
             assert!(without_secret(line).ends_with("= ********"), "{line}");
         }
-        for line in ["client_secret_file = 'x'", "password_file = 'x'", "token_file = 'x'"] {
+        for line in [
+            "proxy = 'http://ada:p' w@proxy.example'",
+            "https_proxy = 'http://ada:pw@proxy.example:3128'",
+            "ca_file = 'http://ada:pw@proxy.example:3128'",
+        ] {
+            assert!(without_secret(line).ends_with("= ********"), "{line}");
+        }
+        for line in [
+            "client_secret_file = 'x'",
+            "password_file = 'x'",
+            "token_file = 'x'",
+            "proxy = 'http://proxy.example:3128'",
+            "no_proxy = 'a,b'",
+            "host = 'https://w.example:8443'",
+        ] {
             assert_eq!(without_secret(line), line);
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct ConfigFile {
     pub(crate) interval: Option<Spanned<Interval>>,
     pub(crate) password_file: Option<Spanned<String>>,
     pub(crate) log_file: Option<Spanned<String>>,
+    pub(crate) proxy: Option<Spanned<String>>,
+    pub(crate) no_proxy: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) workspace: Vec<Spanned<WorkspaceTable>>,
     #[serde(default)]

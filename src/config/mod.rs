@@ -25,6 +25,7 @@ pub(crate) use secret::{credential_files, credential_source};
 use crate::model::{Connection, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::keychain::Item;
+use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 
 /// Everything that is set, with where each value came from.
 #[derive(Clone)]
@@ -60,7 +61,9 @@ impl Config {
     pub fn load_without_environment(overrides: &Overrides) -> Result<Self, ConfigError> {
         let process = Environment::of_this_process();
         let kept = ["HOME", "PATH", "XDG_STATE_HOME", "STATE_DIRECTORY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-        let few = kept.into_iter().filter_map(|name| Some((name, process.get_os(name)?.clone()))).collect();
+        // Neither do the way to the network and whom to trust there depend on what is kept alive.
+        let kept = kept.into_iter().chain(PROXY_VARIABLES).chain(EXCEPTION_VARIABLES);
+        let few = kept.filter_map(|name| Some((name, process.get_os(name)?.clone()))).collect();
         merge::load(overrides, few, false)
     }
 
@@ -126,6 +129,17 @@ impl Config {
             config.settings.iter().map(|one| (one.section.clone(), one.key, one.value.clone())).collect()
         };
         values(self) == values(other)
+    }
+
+    /// By which proxy each workspace is reached, where one is set: a sentence for each.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = String> {
+        self.workspaces.iter().filter_map(|workspace| {
+            let (origin, set) = (workspace.host.origin(), workspace.proxies.proxy()?);
+            Some(match workspace.route().proxy() {
+                Some(proxy) => format!("{origin} is reached by the proxy {} (from {})", proxy.shown(), proxy.from()),
+                None => format!("{origin} is reached directly, and not by the proxy {}", set.shown()),
+            })
+        })
     }
 
     /// What the daemon does with it: `Keeping 1 connection alive in /home/ada/.pgpass`.

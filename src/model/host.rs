@@ -98,6 +98,16 @@ impl WorkspaceHost {
         names_somebody(url).then(why)
     }
 
+    /// Whether it is spoken to by TLS; only this machine itself need not be.
+    pub(crate) fn is_https(&self) -> bool {
+        self.origin.starts_with("https:")
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        Url::parse(&self.origin).ok().and_then(|url| url.port_or_known_default()).unwrap_or(443)
+    }
+
     /// The bare host name.
     pub fn name(&self) -> &str {
         &self.name

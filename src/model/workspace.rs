@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::WorkspaceHost;
 use crate::foreign::secrets;
+use crate::proxies::{Proxies, Route};
 
 /// How a workspace is signed in to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub struct Workspace {
     pub(crate) profile: Option<String>,
     pub(crate) cli_path: Option<PathBuf>,
     pub(crate) ca_file: Option<PathBuf>,
+    /// By which it is reached, and whatever else the vendor's CLI asks.
+    pub(crate) proxies: Proxies,
 }
 
 impl Workspace {
@@ -99,7 +102,13 @@ impl Workspace {
         let host = WorkspaceHost::parse("https://workspace.example").expect("an address");
         let (name, auth) = ("default".to_owned(), AuthType::DatabricksCli);
         let (workspace_id, account_id, client, profile, cli_path, ca_file) = (None, None, None, None, None, None);
-        Workspace { name, host, workspace_id, account_id, auth, client, profile, cli_path, ca_file }
+        let proxies = Proxies::default();
+        Workspace { name, host, workspace_id, account_id, auth, client, profile, cli_path, ca_file, proxies }
+    }
+
+    /// How it is reached: without TLS it is on this machine, where no proxy belongs.
+    pub(crate) fn route(&self) -> Route<'_> {
+        if self.host.is_https() { self.proxies.route(self.host.name(), self.host.port()) } else { Route::Direct }
     }
 
     /// The name that connections refer to it by.

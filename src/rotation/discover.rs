@@ -40,7 +40,7 @@ pub(crate) async fn try_sign_in(workspace: &Workspace, config: &Config) -> Resul
 }
 
 fn client_of(workspace: &Workspace) -> WorkspaceClient<'_> {
-    WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref())
+    WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref(), workspace.route())
 }
 
 async fn sign_in(workspace: &Workspace, http: &WorkspaceClient<'_>, config: &Config) -> Result<SignedIn, Failure> {

@@ -19,6 +19,7 @@ use crate::model::{AuthType, Client, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::files::{check_that_nothing_stays, read_text};
 use crate::os::keychain::{self, Item as Password};
+use crate::proxies::without_password;
 
 /// What stands above a file that is made here.
 const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n";
@@ -134,11 +135,7 @@ impl Plan {
         let target = fs::canonicalize(&self.inputs.config).unwrap_or_else(|_| self.inputs.config.clone());
         let new = match &self.config {
             None => None,
-            Some(text) => {
-                let usual = if system { 0o644 } else { 0o600 };
-                let mode = fs::metadata(&target).map_or(usual, |data| data.permissions().mode() & 0o777);
-                Some(staged(&target, text.as_bytes(), mode, if system { 0o755 } else { 0o700 })?)
-            }
+            Some(text) => Some(staged(&target, text.as_bytes(), self.mode(), if system { 0o755 } else { 0o700 })?),
         };
         let read = new.as_ref().map_or(target.as_path(), tempfile::NamedTempFile::path);
         self.is_seen(read, config)?;
@@ -200,6 +197,7 @@ impl Plan {
                 let minutes = config.interval.map_or(0, |interval| interval.as_secs() / 60);
                 self.set(document, section, "interval", format!("{minutes}m").into());
             }
+            "proxy" => self.take_over_proxy(config, document)?,
             "port" => self.set(document, section, "port", shown.parse::<i64>().unwrap_or_default().into()),
             "any_identity" => self.set(document, section, "any_identity", (shown == "true").into()),
             key if PATHS.contains(&key) => self.set(document, section, key, absolute(shown).into()),
@@ -256,6 +254,35 @@ impl Plan {
         Ok(())
     }
 
+    /// A password in it is a secret, so it goes into a file that nobody else reads or nowhere.
+    fn take_over_proxy(&mut self, config: &Config, document: &mut DocumentMut) -> Result<(), Failure> {
+        let Some(proxy) = config.workspaces().first().and_then(|workspace| workspace.proxies.proxy()) else {
+            return Ok(());
+        };
+        let mode = self.mode();
+        if proxy.password().is_some() && mode & 0o077 != 0 {
+            let file = self.inputs.config.display();
+            let message =
+                format!("the password of the proxy in {} cannot go into {file}: others can read it", proxy.from());
+            let hint = if self.inputs.credential.is_some() {
+                "unset the variable here, and give it to the unit: a file of root's with mode 0600 and HTTPS_PROXY=... in it, \
+                 which a drop-in names with EnvironmentFile= (systemctl edit)"
+                    .to_owned()
+            } else {
+                format!("chmod 600 {file}")
+            };
+            return Err(Failure::permanent(Code::Configuration, message).hint(hint));
+        }
+        self.set(document, "", "proxy", proxy.address().as_str().into());
+        Ok(())
+    }
+
+    /// That of the configuration, there or to come.
+    fn mode(&self) -> u32 {
+        let usual = if self.inputs.credential.is_some() { 0o644 } else { 0o600 };
+        fs::metadata(&self.inputs.config).map_or(usual, |data| data.permissions().mode() & 0o777)
+    }
+
     /// A secret can only be in one place.
     fn leave_keychain(&mut self, document: &mut DocumentMut, section: &str) {
         if let Some((table, prefix)) = table_of(document, section)
@@ -287,9 +314,11 @@ impl Plan {
 
     fn set(&mut self, document: &mut DocumentMut, section: &str, key: &str, new: toml_edit::Value) {
         let Some((table, prefix)) = table_of(document, section) else { return };
-        let shown = |value: &toml_edit::Value| value.clone().decorated("", "").to_string();
+        let bare = |value: &toml_edit::Value| value.clone().decorated("", "").to_string();
+        let shown =
+            |value: &toml_edit::Value| if key == "proxy" { without_password(&bare(value)) } else { bare(value) };
         match table.get(key).and_then(Item::as_value) {
-            Some(old) if shown(old) == shown(&new) => return,
+            Some(old) if bare(old) == bare(&new) => return,
             Some(old) => self.changes.push(format!("{prefix}{key} = {} (was {})", shown(&new), shown(old))),
             None => self.changes.push(format!("{prefix}{key} = {}", shown(&new))),
         }
@@ -590,6 +619,45 @@ mod tests {
         install(&anew, &in_files);
         let text = fs::read_to_string(&in_files.config).unwrap();
         assert!(text.contains("client_secret_file") && !text.contains("keychain"), "{text}");
+    }
+
+    #[test]
+    fn a_proxy_goes_into_the_file_and_its_password_only_where_nobody_else_reads_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let in_shell = |inputs: &ServiceInputs, proxy: &str| ServiceInputs {
+            environment: inputs.environment.clone().with("https_proxy", proxy).with("NO_PROXY", ".example"),
+            ..inputs.clone()
+        };
+        let set_up = |inputs: &ServiceInputs, proxy: &str| {
+            let config = wanted(&flags(scratch.path()), &in_shell(inputs, proxy));
+            let plan = Plan::new(&config, inputs.clone())?;
+            let changes = plan.changes().join("; ");
+            assert!(plan.carry_out(&config).is_ok());
+            Ok::<_, Failure>((changes, fs::read_to_string(&inputs.config).unwrap()))
+        };
+        let own = inputs(scratch.path());
+        let (_, text) = set_up(&own, "proxy.example:3128 ").unwrap();
+        assert!(text.contains("proxy = \"http://proxy.example:3128\"\nno_proxy = \".example\"\n"), "{text}");
+        let (changes, text) = set_up(&own, "http://ada:s3cret-of-proxy@proxy.example:3128").unwrap();
+        assert!(text.contains("proxy = \"http://ada:s3cret-of-proxy@proxy.example:3128\"\n"), "{text}");
+        let shown = "proxy = \"http://ada:********@proxy.example:3128\" (was \"http://proxy.example:3128\")";
+        assert_eq!(changes, shown);
+        let (changes, _) = set_up(&own, "http://ada:an0ther-secret@proxy.example:3128").unwrap();
+        assert!(
+            changes.contains("********") && !changes.contains("s3cret") && !changes.contains("an0ther"),
+            "{changes}"
+        );
+        let service = as_service(&own.config, &own, false).unwrap();
+        assert_eq!(service.workspaces()[0].route().proxy().unwrap().name(), "proxy.example:3128");
+        // Others can read it.
+        fs::set_permissions(&own.config, fs::Permissions::from_mode(0o644)).unwrap();
+        let failure = set_up(&own, "http://ada:s3cret-of-proxy@proxy.example:3128").unwrap_err();
+        assert!(failure.code == Code::Configuration && failure.hint.unwrap().starts_with("chmod 600 "));
+        fs::remove_file(&own.config).unwrap();
+        let machine = ServiceInputs { credential: Some(scratch.path().join("ada.client-secret")), ..own };
+        let failure = set_up(&machine, "http://ada:s3cret-of-proxy@proxy.example:3128").unwrap_err();
+        assert!(failure.hint.unwrap().contains("EnvironmentFile=") && !machine.config.exists());
+        assert!(set_up(&machine, "http://ada@proxy.example:3128").is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod custom_url;
 mod lakebase;
 mod login;
 mod postgres_login;
+mod proxy;
 mod rotation;
 mod rounds;
 mod standin;

@@ -25,6 +25,7 @@ pub mod machine;
 pub mod names;
 pub mod outcome;
 pub mod postgres;
+pub mod proxy;
 pub mod psql;
 pub mod refusing;
 pub mod relay;

@@ -50,12 +50,13 @@ pub(crate) enum Id {
     Pgpassfile,
     HomeDirectory,
     PasswordFileMount,
+    Proxy,
     UnusedSetting,
 }
 
 impl Id {
     #[cfg(test)]
-    const ALL: [Id; 20] = [
+    const ALL: [Id; 21] = [
         Id::PasswordLive,
         Id::Login,
         Id::RoleCase,
@@ -75,6 +76,7 @@ impl Id {
         Id::Pgpassfile,
         Id::HomeDirectory,
         Id::PasswordFileMount,
+        Id::Proxy,
         Id::UnusedSetting,
     ];
 
@@ -100,6 +102,7 @@ impl Id {
             Id::Pgpassfile => "pgpassfile",
             Id::HomeDirectory => "home-directory",
             Id::PasswordFileMount => "password-file-mount",
+            Id::Proxy => "proxy",
             Id::UnusedSetting => "unused-setting",
         }
     }

@@ -78,6 +78,7 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
     findings.extend(outlook.findings);
     findings.extend(surroundings::of_all(config, Account::home_of_own().as_deref()));
     findings.extend(clocks(rotation, &snapshot, &all));
+    findings.extend(config.ways().map(|way| Finding::ok(Id::Proxy, way)));
     findings.extend(config.notes().iter().map(|note| Finding::ok(Id::UnusedSetting, note)));
     if json {
         let connections = all.iter().map(row).collect();

@@ -5,6 +5,7 @@
 mod connection;
 mod identity;
 mod options;
+mod proxy;
 mod workspace;
 
 use std::collections::{HashMap, HashSet};
@@ -20,12 +21,13 @@ use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
 use crate::os::dirs::{CLIENT_SECRET, Environment};
+use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES, Proxies};
 
 /// What the one workspace or connection is called that nobody named.
 const DEFAULT_NAME: &str = "default";
 
 /// The variables that are text; the others that are read name paths, which may hold any bytes.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 12] = [
     "DATABRICKS_HOST",
     "DATABRICKS_CLIENT_ID",
     CLIENT_SECRET,
@@ -34,6 +36,10 @@ const TEXTS: [&str; 8] = [
     "DATABRICKS_WORKSPACE_ID",
     "DATABRICKS_PG_HOST",
     "DATABRICKS_PG_USERNAME",
+    PROXY_VARIABLES[0],
+    PROXY_VARIABLES[1],
+    EXCEPTION_VARIABLES[0],
+    EXCEPTION_VARIABLES[1],
 ];
 
 /// How many old log files are kept beside the present one, as `FILE.1` and so on.
@@ -68,6 +74,7 @@ pub(in crate::config) fn load(
         aside: Vec::new(),
         uses: Vec::new(),
         missing: Vec::new(),
+        proxies: Proxies::default(),
     };
     merge.config()
 }
@@ -126,6 +133,8 @@ struct Merge<'a> {
     /// All files in all their roles.
     uses: Vec<Use>,
     missing: Vec<String>,
+    /// Once they have been looked at.
+    proxies: Proxies,
 }
 
 impl Merge<'_> {
@@ -133,6 +142,7 @@ impl Merge<'_> {
         let password_file = self.password_file()?;
         let log_file = self.log_file();
         let interval = self.interval()?;
+        self.proxies = self.proxies()?;
         let state = Sourced::new(self.environment.state_dir(), Origin::Default);
         let state_dir = self.note("", "state_directory", state, |path| path.display().to_string());
         let workspaces = self.workspaces()?;

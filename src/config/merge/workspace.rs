@@ -237,7 +237,19 @@ impl Merge<'_> {
         let workspace_id = parsed.workspace_id().map(str::to_owned).or(told);
         let told = chosen.account_id.map(|id| self.note(&section, "account_id", id, String::clone));
         let account_id = parsed.account_id().map(str::to_owned).or(told);
-        Ok(Some(Workspace { name, host: parsed, workspace_id, account_id, auth, client, profile, cli_path, ca_file }))
+        let proxies = self.proxies.clone();
+        Ok(Some(Workspace {
+            name,
+            host: parsed,
+            workspace_id,
+            account_id,
+            auth,
+            client,
+            profile,
+            cli_path,
+            ca_file,
+            proxies,
+        }))
     }
 
     fn bare_id(&self, id: Sourced<String>) -> Result<Sourced<String>, ConfigError> {

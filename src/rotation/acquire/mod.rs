@@ -217,7 +217,7 @@ impl SignInJob {
     pub(super) async fn run(self, sender: UnboundedSender<Arrival>) {
         let config = Arc::clone(&self.config);
         let workspace = &config.workspaces[self.identity];
-        let http = WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref());
+        let http = WorkspaceClient::new(&workspace.host, workspace.ca_file.as_deref(), workspace.route());
         let mut outbox = Outbox {
             http: &http,
             sender,

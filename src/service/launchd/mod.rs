@@ -280,8 +280,8 @@ impl ServiceManager for Launchd {
         if unseen.is_empty() {
             return Vec::new();
         }
-        let remedy = "an agent heeds the proxies of System Settings, and what `launchctl setenv NAME VALUE` sets until you \
-                      log out, after `dbx-rotator service restart`";
+        let remedy = "an agent sees what `launchctl setenv NAME VALUE` sets until you log out, after \
+                      `dbx-rotator service restart`";
         vec![format!("{}: set in this shell and not for the service; {remedy}", unseen.join(", "))]
     }
 

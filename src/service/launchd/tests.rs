@@ -236,11 +236,11 @@ fn what_launchd_cannot_do_is_refused_with_what_to_do_instead() {
 }
 
 #[test]
-fn a_proxy_of_this_shell_that_the_agent_does_not_see_is_said() {
+fn a_variable_of_this_shell_that_the_agent_does_not_see_is_said() {
     let mac = Mac::new();
-    let here: Environment = [("HTTPS_PROXY", "http://proxy.example")].into_iter().collect();
-    let advice = mac.manager.advice(Way::Daemon, &["HTTPS_PROXY", "NO_PROXY"], &here, false);
-    assert!(advice.len() == 1 && advice[0].starts_with("HTTPS_PROXY:") && !advice[0].contains("proxy.example"));
+    let here: Environment = [("SSL_CERT_FILE", "/etc/corp.pem")].into_iter().collect();
+    let advice = mac.manager.advice(Way::Daemon, &["SSL_CERT_FILE", "SSL_CERT_DIR"], &here, false);
+    assert!(advice.len() == 1 && advice[0].starts_with("SSL_CERT_FILE:") && !advice[0].contains("corp.pem"));
     assert!(mac.manager.logs(Way::Daemon).contains("subsystem == \"app.dbx-rotator\""));
     assert!(mac.manager.environment().get("PATH").unwrap().contains("/opt/homebrew/bin"));
 }

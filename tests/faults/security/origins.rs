@@ -141,14 +141,16 @@ fn what_a_proxy_is_told_in_confidence_is_told_to_nobody_else_and_printed_nowhere
         home.keep_secret(proxy_password);
         // The proxy hangs up: what was said to it is looked at.
         let address = format!("{scheme}://ada:{proxy_password}@127.0.0.1:{}", proxy.port);
+        let host = format!("https://workspace.test:{}", workspace.port());
         let outcome = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy"]
             .iter()
             .fold(rotate(&home, &workspace).args(["--retry-for", "0s"]), |session, name| session.env(name, &address));
-        outcome.run();
+        // This machine is reached directly, by another name than this one.
+        outcome.env("DATABRICKS_HOST", host).run();
         let heard = proxy.heard.lock().unwrap().clone();
         let text = String::from_utf8_lossy(&heard).into_owned();
         if scheme == "http" {
-            assert!(text.starts_with("CONNECT 127.0.0.1:"), "{text}");
+            assert!(text.starts_with("CONNECT workspace.test:"), "{text}");
         }
         let lower = text.to_ascii_lowercase();
         assert!(!lower.contains("\r\nauthorization:") && !text.contains(workspace.client_secret()), "{text}");

@@ -1,0 +1,185 @@
+//! What libraries and the system say of an error, in plain words: their own texts are made for programmers, who know the names of
+//! their types. Everything that shows such an error to a person asks here, one function for each kind.
+
+use std::io::{self, ErrorKind};
+
+use rustls::pki_types::pem;
+use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, OtherError, PeerIncompatible};
+use url::ParseError;
+
+/// What the standard library puts before the reason why a name was not found.
+const LOOKUP: &str = "failed to lookup address information: ";
+
+/// What an error of the system means. One that is made by a part of this program says it itself.
+pub(crate) fn of_io(error: &io::Error) -> String {
+    if let Some(inner) = error.get_ref() {
+        return match (inner.downcast_ref::<io::Error>(), inner.downcast_ref::<Tls>()) {
+            (Some(inner), _) => of_io(inner),
+            (_, Some(tls)) => of_tls(tls),
+            _ => of_lookup(&inner.to_string()),
+        };
+    }
+    match error.kind() {
+        ErrorKind::UnexpectedEof => return "it ends too early".to_owned(),
+        ErrorKind::InvalidData => return "it is not UTF-8 text".to_owned(),
+        ErrorKind::ConnectionRefused => return "the connection was refused".to_owned(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return "the other side closed the connection".to_owned(),
+        ErrorKind::TimedOut => return "there was no answer in time".to_owned(),
+        ErrorKind::NetworkUnreachable => return "there is no way to its network".to_owned(),
+        ErrorKind::HostUnreachable => return "there is no way to that host".to_owned(),
+        _ => {}
+    }
+    // What the system calls it, without the number that only programs know.
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// Why a name was not found, as glibc, musl and macOS put it; another text stays as it is.
+fn of_lookup(text: &str) -> String {
+    let Some(reason) = text.strip_prefix(LOOKUP) else { return text.to_owned() };
+    if is_no_such_name(reason) { "there is no such name" } else { "the name server did not answer" }.to_owned()
+}
+
+/// getaddrinfo's `EAI_NONAME` and `EAI_NODATA`; the standard library hands on nothing but the text.
+pub(crate) fn is_no_such_name(text: &str) -> bool {
+    ["not known", "No address associated", "does not resolve", "no address"].iter().any(|words| text.contains(words))
+}
+
+/// Why no TLS connection came about.
+pub(crate) fn of_tls(error: &Tls) -> String {
+    let what = match error {
+        Tls::InvalidCertificate(fault) => return of_certificate(fault),
+        Tls::NoCertificatesPresented => "the server has no certificate",
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            "what answers does not speak TLS"
+        }
+        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } | Tls::InappropriateHandshakeMessage { .. } => {
+            "what answers does not follow the rules of TLS"
+        }
+        Tls::PeerMisbehaved(_) | Tls::PeerSentOversizedRecord | Tls::DecryptError => {
+            "what answers does not follow the rules of TLS, or something between changes what it says"
+        }
+        Tls::PeerIncompatible(why) => of_incompatible(why),
+        Tls::AlertReceived(alert) => of_alert(*alert),
+        Tls::NoApplicationProtocol => "the server does not speak HTTP/1.1",
+        Tls::FailedToGetCurrentTime => "this machine does not know the time",
+        Tls::FailedToGetRandomBytes => "this machine has no random numbers to give",
+        Tls::HandshakeNotComplete => "the server ended it too early",
+        // In the words of the platform's own trust store.
+        Tls::General(text) => return of_trust_store(text),
+        _ => "this program and the server cannot agree on it",
+    };
+    what.to_owned()
+}
+
+fn of_incompatible(why: &PeerIncompatible) -> &'static str {
+    match why {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled => "the server speaks only versions of TLS that are too old",
+        _ => "the server speaks TLS in no way that is known here",
+    }
+}
+
+fn of_alert(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::ProtocolVersion => "the server speaks no version of TLS that is safe",
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+            "the server accepts none of the ways to encrypt that are known here"
+        }
+        AlertDescription::UnrecognisedName => "the server does not know itself by that name",
+        AlertDescription::CertificateRequired | AlertDescription::AccessDenied => {
+            "the server wants a certificate of its clients, which this program has none of"
+        }
+        AlertDescription::CloseNotify | AlertDescription::UserCanceled => "the server ended it",
+        _ => "the server refused it",
+    }
+}
+
+fn of_trust_store(text: &str) -> String {
+    if text.contains("No CA certificates were loaded") {
+        return "this machine has no authorities that it trusts".to_owned();
+    }
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// What is wrong with a server's certificate.
+pub(crate) fn of_certificate(fault: &CertificateError) -> String {
+    match fault {
+        CertificateError::NotValidForName => "it is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => another_name(presented),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
+        CertificateError::UnknownIssuer => "it is of an authority that is not trusted here".to_owned(),
+        CertificateError::Revoked => "its authority has taken it back".to_owned(),
+        CertificateError::BadEncoding => "it is not well-formed".to_owned(),
+        CertificateError::BadSignature => "its signature is wrong".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not for servers".to_owned()
+        }
+        CertificateError::UnhandledCriticalExtension => "it sets conditions that are not known here".to_owned(),
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => {
+            "nobody says whether its authority has taken it back".to_owned()
+        }
+        CertificateError::Other(other) => of_other(other).to_owned(),
+        _ => "it is signed in a way that is not known here".to_owned(),
+    }
+}
+
+/// By the names that `webpki` has for them: rustls has none of its own.
+fn of_other(other: &OtherError) -> &'static str {
+    let name = format!("{other:?}");
+    let is = |wanted: &str| name.contains(wanted);
+    if is("CaUsedAsEndEntity") {
+        "it is the certificate of an authority, which a server cannot use as its own"
+    } else if is("EndEntityUsedAsCa") || is("PathLenConstraintViolated") || is("NameConstraintViolation") {
+        "it is signed by one that may not sign it"
+    } else if is("UnsupportedCertVersion") {
+        "it is of a form that is too old (not X.509 version 3)"
+    } else if is("MaximumSignatureChecksExceeded") || is("MaximumPathBuildCallsExceeded") {
+        "the chain to its authority is too long"
+    } else {
+        "it is not one that a server can use"
+    }
+}
+
+/// `names` as rustls writes them: `DnsName("db.example")`.
+pub(crate) fn another_name(names: &[String]) -> String {
+    // Some certificates have hundreds.
+    const SHOWN: usize = 3;
+    let name = |text: &String| text.split('"').nth(1).map_or_else(|| text.clone(), str::to_owned);
+    let shown = names.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    let whose = if shown.is_empty() { String::new() } else { format!(" ({shown}{more})") };
+    format!("it is for another name{whose}")
+}
+
+/// Why a file does not hold certificates.
+pub(crate) fn of_pem(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a certificate in it does not end",
+        pem::Error::IllegalSectionStart { .. } => "a line in it that should begin a certificate is not well-formed",
+        pem::Error::Base64Decode(_) => "a certificate in it is damaged (its base64 is wrong)",
+        pem::Error::NoItemsFound => "it holds no certificate",
+        _ => "a certificate in it cannot be read",
+    }
+}
+
+/// Why a text is no address.
+pub(crate) fn of_address(error: ParseError) -> &'static str {
+    match error {
+        ParseError::EmptyHost => "it names no host",
+        ParseError::InvalidPort => "its port is no number from 1 to 65535",
+        ParseError::InvalidIpv4Address => "its host looks like an IPv4 address and is none",
+        ParseError::InvalidIpv6Address => "its host looks like an IPv6 address and is none",
+        ParseError::IdnaError | ParseError::InvalidDomainCharacter => "its host holds a character that no host has",
+        ParseError::RelativeUrlWithoutBase | ParseError::RelativeUrlWithCannotBeABaseBase => "it has no scheme",
+        _ => "it is not well-formed",
+    }
+}
