@@ -71,11 +71,6 @@ impl<'a> WorkspaceClient<'a> {
         self.host.bars(url, named_by)
     }
 
-    /// Where its requests go.
-    fn way(&self) -> Way<'a> {
-        Way { to: self.origin(), proxy: self.route.proxy() }
-    }
-
     /// The failure of a proxy that has refused who we are, while it is not to be asked again.
     pub(crate) fn closed_by_proxy(&self) -> Option<Failure> {
         self.route.proxy().filter(|proxy| gate::is_closed(proxy)).map(trouble::refused_by_proxy)

@@ -2,6 +2,8 @@
 //! their types. Everything that shows such an error to a person asks here, one function for each kind.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use rustls::pki_types::pem;
 use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, OtherError, PeerIncompatible};
@@ -13,13 +15,17 @@ const LOOKUP: &str = "failed to lookup address information: ";
 /// What an error of the system means. One that is made by a part of this program says it itself.
 pub(crate) fn of_io(error: &io::Error) -> String {
     if let Some(inner) = error.get_ref() {
-        return match (inner.downcast_ref::<io::Error>(), inner.downcast_ref::<Tls>()) {
+        // What is made of a system's error, such as by who makes temporary files, hides it.
+        let below = inner.source().and_then(|source| source.downcast_ref::<io::Error>());
+        return match (inner.downcast_ref::<io::Error>().or(below), inner.downcast_ref::<Tls>()) {
             (Some(inner), _) => of_io(inner),
             (_, Some(tls)) => of_tls(tls),
-            _ => of_lookup(&inner.to_string()),
+            _ => without_number(&of_lookup(&inner.to_string())),
         };
     }
     match error.kind() {
+        ErrorKind::NotFound => return "no such file or directory".to_owned(),
+        ErrorKind::PermissionDenied => return "permission denied".to_owned(),
         ErrorKind::UnexpectedEof => return "it ends too early".to_owned(),
         ErrorKind::InvalidData => return "it is not UTF-8 text".to_owned(),
         ErrorKind::ConnectionRefused => return "the connection was refused".to_owned(),
@@ -29,10 +35,13 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         ErrorKind::HostUnreachable => return "there is no way to that host".to_owned(),
         _ => {}
     }
-    // What the system calls it, without the number that only programs know.
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
+    without_number(&error.to_string())
+}
+
+/// What the system calls an error, without the number that only programs know, and what follows it.
+fn without_number(text: &str) -> String {
+    let Some((name, _)) = text.split_once(" (os error") else { return text.to_owned() };
+    let mut letters = name.chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
     first.into_iter().chain(letters).collect()
 }
@@ -104,14 +113,16 @@ fn of_trust_store(text: &str) -> String {
     if text.contains("No CA certificates were loaded") {
         return "this machine has no authorities that it trusts".to_owned();
     }
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    without_number(text)
 }
 
 /// What is wrong with a server's certificate.
 pub(crate) fn of_certificate(fault: &CertificateError) -> String {
     match fault {
         CertificateError::NotValidForName => "it is for another name".to_owned(),
-        CertificateError::NotValidForNameContext { presented, .. } => another_name(presented),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            format!("it is for another name{}", list_of_names(presented))
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
         CertificateError::UnknownIssuer => "it is of an authority that is not trusted here".to_owned(),
@@ -149,15 +160,44 @@ fn of_other(other: &OtherError) -> &'static str {
     }
 }
 
-/// `names` as rustls writes them: `DnsName("db.example")`.
-pub(crate) fn another_name(names: &[String]) -> String {
+/// The names in a certificate, in brackets and with a blank before; `names` as rustls writes them: `DnsName("db.example")`.
+pub(crate) fn list_of_names(names: &[String]) -> String {
     // Some certificates have hundreds.
     const SHOWN: usize = 3;
-    let name = |text: &String| text.split('"').nth(1).map_or_else(|| text.clone(), str::to_owned);
+    let name =
+        |text: &String| text.split(['(', ')']).nth(1).map_or(text.as_str(), |name| name.trim_matches('"')).to_owned();
     let shown = names.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ");
     let more = if names.len() > SHOWN { ", ..." } else { "" };
-    let whose = if shown.is_empty() { String::new() } else { format!(" ({shown}{more})") };
-    format!("it is for another name{whose}")
+    if shown.is_empty() { String::new() } else { format!(" ({shown}{more})") }
+}
+
+/// What the parser of TOML finds wrong; what it says it expected instead is no help.
+pub(crate) fn of_toml(message: &str) -> String {
+    let what = message.split(", expected").next().unwrap_or_default();
+    let plain = match what {
+        "duplicate key" => "this is set twice",
+        "string values must be quoted" => "text must be in quotes",
+        "key with no value" | "missing value for key" | "missing value" => "a value is missing here",
+        "missing assignment between key-value pairs" => "a = is missing here",
+        "invalid unquoted key" => "the name of a setting holds a character that it cannot have",
+        "integer number overflowed" | "floating-point number overflowed" => "the number is too large",
+        "recursion limit" | "cannot recurse further; max recursion depth met" => "brackets are nested too deeply",
+        what if what.contains("basic string") || what.contains("literal string") => {
+            "the text in quotes is not well-formed, or does not end"
+        }
+        what if what.starts_with("cannot extend value") => "this has a value already, and can have nothing below it",
+        what => what,
+    };
+    plain.to_owned()
+}
+
+/// How a program ended.
+pub(crate) fn of_end(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "no word".to_owned(),
+    }
 }
 
 /// Why a file does not hold certificates.
@@ -181,5 +221,77 @@ pub(crate) fn of_address(error: ParseError) -> &'static str {
         ParseError::IdnaError | ParseError::InvalidDomainCharacter => "its host holds a character that no host has",
         ParseError::RelativeUrlWithoutBase | ParseError::RelativeUrlWithCannotBeABaseBase => "it has no scheme",
         _ => "it is not well-formed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_have_no_numbers_and_no_capitals() {
+        let wrapped = io::Error::other(io::Error::from_raw_os_error(2));
+        let directory = tempfile::tempdir().unwrap();
+        let of_tempfile = tempfile::NamedTempFile::new_in(directory.path().join("nowhere")).unwrap_err();
+        for (error, words) in [
+            (io::Error::from_raw_os_error(2), "no such file or directory"),
+            (io::Error::from_raw_os_error(13), "permission denied"),
+            (io::Error::from_raw_os_error(20), "not a directory"),
+            (io::Error::from_raw_os_error(28), "no space left on device"),
+            (io::Error::from_raw_os_error(111), "the connection was refused"),
+            (ErrorKind::NotFound.into(), "no such file or directory"),
+            (ErrorKind::UnexpectedEof.into(), "it ends too early"),
+            (io::Error::other("it is not a regular file"), "it is not a regular file"),
+            (io::Error::other(Tls::DecryptError), "what answers does not follow the rules of TLS"),
+            (io::Error::other(format!("{LOOKUP}Name or service not known")), "there is no such name"),
+            (
+                io::Error::other(format!("{LOOKUP}Temporary failure in name resolution")),
+                "the name server did not answer",
+            ),
+            (wrapped, "no such file or directory"),
+            (of_tempfile, "no such file or directory"),
+        ] {
+            assert!(of_io(&error).starts_with(words), "{error:?}: {}", of_io(&error));
+        }
+        let no_text = std::fs::write(directory.path().join("x"), b"\xff")
+            .and_then(|()| std::fs::read_to_string(directory.path().join("x")).map(drop));
+        assert_eq!(of_io(&no_text.unwrap_err()), "it is not UTF-8 text");
+    }
+
+    #[test]
+    fn errors_of_tls_are_sentences() {
+        let names = vec!["DnsName(\"a.example\")".to_owned(), "IpAddress(1.2.3.4)".to_owned()];
+        let expected = rustls::pki_types::ServerName::try_from("w.example").unwrap();
+        for fault in [
+            CertificateError::Expired,
+            CertificateError::UnknownIssuer,
+            CertificateError::NotValidForNameContext { expected, presented: names },
+            CertificateError::BadSignature,
+            CertificateError::Revoked,
+            CertificateError::InvalidPurpose,
+            CertificateError::ApplicationVerificationFailure,
+            CertificateError::Other(OtherError(std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity")))),
+        ] {
+            let words = of_tls(&Tls::InvalidCertificate(fault));
+            assert!(words.starts_with("it"), "{words}");
+            assert!(!words.contains(['"', ':']) && !words.contains("Name"), "{words}");
+        }
+        for error in [
+            Tls::InvalidMessage(InvalidMessage::InvalidContentType),
+            Tls::AlertReceived(AlertDescription::HandshakeFailure),
+            Tls::PeerIncompatible(PeerIncompatible::Tls12NotOffered),
+            Tls::General("No CA certificates were loaded from the system".to_owned()),
+            Tls::NoCertificatesPresented,
+            Tls::EncryptError,
+        ] {
+            let words = of_tls(&error);
+            assert!(words.contains(' ') && !words.contains("Error") && !words.contains("::"), "{words}");
+        }
+    }
+
+    #[test]
+    fn programs_end_with_a_code_or_a_signal() {
+        assert_eq!(of_end(ExitStatus::from_raw(3 << 8)), "exit code 3");
+        assert_eq!(of_end(ExitStatus::from_raw(9)), "signal 9");
     }
 }

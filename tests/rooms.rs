@@ -7,6 +7,8 @@
 
 #[path = "rooms/source.rs"]
 mod source;
+#[path = "rooms/words.rs"]
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;

@@ -28,6 +28,7 @@ use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
+use crate::words;
 
 /// An answer stands in the first lines of what was printed, if anywhere.
 const MOST_LINES: usize = 100;
@@ -199,7 +200,7 @@ impl Cli<'_> {
                     .hint("run `databricks auth token` by hand: a keyring may be locked, or the network out of reach"))
             }
             Err(error) => {
-                let message = format!("cannot run {}: {error}", self.program.display());
+                let message = format!("cannot run {}: {}", self.program.display(), words::of_io(error));
                 Err(Failure::transient(Code::Unavailable, message).hint(INSTALL_HINT))
             }
         }
@@ -305,7 +306,7 @@ impl Cli<'_> {
         let said = json.as_ref().map_or(stderr.as_ref(), |json| json.message.as_str());
         let code = json.as_ref().map_or("", |json| json.error_code.as_str());
         let quote = quoted(said.trim().trim_start_matches("Error: "));
-        let quote = if quote.is_empty() { format!("it ended with {}", ran.status) } else { quote };
+        let quote = if quote.is_empty() { format!("it ended with {}", words::of_end(ran.status)) } else { quote };
         match meaning(&format!("{said}\n{stderr}"), code) {
             Meaning::Legacy => legacy(&self.program),
             Meaning::BrokenCache => {

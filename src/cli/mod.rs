@@ -35,6 +35,7 @@ use crate::logging::{self, Form};
 use crate::os::dirs::Environment;
 use crate::os::{core_dumps, launchd, signals};
 use crate::rotation::Rotation;
+use crate::words;
 pub use arguments::command;
 use arguments::{Arguments, Command, StatusOptions};
 use names::Name;
@@ -220,7 +221,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
         .thread_keep_alive(std::time::Duration::from_millis(100))
         .build()
         .map_err(|error| {
-            Failure::transient(NO_RUNTIME, format!("cannot start: {error}")).hint("see `ulimit -n` and free memory")
+            Failure::transient(NO_RUNTIME, format!("cannot start: {}", words::of_io(&error)))
+                .hint("see `ulimit -n` and free memory")
         })?;
     let result = runtime.block_on(future);
     runtime.shutdown_background();

@@ -7,6 +7,7 @@ use crate::config::Overrides;
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
 use crate::os::identity;
+use crate::words;
 
 /// Gives up root's power for good where the home directory, or the configuration file that is named, is another user's: for the
 /// programs that such a configuration names, too. Returns a sentence on it, where anything changed.
@@ -26,7 +27,8 @@ pub(super) fn leave_root(command: &Command, overrides: &Overrides) -> Result<Opt
             "Running as uid {uid} instead of root: the home directory or the configuration is that user's"
         ))),
         Err(error) => {
-            Err(Failure::permanent(Code::Configuration, format!("root cannot work in this home directory: {error}"))
+            let message = format!("root cannot work in this home directory: {}", words::of_io(&error));
+            Err(Failure::permanent(Code::Configuration, message)
                 .hint("run it as that user, or set HOME to root's own home directory"))
         }
     }

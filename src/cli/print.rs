@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::logging::json;
+use crate::words;
 
 /// Prints lines of ours to stdout, without secrets and with nothing in them that cannot be seen. What others wrote stands on one
 /// line ([`line`], [`table`]).
@@ -26,9 +27,10 @@ pub(super) fn out(text: &str) -> Result<(), Failure> {
 pub(super) fn exactly(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::permanent(Code::CannotWrite, format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::permanent(
+            Code::CannotWrite,
+            format!("cannot write to standard output: {}", words::of_io(&error)),
+        )),
         _ => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use crate::logging::{self, announce};
 use crate::os::child::{LAST_WAIT, finish_all};
 use crate::os::watch::{self, Stamps};
 use crate::rotation::Rotation;
+use crate::words;
 
 /// What is said below a fault of the configuration under launchd.
 const WAITING: &str = "waiting until that is mended; `dbx-rotator service stop` ends the wait";
@@ -77,5 +78,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|error| Failure::transient(Code::Unavailable, format!("cannot listen for signals: {error}")))
+    signal(kind).map_err(|error| {
+        Failure::transient(Code::Unavailable, format!("cannot listen for signals: {}", words::of_io(&error)))
+    })
 }

@@ -18,6 +18,7 @@ use crate::rotation::{self, Rotation};
 use crate::service::{
     Account, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError, as_service, manager,
 };
+use crate::words;
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
 const MISSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
@@ -176,8 +177,7 @@ impl Service {
     /// Where this program is for a unit: by the name that people call it, which stays when a package manager replaces what it
     /// stands for.
     fn program(&self) -> Result<PathBuf, Fault> {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::permanent(Code::Unavailable, format!("where is this program? {error}")))?;
+        let program = std::env::current_exe().map_err(|error| cannot_find_itself(&error))?;
         let path = self.environment.get_os("PATH").cloned().unwrap_or_default();
         let same =
             |candidate: &PathBuf| candidate.is_absolute() && candidate.canonicalize().is_ok_and(|to| to == program);
@@ -432,8 +432,15 @@ pub(super) fn own_config(state: &State, environment: &Environment) -> Option<Res
 }
 
 fn remove(file: &Path) -> Result<(), Failure> {
-    std::fs::remove_file(file)
-        .map_err(|error| Failure::permanent(Code::CannotWrite, format!("cannot remove {}: {error}", file.display())))
+    std::fs::remove_file(file).map_err(|error| {
+        let message = format!("cannot remove {}: {}", file.display(), words::of_io(&error));
+        Failure::permanent(Code::CannotWrite, message)
+    })
+}
+
+fn cannot_find_itself(error: &io::Error) -> Failure {
+    let message = format!("the system does not say where this program is: {}", words::of_io(error));
+    Failure::permanent(Code::Unavailable, message)
 }
 
 fn say(sentence: &str) -> Result<u8, Fault> {

@@ -8,7 +8,9 @@ use serde_spanned::Spanned;
 use zeroize::Zeroizing;
 
 use super::fault::ConfigError;
+use super::wording::plain;
 use crate::os::files::read_text_up_to;
+use crate::words;
 
 /// How large a configuration may be, in bytes. A connection takes 100 to 300.
 const LARGEST: u64 = 1024 * 1024;
@@ -89,7 +91,7 @@ impl Interval {
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a duration such as \"50m\", or a number of minutes")]
+        #[serde(untagged, expecting = "the interval must be a duration such as \"50m\", or a number of minutes")]
         enum Written {
             Minutes(u64),
             Text(String),
@@ -138,7 +140,9 @@ impl ConfigSource {
                     std::io::ErrorKind::PermissionDenied => "check who owns it, and its mode",
                     _ => "check that it is the right file",
                 };
-                return Err(ConfigError::new(format!("cannot read {}: {error}", path.display())).hint(hint));
+                return Err(
+                    ConfigError::new(format!("cannot read {}: {}", path.display(), words::of_io(&error))).hint(hint)
+                );
             }
         };
         if let Some(at) = too_deep(&text) {
@@ -146,10 +150,12 @@ impl ConfigSource {
             return Err(ConfigError::new(why).at(path, &text, at..at + 1));
         }
         let file: ConfigFile = toml_edit::de::from_str(&text).map_err(|fault| {
-            let error = ConfigError::new(fault.message().to_owned());
-            match fault.span() {
-                Some(span) => error.at(path, &text, span),
-                None => error.hint(format!("in {}", path.display())),
+            let (message, hint) = plain(fault.message(), &text, fault.span());
+            let error = ConfigError::new(message);
+            match (fault.span(), hint) {
+                (Some(span), Some(hint)) => error.at(path, &text, span).hint(hint),
+                (Some(span), None) => error.at(path, &text, span),
+                (None, _) => error.hint(format!("in {}", path.display())),
             }
         })?;
         if let Some(first) = file.connection.get(MOST_CONNECTIONS) {

@@ -11,6 +11,7 @@ mod overrides;
 mod paths;
 mod profile;
 mod secret;
+mod wording;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -27,7 +27,7 @@ pub struct Overrides {
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "HOST"))]
     pub pg_host: Option<String>,
     /// PostgreSQL port [default: 5432]
-    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PORT"))]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PORT", value_parser = port))]
     pub pg_port: Option<u16>,
     /// PostgreSQL database, * for every one [default: databricks_postgres]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "DB"))]
@@ -45,7 +45,7 @@ pub struct Overrides {
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,
     /// Rotate this many minutes after a credential was issued [default: 20 minutes before it expires]
-    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=1440)))]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = minutes))]
     pub interval: Option<u64>,
     /// Configuration file [env: DBX_ROTATOR_CONFIG] [default: ~/.config/dbx-rotator/config.toml]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
@@ -74,6 +74,16 @@ impl Overrides {
             ("--any-identity", self.any_identity),
         ])
     }
+}
+
+#[cfg(feature = "cli")]
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().ok_or("a port is a number from 1 to 65535")
+}
+
+#[cfg(feature = "cli")]
+fn minutes(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|minutes| (1..=1440).contains(minutes)).ok_or("it is a number of minutes from 1 to 1440")
 }
 
 fn first_given(flags: &[(&'static str, bool)]) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use super::fault::ConfigError;
 use super::origin::{Origin, Sourced};
 use crate::os::dirs::Environment;
 use crate::os::files::read_text_up_to;
+use crate::words;
 
 const SETTINGS: &str = "__settings__";
 
@@ -52,7 +53,7 @@ impl Profile {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(None),
             Err(error) => {
-                return Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))
+                return Err(ConfigError::new(format!("cannot read {}: {}", path.display(), words::of_io(&error)))
                     .hint("check DATABRICKS_CONFIG_FILE, or run `databricks auth login` to make a profile"));
             }
         };

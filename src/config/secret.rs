@@ -12,6 +12,7 @@ use crate::model::SecretSource;
 use crate::model::{is_around, looks_left_over};
 use crate::os::files::{as_text, read_bytes};
 use crate::os::keychain::{self, Item};
+use crate::words;
 
 /// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
 /// line: less, it cannot set.
@@ -103,7 +104,7 @@ impl SecretSource {
                     )
                     .hint("put the secret alone into that file, owned by you, with mode 0600")
                 };
-                let bytes = Zeroizing::new(read_bytes(path).map_err(|error| fail(error.to_string()))?);
+                let bytes = Zeroizing::new(read_bytes(path).map_err(|error| fail(words::of_io(&error)))?);
                 let text = as_text(&bytes).map_err(|why| fail(why.to_owned()))?;
                 if text.trim_matches(is_around).is_empty() {
                     return Err(fail("the file is empty".to_owned()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::os::notify::Manager;
 use crate::os::timer;
 use crate::os::watchdog::{self, Watchdog};
+use crate::words;
 
 /// Longer than one look can rightly take: a minute for the lock, and the files. Requests are not waited for in it.
 const LONGEST_STEP: Duration = Duration::from_secs(90);
@@ -41,7 +42,7 @@ impl WatchdogKeepalive {
         let patience = manager.unheard_patience().filter(|patience| *patience >= LEAST_PATIENCE);
         let patience = patience.unwrap_or(watchdog::PATIENCE);
         let own = Watchdog::start(patience)
-            .inspect_err(|error| tracing::warn!("nobody watches whether this program hangs: {error}"))
+            .inspect_err(|error| tracing::warn!("nobody watches whether this program hangs: {}", words::of_io(error)))
             .ok();
         WatchdogKeepalive { manager, own, pace: pace(patience) }
     }

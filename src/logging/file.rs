@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::os::identity::try_as_owner_of;
+use crate::words;
 
 /// The size at which a log file is put aside, in bytes (as in the Python original).
 const LARGEST: u64 = 10 * 1024 * 1024;
@@ -78,7 +79,8 @@ impl LogFile {
             return None;
         };
         let is_news = !std::mem::replace(&mut state.is_told, true);
-        is_news.then(|| format!("cannot keep the log file {} as it should be: {error}", self.path.display()))
+        let why = words::of_io(&error);
+        is_news.then(|| format!("cannot keep the log file {} as it should be: {why}", self.path.display()))
     }
 }
 

@@ -12,6 +12,7 @@ use super::clean::Clean;
 use super::file::LogFile;
 use super::{journal, stderr};
 use crate::failure::{Code, Failure};
+use crate::words;
 
 /// How messages look on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,11 @@ struct Lines {
 
 fn open(path: &Path) -> Result<LogFile, Failure> {
     LogFile::open(path).map_err(|error| {
-        Failure::permanent(Code::CannotWrite, format!("cannot write the log file {}: {error}", path.display()))
-            .hint("choose another with --log-file PATH, or leave it out")
+        Failure::permanent(
+            Code::CannotWrite,
+            format!("cannot write the log file {}: {}", path.display(), words::of_io(&error)),
+        )
+        .hint("choose another with --log-file PATH, or leave it out")
     })
 }
 

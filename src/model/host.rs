@@ -9,6 +9,7 @@ use super::database::is_lakebase_host;
 use super::left_over::looks_left_over;
 use super::server::{left_over_of, name_misfit};
 use super::vendor;
+use crate::words;
 
 /// Scheme, host and port of a workspace, and the ids that its address named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,10 @@ impl WorkspaceHost {
             return Err(format!("`{text}` holds a placeholder of an example: write the value itself"));
         }
         let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-        let url = Url::parse(&full).map_err(|fault| format!("`{text}` is not a workspace address: {fault}"))?;
+        let url = Url::parse(&full).map_err(|fault| {
+            let why = words::of_address(fault);
+            format!("`{text}` is not a workspace address: {why}")
+        })?;
         let Some(host) = url.host() else {
             return Err(format!("`{text}` is not a workspace address: it names no host"));
         };

@@ -97,7 +97,7 @@ impl Manager {
         if self.listens
             && let Err(error) = sd_notify::notify(state)
         {
-            tracing::debug!("the service manager could not be told: {error}");
+            tracing::debug!("the service manager could not be told: {}", crate::words::of_io(&error));
         }
     }
 

@@ -113,7 +113,11 @@ impl Stamps {
 #[cfg(target_os = "linux")]
 pub(crate) async fn changed(files: &[PathBuf], has_changed: impl Fn() -> bool) {
     if let Err(error) = told_of_a_change(files, &has_changed).await {
-        tracing::debug!("changes of files are not told ({error}): looking at them every {} s", GLANCE.as_secs());
+        tracing::debug!(
+            "changes of files are not told ({}): looking at them every {} s",
+            crate::words::of_io(&error),
+            GLANCE.as_secs()
+        );
         look_until_changed(files, GLANCE, has_changed).await;
     }
 }

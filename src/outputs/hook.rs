@@ -15,6 +15,7 @@ use crate::model::Outputs;
 use crate::os::ancestors;
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;
+use crate::words;
 
 /// A program that is to tell a pool or a service needs a moment; the next connection's rotation waits for it.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -55,7 +56,7 @@ pub(super) async fn run(
     match child::run(child, over).await {
         Ok(Some(ran)) if ran.status.success() => Ok(()),
         Ok(Some(ran)) => {
-            let message = said(&format_args!("ended with {}{}", ran.status, last_words(&ran)));
+            let message = said(&format_args!("ended with {}{}", words::of_end(ran.status), last_words(&ran)));
             Err(Failure::transient(Code::Unavailable, message).hint(
                 "run it by hand with the same DBX_ROTATOR_ and PG variables; in a systemd unit it may do and write no more \
                  than the unit may (ReadWritePaths=, `systemctl --user edit`)",
@@ -67,7 +68,7 @@ pub(super) async fn run(
                 "let it leave what takes long to something else, such as `systemctl --user start --no-block UNIT`",
             ))
         }
-        Err(error) => Err(cannot_start(&error, said(&format_args!("cannot be started: {error}")))),
+        Err(error) => Err(cannot_start(&error, said(&format_args!("cannot be started: {}", words::of_io(&error))))),
     }
 }
 

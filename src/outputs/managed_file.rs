@@ -13,6 +13,7 @@ use crate::os::replace::{
     Attempt, Budget, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn, directory_of,
     has_leftovers, is_displaced_being_written, leave, persist,
 };
+use crate::words;
 
 /// How the names of new files begin, until they have their own.
 const PREFIX: &str = ".dbx-rotator-new-";
@@ -142,7 +143,10 @@ impl ManagedFile<'_> {
         name.push(".displaced");
         match carry.put_back(Path::new(&name)) {
             Ok(()) => tracing::warn!("what somebody put in the place of the {} is in {}", self.what, name.display()),
-            Err(error) => tracing::warn!("cannot keep what somebody put in the place of the {}: {error}", self.what),
+            Err(error) => {
+                let why = words::of_io(&error);
+                tracing::warn!("cannot keep what somebody put in the place of the {}: {why}", self.what);
+            }
         }
     }
 
@@ -267,7 +271,7 @@ impl ManagedFile<'_> {
             refused if is_refusal(refused) => let_write(directory),
             _ => format!("create it with `mkdir -p -m 700 {}`", directory.display()),
         };
-        self.failure(&format_args!("failed to {doing}: {source}")).hint(hint)
+        self.failure(&format_args!("failed to {doing}: {}", words::of_io(&source))).hint(hint)
     }
 
     fn unsettled(&self, tries: u32) -> Failure {

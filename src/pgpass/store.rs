@@ -19,6 +19,7 @@ use crate::os::replace::{
     Attempt, Carry, Disk, FileError, FsHooks, Opened, Replacement, Round, Snapshot, Turn, has_leftovers,
     is_displaced_being_written, leave, persist,
 };
+use crate::words;
 
 /// How the names of new files begin, until they have the password file's.
 const PREFIX: &str = ".pgpass-new-";
@@ -38,7 +39,7 @@ const NEW_MODE: u32 = 0o600;
 #[non_exhaustive]
 pub enum StoreError {
     /// It exists and cannot be read.
-    #[error("cannot read the password file {}: {source}", path.display())]
+    #[error("cannot read the password file {}: {}", path.display(), words::of_io(source))]
     Read {
         /// The password file.
         path: PathBuf,
@@ -82,7 +83,7 @@ pub enum StoreError {
         directory: PathBuf,
     },
     /// A step of writing failed. The old content is there, unless `doing` says otherwise.
-    #[error("cannot update the password file {}: failed to {doing}: {source}", path.display())]
+    #[error("cannot update the password file {}: failed to {doing}: {}", path.display(), words::of_io(source))]
     Write {
         /// The password file.
         path: PathBuf,

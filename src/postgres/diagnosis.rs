@@ -10,6 +10,7 @@ use super::fault::{Fault, Stage};
 use super::{SslMode, Target, remedy};
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
+use crate::words;
 
 const NETWORK: &str = "check network, VPN and firewall: PostgreSQL needs its own port (5432) open, HTTPS is not enough";
 
@@ -22,7 +23,7 @@ pub(super) fn diagnose(fault: &Fault, target: &Target<'_>, limit: Duration) -> F
         Fault::NoTls => configuration("the server does not speak TLS, and a password is not sent without")
             .hint("check host and port: Lakebase always speaks TLS"),
         Fault::Tls(rustls::Error::InvalidCertificate(fault)) => untrusted(fault, target),
-        Fault::Tls(error) => unavailable(format!("TLS failed: {}", quoted(&error.to_string())))
+        Fault::Tls(error) => unavailable(format!("TLS failed: {}", words::of_tls(error)))
             .hint("check that host and port are PostgreSQL's, and that nothing between breaks up TLS"),
         Fault::Lost(error) => unavailable(format!("the connection was lost: {}", why(error)))
             .hint("it is tried again; if it stays so, the server is in trouble or something between cuts connections"),
@@ -57,18 +58,15 @@ fn unavailable(why: impl Into<String>) -> Failure {
 fn why(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
-        _ => quoted(&error.to_string()),
+        _ => quoted(&words::of_io(error)),
     }
 }
 
 /// A name that does not exist is a wrong setting, and yet tried again: private names do not exist until the VPN is up.
 fn not_found(error: &io::Error) -> Failure {
-    let text = error.to_string();
-    // getaddrinfo's EAI_NONAME and EAI_NODATA, as glibc, musl and macOS put them; the standard library hands on nothing else.
-    let unknown = ["not known", "No address associated", "does not resolve", "no address"];
-    let code = if unknown.iter().any(|words| text.contains(words)) { Code::Configuration } else { Code::Unavailable };
-    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    Failure::transient(code, format!("its address was not found: {}", quoted(text)))
+    let is_no_such_name = words::is_no_such_name(&error.to_string());
+    let code = if is_no_such_name { Code::Configuration } else { Code::Unavailable };
+    Failure::transient(code, format!("its address was not found: {}", quoted(&words::of_io(error))))
         .hint("check the host's spelling, the network and the VPN")
 }
 
@@ -96,12 +94,12 @@ fn untrusted(fault: &CertificateError, target: &Target<'_>) -> Failure {
     match fault {
         CertificateError::NotValidForName => another_name(&[]),
         CertificateError::NotValidForNameContext { presented, .. } => another_name(presented),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => distrust("has expired", fault)
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => distrust("has expired", None)
             .hint("check this machine's clock; if it is right, the server needs a new certificate"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            distrust("is not valid yet", fault).hint("check this machine's clock")
+            distrust("is not valid yet", None).hint("check this machine's clock")
         }
-        _ => distrust("is not trusted", fault).hint(match (target.root, target.sslmode) {
+        _ => distrust("is not trusted", Some(fault)).hint(match (target.root, target.sslmode) {
             (Some(_), SslMode::Require) => "check sslrootcert: with it, sslmode require trusts nobody else",
             (Some(_), SslMode::VerifyFull) => "check sslrootcert: with it, nobody else is trusted",
             (None, _) => "give the authority with sslrootcert or SSL_CERT_FILE, or install ca-certificates",
@@ -109,21 +107,15 @@ fn untrusted(fault: &CertificateError, target: &Target<'_>) -> Failure {
     }
 }
 
-/// `names` as rustls writes them: `DnsName("db.example")`.
 fn another_name(names: &[String]) -> Failure {
-    // Some certificates have hundreds.
-    const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = if names.len() > SHOWN { ", ..." } else { "" };
-    let whose = if shown.is_empty() { String::new() } else { format!(" ({shown}{more})") };
-    configuration(format!("the server's certificate is for another name{whose}"))
+    configuration(format!("the server's certificate is for another name{}", words::list_of_names(names)))
         .hint("give the host by the name that Lakebase has for it, not by an alias or an address")
 }
 
 /// A person must act, and yet it may be a captive portal's (as in `auth::http`).
-fn distrust(how: &str, fault: &CertificateError) -> Failure {
-    let message = format!("the server's certificate {how}: {}", quoted(&fault.to_string()));
-    Failure::permanent(Code::Unavailable, message)
+fn distrust(how: &str, fault: Option<&CertificateError>) -> Failure {
+    let why = fault.map(|fault| format!(": {}", words::of_certificate(fault))).unwrap_or_default();
+    Failure::permanent(Code::Unavailable, format!("the server's certificate {how}{why}"))
 }
 
 #[cfg(test)]
@@ -161,18 +153,23 @@ mod tests {
             |text: &str| Fault::Lookup(io::Error::other(format!("failed to lookup address information: {text}")));
         let connect = |kind: ErrorKind| Fault::Connect(kind.into());
         for (fault, code, message, hint) in [
-            (lookup("Name or service not known"), Code::Configuration, "not known", "spelling"),
-            (lookup("nodename nor servname provided, or not known"), Code::Configuration, "not known", "VPN"),
-            (lookup("Temporary failure in name resolution"), Code::Unavailable, "Temporary failure", "network"),
-            (connect(ErrorKind::ConnectionRefused), Code::Unavailable, "connection refused", "is running"),
-            (connect(ErrorKind::TimedOut), Code::Unavailable, "timed out", "5432"),
-            (connect(ErrorKind::NetworkUnreachable), Code::Unavailable, "network unreachable", "VPN"),
-            (connect(ErrorKind::HostUnreachable), Code::Unavailable, "host unreachable", "VPN"),
+            (lookup("Name or service not known"), Code::Configuration, "no such name", "spelling"),
+            (lookup("nodename nor servname provided, or not known"), Code::Configuration, "no such name", "VPN"),
+            (
+                lookup("Temporary failure in name resolution"),
+                Code::Unavailable,
+                "name server did not answer",
+                "network",
+            ),
+            (connect(ErrorKind::ConnectionRefused), Code::Unavailable, "connection was refused", "is running"),
+            (connect(ErrorKind::TimedOut), Code::Unavailable, "no answer in time", "5432"),
+            (connect(ErrorKind::NetworkUnreachable), Code::Unavailable, "no way to its network", "VPN"),
+            (connect(ErrorKind::HostUnreachable), Code::Unavailable, "no way to that host", "VPN"),
             (Fault::Late(Stage::Lookup), Code::Unavailable, "not found within 10 s", "name server"),
             (Fault::Late(Stage::Connect), Code::Unavailable, "did not take a connection within 10 s", "5432"),
             (Fault::Late(Stage::Tls), Code::Unavailable, "did not agree on TLS", "firewall"),
             (Fault::Late(Stage::Login), Code::Unavailable, "did not finish the login", "wake up"),
-            (Fault::Lost(ErrorKind::ConnectionReset.into()), Code::Unavailable, "connection reset", "tried again"),
+            (Fault::Lost(ErrorKind::ConnectionReset.into()), Code::Unavailable, "closed the connection", "tried again"),
             (Fault::Lost(ErrorKind::UnexpectedEof.into()), Code::Unavailable, "the server closed it", "tried again"),
             (Fault::Strange("unexpected message".to_owned()), Code::Unavailable, "unexpected message", "PostgreSQL's"),
         ] {
@@ -199,7 +196,7 @@ mod tests {
         let presented = ["a", "b", "c", "d"].map(|name| format!("DnsName({name:?})")).to_vec();
         let expected = ServerName::try_from("db.example").unwrap();
         let other = CertificateError::NotValidForNameContext { expected, presented };
-        let names = r#"another name (DnsName("a"), DnsName("b"), DnsName("c"), ...)"#;
+        let names = "another name (a, b, c, ...)";
         is(&told(bad(other), &alone), Permanent, Code::Configuration, names, "alias");
         is(&told(Fault::NoTls, &alone), Permanent, Code::Configuration, "does not speak TLS", "Lakebase");
         let broken = Fault::Tls(Tls::General("bad record".to_owned()));

@@ -67,15 +67,24 @@ impl From<tokio_postgres::Error> for Fault {
         if error.is_closed() {
             return Fault::Lost(io::ErrorKind::UnexpectedEof.into());
         }
-        let text = error.to_string();
-        let Some(cause) = error.into_source() else { return Fault::Strange(text) };
+        let Some(cause) = error.into_source() else { return strange("") };
         match cause.downcast::<io::Error>() {
             // What was no message of the protocol comes as an I/O error too.
-            Ok(cause) if cause.kind() == io::ErrorKind::InvalidInput => Fault::Strange(cause.to_string()),
+            Ok(cause) if cause.kind() == io::ErrorKind::InvalidInput => strange(&cause.to_string()),
             Ok(cause) => Fault::of_io(*cause),
-            Err(cause) => Fault::Strange(cause.to_string()),
+            Err(cause) => strange(&cause.to_string()),
         }
     }
+}
+
+/// What came instead of an answer, by what the library says of it.
+fn strange(said: &str) -> Fault {
+    let what = if said.contains("unsupported authentication method") {
+        "it asks for a proof that is no password"
+    } else {
+        "it does not keep to PostgreSQL's protocol"
+    };
+    Fault::Strange(what.to_owned())
 }
 
 /// Does something until the time is over.

@@ -148,7 +148,7 @@ mod tests {
         let failure = login(&target(port), &SecretString::from("x"), FIRST_WAIT * 2).await.unwrap_err();
         assert!((FIRST_WAIT..FIRST_WAIT * 8).contains(&started.elapsed()), "{:?}", started.elapsed());
         assert_eq!((failure.kind, failure.code), (Kind::Transient, Code::Unavailable));
-        let start = format!("cannot log in to 127.0.0.1:{port} as ada@example.com: Connection refused");
+        let start = format!("cannot log in to 127.0.0.1:{port} as ada@example.com: the connection was refused");
         assert!(failure.message.starts_with(&start), "{failure}");
     }
 }

@@ -19,8 +19,8 @@ use super::bounded::{Bounded, Bytes};
 use super::fault::Fault;
 use super::{SslMode, Target};
 use crate::failure::{Code, Failure};
-use crate::foreign::quoted;
 use crate::os::files::read_text;
+use crate::words;
 
 /// `SSLRequest`: its length and the number that stands where a version would (PostgreSQL, Message Formats).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -80,21 +80,21 @@ fn from_file(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiSe
         Failure::permanent(Code::Configuration, format!("cannot use sslrootcert {}: {why}", path.display()))
             .hint("it must hold one or more certificates in PEM form")
     };
-    let pem = read_text(path).map_err(|error| fail(error.to_string()))?;
+    let pem = read_text(path).map_err(|error| fail(words::of_io(&error)))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| fail(quoted(&error.to_string())))?;
-        roots.add(certificate).map_err(|error| fail(quoted(&error.to_string())))?;
+        let certificate = certificate.map_err(|error| fail(words::of_pem(&error).to_owned()))?;
+        roots.add(certificate).map_err(|_| fail("a certificate in it is not well-formed".to_owned()))?;
     }
     if roots.is_empty() {
         return Err(fail("it holds no certificate".to_owned()));
     }
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    builder.build().map_err(|error| fail(quoted(&error.to_string())))
+    builder.build().map_err(|_| fail("nobody can be judged by it".to_owned()))
 }
 
 fn unusable(error: &Error) -> Failure {
-    Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", quoted(&error.to_string())))
+    Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", words::of_tls(error)))
         .hint("install ca-certificates, check SSL_CERT_FILE and SSL_CERT_DIR, or give sslrootcert")
 }
 

@@ -45,6 +45,7 @@ use crate::failure::{Code, Failure};
 use crate::os::clock::Moment;
 use crate::os::timer;
 use crate::pgpass::StoreError;
+use crate::words;
 
 /// How long a rotation goes on trying unless told otherwise: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -125,7 +126,7 @@ impl Rotation {
     fn keep(&self, record: &mut Record) {
         record.prune(Timestamp::now());
         if let Err(error) = self.store.write(record) {
-            tracing::warn!("cannot keep a record in {}: {error}", self.config.state_dir.display());
+            tracing::warn!("cannot keep a record in {}: {}", self.config.state_dir.display(), words::of_io(&error));
         }
     }
 

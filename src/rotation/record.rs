@@ -26,6 +26,7 @@ use crate::model::{Connection, CredentialKind, DatabaseRef, Workspace};
 use crate::os::clock::Anchor;
 use crate::os::files::{is_append_only, make_directories, open_regular, read_bytes};
 use crate::os::identity::try_as_owner_of;
+use crate::words;
 
 /// The form of record.json; another one is treated as none.
 const VERSION: u32 = 1;
@@ -280,15 +281,15 @@ impl Store {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Record::default(),
             Err(error) => {
-                tracing::debug!("{} is left aside: {error}", path.display());
+                tracing::debug!("{} is left aside: {}", path.display(), words::of_io(&error));
                 return Record::default();
             }
         };
         match serde_json::from_slice::<Record>(&text) {
             Ok(record) if record.version == VERSION => record,
             Ok(_) => Record::default(),
-            Err(fault) => {
-                tracing::debug!("{} is left aside: {fault}", path.display());
+            Err(_) => {
+                tracing::debug!("{} is left aside: it holds no record", path.display());
                 Record::default()
             }
         }
@@ -377,7 +378,7 @@ impl Store {
             Err(TryLockError::Error(error)) => Err(error),
         });
         tried.unwrap_or_else(|error| {
-            tracing::warn!("cannot keep a record in {}: {error}", self.directory.display());
+            tracing::warn!("cannot keep a record in {}: {}", self.directory.display(), words::of_io(&error));
             Ok(None)
         })
     }

@@ -36,7 +36,9 @@ impl Running {
             file.set_permissions(Permissions::from_mode(super::record::MODE))?;
             lock(file)
         });
-        let file = locked.inspect_err(|error| tracing::debug!("cannot mark {}: {error}", directory.display())).ok();
+        let file = locked
+            .inspect_err(|error| tracing::debug!("cannot mark {}: {}", directory.display(), crate::words::of_io(error)))
+            .ok();
         Running { _file: file }
     }
 

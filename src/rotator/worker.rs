@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::failure::{Code, Failure};
+use crate::words;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -43,12 +44,12 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| broken(&error.to_string()))?;
+            .map_err(|error| broken(&words::of_io(&error)))?;
         let name = "dbx-rotator".to_owned();
         // The caller's own subscriber of messages is heard there, too.
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         let work = move || tracing::dispatcher::with_default(&dispatch, || runtime.block_on(serve(receiver)));
-        std::thread::Builder::new().name(name).spawn(work).map_err(|error| broken(&error.to_string()))?;
+        std::thread::Builder::new().name(name).spawn(work).map_err(|error| broken(&words::of_io(&error)))?;
         *queue = Some(sender.clone());
         Ok(sender)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::failure::{Code, Failure};
+use crate::words;
 
 /// What a program answered.
 #[derive(Debug)]
@@ -24,12 +25,13 @@ pub(super) struct Answer {
 pub(super) fn run(mut command: Command, line: &str, limit: Duration) -> Result<Answer, Failure> {
     command.env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| cannot_run(format!("cannot run `{line}`: {error}")))?;
+    let child =
+        command.spawn().map_err(|error| cannot_run(format!("cannot run `{line}`: {}", words::of_io(&error))))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     let output: Output = match ended.recv_timeout(limit) {
-        Ok(output) => output.map_err(|error| cannot_run(format!("`{line}`: {error}")))?,
+        Ok(output) => output.map_err(|error| cannot_run(format!("`{line}`: {}", words::of_io(&error))))?,
         Err(_) => {
             if let Some(pid) = pid {
                 let _ = kill_process(pid, Signal::TERM);

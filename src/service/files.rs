@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::failure::{Code, Failure};
 use crate::os::files::{check_that_nothing_stays, make_directories};
+use crate::words;
 
 /// The mode of a directory that has to be made: what a manager reads is no secret.
 const DIRECTORY: u32 = 0o755;
@@ -42,5 +43,6 @@ pub(super) fn write(file: &Path, text: &str, mark: &str) -> Result<bool, Failure
 
 pub(super) fn cannot(doing: &str, file: &Path, error: &std::io::Error) -> Failure {
     let hint = "see who owns it and its directory; for the machine's own units run it with sudo";
-    Failure::permanent(Code::CannotWrite, format!("cannot {doing} {}: {error}", file.display())).hint(hint)
+    Failure::permanent(Code::CannotWrite, format!("cannot {doing} {}: {}", file.display(), words::of_io(error)))
+        .hint(hint)
 }

@@ -20,6 +20,7 @@ use crate::os::dirs::Environment;
 use crate::os::files::{check_that_nothing_stays, read_text};
 use crate::os::keychain::{self, Item as Password};
 use crate::proxies::without_password;
+use crate::words;
 
 /// What stands above a file that is made here.
 const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n";
@@ -92,8 +93,9 @@ impl Plan {
     }
 
     fn from(old: Option<&str>, new: &str, config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
-        let mut document: DocumentMut = old.unwrap_or(new).parse().map_err(|fault| {
-            Failure::permanent(Code::Configuration, format!("{}: {fault}", inputs.config.display()))
+        let mut document: DocumentMut = old.unwrap_or(new).parse().map_err(|fault: toml_edit::TomlError| {
+            let why = words::of_toml(fault.message());
+            Failure::permanent(Code::Configuration, format!("{} is not TOML: {why}", inputs.config.display()))
         })?;
         let is_new = old.is_none();
         let (items, changes) = (Vec::new(), Vec::new());

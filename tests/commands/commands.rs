@@ -365,7 +365,7 @@ fn a_proxy_from_the_environment_is_used() {
         .env("DATABRICKS_HOST", "https://dbc.example")
         .env("HTTPS_PROXY", "http://127.0.0.1:9")
         .spawn();
-    running.says("cannot reach https://dbc.example", Duration::from_secs(30));
+    running.says("cannot reach the proxy 127.0.0.1:9 (from $HTTPS_PROXY)", Duration::from_secs(30));
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn a_secret_file_is_read_trimmed_and_its_mode_is_watched() {
     with("empty").exits(78).stderr_has("the file is empty");
     home.write("long", "a\nb\n", 0o600);
     with("long").exits(78).stderr_has("more than one line");
-    with("missing").exits(78).stderr_has("missing: No such file");
+    with("missing").exits(78).stderr_has("missing: no such file");
     let pipe = home.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     with("pipe").exits(78).stderr_has("not a regular file");

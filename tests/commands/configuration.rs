@@ -122,7 +122,7 @@ fn what_is_missing_is_said_with_all_the_places_that_could_give_it() {
 fn faults_in_the_file_are_pointed_at() {
     let home = Home::new();
     for (wrong, right, words, caret) in [
-        ("host = \"https://dbc", "hosst = \"https://dbc", "unknown field `hosst`", "6 | hosst"),
+        ("host = \"https://dbc", "hosst = \"https://dbc", "unknown setting `hosst`", "6 | hosst"),
         ("\"45m\"", "\"soon\"", "`soon` is not a duration", "1 | interval"),
         ("\"45m\"", "\"10s\"", "between 1 minute and 24 hours", "1 | interval"),
         ("https://dbc-1.cloud", "http://dbc-1.cloud", "unencrypted", "6 | host"),

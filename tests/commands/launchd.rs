@@ -30,7 +30,7 @@ fn an_agent_without_a_configuration_waits_for_one_instead_of_being_started_again
     // First a broken one, which is another fault, then one that will do.
     home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
     home.write(CONFIG, "[[workspace]]\nhots = 1\n", 0o600);
-    agent.says("unknown field `hots`", SOON);
+    agent.says("unknown setting `hots`", SOON);
     home.write(CONFIG, config(&workspace), 0o600);
     agent.says("Keeping 1 connection alive", SOON).says("Token rotation completed successfully", SOON);
     assert_eq!(agent.stderr().matches("waiting until that is mended").count(), 2, "{}", agent.stderr());

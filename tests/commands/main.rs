@@ -10,3 +10,4 @@ mod launchd;
 mod outputs;
 mod sdk;
 mod secret_sources;
+mod words;

@@ -194,7 +194,7 @@ fn the_platforms_store_is_where_ssl_cert_file_says() {
 async fn authorities_that_cannot_be_used_are_a_wrong_setting() {
     let home = Home::new();
     let empty = home.write("empty.pem", "", 0o644);
-    for (root, words) in [(empty.as_path(), "no certificate"), (Path::new("/nowhere/ca.pem"), "No such file")] {
+    for (root, words) in [(empty.as_path(), "no certificate"), (Path::new("/nowhere/ca.pem"), "no such file")] {
         let target = Target { root: Some(root), sslmode: SslMode::VerifyFull, ..ada(1) };
         let failure = log_in(&target, "a token").await.unwrap_err();
         is(&failure, Kind::Permanent, Code::Configuration, words);

@@ -3,13 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::support::proxy::{Answering, Tinyproxy};
 use crate::support::{Cli, Home, Session, Workspace, dbx_rotator, names, skip};
 
 const USER: &str = "ada";
-/// With characters that have a meaning in addresses.
-const PASSWORD: &str = "ge%h@eim/9:x";
-const WRITTEN: &str = "ge%25h%40eim%2F9%3Ax";
+const PASSWORD: &str = "geheim-of-1234.x";
+const WRITTEN: &str = "%67eheim%2Dof-1234.x";
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
 
 /// The workspace by a name of its own: no proxy is asked for this machine.
@@ -70,6 +72,29 @@ fn a_workspace_is_reached_by_a_proxy_that_asks_for_a_password() {
 }
 
 #[test]
+fn a_proxy_gets_user_and_password_as_they_are_meant() {
+    let workspace = Workspace::start();
+    for (written, meant) in [
+        ("CORP%5Cada:ge%25h%40eim%2F9%3Ax%20y%22z", "CORP\\ada:ge%h@eim/9:x y\"z"),
+        ("ada:!$&'()*+,;=~-._x@y:z", "ada:!$&'()*+,;=~-._x@y:z"),
+        ("ada", "ada:"),
+        ("ada%40corp.example:s%C3%A9same-open", "ada@corp.example:s\u{e9}same-open"),
+    ] {
+        // It lets through, and nobody is there.
+        let (home, proxy) = (Home::new(), Answering::with(b"HTTP/1.1 200 OK\r\n\r\n"));
+        let address = format!("http://{written}@127.0.0.1:{}", proxy.port());
+        once(&home, &workspace).env("HTTPS_PROXY", address).run().exits(69);
+        let heard = proxy.heard();
+        let header = format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(meant)).to_ascii_lowercase();
+        assert!(heard.len() >= 2, "asked first, and then used: {heard:?}");
+        for said in heard {
+            assert!(said.starts_with(&format!("CONNECT workspace.test:{} HTTP/1.1\r\n", workspace.port())), "{said}");
+            assert!(said.to_ascii_lowercase().contains(&header), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_password_that_a_proxy_refuses_is_offered_once() {
     let Some(real) = tinyproxy("a_password_that_a_proxy_refuses_is_offered_once") else { return };
     let workspace = Workspace::start();
@@ -126,7 +151,7 @@ fn a_daemon_offers_a_refused_password_again_when_it_has_changed() {
     running.says_times(2, "does not accept", limit);
     assert_eq!(proxy.asked(), 1);
     home.write(CONFIG, format!("proxy = '{}'\n", proxy.address(USER, WRITTEN)), 0o600);
-    running.says("Password file updated", limit);
+    running.says("Successfully updated", limit);
     running.terminate().exits(0);
 }
 

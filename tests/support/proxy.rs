@@ -35,7 +35,8 @@ pub struct Tinyproxy {
 }
 
 impl Tinyproxy {
-    /// One that lets this user through, to whom `workspace.test` is this machine.
+    /// One that lets this user through, to whom `workspace.test` is this machine. It takes no other characters in a password than
+    /// letters, digits, dots, hyphens and underscores.
     ///
     /// # Errors
     /// Why there can be none here, which is a reason to skip.
@@ -50,8 +51,7 @@ impl Tinyproxy {
         // Nobody keeps the port that was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = files.path().join("tinyproxy.conf");
-        let text =
-            format!("Listen 127.0.0.1\nPort {port}\nTimeout 60\nLogLevel Info\nBasicAuth \"{user}\" \"{password}\"\n");
+        let text = format!("Listen 127.0.0.1\nPort {port}\nTimeout 60\nLogLevel Info\nBasicAuth {user} {password}\n");
         std::fs::write(&settings, text).unwrap();
         let mut child = Command::new(PROGRAM)
             .arg("-d")

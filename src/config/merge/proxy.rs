@@ -15,7 +15,6 @@ const FOR_HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 
 impl Merge<'_> {
     pub(super) fn proxies(&mut self) -> Result<Proxies, ConfigError> {
-        let exceptions = self.exceptions();
         let in_file = self.source.and_then(|source| self.written(source.file.proxy.as_ref()?));
         let in_environment = self.first_variable(PROXY_VARIABLES);
         // Before anything is said of them, whether they can be used or not; what is not used here another program may show.
@@ -26,13 +25,13 @@ impl Merge<'_> {
         }
         let Some(written) = in_environment.or(in_file) else {
             self.say_what_is_unused();
-            return Ok(Proxies::new(None, exceptions));
+            return Ok(Proxies::new(None, self.exceptions()));
         };
         let proxy = Proxy::parse(&written.value, written.origin.to_string())
             .map_err(|Misfit { why, hint }| self.fault(&written.origin, why).hint(hint))?;
         self.warn_of_readers(&proxy, &written.origin);
         let proxy = self.note("", "proxy", written.map(|_| proxy), Proxy::shown);
-        Ok(Proxies::new(Some(proxy), exceptions))
+        Ok(Proxies::new(Some(proxy), self.exceptions()))
     }
 
     fn exceptions(&mut self) -> Exceptions {

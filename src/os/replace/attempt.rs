@@ -20,6 +20,7 @@ use super::{Budget, FileError, FsHooks};
 use crate::os::attributes;
 use crate::os::files::is_append_only;
 use crate::os::lease::Asked;
+use crate::words;
 
 /// How an attempt ended.
 pub(crate) enum Attempt {
@@ -417,7 +418,7 @@ fn is_mount(error: &io::Error) -> bool {
 /// The cause in words, without the names of files that nobody knows. By kind: tempfile's errors hide their number.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(_) => error.to_string(),
-        None => error.kind().to_string(),
+        Some(_) => words::of_io(error),
+        None => words::of_io(&error.kind().into()),
     }
 }

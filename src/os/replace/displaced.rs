@@ -18,6 +18,7 @@ use super::new_file::{Name, Stamp};
 use super::snapshot::{Opened, SIZE_LIMIT, Snapshot};
 use super::{Budget, quiet};
 use crate::os::lease::{Asked, ask};
+use crate::words;
 
 /// Somebody who has found the file by its path, and has not opened it yet, gets so long to be seen: opening takes microseconds, but
 /// they may have to wait for a processor.
@@ -118,8 +119,9 @@ impl Carry {
             Ok(()) => self.done(),
             Err(error) if self.is_in_memory => {
                 tracing::warn!(
-                    "cannot keep what somebody wrote to a file in {} meanwhile: {error}",
-                    directory.display()
+                    "cannot keep what somebody wrote to a file in {} meanwhile: {}",
+                    directory.display(),
+                    words::of_io(&error)
                 );
             }
             // It stays where it is.

@@ -19,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::words;
 pub(crate) use attempt::{Attempt, Replacement};
 pub(crate) use budget::Budget;
 use budget::CARRYING;
@@ -41,7 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 /// Why a file could not be read or replaced. `Display` says it of "it": whoever asked knows what file that is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    #[error("it cannot be read: {source}")]
+    #[error("it cannot be read: {}", words::of_io(source))]
     Read { path: PathBuf, source: io::Error },
     #[error("it is {kind}, not a regular file")]
     NotAFile { path: PathBuf, kind: &'static str },
@@ -58,7 +59,7 @@ pub(crate) enum FileError {
     #[error("others can read it, and it can only be written in place")]
     Open { path: PathBuf },
     /// A step of writing failed. The old content is there, unless `doing` says otherwise.
-    #[error("failed to {doing}: {source}")]
+    #[error("failed to {doing}: {}", words::of_io(source))]
     Write { path: PathBuf, doing: &'static str, source: io::Error },
 }
 

@@ -53,16 +53,20 @@ impl Agent<'_> {
     /// # Errors
     /// A path holds what XML cannot, or would not be read as it is meant.
     pub(super) fn text(&self) -> Result<String, Failure> {
-        let fail = |why: String| Failure::permanent(Code::Unavailable, format!("cannot write the agent: {why}"));
+        let fail = || {
+            let message = "cannot write the agent: what was made of its settings is no property list";
+            Failure::permanent(Code::Unavailable, message)
+                .hint("report it, with the paths of this program and of your home")
+        };
         let mut text = Vec::new();
         // XML has no way to write a control character.
         for path in [self.program, self.path, self.errors] {
             expressible("an agent of launchd", Path::new(path), &[])?;
         }
-        self.model().and_then(|model| model.to_writer_xml(&mut text)).map_err(|error| fail(error.to_string()))?;
-        let text = String::from_utf8(text).map_err(|error| fail(error.to_string()))?;
-        let found = PropertyList::from_reader_xml(Cursor::new(&text)).map_err(|error| fail(error.to_string()))?;
-        read_back("the agent", &self.model().map_err(|error| fail(error.to_string()))?, Some(&found))?;
+        self.model().and_then(|model| model.to_writer_xml(&mut text)).map_err(|_| fail())?;
+        let text = String::from_utf8(text).map_err(|_| fail())?;
+        let found = PropertyList::from_reader_xml(Cursor::new(&text)).map_err(|_| fail())?;
+        read_back("the agent", &self.model().map_err(|_| fail())?, Some(&found))?;
         Ok(text.replacen("<plist ", &format!("{MARK}\n<plist "), 1))
     }
 }

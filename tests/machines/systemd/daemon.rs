@@ -84,7 +84,7 @@ fn a_reload_takes_the_new_settings_and_a_broken_file_keeps_the_old(test: &str, r
     let (issued, after) = (stage.workspace.tokens_issued(), stage.pgpass());
     stage.configure("[[workspace]]\nhots = 1\n");
     stage.systemctl(&["reload", DAEMON]).exits(0);
-    stage.comes_to("StatusText", "the new configuration is not in use: unknown field");
+    stage.comes_to("StatusText", "the new configuration is not in use: unknown setting");
     stage.says(DAEMON, "the old configuration stays in use");
     assert_eq!(stage.pgpass(), after);
     // Mended, it is taken without another reload.
@@ -164,7 +164,7 @@ fn a_faulty_configuration_ends_it_and_it_is_not_started_again(test: &str, releas
         (stage.property(DAEMON, "ActiveState"), stage.property(DAEMON, "NRestarts")),
         ("failed".into(), "0".into())
     );
-    stage.says(DAEMON, "unknown field");
+    stage.says(DAEMON, "unknown setting");
 }
 
 fn the_daemon_and_the_timer_take_turns(test: &str, release: Release) {

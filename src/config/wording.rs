@@ -1,0 +1,76 @@
+//! The faults that the parser of TOML finds, in plain words: it speaks of types of Rust.
+
+use std::ops::Range;
+
+use crate::words;
+
+/// A fault of the parser at this place of the text, and what to do, where that can be said.
+pub(super) fn plain(message: &str, text: &str, span: Option<Range<usize>>) -> (String, Option<String>) {
+    let rest = span.as_ref().and_then(|span| text.get(span.start..)?.lines().next()).map(str::trim_start);
+    if message.starts_with("string values must be quoted")
+        && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    {
+        return ("a value is missing here".to_owned(), None);
+    }
+    let key = span.and_then(|span| key_at(text, span.start));
+    if let Some((name, rest)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
+        let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        return (format!("unknown setting `{name}`"), Some(format!("known here: {}", known.join(", "))));
+    }
+    if let Some(name) = message.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next()) {
+        return (format!("`{name}` is set twice"), Some("leave out one of the two".to_owned()));
+    }
+    let is_of_type =
+        ["invalid type: ", "invalid value: ", "invalid length "].iter().find_map(|start| message.strip_prefix(start));
+    if let Some((found, expected)) = is_of_type.and_then(|rest| rest.rsplit_once(", expected ")) {
+        let what = key.as_ref().map_or_else(|| "this".to_owned(), |key| format!("`{key}`"));
+        let (wanted, hint) = wanted(expected, key.as_deref().unwrap_or_default());
+        return (format!("{what} must be {wanted}, and here it is {}", found_one(found)), hint);
+    }
+    (words::of_toml(message), None)
+}
+
+/// What a setting must be, by the name that serde has for its type; and how to write it.
+fn wanted(expected: &str, key: &str) -> (String, Option<String>) {
+    let is_table = matches!(key, "workspace" | "connection");
+    match expected {
+        "a string" => ("text in quotes".to_owned(), Some(format!("write {key} = \"...\""))),
+        "a boolean" => ("true or false".to_owned(), None),
+        "u16" => ("a number from 1 to 65535".to_owned(), None),
+        "a sequence" if is_table => {
+            ("a list of tables".to_owned(), Some(format!("write [[{key}]] above the settings of each {key}")))
+        }
+        "a sequence" => ("a list of texts".to_owned(), Some(format!("write {key} = [\"...\", \"...\"]"))),
+        one if one.starts_with("struct ") => {
+            ("a list of tables".to_owned(), Some("write [[...]] above the settings of each".to_owned()))
+        }
+        other => (other.to_owned(), None),
+    }
+}
+
+/// What stands there instead, by serde's description; never its text, which may be a secret.
+fn found_one(found: &str) -> String {
+    let number = || found.split('`').nth(1).map(|number| format!("the number {number}"));
+    match found.split(' ').next() {
+        Some("string") => "text".to_owned(),
+        Some("map" | "struct") => "a table".to_owned(),
+        Some("sequence") => "a list".to_owned(),
+        Some("boolean") => "true or false".to_owned(),
+        Some("integer" | "floating") => number().unwrap_or_else(|| "a number".to_owned()),
+        _ => "something else".to_owned(),
+    }
+}
+
+/// The name of the setting, or of the table, that stands at this place or before it in its line.
+fn key_at(text: &str, at: usize) -> Option<String> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next()?;
+    let before = &text[start..at];
+    let name = match before.rsplit_once('=') {
+        Some((names, _)) => names.rsplit(['{', ',', '[', '.']).next()?,
+        None => line.trim_start_matches(['[', ' ', '\t']).split([']', '=', '.', ' ']).next()?,
+    };
+    let name = name.trim().trim_matches(['"', '\'']);
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then(|| name.to_owned())
+}
