@@ -1,5 +1,6 @@
 //! The command line: the one definition that parsing and `--help` are made from.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -15,7 +16,9 @@ use crate::rotation::PATIENCE;
 #[command(name = "dbx-rotator", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done or nothing due, 64 usage, 69 unavailable, 70 a fault of the program itself, \
-    73 cannot write, 75 try again later, 77 sign-in refused or login needed, 78 configuration."
+    73 cannot write, 75 try again later, 77 sign-in refused or login needed, 78 configuration. \
+    1 from `status`, `check` and `service status`: not all is well. \
+    `exec` ends as its program does, with 127 where there is none and 126 where it cannot be executed."
 )]
 pub(super) struct Arguments {
     /// Rotate now and stop: the same as `rotate`
@@ -46,6 +49,13 @@ pub(super) enum Command {
     Status(StatusOptions),
     /// Print a live credential
     Token(TokenOptions),
+    /// Run a program with a live password, such as `exec orders -- psql`
+    ///
+    /// The program finds the database in PGHOST, PGPORT, PGUSER, PGDATABASE and PGSSLMODE, and its password in the password file. A
+    /// password that is due is renewed first. The program takes the place of this one: signals and the exit code are its own. Exit
+    /// code 127 when there is no such program, 126 when it cannot be executed. Secrets that sign in to the workspace, such as
+    /// DATABRICKS_CLIENT_SECRET, are not handed on.
+    Exec(ExecOptions),
     /// List the databases that can be kept alive: those that the signed-in identity can see
     Connections {
         /// Print JSON
@@ -168,6 +178,22 @@ pub(super) struct TokenOptions {
     pub(super) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ExecOptions {
+    /// Which connection's; may be left out when there is one
+    #[arg(value_name = "NAME")]
+    pub(super) connection: Option<String>,
+    /// Set PGPASSWORD, for programs that read no password file; it dies within the hour, and your other programs can read it
+    #[arg(long)]
+    pub(super) password_env: bool,
+    /// Set DATABASE_URL with the password in it; it dies within the hour, and your other programs can read it
+    #[arg(long)]
+    pub(super) url: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceCommand {
     /// Write the settings that are given, enable the service, and wait for the first rotation
@@ -264,7 +290,7 @@ impl Arguments {
         match (self.verbose, self.quiet, command) {
             (true, ..) => LevelFilter::DEBUG,
             // What went wrong is its error, and is not to be said twice.
-            (.., Command::Token(_)) => LevelFilter::OFF,
+            (.., Command::Token(_) | Command::Exec(_)) => LevelFilter::OFF,
             (_, true, _) => LevelFilter::ERROR,
             (_, _, Command::Rotate(_) | Command::Run) => LevelFilter::INFO,
             _ => LevelFilter::WARN,

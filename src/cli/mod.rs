@@ -4,9 +4,11 @@
 
 mod arguments;
 mod check;
+mod choose;
 mod completions;
 mod config;
 mod connections;
+mod exec;
 mod names;
 mod outlook;
 mod power;
@@ -167,11 +169,15 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
     logging::start(arguments.level(&command), form, log_file)?;
     if let Some(sentence) = other_user {
-        tracing::info!("{sentence}");
+        match command {
+            // The program will be that user's, too.
+            Command::Exec(_) => print::warning(&sentence),
+            _ => tracing::info!("{sentence}"),
+        }
     }
     for warning in config.warnings() {
         match command {
-            Command::Token(_) => print::warning(warning),
+            Command::Token(_) | Command::Exec(_) => print::warning(warning),
             _ => tracing::warn!("{warning}"),
         }
     }
@@ -187,6 +193,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
             status::run(options, &rotation, service.as_ref(), Whose::OfThisShell)
         }
         Command::Token(options) => token::run(options, &rotation),
+        Command::Exec(options) => exec::run(options, &rotation),
         Command::Check { connect, json } => check::run(&rotation, *connect, *json),
         Command::Config { .. }
         | Command::Setup(_)

@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::arguments::RotateOptions;
-use super::{Fault, block_on, print};
+use super::{Fault, block_on, choose, print};
+use crate::config::ConfigError;
 use crate::failure::{Code, Failure, Kind};
 use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{Outcome, Report, RotateRequest, Rotation};
@@ -60,11 +61,12 @@ fn conclusion(report: &Report, now: Timestamp, zone: &TimeZone) -> String {
     format!("{count} until {until}")
 }
 
-fn selection(options: &RotateOptions, rotation: &Rotation) -> Result<Option<Vec<usize>>, Failure> {
+fn selection(options: &RotateOptions, rotation: &Rotation) -> Result<Option<Vec<usize>>, ConfigError> {
     if options.connection.is_empty() {
         return Ok(None);
     }
-    let mut indices = options.connection.iter().map(|name| rotation.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    let named = options.connection.iter().map(|name| choose::by_name(rotation, name));
+    let mut indices = named.collect::<Result<Vec<_>, _>>()?;
     indices.sort_unstable();
     indices.dedup();
     Ok(Some(indices))

@@ -7,7 +7,7 @@ use super::arguments::StatusOptions;
 use super::outlook::{Outlook, Whose};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
-use super::{Fault, print};
+use super::{Fault, choose, print};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::lakebase::DatabaseInfo;
@@ -61,7 +61,7 @@ pub(super) fn run(
     service: Option<&State>,
     whose: Whose,
 ) -> Result<u8, Fault> {
-    let only = options.connection.as_deref().map(|name| rotation.index_of(name)).transpose()?;
+    let only = options.connection.as_deref().map(|name| choose::by_name(rotation, name)).transpose()?;
     let view = View { only, ..View::of(rotation, service, whose)? };
     let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_failed());
     if options.prometheus {

@@ -190,6 +190,13 @@ impl Config {
         absolute([self.password_file.clone()])
     }
 
+    /// The password file, where libpq does not look for it by itself. What PGPASSFILE says here need not be said elsewhere.
+    pub(crate) fn password_file_for_libpq(&self) -> Option<PathBuf> {
+        let usual = self.environment.home().map(|home| home.join(".pgpass"));
+        let file = &self.password_file;
+        (usual.as_ref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+    }
+
     /// Every effective setting with where it came from, secrets as `(set)`.
     pub fn settings(&self) -> &[Setting] {
         &self.settings

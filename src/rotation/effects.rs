@@ -161,10 +161,7 @@ impl Snapshot {
 
 /// The sections of the connections that are listed so, and whose host and user are known.
 fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Section> {
-    let usual = snapshot.config.environment.home().map(|home| home.join(".pgpass"));
-    let file = &snapshot.config.password_file;
-    // Where libpq looks by itself; what PGPASSFILE says here need not be said there.
-    let passfile = (usual.as_ref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+    let passfile = snapshot.config.password_file_for_libpq();
     let section = |connection: &Connection| {
         let key = connection.key.as_ref().filter(|_| wanted(connection.listing))?;
         Some(Section {

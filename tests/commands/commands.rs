@@ -183,7 +183,7 @@ fn token_renews_what_does_not_live_long_enough() {
 }
 
 /// An entry with a token that was issued so long ago and lives so much longer, in seconds.
-fn entry_of(user: &str, subject: &str, age: i64, left: i64) -> String {
+pub(super) fn entry_of(user: &str, subject: &str, age: i64, left: i64) -> String {
     let now = jiff::Timestamp::now().as_second();
     let claims = format!(r#"{{"sub":"{subject}","iat":{},"exp":{}}}"#, now - age, now + left);
     let token = format!("eyJhbGciOiJub25lIn0.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims));

@@ -6,6 +6,7 @@ mod support;
 mod commands;
 mod configuration;
 mod databricks_cli;
+mod exec;
 mod launchd;
 mod outputs;
 mod sdk;

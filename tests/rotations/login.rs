@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::postgres::psql_program;
 use crate::support::{Fault, Home, Postgres, Session, Workspace, dbx_rotator, skip};
 use rustix::process::Signal;
 
@@ -59,6 +60,30 @@ fn after_one_rotation_psql_logs_in_and_again_after_the_next() {
         log_in(&server, &file, user).unwrap();
     }
     assert_eq!(server.logins().iter().filter(|login| login.accepted()).count(), 2);
+}
+
+#[test]
+fn a_program_that_exec_runs_logs_in_by_the_file_the_environment_or_the_url() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let user = workspace.client_id();
+    let name = "a_program_that_exec_runs_logs_in_by_the_file_the_environment_or_the_url";
+    let Some(server) = postgres(name, &workspace, user) else { return };
+    let psql = psql_program().unwrap();
+    let psql = format!("'{}' -X -w -A -t -c 'select current_user'", psql.display());
+    let (by_variables, by_url) = (psql.clone(), format!("env -u PGHOST -u PGPORT -u PGUSER {psql} \"$DATABASE_URL\""));
+    let passfile = home.path("secret place").display().to_string();
+    for (options, script) in [
+        (&[][..], &by_variables),
+        (&["--pgpass-file", &passfile], &by_variables),
+        (&["--password-env"], &format!("PGPASSFILE=/dev/null {by_variables}")),
+        (&["--url"], &format!("PGPASSFILE=/dev/null {by_url}")),
+    ] {
+        // Before version 15, HOME did not count.
+        let script = format!("export PGPASSFILE=\"${{PGPASSFILE-$HOME/.pgpass}}\"; {script}");
+        let session = rotator(&home, &workspace, &server, user).signed_in_to(&workspace).arg("exec").args(options);
+        session.args(["--", "sh", "-c", &script]).run().exits(0).stdout_has(user);
+    }
+    assert_eq!(server.logins().iter().filter(|login| login.accepted()).count(), 4);
 }
 
 /// Logs in at the pace for as long as `LONG`, while the program runs; no login may fail.

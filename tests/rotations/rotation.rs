@@ -348,7 +348,7 @@ fn many_connections_of_one_identity_take_one_token_and_one_write() {
     run(&["rotate", "--connection", "c1"]).exits(0);
     let changed = home.pgpass().lines().zip(text.lines()).filter(|(new, old)| new != old).count();
     assert_eq!(changed, 1);
-    run(&["rotate", "--connection", "c9"]).exits(78).stderr_has("no connection named c9").stderr_has("c0, c1, c2");
+    run(&["rotate", "--connection", "c9"]).exits(64).stderr_has("no connection named c9").stderr_has("c0, c1, c2");
 }
 
 #[test]

@@ -34,6 +34,11 @@ impl Outcome {
     }
 
     #[track_caller]
+    pub fn ends_by(&self, signal: rustix::process::Signal) -> &Self {
+        self.holds(self.signal == Some(signal.as_raw()), &format!("it should end by {signal:?}"))
+    }
+
+    #[track_caller]
     pub fn stdout_has(&self, text: &str) -> &Self {
         self.holds(self.stdout.contains(text), &format!("standard output should have {text:?}"))
     }

@@ -1,0 +1,292 @@
+//! `dbx-rotator exec`: a program with a live password, in place of this process.
+//!
+//! The program replaces this process (execve(2)): signals, terminal, standard input and exit code are its own, and nothing of ours
+//! stays in memory. Locks and files of ours close at that moment, signal handlers become the default. Only the limit on core dumps
+//! is inherited, so it is put back.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Error, ErrorKind};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::arguments::ExecOptions;
+use super::{Fault, block_on, choose, print};
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+use crate::logging;
+use crate::model::{Connection, SslMode};
+use crate::os::child::{LAST_WAIT, finish_all};
+use crate::os::core_dumps;
+use crate::os::dirs::{CLIENT_SECRET, Environment};
+use crate::rotation::{PATIENCE, RotateRequest, Rotation};
+
+/// Exit codes of POSIX shells ("Exit Status for Commands"): the program was found and cannot be executed, or was not found.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// How long the renewal of a password that still lives may hold up the program. A sign-in through the vendor's CLI takes a few seconds.
+const RENEWAL_WAIT: Duration = Duration::from_secs(10);
+
+/// Secrets that sign in to the workspace: the program gets the password of one database, and nothing that is worth more.
+const SIGN_IN_SECRETS: [&str; 4] = [CLIENT_SECRET, "DATABRICKS_TOKEN", "DATABRICKS_PASSWORD", "DATABRICKS_OIDC_TOKEN"];
+
+/// They would lead libpq to another server than `PGHOST` does, with this password.
+const OTHER_SERVERS: [&str; 2] = ["PGHOSTADDR", "PGSERVICE"];
+
+pub(super) fn run(options: &ExecOptions, rotation: &Rotation) -> Result<u8, Fault> {
+    let index = choose::one(rotation, options.connection.as_deref())?;
+    let database = live_database(rotation, index)?;
+    let variables = database.variables(options.password_env, options.url);
+    Ok(replace_this_process(&options.command, variables))
+}
+
+// ---- the password ----
+
+/// The database with a password that lives; renewed before where that was due.
+fn live_database(rotation: &Rotation, index: usize) -> Result<Database, Failure> {
+    let failure = renew(rotation, index)?;
+    let snapshot = rotation.snapshot()?;
+    let connection = &snapshot.connections()[index];
+    let status = &snapshot.statuses[index];
+    let live = status.left_to_clients().zip(status.token.as_ref());
+    let (Some((left, token)), Some(database)) = (live, Database::of(rotation.config(), connection)) else {
+        let none = || Failure::transient(Code::Unavailable, format!("{} has no live password", connection.name()));
+        return Err(failure.unwrap_or_else(none));
+    };
+    if let Some(failure) = failure {
+        let (name, left) = (connection.name(), print::duration(left));
+        print::warning(&format!("{name}: not renewed, and the present password lives {left} more: {failure}"));
+    }
+    Ok(Database { password: token.password.clone(), ..database })
+}
+
+/// Renews the password where it is due, as `rotate --if-due` does; returns why that failed.
+fn renew(rotation: &Rotation, index: usize) -> Result<Option<Failure>, Failure> {
+    let (request, only) = (RotateRequest::DueBeforeNextRun, [index]);
+    if rotation.nothing_to_do(&request, Some(&only)).is_some() {
+        return Ok(None);
+    }
+    // An outage must not hold up a program again and again while the password lives: then there is one try.
+    let is_live = rotation.snapshot()?.statuses[index].left_to_clients().is_some();
+    let (wait, patience) = if is_live { (RENEWAL_WAIT, Duration::ZERO) } else { (Duration::MAX, PATIENCE) };
+    block_on(async {
+        let renewal = async {
+            let report = rotation.rotate(&request, Some(&only), patience).await;
+            rotation.settle().await;
+            report.failure_of(index).cloned()
+        };
+        let late = |_| {
+            let message = format!("the workspace did not answer within {} s", wait.as_secs());
+            Some(Failure::transient(Code::TryAgain, message))
+        };
+        let failure = tokio::time::timeout(wait, renewal).await.unwrap_or_else(late);
+        // They would be children of a program that knows nothing of them.
+        finish_all(LAST_WAIT).await;
+        failure
+    })
+}
+
+// ---- what the program is told ----
+
+/// Where the program is to log in, and with what.
+struct Database {
+    host: String,
+    port: u16,
+    user: String,
+    name: String,
+    /// None where what the environment says is stricter than what the connection asks for.
+    sslmode: Option<SslMode>,
+    sslrootcert: Option<String>,
+    /// None where libpq finds it without being told.
+    password_file: Option<PathBuf>,
+    password: SecretString,
+    environment: Environment,
+}
+
+/// A variable, and its value; none where it must not be set.
+type Variable = (&'static str, Option<OsString>);
+
+impl Database {
+    /// None before its host and its user have been found. The password is still to be filled in.
+    fn of(config: &Config, connection: &Connection) -> Option<Self> {
+        let key = connection.key()?;
+        let environment = &config.environment;
+        let is_strict = matches!(environment.get("PGSSLMODE"), Some("verify-ca" | "verify-full"));
+        let keeps_mode = connection.sslmode.is_none() && is_strict;
+        Some(Database {
+            host: key.host().to_owned(),
+            port: key.port(),
+            user: key.user().to_owned(),
+            name: connection.login_database().to_owned(),
+            sslmode: (!keeps_mode).then(|| connection.sslmode_for_libpq()),
+            sslrootcert: connection.root_for_libpq(),
+            password_file: config.password_file_for_libpq(),
+            password: SecretString::default(),
+            environment: environment.clone(),
+        })
+    }
+
+    fn variables(&self, password_env: bool, url: bool) -> Vec<Variable> {
+        let mut variables: Vec<Variable> =
+            SIGN_IN_SECRETS.into_iter().chain(OTHER_SERVERS).map(|name| (name, None)).collect();
+        let password = || OsString::from(self.password.expose_secret());
+        variables.extend([
+            ("PGHOST", Some(self.host.clone().into())),
+            ("PGPORT", Some(self.port.to_string().into())),
+            ("PGUSER", Some(self.user.clone().into())),
+            ("PGDATABASE", Some(self.name.clone().into())),
+            ("PGPASSFILE", self.password_file.clone().map(OsString::from)),
+            ("PGPASSWORD", password_env.then(password)),
+        ]);
+        variables.extend(self.sslmode.map(|mode| ("PGSSLMODE", Some(mode.as_str().into()))));
+        if let Some(root) = &self.sslrootcert {
+            variables.push(("PGSSLROOTCERT", Some(root.into())));
+        } else if self.root_of_environment().is_none() {
+            variables.push(("PGSSLROOTCERT", None));
+        }
+        variables.extend(url.then(|| ("DATABASE_URL", Some(self.url().into()))));
+        variables
+    }
+
+    /// The certificates that the environment names. libpq refuses `system` beside a mode that does not verify the host.
+    fn root_of_environment(&self) -> Option<&str> {
+        let root = self.environment.get("PGSSLROOTCERT")?;
+        (self.sslmode.is_none_or(|mode| mode == SslMode::VerifyFull) || root != "system").then_some(root)
+    }
+
+    /// A connection URI (PostgreSQL, "Connection Strings"), with the password.
+    fn url(&self) -> String {
+        let host = match &self.host {
+            address if address.contains(':') && !address.starts_with(['/', '@']) => format!("[{address}]"),
+            name => encoded(name),
+        };
+        let mode = self.sslmode.map(SslMode::as_str).or_else(|| self.environment.get("PGSSLMODE"));
+        let mode = mode.unwrap_or(SslMode::Require.as_str());
+        let root = self.sslrootcert.as_deref().or_else(|| self.root_of_environment());
+        let root = root.map(|root| format!("&sslrootcert={}", encoded(root))).unwrap_or_default();
+        let (user, password) = (encoded(&self.user), encoded(self.password.expose_secret()));
+        let (port, name) = (self.port, encoded(&self.name));
+        format!("postgresql://{user}:{password}@{host}:{port}/{name}?sslmode={mode}{root}")
+    }
+}
+
+/// Percent-encoded (RFC 3986, section 2.1), whatever part of a URI it is for.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+// ---- the program ----
+
+/// Becomes the program; returns, with the exit code, only where that fails.
+fn replace_this_process(command: &[OsString], variables: Vec<Variable>) -> u8 {
+    let Some((program, arguments)) = command.split_first() else { return NOT_FOUND };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    for (name, value) in variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    logging::journal::settle();
+    core_dumps::allow_again();
+    // It empties the mask of signals and makes SIGPIPE the default again, which Rust ignores.
+    let error = command.exec();
+    core_dumps::forbid();
+    refused(program, &error)
+}
+
+/// Says why the program could not be run.
+fn refused(program: &OsStr, error: &Error) -> u8 {
+    let name = program.display();
+    if error.kind() != ErrorKind::NotFound {
+        print::error(
+            &format!("cannot run {name}: {error}"),
+            Some("check that it is a program, and that you may execute it"),
+        );
+        return CANNOT_EXECUTE;
+    }
+    let hint = if program.to_string_lossy().contains(' ') {
+        "write the program and its arguments as words of their own, without quotes around all of them"
+    } else {
+        "check how it is spelled, and that it is on PATH"
+    };
+    print::error(&format!("cannot run {name}: there is no such program"), Some(hint));
+    NOT_FOUND
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(variables: &[(&str, &str)]) -> Database {
+        Database {
+            host: "db.example".to_owned(),
+            port: 5432,
+            user: "ada@example.com".to_owned(),
+            name: "a/b ü".to_owned(),
+            sslmode: Some(SslMode::Require),
+            sslrootcert: None,
+            password_file: None,
+            password: SecretString::from("p:w%/@?#&="),
+            environment: variables.iter().copied().collect(),
+        }
+    }
+
+    fn value<'a>(variables: &'a [Variable], name: &str) -> Option<&'a Option<OsString>> {
+        variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    #[test]
+    fn a_url_carries_any_name_and_any_password() {
+        let url = |host: &str, root: Option<&str>| {
+            let sslrootcert = root.map(str::to_owned);
+            Database { host: host.to_owned(), sslrootcert, ..database(&[]) }.url()
+        };
+        let rest = ":5432/a%2Fb%20%C3%BC?sslmode=require";
+        let start = "postgresql://ada%40example.com:p%3Aw%25%2F%40%3F%23%26%3D@";
+        assert_eq!(url("db.example", None), format!("{start}db.example{rest}"));
+        assert_eq!(url("::1", None), format!("{start}[::1]{rest}"));
+        assert_eq!(url("/run/pg", None), format!("{start}%2Frun%2Fpg{rest}"));
+        assert_eq!(url("h", Some("/a b.pem")), format!("{start}h{rest}&sslrootcert=%2Fa%20b.pem"));
+    }
+
+    #[test]
+    fn the_password_is_in_the_environment_only_where_that_was_asked_for() {
+        let holds = |password_env, url| {
+            let variables = database(&[]).variables(password_env, url);
+            ["PGPASSWORD", "DATABASE_URL"].map(|name| value(&variables, name).is_some_and(Option::is_some))
+        };
+        assert_eq!(holds(false, false), [false, false]);
+        assert_eq!(holds(true, false), [true, false]);
+        assert_eq!(holds(false, true), [false, true]);
+        for name in ["PGPASSWORD", "PGHOSTADDR", "PGSERVICE", "DATABRICKS_CLIENT_SECRET", "DATABRICKS_TOKEN"] {
+            assert_eq!(value(&database(&[]).variables(false, true), name), Some(&None), "{name}");
+        }
+    }
+
+    #[test]
+    fn tls_is_never_weaker_than_the_environment_asks_for() {
+        let root = |mode, inherited: &[(&str, &str)]| {
+            let database = Database { sslmode: mode, ..database(inherited) };
+            let variables = database.variables(false, false);
+            let [mode, root] = ["PGSSLMODE", "PGSSLROOTCERT"].map(|name| value(&variables, name).cloned());
+            (mode.map(|mode| mode.unwrap()), root.is_none(), database.url().split_once('?').unwrap().1.to_owned())
+        };
+        let strict = [("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", "system")];
+        assert_eq!(root(None, &strict), (None, true, "sslmode=verify-full&sslrootcert=system".to_owned()));
+        let require = Some(SslMode::Require);
+        let told = Some(OsString::from("require"));
+        assert_eq!(root(require, &[("PGSSLROOTCERT", "system")]), (told.clone(), false, "sslmode=require".to_owned()));
+        let own = "sslmode=require&sslrootcert=%2Fx".to_owned();
+        assert_eq!(root(require, &[("PGSSLROOTCERT", "/x")]), (told, true, own));
+    }
+}
