@@ -170,6 +170,15 @@ pub(super) struct StatusOptions {
 pub(super) struct TokenOptions {
     /// Which connection's; may be left out when there is one
     pub(super) connection: Option<String>,
+    /// The connection to this host, for clients that hand over what they connect to; with --user
+    #[arg(long, value_name = "HOST", requires = "user", conflicts_with = "connection")]
+    pub(super) host: Option<String>,
+    /// The connection of this user; with --host
+    #[arg(long, value_name = "USER", requires = "host")]
+    pub(super) user: Option<String>,
+    /// The connection to this port [default: any]
+    #[arg(long, value_name = "PORT", requires = "host")]
+    pub(super) port: Option<u16>,
     /// Rotate first unless it lives at least so long, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub(super) min_valid: Duration,

@@ -1,8 +1,8 @@
 //! Which connection is meant on the command line. One that does not exist is an error of usage, with the names that do.
 
 use crate::config::ConfigError;
-use crate::model::Connection;
-use crate::rotation::Rotation;
+use crate::model::{Connection, same_identity};
+use crate::rotation::{Rotation, Snapshot};
 
 /// At most this many names fit into a message.
 const MOST_NAMES: usize = 20;
@@ -33,6 +33,39 @@ pub(super) fn by_name(rotation: &Rotation, name: &str) -> Result<usize, ConfigEr
         let error = ConfigError::usage(format!("there is no connection named {name}"));
         error.hint(format!("the connections there are: {}", names(all)))
     })
+}
+
+/// An address as a client knows it.
+#[derive(Clone, Copy)]
+pub(super) struct ClientAddress<'a> {
+    pub(super) host: &'a str,
+    pub(super) user: &'a str,
+    pub(super) port: Option<u16>,
+}
+
+impl ClientAddress<'_> {
+    /// The first connection that goes there. Clients may spell a host or an identity with other capitals than the configuration.
+    pub(super) fn find(&self, snapshot: &Snapshot) -> Option<usize> {
+        snapshot.connections().iter().position(|connection| {
+            connection.key().is_some_and(|key| {
+                key.host().eq_ignore_ascii_case(self.host)
+                    && same_identity(key.user(), self.user)
+                    && self.port.is_none_or(|port| port == key.port())
+            })
+        })
+    }
+
+    /// What is said where no connection goes there.
+    pub(super) fn unknown(&self, snapshot: &Snapshot) -> ConfigError {
+        let port = self.port.map(|port| format!(", port {port}")).unwrap_or_default();
+        let error = ConfigError::usage(format!("no connection has host {}{port} and user {}", self.host, self.user));
+        let known = snapshot.connections().iter().filter_map(Connection::key).take(MOST_NAMES);
+        let known: Vec<String> = known.map(|key| format!("{}:{} {}", key.host(), key.port(), key.user())).collect();
+        if known.is_empty() {
+            return error.hint("no host is known yet; run `dbx-rotator rotate` to find them");
+        }
+        error.hint(format!("the hosts and users there are: {}", known.join(", ")))
+    }
 }
 
 fn names(all: &[Connection]) -> String {

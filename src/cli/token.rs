@@ -6,11 +6,12 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::arguments::TokenOptions;
+use super::choose::{self, ClientAddress};
 use super::{Fault, block_on, print};
-use crate::config::ConfigError;
 use crate::failure::Failure;
+use crate::model::Connection;
 use crate::os::child::{LAST_WAIT, finish_all};
-use crate::rotation::Rotation;
+use crate::rotation::{PATIENCE, RotateRequest, Rotation};
 use crate::rotator::{Credential, credential_now};
 
 #[derive(Serialize)]
@@ -23,24 +24,59 @@ struct Answer<'a> {
 }
 
 pub(super) fn run(options: &TokenOptions, rotation: &Rotation) -> Result<u8, Fault> {
-    let name = match (&options.connection, rotation.config().connections()) {
-        (Some(name), _) => name.as_str(),
-        (None, [only]) => only.name(),
-        (None, all) => {
-            let names: Vec<&str> = all.iter().map(|connection| connection.name()).take(20).collect();
-            let error = ConfigError::usage(format!("which of the {} connections?", all.len()));
-            return Err(error.hint(format!("name one: {}", names.join(", "))).into());
-        }
+    // Before a runtime is made: a name that does not exist is told at once.
+    let named = match options.address() {
+        Some(_) => None,
+        None => Some(choose::one(rotation, options.connection.as_deref())?),
     };
     block_on(async {
-        let printed = match credential_now(rotation, name, options.min_valid).await {
-            Ok(credential) => print_out(name, &credential, options.json).map_err(Fault::from),
-            Err(failure) => Err(failure.into()),
-        };
+        let printed = print_one(options, rotation, named).await;
         // Whoever reads the token has it by now.
         finish_all(LAST_WAIT).await;
         printed.map(|()| 0)
     })?
+}
+
+async fn print_one(options: &TokenOptions, rotation: &Rotation, named: Option<usize>) -> Result<(), Fault> {
+    let index = match (named, options.address()) {
+        (None, Some(address)) => at(rotation, address).await?,
+        (named, _) => named.unwrap_or_default(),
+    };
+    let name = rotation.config().connections()[index].name();
+    let credential = credential_now(rotation, name, options.min_valid).await?;
+    Ok(print_out(name, &credential, options.json)?)
+}
+
+/// The connection that goes there. Hosts that have not been found yet are looked up by a rotation.
+async fn at(rotation: &Rotation, address: ClientAddress<'_>) -> Result<usize, Fault> {
+    let snapshot = rotation.snapshot()?;
+    if let Some(index) = address.find(&snapshot) {
+        return Ok(index);
+    }
+    let is_open = |connection: &Connection| connection.key().is_none();
+    let all = snapshot.connections().iter().enumerate();
+    let open: Vec<usize> = all.filter(|(_, connection)| is_open(connection)).map(|(index, _)| index).collect();
+    if open.is_empty() {
+        return Err(address.unknown(&snapshot).into());
+    }
+    let report = rotation.rotate(&RotateRequest::Due, Some(&open), PATIENCE).await;
+    rotation.settle().await;
+    let snapshot = rotation.snapshot()?;
+    match address.find(&snapshot) {
+        Some(index) => Ok(index),
+        // What could not be looked up may be the one.
+        None => match open.iter().find_map(|index| report.failure_of(*index)) {
+            Some(failure) => Err(failure.clone().into()),
+            None => Err(address.unknown(&snapshot).into()),
+        },
+    }
+}
+
+impl TokenOptions {
+    fn address(&self) -> Option<ClientAddress<'_>> {
+        let (host, user) = self.host.as_deref().zip(self.user.as_deref())?;
+        Some(ClientAddress { host, user, port: self.port })
+    }
 }
 
 fn print_out(name: &str, credential: &Credential, json: bool) -> Result<(), Failure> {

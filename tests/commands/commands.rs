@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::support::{Fault, Home, Session, Workspace, dbx_rotator};
+use crate::support::{Fault, Home, Instance, Session, Workspace, dbx_rotator};
 
 /// Whatever happens at once has happened by then, on a machine under load.
 const SOON: Duration = Duration::from_secs(30);
@@ -239,6 +239,63 @@ fn token_of_several_connections_must_be_told_which() {
     session().run().exits(64).prints_nothing().stderr_has("name one: one, two");
     session().args(["two"]).may_print_secrets().run().exits(0);
     assert!(home.pgpass().starts_with("two.example:") && home.pgpass().lines().count() == 1);
+}
+
+#[test]
+fn token_of_an_unknown_connection_is_an_error_of_usage_and_names_those_there_are() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let outcome = rotator(&home, &workspace, &["token", "orders"]).run();
+    outcome.exits(64).prints_nothing().stderr_has("no connection named orders").stderr_has("there are: default");
+}
+
+#[test]
+fn token_finds_the_connection_by_the_host_and_user_that_a_client_hands_over() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(
+        ".config/dbx-rotator/config.toml",
+        "[[connection]]\nname = 'a'\nhost = 'a.example'\nuser = 'ada@example.com'\nany_identity = true\n\
+         [[connection]]\nname = 'b'\nhost = 'b.example'\nport = 6432\nuser = 'ada@example.com'\nany_identity = true\n",
+        0o600,
+    );
+    let token = |arguments: &[&str]| {
+        let session = rotator(&home, &workspace, &["token"]).without_env("DATABRICKS_PG_HOST");
+        session.args(arguments).may_print_secrets().run()
+    };
+    for found in [
+        &["--host", "b.example", "--user", "ada@example.com"][..],
+        &["--host", "B.Example", "--user", "Ada@example.com", "--port", "6432"],
+    ] {
+        let outcome = token(found);
+        outcome.exits(0);
+        assert!(home.pgpass().starts_with("b.example:6432:") && home.pgpass().ends_with(&outcome.stdout), "{outcome}");
+    }
+    assert_eq!(workspace.token_requests(), 1);
+    for unknown in [
+        &["--host", "c.example", "--user", "ada@example.com"][..],
+        &["--host", "a.example", "--user", "eve@example.com"],
+        &["--host", "a.example", "--user", "ada@example.com", "--port", "6432"],
+    ] {
+        token(unknown).exits(64).prints_nothing().stderr_has("b.example:6432 ada@example.com");
+    }
+    for half in [&["--host", "a.example"][..], &["a", "--host", "a.example", "--user", "u"], &["--port", "6432"]] {
+        token(half).exits(64).prints_nothing();
+    }
+}
+
+#[test]
+fn token_by_host_looks_up_hosts_that_are_not_known_yet() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let user = workspace.client_id();
+    workspace.add_instance(Instance::named("orders"));
+    home.write(".config/dbx-rotator/config.toml", "[[connection]]\ninstance = 'orders'\n", 0o600);
+    let host = workspace.instance("orders").host.unwrap();
+    let token = |host: &str| {
+        let session = rotator(&home, &workspace, &["token", "--host", host, "--user", user]);
+        session.without_env("DATABRICKS_PG_HOST").may_print_secrets().run()
+    };
+    let outcome = token(&host);
+    assert!(home.pgpass().ends_with(&outcome.exits(0).stdout) && home.pgpass().starts_with(&host), "{outcome}");
+    token("c.example").exits(64).prints_nothing().stderr_has(&host);
 }
 
 // ---- the names of the original ----
