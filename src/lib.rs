@@ -48,6 +48,7 @@ mod rotator;
 mod service;
 #[doc(hidden)]
 pub mod simulation;
+mod spelling;
 mod vendor_errors;
 mod words;
 

@@ -1,8 +1,9 @@
 //! Which connection is meant on the command line. One that does not exist is an error of usage, with the names that do.
 
 use crate::config::ConfigError;
-use crate::model::{Connection, same_identity};
+use crate::model::{Connection, Pasted, same_identity};
 use crate::rotation::{Rotation, Snapshot};
+use crate::spelling::nearest;
 
 /// At most this many names fit into a message.
 const MOST_NAMES: usize = 20;
@@ -30,8 +31,17 @@ pub(super) fn one(rotation: &Rotation, name: Option<&str>) -> Result<usize, Conf
 pub(super) fn by_name(rotation: &Rotation, name: &str) -> Result<usize, ConfigError> {
     let all = rotation.config().connections();
     all.iter().position(|connection| connection.name() == name).ok_or_else(|| {
+        if let Some(pasted) = Pasted::of(name) {
+            // It is not quoted: it may hold a password.
+            let error = ConfigError::usage(format!("a connection is named, and that is {}", pasted.what));
+            let address = pasted.host.zip(pasted.user);
+            let by_address = address.map(|(host, user)| format!("; `token` also takes --host {host} --user {user}"));
+            return error.hint(format!("the connections there are: {}{}", names(all), by_address.unwrap_or_default()));
+        }
         let error = ConfigError::usage(format!("there is no connection named {name}"));
-        error.hint(format!("the connections there are: {}", names(all)))
+        let near = nearest(name, all.iter().map(Connection::name));
+        let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        error.hint(format!("{near}the connections there are: {}", names(all)))
     })
 }
 

@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod connections;
 mod exec;
+mod mistakes;
 mod names;
 mod outlook;
 mod power;
@@ -86,7 +87,10 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
             arguments
         }
         Err(error) => {
-            print::usage(&error);
+            match mistakes::explain(&error) {
+                Some(mistakes::Explained { message, hint }) => print::error(&message, Some(&hint)),
+                None => print::usage(&error),
+            }
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked_for { 0 } else { USAGE };
         }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use crate::failure::Code;
 use crate::foreign;
 use crate::foreign::could_be_secret;
-use crate::proxies::without_password;
 
 /// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,8 +159,7 @@ fn without_secret(line: &str) -> String {
         ["client_secret_file", "password_file", "token_file"].iter().fold(lower, |line, key| line.replace(key, ""));
     // A proxy's address may hold a password, and where it is not well-formed nobody knows where that ends.
     let by_name = ["secret", "token", "password"].iter().any(|name| names.contains(name)) || is_proxy(&names);
-    let holds_password = |word: &str| word.contains("://") && without_password(word) != word;
-    let by_look = line.split(['"', '\'', ' ']).any(|word| could_be_secret(word) || holds_password(word));
+    let by_look = line.split(['"', '\'', ' ']).any(could_be_secret) || holds_password(line);
     match line.split_once('=') {
         Some((key, _)) if by_name || by_look => format!("{key}= ********"),
         None if by_look => "********".to_owned(),
@@ -173,6 +171,12 @@ fn without_secret(line: &str) -> String {
 fn is_proxy(line: &str) -> bool {
     let (key, value) = line.split_once('=').unwrap_or(("", line));
     key.contains("proxy") && value.contains('@')
+}
+
+/// Whether it has a URL with a password in it, or a line of a password file.
+fn holds_password(line: &str) -> bool {
+    let in_url = |rest: &str| rest.split_once('@').is_some_and(|(before, _)| before.contains(':'));
+    line.split_once("://").is_some_and(|(_, rest)| in_url(rest)) || line.matches(':').count() >= 4
 }
 
 fn floor_boundary(text: &str, mut index: usize) -> usize {
@@ -241,6 +245,10 @@ hint: a\rb";
 
     #[test]
     fn a_secret_in_a_faulty_line_is_not_shown() {
+        for pasted in ["host = \"postgresql://ada:pw12345@h/x\"\n", "host = 'h.example:5432:x:ada:pw12345'\n"] {
+            let fault = ConfigError::new("x").at(Path::new("c.toml"), pasted, 0..4).to_string();
+            assert!(!fault.contains("pw12345") && fault.contains("host = ****"), "{fault}");
+        }
         let text = "client_secret = \"dose0000\n";
         let fault = ConfigError::new("x").at(Path::new("c.toml"), text, 16..25).to_string();
         assert!(fault.contains("1 | client_secret = ********") && !fault.contains("dose"), "{fault}");

@@ -5,6 +5,7 @@
 
 mod fault;
 mod file;
+mod keys;
 mod merge;
 mod origin;
 mod overrides;

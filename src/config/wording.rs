@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::keys;
 use crate::words;
 
 /// A fault of the parser at this place of the text, and what to do, where that can be said.
@@ -13,6 +14,9 @@ pub(super) fn plain(message: &str, text: &str, span: Option<Range<usize>>) -> (S
         return ("a value is missing here".to_owned(), None);
     }
     let key = span.and_then(|span| key_at(text, span.start));
+    if let Some((name, hint)) = keys::unknown_setting(message) {
+        return (format!("unknown setting `{name}`"), Some(hint));
+    }
     if let Some((name, rest)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         return (format!("unknown setting `{name}`"), Some(format!("known here: {}", known.join(", "))));

@@ -7,6 +7,7 @@ use url::{Host, Url};
 
 use super::database::is_lakebase_host;
 use super::left_over::looks_left_over;
+use super::pasted::Pasted;
 use super::server::{left_over_of, name_misfit};
 use super::vendor;
 use crate::words;
@@ -48,6 +49,10 @@ impl WorkspaceHost {
             .any(|(open, close)| text.split_once(*open).is_some_and(|(_, rest)| rest.contains(*close)))
         {
             return Err(format!("`{text}` holds a placeholder of an example: write the value itself"));
+        }
+        if let Some(Pasted { what, .. }) = Pasted::of(text) {
+            let example = "https://dbc-1234.cloud.databricks.com";
+            return Err(format!("{what} leads to a database: write the address of the workspace, such as {example}"));
         }
         let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         let url = Url::parse(&full).map_err(|fault| {
@@ -338,6 +343,8 @@ mod tests {
             "http://dbc-1.cloud.databricks.com",
             "ftp://x",
             "https://u:p@x",
+            "postgresql://ada:pw@db.example/x",
+            "psql -h db.example -U ada",
             "https://",
             "a b",
             "@DATABRICKS_HOST@",
@@ -357,7 +364,8 @@ mod tests {
             "https://instance-1.database.cloud.databricks.com",
             "https://ep-quiet-sun-1.database.us-east-1.cloud.databricks.com",
         ] {
-            assert!(WorkspaceHost::parse(written).is_err(), "{written}");
+            let refused = WorkspaceHost::parse(written).map(|host| host.name).unwrap_err();
+            assert!(!refused.contains("ada"), "{refused}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod connection;
 mod database;
 mod host;
 mod left_over;
+mod pasted;
 pub(crate) mod server;
 mod ssl_mode;
 pub(crate) mod token;
@@ -19,6 +20,7 @@ pub(crate) use database::{
 pub use host::WorkspaceHost;
 pub(crate) use host::{NamedBy, is_account_id, is_around};
 pub(crate) use left_over::looks_left_over;
+pub(crate) use pasted::Pasted;
 pub use ssl_mode::SslMode;
 pub(crate) use vendor::OWN_ADDRESS;
 pub use workspace::{AuthMethod, AuthType, Workspace};

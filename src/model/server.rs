@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::left_over::looks_left_over;
+use super::pasted::Pasted;
 use super::vendor;
 
 /// The longest name and the longest label of a name, in bytes (RFC 1035, section 2.3.4).
@@ -31,6 +32,9 @@ pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
     }
     if is_socket_directory(value) || is_address(value) {
         return None;
+    }
+    if let Some(pasted) = whole_connection(value) {
+        return Some(pasted);
     }
     if let Some((_, rest)) = value.split_once("://") {
         let (_, host) = rest.rsplit_once('@').unwrap_or(("", rest));
@@ -72,6 +76,14 @@ pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
     name_misfit(value)
 }
 
+/// What is said of a whole connection where one part of it belongs. It is not quoted: it may hold a password.
+fn whole_connection(value: &str) -> Option<Misfit> {
+    let pasted = Pasted::of(value)?;
+    let parts = pasted.parts();
+    let hint = if parts.is_empty() { "write each part by itself".to_owned() } else { format!("write {parts}") };
+    Some(Misfit { why: format!("is given as {}", pasted.what), hint })
+}
+
 /// Why this cannot be a host's name; none where it can. Underscores are no part of one, and found in many.
 pub(super) fn name_misfit(value: &str) -> Option<Misfit> {
     let hint = "write the host as the workspace shows it; `dbx-rotator connections` lists those that you can see";
@@ -111,9 +123,17 @@ pub(crate) fn user_misfit(value: &str) -> Option<Misfit> {
     {
         return misfit(value, "is a name with an e-mail address", address(mail));
     }
+    if let Some(whole) = whole_connection(value) {
+        return Some(whole);
+    }
     let settings = ["mailto:", "user=", "username=", "PGUSER=", "DATABRICKS_PG_USERNAME="];
     let rest = settings.iter().find_map(|before| value.strip_prefix(before));
     rest.and_then(|rest| misfit(value, "is more than a user", address(rest)))
+}
+
+/// Why this cannot be a database; none where it can. Its name may hold nearly anything.
+pub(crate) fn database_misfit(value: &str) -> Option<Misfit> {
+    user_misfit(value)
 }
 
 /// What is left of an example, a shell or a file that did not do what was expected of it.
@@ -200,11 +220,24 @@ mod tests {
             ("host=db.example.com", "setting (host=...)", "db.example.com alone"),
             ("a.example,b.example", "list of hosts", "a.example"),
             ("db.example.com/databricks_postgres?sslmode=require", "path or an option", "db.example.com alone"),
-            ("postgresql://ada@db.example.com:5432/x", "scheme", "db.example.com alone"),
+            (
+                "postgresql://ada:pw@db.example.com:5432/x",
+                "given as a connection URL",
+                "db.example.com as the host, 5432",
+            ),
             ("https://db.example.com", "scheme", "db.example.com alone"),
-            ("jdbc:postgresql://db.example.com/x", "scheme", "db.example.com alone"),
-            ("psql -h db.example.com", "blanks", "host name alone"),
-            ("host=db.example.com port=5432", "blanks", "host name alone"),
+            (
+                "jdbc:postgresql://db.example.com/x",
+                "given as a JDBC URL",
+                "db.example.com as the host, x as the database",
+            ),
+            ("psql -h db.example.com", "given as a psql command", "db.example.com as the host"),
+            ("nslookup db.example.com", "blanks", "host name alone"),
+            (
+                "host=db.example.com port=5432",
+                "given as a connection string",
+                "db.example.com as the host, 5432 as the port",
+            ),
             ("db.example.com:5432", "with a port", "--pg-port 5432"),
             ("[::1]", "brackets", "::1 alone"),
             ("db..example", "between two dots", "dbx-rotator connections"),
@@ -251,6 +284,7 @@ mod tests {
         }
         for user in ["<client-id>", "${USER}", "$USER", "{{user}}", "\"ada@example.com\"", "%USER%", "{client_id}"] {
             assert!(user_misfit(user).is_some(), "{user}");
+            assert!(database_misfit(user).is_some(), "{user}");
         }
         for user in [
             "@USER@",

@@ -242,10 +242,13 @@ fn token_of_several_connections_must_be_told_which() {
 }
 
 #[test]
-fn token_of_an_unknown_connection_is_an_error_of_usage_and_names_those_there_are() {
+fn an_unknown_connection_is_an_error_of_usage_and_those_there_are_are_named() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    let outcome = rotator(&home, &workspace, &["token", "orders"]).run();
-    outcome.exits(64).prints_nothing().stderr_has("no connection named orders").stderr_has("there are: default");
+    for command in [&["token", "orders"][..], &["status", "orders"], &["rotate", "--connection", "orders"]] {
+        let outcome = rotator(&home, &workspace, command).run();
+        outcome.exits(64).prints_nothing().stderr_has("no connection named orders").stderr_has("there are: default");
+    }
+    rotator(&home, &workspace, &["token", "defualt"]).run().exits(64).stderr_has("did you mean default?");
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn what_is_wrong_is_blamed_on_where_it_came_from() {
     with(&["--pg-database", ""]).exits(78).stderr_has("--pg-database: the database is empty");
     with(&["--pg-port", "0"]).exits(78).stderr_has("--pg-port: the port is 0");
     with(&["--pg-host", "h.example:5433"]).exits(78).stderr_has("--pg-port 5433");
-    with(&["--pg-host", "postgres://h.example"]).exits(78).stderr_has("not a host name");
+    with(&["--pg-host", "postgres://h.example"]).exits(78).stderr_has("given as a connection URL");
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn the_connection_may_be_left_out_where_there_is_one_and_the_program_may_not() {
     let bare = || dbx_rotator!(home).signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example").arg("exec");
     bare().run().exits(64).stderr_has("-- <COMMAND>");
     bare().args(["default"]).run().exits(64).stderr_has("-- <COMMAND>");
-    bare().args(["default", "psql"]).run().exits(64).stderr_has("-- <COMMAND>");
+    bare().args(["default", "psql"]).run().exits(64).stderr_has("exec [NAME] -- psql");
     let table = |name: &str| format!("[[connection]]\nname = '{name}'\nhost = '{name}.example'\ndatabase = '*'\n");
     home.write(".config/dbx-rotator/config.toml", table("one") + &table("two"), 0o600);
     let several = |options: &[&str]| {

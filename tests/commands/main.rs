@@ -8,6 +8,7 @@ mod configuration;
 mod databricks_cli;
 mod exec;
 mod launchd;
+mod mistakes;
 mod outputs;
 mod sdk;
 mod secret_sources;

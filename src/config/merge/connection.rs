@@ -9,7 +9,7 @@ use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
-use crate::model::server::{host_misfit, user_misfit};
+use crate::model::server::{database_misfit, host_misfit, user_misfit};
 use crate::model::short_name;
 use crate::model::{Address, Connection, DEFAULT_DATABASE, DatabaseRef, Workspace};
 use crate::pgpass;
@@ -84,6 +84,9 @@ impl Merge<'_> {
         }
         if let Some((user, misfit)) = draft.user.as_ref().and_then(|user| Some((user, user_misfit(&user.value)?))) {
             return Err(self.fault(&user.origin, format!("the user {}", misfit.why)).hint(misfit.hint));
+        }
+        if let Some(misfit) = database_misfit(&draft.database.value) {
+            return Err(self.fault(&draft.database.origin, format!("the database {}", misfit.why)).hint(misfit.hint));
         }
         let section = format!("connection \"{name}\"");
         self.note_place(&section, table);
