@@ -123,7 +123,7 @@ impl Database {
             user: key.user().to_owned(),
             name: connection.login_database().to_owned(),
             sslmode: (!keeps_mode).then(|| connection.sslmode_for_libpq()),
-            sslrootcert: connection.root_for_libpq(),
+            sslrootcert: config.root_for_libpq(connection),
             password_file: config.password_file_for_libpq(),
             password: SecretString::default(),
             environment: environment.clone(),

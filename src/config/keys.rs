@@ -4,7 +4,10 @@ use crate::spelling::nearest;
 
 /// The keys of each table, with what stands before them.
 const TABLES: [(&str, &[&str]); 3] = [
-    ("at the head of the file", &["interval", "password_file", "log_file", "workspace", "connection"]),
+    (
+        "at the head of the file",
+        &["interval", "password_file", "log_file", "proxy", "no_proxy", "workspace", "connection"],
+    ),
     (
         "under [[workspace]]",
         &[
@@ -136,7 +139,7 @@ mod tests {
             ("[[connections]]\nname = 'x'", "did you mean connection?"),
             (
                 "colour = 'x'",
-                "the settings that belong here are: interval, password_file, log_file, workspace, connection",
+                "the settings that belong here are: interval, password_file, log_file, proxy, no_proxy, workspace, connection",
             ),
         ] {
             assert_eq!(unknown_setting(&refused(text)).map(|(_, hint)| hint).as_deref(), Some(hint), "{text}");

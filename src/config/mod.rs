@@ -27,6 +27,7 @@ pub(crate) use secret::{credential_files, credential_source};
 use crate::model::{Connection, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::keychain::Item;
+use crate::os::trust;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 
 /// Everything that is set, with where each value came from.
@@ -196,6 +197,11 @@ impl Config {
         let usual = self.environment.home().map(|home| home.join(".pgpass"));
         let file = &self.password_file;
         (usual.as_ref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+    }
+
+    /// libpq's `sslrootcert` for a connection.
+    pub(crate) fn root_for_libpq(&self, connection: &Connection) -> Option<String> {
+        connection.root_for_libpq(|| trust::bundle(&self.environment))
     }
 
     /// Every effective setting with where it came from, secrets as `(set)`.

@@ -103,14 +103,19 @@ impl Connection {
         if self.address.database == "*" { DEFAULT_DATABASE } else { &self.address.database }
     }
 
-    /// libpq's `sslrootcert`: by itself it looks for a file of the user's, and not at the platform's store.
-    pub(crate) fn root_for_libpq(&self) -> Option<String> {
-        let file = self.sslrootcert.as_ref().map(|path| path.display().to_string());
-        file.or_else(|| (self.sslmode == Some(SslMode::VerifyFull)).then(|| "system".to_owned()))
+    /// libpq's `sslrootcert`: by itself it looks for a file of the user's, and not at the platform's store. `bundle` is that store
+    /// as a file, which every client reads. `system` is known to libpq 16 and later only: older ones, pgjdbc, asyncpg and pgx take it
+    /// for the name of a file.
+    pub(crate) fn root_for_libpq(&self, bundle: impl FnOnce() -> Option<PathBuf>) -> Option<String> {
+        if let Some(file) = &self.sslrootcert {
+            return Some(file.display().to_string());
+        }
+        let platform = || bundle().map_or_else(|| "system".to_owned(), |file| file.display().to_string());
+        (self.sslmode == Some(SslMode::VerifyFull)).then(platform)
     }
 
-    /// libpq's `sslmode` for who uses the service file. Before version 16 it cannot look at the platform's store, so `verify-full` is
-    /// written only where it was asked for.
+    /// libpq's `sslmode` for who uses the service file. Where it is not set, `require` works with every client and every certificate
+    /// store, so `verify-full` is written only where it was asked for.
     pub(crate) fn sslmode_for_libpq(&self) -> SslMode {
         self.sslmode.unwrap_or(SslMode::Require)
     }

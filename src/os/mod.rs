@@ -20,6 +20,7 @@ pub(crate) mod replace;
 #[cfg(feature = "cli")]
 pub(crate) mod signals;
 pub(crate) mod timer;
+pub(crate) mod trust;
 pub(crate) mod watch;
 pub(crate) mod watchdog;
 pub(crate) mod wiped;

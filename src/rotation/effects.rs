@@ -171,7 +171,7 @@ fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Sectio
             database: key.database().to_owned(),
             user: key.user().to_owned(),
             sslmode: connection.sslmode_for_libpq().as_str().to_owned(),
-            sslrootcert: connection.root_for_libpq(),
+            sslrootcert: snapshot.config.root_for_libpq(connection),
             passfile: passfile.as_ref().map(|path| path.display().to_string()),
         })
     };

@@ -193,7 +193,11 @@ fn an_instance_has_a_service_by_itself_and_foreign_sections_stay() {
     rotator(&home, &workspace, "sslmode = 'verify-full'", &["rotate"]).run().exits(0);
     let text = home.read(".pg_service.conf");
     assert!(text.contains(&workspace.instance("orders").host.unwrap()) && !text.contains(&host), "{text}");
-    assert!(text.contains("\nsslmode=verify-full\n") && text.contains("\nsslrootcert=system\n"), "{text}");
+    let root = format!("\nsslrootcert={}\n", workspace.ca_file().display());
+    assert!(
+        text.contains("\nsslmode=verify-full\n") && text.contains(&root),
+        "older clients read `system` as a file\n{text}"
+    );
 }
 
 #[test]

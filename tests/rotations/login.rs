@@ -86,6 +86,38 @@ fn a_program_that_exec_runs_logs_in_by_the_file_the_environment_or_the_url() {
     assert_eq!(server.logins().iter().filter(|login| login.accepted()).count(), 4);
 }
 
+#[test]
+fn psql_of_any_version_proves_whose_server_it_is_by_the_platforms_authorities() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let user = workspace.client_id();
+    let name = "psql_of_any_version_proves_whose_server_it_is_by_the_platforms_authorities";
+    let Some(server) = postgres(name, &workspace, user) else { return };
+    home.write(
+        ".config/dbx-rotator/config.toml",
+        format!(
+            "[[connection]]\nhost = '127.0.0.1'\nport = {}\nsslmode = 'verify-full'\nservice_file = true\n",
+            server.port()
+        ),
+        0o600,
+    );
+    // What stands for the platform's own file.
+    home.watch(&workspace);
+    let session = |arguments: &[&str]| dbx_rotator!(home).signed_in_to(&workspace).args(arguments);
+    session(&["rotate"]).run().exits(0);
+    let script = "export PGPASSFILE=\"$HOME/.pgpass\"; exec \"$0\" -X -w -A -t -c 'select current_user' \"$1\"";
+    let psql = psql_program().unwrap();
+    for target in ["", "service=default"] {
+        let words = ["sh", "-c", script, psql.to_str().unwrap(), target];
+        let session = if target.is_empty() {
+            session(&[&["exec", "--"][..], &words].concat())
+        } else {
+            home.command(words[0]).args(&words[1..])
+        };
+        session.run().exits(0).stdout_has(user);
+    }
+    assert_eq!(server.logins().iter().filter(|login| login.accepted()).count(), 2);
+}
+
 /// Logs in at the pace for as long as `LONG`, while the program runs; no login may fail.
 fn no_login_fails(session: Session<'_>, server: &Postgres, workspace: &Workspace, user: &str, file: &Path) {
     let running = session.args(["run"]).spawn();
