@@ -240,10 +240,10 @@ impl Builder {
         self
     }
 
-    /// Rotate so long after a credential was issued; whole minutes.
+    /// Rotate so long after a credential was issued: 1 minute to 24 hours.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.overrides.interval = Some(interval.as_secs() / 60);
+        self.overrides.interval = Some(interval);
         self
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     /// Say more
     #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::SetTrue)]
     pub(super) verbose: bool,
-    /// Say only what went wrong
+    /// Say only what went wrong; commands that print what was asked for still do
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub(super) quiet: bool,
     // Last, since its heading goes on for what follows.
@@ -136,7 +136,7 @@ pub(super) struct RotateOptions {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Go on trying for so long while it fails for a reason that may pass, such as 5m
+    /// Go on trying for so long while it fails for a reason that may pass, such as 5m; a bare number is in minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1m")]
     pub(super) retry_for: Duration,
     /// Print JSON
@@ -179,7 +179,7 @@ pub(super) struct TokenOptions {
     /// The connection to this port [default: any]
     #[arg(long, value_name = "PORT", requires = "host")]
     pub(super) port: Option<u16>,
-    /// Rotate first unless it lives at least so long, such as 10m
+    /// Rotate first unless it lives at least so long, such as 10m; a bare number is in minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub(super) min_valid: Duration,
     /// Print JSON, with the expiry
@@ -339,6 +339,13 @@ mod tests {
     fn the_originals_options_work_at_the_top_level() {
         let arguments = Arguments::try_parse_from(["x", "--once", "--interval", "45", "--pg-host", "h"]).unwrap();
         assert!(matches!(arguments.implied_command(), Command::Rotate(_)));
-        assert_eq!(arguments.overrides.interval, Some(45));
+        assert_eq!(arguments.overrides.interval, Some(Duration::from_secs(45 * 60)));
+        for interval in ["45m", "2700s", "45"] {
+            let arguments = Arguments::try_parse_from(["x", "run", "--interval", interval]).unwrap();
+            assert_eq!(arguments.overrides.interval, Some(Duration::from_secs(45 * 60)));
+        }
+        for interval in ["0", "1441", "30s", "soon"] {
+            assert!(Arguments::try_parse_from(["x", "run", "--interval", interval]).is_err(), "{interval}");
+        }
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, 
     match command {
         ConfigCommand::Path => print::out(&format!("{}\n", Config::path(overrides)?.display()))?,
         ConfigCommand::Show => print::out(&show(&Config::load(overrides)?))?,
-        ConfigCommand::Check => print::out(&check(&Config::load(overrides)?))?,
+        ConfigCommand::Check => print::news(&check(&Config::load(overrides)?))?,
     }
     Ok(0)
 }
@@ -41,6 +41,9 @@ fn check(config: &Config) -> String {
 }
 
 fn with_warnings(mut text: String, config: &Config) -> String {
+    if print::is_quiet() {
+        return text;
+    }
     for warning in config.warnings() {
         let _ = writeln!(text, "warning: {}", foreign::line(warning));
     }

@@ -84,6 +84,9 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     let arguments = match Arguments::try_parse_from(name.words(words)) {
         Ok(arguments) => {
             arguments.overrides.client_secret.iter().for_each(crate::foreign::secrets::keep);
+            if arguments.quiet {
+                print::be_quiet();
+            }
             arguments
         }
         Err(error) => {

@@ -91,9 +91,10 @@ impl Outlook {
         self.findings.iter().any(|finding| finding.level == Level::Failed)
     }
 
-    /// What is wrong or may be, for people.
+    /// What is wrong or, where that is wanted, may be; for people.
     pub(super) fn text(&self) -> String {
-        self.findings.iter().filter(|finding| finding.level > Level::Ok).map(Finding::line).collect()
+        let least = if print::is_quiet() { Level::Failed } else { Level::Warning };
+        self.findings.iter().filter(|finding| finding.level >= least).map(Finding::line).collect()
     }
 }
 

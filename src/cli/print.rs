@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,6 +11,27 @@ use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::logging::json;
 use crate::words;
+
+/// Whether only what went wrong is said.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on only what was asked for is printed, and what went wrong.
+pub(super) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// See [`be_quiet`].
+pub(super) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints to stdout, as [`out`] does, what nobody misses who only wants to know what went wrong.
+///
+/// # Errors
+/// As [`exactly`].
+pub(super) fn news(text: &str) -> Result<(), Failure> {
+    if is_quiet() { Ok(()) } else { out(text) }
+}
 
 /// Prints lines of ours to stdout, without secrets and with nothing in them that cannot be seen. What others wrote stands on one
 /// line ([`line`], [`table`]).
@@ -72,6 +94,9 @@ pub(super) fn fault(fault: &ConfigError) {
 
 /// Prints what works but is unwise to stderr.
 pub(super) fn warning(message: &str) {
+    if is_quiet() {
+        return;
+    }
     to_stderr(&format!("warning: {}\n", foreign::line(message)));
 }
 

@@ -261,11 +261,13 @@ impl Service {
     // ---- what is there ----
 
     fn installed(&self) -> Result<State, Failure> {
+        self.manager.state()?.ok_or_else(|| self.not_installed())
+    }
+
+    fn not_installed(&self) -> Failure {
         let system = if self.scope == Scope::System { " --system" } else { "" };
-        self.manager.state()?.ok_or_else(|| {
-            Failure::permanent(Code::Configuration, "no service is set up here")
-                .hint(format!("dbx-rotator service install{system}"))
-        })
+        Failure::permanent(Code::Configuration, "no service is set up here")
+            .hint(format!("dbx-rotator service install{system}"))
     }
 
     fn start(&self) -> Result<u8, Fault> {
@@ -283,14 +285,18 @@ impl Service {
     }
 
     fn status(&self, json: bool) -> Result<u8, Fault> {
-        if json {
-            let state = self.manager.state()?;
-            print::json(&state)?;
-            return Ok(u8::from(!state.as_ref().is_some_and(is_well)));
+        let state = self.manager.state()?;
+        let well = state.as_ref().is_some_and(is_well);
+        match &state {
+            state if json => print::json(state)?,
+            Some(state) if well => print::news(&status::service_lines(state, Timestamp::now()))?,
+            Some(state) => print::out(&status::service_lines(state, Timestamp::now()))?,
+            None => {
+                let Failure { message, hint, .. } = self.not_installed();
+                print::error(&message, hint.as_deref());
+            }
         }
-        let state = self.installed()?;
-        print::out(&status::service_lines(&state, Timestamp::now()))?;
-        Ok(u8::from(!is_well(&state)))
+        Ok(u8::from(!well))
     }
 
     /// What `service install` has put into the keychain.
@@ -301,10 +307,16 @@ impl Service {
 
     fn uninstall(&self, purge: bool) -> Result<u8, Fault> {
         let items = if purge { self.keychain_items() } else { Vec::new() };
-        for file in self.manager.remove()? {
+        let was_there = self.manager.state()?.is_some();
+        let removed = self.manager.remove()?;
+        for file in &removed {
             say(&format!("Removed {}", file.display()))?;
         }
-        say("The service is stopped and disabled; what is published stays in the password file")?;
+        if was_there || !removed.is_empty() {
+            say("The service is stopped and disabled; what is published stays in the password file")?;
+        } else {
+            say("No service was set up here")?;
+        }
         if let Some(remains) = self.manager.remains() {
             say(&remains)?;
         }
@@ -444,7 +456,7 @@ fn cannot_find_itself(error: &io::Error) -> Failure {
 }
 
 fn say(sentence: &str) -> Result<u8, Fault> {
-    print::out(&format!("{sentence}\n"))?;
+    print::news(&format!("{sentence}\n"))?;
     Ok(0)
 }
 

@@ -193,7 +193,9 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
     let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut remarks = String::new();
-    for (row, (_, (_, status))) in connections.iter().zip(view.all()) {
+    let all = connections.iter().zip(view.all());
+    let is_said = |status: &ConnectionStatus| !print::is_quiet() || status.left_to_clients().is_none();
+    for (row, (_, (_, status))) in all.filter(|(_, (_, (_, status)))| is_said(status)) {
         let state = match row.state {
             Stands::Live => "live",
             Stands::Due => "due",
@@ -227,6 +229,10 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
                 error.sentence()
             )));
         }
+    }
+    if print::is_quiet() {
+        let table = if rows.len() == 1 { String::new() } else { print::table(&rows) };
+        return format!("{table}{remarks}{}", view.outlook.text());
     }
     let file = connections
         .first()

@@ -86,6 +86,11 @@ impl Interval {
     /// What makes sense: shorter is a storm, longer than a day no token lives.
     pub(crate) const RANGE: std::ops::RangeInclusive<Duration> =
         Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
+
+    fn checked(interval: Duration) -> Result<Duration, &'static str> {
+        let refused = "the interval must lie between 1 minute and 24 hours";
+        if Self::RANGE.contains(&interval) { Ok(interval) } else { Err(refused) }
+    }
 }
 
 impl<'de> Deserialize<'de> for Interval {
@@ -100,23 +105,30 @@ impl<'de> Deserialize<'de> for Interval {
             Written::Minutes(minutes) => Duration::from_secs(minutes.saturating_mul(60)),
             Written::Text(text) => parse_duration(&text).map_err(de::Error::custom)?,
         };
-        if Self::RANGE.contains(&interval) {
-            Ok(Interval(interval))
-        } else {
-            Err(de::Error::custom("the interval must lie between 1 minute and 24 hours"))
-        }
+        Self::checked(interval).map(Interval).map_err(de::Error::custom)
     }
 }
 
-/// Reads a duration as people and systemd.time(7) write it: `90s`, `50m`, `1h 30m`, `1h30min`.
+/// Reads the interval as the command line has it.
+///
+/// # Errors
+/// A sentence with what would have been right.
+#[cfg(feature = "cli")]
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    Interval::checked(parse_duration(text)?).map_err(str::to_owned)
+}
+
+/// Reads a duration as people and systemd.time(7) write it: `90s`, `50m`, `1h 30m`, `1h30min`. A bare number is in minutes, as the
+/// Python original's `--interval` always was.
 ///
 /// # Errors
 /// A sentence with what would have been right.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("`{text}` is not a duration: write it like 90s, 50m or 1h 30m"))
+    let minutes = || Some(Duration::from_secs(text.trim().parse::<u64>().ok()?.checked_mul(60)?));
+    let written = || Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok();
+    minutes()
+        .or_else(written)
+        .ok_or_else(|| format!("`{text}` is not a duration: write it like 50 (minutes), 90s or 1h 30m"))
 }
 
 /// A parsed file with its text, which faults point into.
@@ -237,6 +249,23 @@ mod tests {
         let section = rest.split("\n.SH ").next().unwrap();
         let names = section.split(".TP\n.B ").skip(1).filter_map(|paragraph| paragraph.lines().next());
         names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_bare_number_is_in_minutes_wherever_a_duration_is_read() {
+        let minutes = |count: u64| Ok(Duration::from_secs(count * 60));
+        for (text, expected) in
+            [("50", minutes(50)), ("50m", minutes(50)), ("50min", minutes(50)), ("1h 30m", minutes(90))]
+        {
+            assert_eq!(parse_duration(text), expected, "{text}");
+            for written in [format!("interval = '{text}'"), format!("interval = \"{text}\"")] {
+                let file: ConfigFile = toml_edit::de::from_str(&written).unwrap();
+                assert_eq!(Ok(file.interval.unwrap().into_inner().0), expected, "{written}");
+            }
+        }
+        for text in ["", "-5", "soon", "5.5", "1e3", "99999999999999999999", "18446744073709551615"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is given on the command line or through the library's builder: the source that wins over all others.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -44,9 +45,9 @@ pub struct Overrides {
     /// Also log to this file (10 MiB, 5 old ones kept)
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,
-    /// Rotate this many minutes after a credential was issued [default: 20 minutes before it expires]
-    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = minutes))]
-    pub interval: Option<u64>,
+    /// Rotate so long after a credential was issued, such as 50 (minutes) or 1h [default: 20 minutes before it expires]
+    #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = super::file::parse_interval))]
+    pub interval: Option<Duration>,
     /// Configuration file [env: DBX_ROTATOR_CONFIG] [default: ~/.config/dbx-rotator/config.toml]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub config: Option<PathBuf>,
@@ -79,11 +80,6 @@ impl Overrides {
 #[cfg(feature = "cli")]
 fn port(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().ok_or("a port is a number from 1 to 65535")
-}
-
-#[cfg(feature = "cli")]
-fn minutes(text: &str) -> Result<u64, &'static str> {
-    text.parse().ok().filter(|minutes| (1..=1440).contains(minutes)).ok_or("it is a number of minutes from 1 to 1440")
 }
 
 fn first_given(flags: &[(&'static str, bool)]) -> Option<&'static str> {

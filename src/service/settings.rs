@@ -196,8 +196,11 @@ impl Plan {
                 }
             }
             "interval" => {
-                let minutes = config.interval.map_or(0, |interval| interval.as_secs() / 60);
-                self.set(document, section, "interval", format!("{minutes}m").into());
+                let interval = match config.interval.map_or(0, |interval| interval.as_secs()) {
+                    seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+                    seconds => format!("{seconds}s"),
+                };
+                self.set(document, section, "interval", interval.into());
             }
             "proxy" => self.take_over_proxy(config, document)?,
             "port" => self.set(document, section, "port", shown.parse::<i64>().unwrap_or_default().into()),
@@ -459,7 +462,7 @@ mod tests {
             client_secret: Some("s3cret-of-the-principal".into()),
             pg_host: text("db.example"),
             pg_port: Some(6432),
-            interval: Some(45),
+            interval: Some(std::time::Duration::from_secs(45 * 60)),
             any_identity: true,
             config: Some(directory.join("config.toml")).filter(|file| file.exists()),
             ..Overrides::default()

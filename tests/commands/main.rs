@@ -10,6 +10,7 @@ mod exec;
 mod launchd;
 mod mistakes;
 mod outputs;
+mod quiet;
 mod sdk;
 mod secret_sources;
 mod words;

@@ -84,7 +84,8 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
         let connections = all.iter().map(row).collect();
         print::json(&Answer { version: 1, connections, service_file: &service_file, findings: &findings })?;
     } else {
-        print::out(&findings.iter().map(Finding::line).collect::<String>())?;
+        let is_said = |finding: &&Finding| !print::is_quiet() || finding.level == Level::Failed;
+        print::out(&findings.iter().filter(is_said).map(Finding::line).collect::<String>())?;
     }
     Ok(if findings.iter().any(|finding| finding.level == Level::Failed) { NOT_WELL } else { 0 })
 }

@@ -166,3 +166,13 @@ fn where_there_is_no_keychain_nothing_is_written_for_it() {
     assert!(failure.message.contains("only macOS has a keychain"), "{failure}");
     assert!(!mac.service.account.home.exists());
 }
+
+#[test]
+fn without_a_service_status_is_not_well_in_every_form_and_there_is_nothing_to_remove() {
+    let mac = Mac::new();
+    for json in [false, true] {
+        assert_eq!(mac.service.status(json).map_err(failure), Ok(1));
+    }
+    assert_eq!(mac.service.uninstall(false).map_err(failure), Ok(0));
+    assert_eq!(mac.service.start().map_err(failure).unwrap_err().code, Code::Configuration);
+}

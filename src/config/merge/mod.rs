@@ -206,10 +206,7 @@ impl Merge<'_> {
     }
 
     fn interval(&mut self) -> Result<Option<std::time::Duration>, ConfigError> {
-        let flag = self
-            .overrides
-            .interval
-            .map(|minutes| Sourced::new(std::time::Duration::from_secs(minutes * 60), Origin::Flag("--interval")));
+        let flag = self.overrides.interval.map(|interval| Sourced::new(interval, Origin::Flag("--interval")));
         let written = || Some(self.written(self.source?.file.interval.as_ref()?)?.map(|interval| interval.0));
         let Some(interval) = flag.or_else(written) else {
             let (key, value) = ("interval", "20 min before the expiry".to_owned());
@@ -219,7 +216,10 @@ impl Merge<'_> {
         if !Interval::RANGE.contains(&interval.value) {
             return Err(self.fault(&interval.origin, "the interval must lie between 1 minute and 24 hours"));
         }
-        Ok(Some(self.note("", "interval", interval, |value| format!("{} min", value.as_secs() / 60))))
+        Ok(Some(self.note("", "interval", interval, |value| match value.as_secs() {
+            seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+            seconds => format!("{seconds} s"),
+        })))
     }
 
     fn global_path(&self, get: impl FnOnce(&ConfigFile) -> Option<&Spanned<String>>) -> Option<Sourced<PathBuf>> {

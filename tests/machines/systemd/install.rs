@@ -67,7 +67,7 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     let gone = stage.service(&["uninstall"]);
     gone.exits(0).stdout_has("Kept /home/alice/.config/dbx-rotator/config.toml");
     assert_eq!(stage.files(), ".config/dbx-rotator/client-secret\n.config/dbx-rotator/config.toml\n");
-    stage.service(&["status"]).exits(78).stderr_has("no service is set up here");
+    stage.service(&["status"]).exits(1).stderr_has("no service is set up here");
     stage.service(&["uninstall", "--purge"]).exits(0);
     assert_eq!(stage.files(), "");
     stage.log_in();
