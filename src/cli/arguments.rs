@@ -61,7 +61,7 @@ pub(super) enum Command {
         /// Print JSON
         #[arg(long, conflicts_with = "toml")]
         json: bool,
-        /// Print what can be pasted into config.toml
+        /// Print what can be pasted into config.toml, with what only this shell or command line says of the workspace
         #[arg(long)]
         toml: bool,
     },

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::needs::{Meant, Needs, assignment};
 use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::config::{Config, Overrides};
@@ -63,7 +64,7 @@ pub(super) fn run(form: Form, overrides: &Overrides) -> Result<u8, Fault> {
         Form::Json => print::json(&Answer { version: 1, workspaces: seen.iter().map(workspace_row).collect() })?,
         Form::Table => print::out(&table(&seen))?,
         Form::Toml => {
-            let (text, refused) = toml(&seen)?;
+            let (text, refused) = toml(&seen, &Needs::of(&config, overrides))?;
             print::out(&text)?;
             for name in &refused {
                 print::warning(&format!("left out {name}: a configuration cannot carry what the workspace says of it"));
@@ -139,14 +140,24 @@ fn table(seen: &[Seen<'_>]) -> String {
     if rows.len() == 1 { String::new() } else { print::table(&rows) }
 }
 
-/// One `[[connection]]`, as it is meant: its keys and their values.
-type Meant = Vec<(&'static str, String)>;
+/// The tables of a configuration, by kind; what stands at its head has none.
+type Tables = Vec<(&'static str, Meant)>;
 
-/// What can be pasted into config.toml as it is: names are told apart, and everything that a connection needs is found. Beside it
-/// the names of those that cannot be written, on one line each.
-fn toml(seen: &[Seen<'_>]) -> Result<(String, Vec<String>), Failure> {
+/// What can be pasted into config.toml as it is: names are told apart, and everything that a connection needs is found, or written
+/// from what only this run has. Beside it the names of those that cannot be written, on one line each.
+fn toml(seen: &[Seen<'_>], needs: &Needs) -> Result<(String, Vec<String>), Failure> {
     let (mut text, mut refused) = (String::new(), Vec::new());
-    let (mut taken, mut all) = (HashSet::new(), Vec::new());
+    let (mut taken, mut all) = (HashSet::new(), Tables::new());
+    for (kind, meant) in [("", &needs.head), ("workspace", &needs.workspace)].into_iter().filter(|(_, t)| !t.is_empty())
+    {
+        text.push_str(&table_text(kind, meant));
+        text.push('\n');
+        all.push((kind, meant.clone()));
+    }
+    let comments = needs.comments();
+    if !comments.is_empty() {
+        text.push_str(&format!("{comments}\n"));
+    }
     for (workspace, result) in seen {
         let Ok(visible) = result else { continue };
         for database in &visible.databases {
@@ -155,9 +166,10 @@ fn toml(seen: &[Seen<'_>]) -> Result<(String, Vec<String>), Failure> {
                 refused.push(foreign::line(row.name).into_owned());
                 continue;
             }
-            let meant = row.meant(&mut taken, (seen.len() > 1).then(|| workspace.name()));
+            let mut meant = row.meant(&mut taken, (seen.len() > 1).then(|| workspace.name()));
+            meant.extend(needs.connection.iter().cloned());
             text.push_str(&row.section(&meant));
-            all.push(meant);
+            all.push(("connection", meant));
         }
     }
     read_back("the configuration", &all, sections(&text).as_ref())?;
@@ -180,7 +192,7 @@ pub(super) fn sections_for(databases: &[Database]) -> Result<String, Failure> {
         }
         let meant = row.meant(&mut taken, None);
         text.push_str(&row.section(&meant));
-        all.push(meant);
+        all.push(("connection", meant));
     }
     read_back("the configuration", &all, sections(&text).as_ref())?;
     Ok(text)
@@ -207,11 +219,8 @@ impl Row<'_> {
     }
 
     fn section(&self, meant: &Meant) -> String {
-        let mut text = "[[connection]]\n".to_owned();
-        for (key, value) in meant {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{key} = {}", toml_edit::Value::from(value.as_str()));
-        }
+        let mut text = table_text("connection", meant);
+        // Writing to a String cannot fail.
         if let Some(host) = self.read_only_host.filter(|own| Some(*own) != self.host) {
             let _ = writeln!(text, "# read_only = true    # a second entry, for {host}");
         }
@@ -220,19 +229,48 @@ impl Row<'_> {
     }
 }
 
-/// The sections of a configuration that holds nothing else; none for any other.
-fn sections(text: &str) -> Option<Vec<Meant>> {
-    const KEYS: [&str; 4] = ["name", "workspace", "instance", "endpoint"];
+/// A table and its head; the text at the head of a file has no kind.
+fn table_text(kind: &str, meant: &Meant) -> String {
+    let head = if kind.is_empty() { String::new() } else { format!("[[{kind}]]\n") };
+    let lines = meant.iter().map(|(key, value)| format!("{}\n", assignment(key, value)));
+    head + &lines.collect::<String>()
+}
+
+/// The tables of a configuration that holds nothing else, in their order; none for any other.
+fn sections(text: &str) -> Option<Tables> {
+    const KEYS: [&str; 12] = [
+        "name",
+        "workspace",
+        "instance",
+        "endpoint",
+        "user",
+        "database",
+        "host",
+        "auth",
+        "client_id",
+        "client_secret_file",
+        "profile",
+        "cli_path",
+    ];
     let document: toml_edit::DocumentMut = text.parse().ok()?;
-    if document.is_empty() {
-        return Some(Vec::new());
-    }
-    let tables = document.get("connection").filter(|_| document.len() == 1)?.as_array_of_tables()?;
     let setting = |(key, item): (&str, &toml_edit::Item)| {
         let key = KEYS.into_iter().find(|known| *known == key)?;
         Some((key, item.as_str()?.to_owned()))
     };
-    tables.iter().map(|table| table.iter().map(setting).collect()).collect()
+    let mut all = Tables::new();
+    for (key, item) in document.iter() {
+        match key {
+            "password_file" => all.push(("", vec![("password_file", item.as_str()?.to_owned())])),
+            kind @ ("workspace" | "connection") => {
+                let kind = if kind == "workspace" { "workspace" } else { "connection" };
+                for table in item.as_array_of_tables()?.iter() {
+                    all.push((kind, table.iter().map(setting).collect::<Option<Meant>>()?));
+                }
+            }
+            _ => return None,
+        }
+    }
+    Some(all)
 }
 
 fn unique(name: &str, taken: &mut HashSet<String>) -> String {
@@ -291,7 +329,7 @@ mod tests {
             for one in hostile {
                 let said = format!("{one:?}");
                 let visible = Discovered { user: None, databases: vec![good(), one] };
-                let (text, refused) = toml(&[(&workspace, Ok(visible))]).unwrap();
+                let (text, refused) = toml(&[(&workspace, Ok(visible))], &Needs::default()).unwrap();
                 let sections = sections(&text).unwrap_or_else(|| panic!("{said}\n{text}"));
                 assert_eq!(sections.len() + refused.len(), 2, "{said}\n{text}");
                 assert!(!text.lines().any(|line| line.starts_with("on_rotate")), "{said}\n{text}");

@@ -11,6 +11,7 @@ mod connections;
 mod exec;
 mod mistakes;
 mod names;
+mod needs;
 mod outlook;
 mod power;
 mod print;

@@ -88,6 +88,11 @@ impl Config {
         merge::load(overrides, Environment::of_this_process(), true)
     }
 
+    /// The same in another environment.
+    pub(crate) fn load_workspaces_in(environment: Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
+        merge::load(overrides, environment, true)
+    }
+
     /// As somebody with this environment reads it, such as a service.
     ///
     /// # Errors

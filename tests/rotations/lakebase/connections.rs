@@ -56,6 +56,31 @@ fn what_is_pasted_into_config_toml_rotates() {
     assert_eq!(home.pgpass().lines().count(), 4, "{toml}");
 }
 
+/// A service sees nothing of the shell in which its configuration was made.
+#[test]
+fn what_is_pasted_into_config_toml_is_all_that_a_service_needs() {
+    let (workspace, home) = (furnished(), Home::new());
+    let file = ".config/dbx-rotator/config.toml";
+    // The shell makes the file before the program starts.
+    home.write(file, "", 0o600);
+    let passfile = home.path("passwords").display().to_string();
+    let toml = connections(&home, &workspace, &["--toml"]).env("PGPASSFILE", &passfile).run().exits(0).stdout.clone();
+    home.write(file, &toml, 0o600);
+    let as_service = |command: &str| dbx_rotator!(home).arg(command).trusting(&workspace).run();
+    as_service("rotate").exits(78).stderr_has("client-secret");
+    let line = toml
+        .lines()
+        .find_map(|line| line.strip_prefix("# put the client secret into its file before a service starts: "));
+    let line = line.unwrap_or_else(|| panic!("{toml}"));
+    home.command("sh").args(["-c", line]).signed_in_to(&workspace).run().exits(0);
+    as_service("rotate").exits(0);
+    assert_eq!(home.read("passwords").lines().count(), 4, "{toml}");
+    assert!(!toml.contains(workspace.client_secret()) && toml.contains("SSL_CERT_FILE"), "{toml}");
+    // A second list does not repeat what is there.
+    let again = connections(&home, &workspace, &["--toml"]).env("PGPASSFILE", &passfile).run().exits(0).stdout.clone();
+    assert!(!again.contains("[[workspace]]\n"), "{again}");
+}
+
 #[test]
 fn long_lists_are_read_to_their_end() {
     let (workspace, home) = (Workspace::builder().page_size(3).start(), Home::new());

@@ -1,0 +1,272 @@
+//! What a service would not see of the settings in use: a service manager hands on neither the environment of a shell nor the
+//! options of a command. `connections --toml` writes it into the configuration; never a secret.
+
+use std::path::Path;
+
+use crate::config::{Config, Origin, Overrides, Setting};
+use crate::foreign;
+use crate::generated::is_plain;
+use crate::model::{SecretSource, Workspace};
+use crate::os::dirs::{CLIENT_SECRET, Environment};
+use crate::os::files::read_text;
+
+/// A table, as it is meant: its keys and their values.
+pub(super) type Meant = Vec<(&'static str, String)>;
+
+/// What it is called beside the configuration.
+const SECRET_FILE: &str = "client-secret";
+
+/// Settings of the sign-in that a file can give; the secret and the address are judged by themselves.
+const OF_WORKSPACE: [&str; 4] = ["auth", "client_id", "profile", "cli_path"];
+
+/// Variables that change how the workspace is reached, and that the configuration has no key for.
+const OF_THE_SHELL: [&str; 11] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "DATABRICKS_AUTH_STORAGE",
+];
+
+/// Variables that set something for this run.
+const OF_A_RUN: [&str; 12] = [
+    "DATABRICKS_HOST",
+    "DATABRICKS_CLIENT_ID",
+    CLIENT_SECRET,
+    "DATABRICKS_CONFIG_PROFILE",
+    "DATABRICKS_CONFIG_FILE",
+    "DATABRICKS_AUTH_TYPE",
+    "DATABRICKS_WORKSPACE_ID",
+    "DATABRICKS_CLI_PATH",
+    "DATABRICKS_PG_HOST",
+    "DATABRICKS_PG_USERNAME",
+    "PGPASSFILE",
+    "DBX_ROTATOR_CONFIG",
+];
+
+/// What is to be written beside the connections.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// At the head of the file.
+    pub(super) head: Meant,
+    /// One `[[workspace]]`.
+    pub(super) workspace: Meant,
+    /// In each `[[connection]]`.
+    pub(super) connection: Meant,
+    /// What a person has to do, a line each.
+    pub(super) remarks: Vec<String>,
+}
+
+impl Needs {
+    pub(super) fn of(config: &Config, overrides: &Overrides) -> Self {
+        let mut needs = Needs::default();
+        let [workspace] = config.workspaces() else { return needs };
+        let service = as_service(config);
+        needs.workspace = of_workspace(config, workspace, service.as_ref());
+        if needs.workspace.iter().any(|(key, value)| (*key, value.as_str()) == ("client_secret_file", SECRET_FILE)) {
+            needs.remarks.push(how_to_keep_the_secret(config));
+        }
+        let passfile = setting(config, "", "password_file").filter(|setting| is_unseen(setting, service.as_ref()));
+        needs.head.extend(passfile.map(|setting| (setting.key, absolute(&setting.value))));
+        let user = overrides
+            .pg_username
+            .clone()
+            .or_else(|| config.environment.get("DATABRICKS_PG_USERNAME").map(str::to_owned));
+        needs.connection.extend(user.map(|user| ("user", user)));
+        needs.connection.extend(overrides.pg_database.clone().map(|database| ("database", database)));
+        let shell: Vec<&str> =
+            OF_THE_SHELL.into_iter().filter(|name| config.environment.get_os(name).is_some()).collect();
+        if !shell.is_empty() {
+            needs.remarks.push(format!("a service does not see what your shell sets; give it {}", shell.join(", ")));
+        }
+        for table in [&mut needs.head, &mut needs.workspace, &mut needs.connection] {
+            table.retain(|(_, value)| is_plain(value));
+        }
+        needs.fit_into(config);
+        needs
+    }
+
+    /// What cannot be appended to the file that is there becomes a remark on it.
+    fn fit_into(&mut self, config: &Config) {
+        let Some(file) = config.file() else { return };
+        let text = read_text(file).unwrap_or_default();
+        let Ok(document) = text.parse::<toml_edit::DocumentMut>() else { return };
+        let shown = file.display();
+        let mut belongs = |table: &mut Meant, place: &str| {
+            let lines = table.drain(..).map(|(key, value)| assignment(key, &value));
+            let lines: Vec<String> = lines.map(|line| format!("write at {place} of {shown}: {line}")).collect();
+            self.remarks.splice(0..0, lines);
+        };
+        if document.contains_key("workspace") {
+            belongs(&mut self.workspace, "[[workspace]]");
+        }
+        if !document.is_empty() {
+            belongs(&mut self.head, "the head");
+        }
+    }
+
+    /// The remarks as comments.
+    pub(super) fn comments(&self) -> String {
+        self.remarks.iter().map(|remark| format!("# {}\n", foreign::line(remark))).collect()
+    }
+}
+
+/// `key = value`, as TOML has it.
+pub(super) fn assignment(key: &str, value: &str) -> String {
+    format!("{key} = {}", toml_edit::Value::from(value))
+}
+
+/// What a service reads of the same file; none where that is not enough for one.
+fn as_service(config: &Config) -> Option<Config> {
+    let environment = OF_A_RUN.into_iter().chain(OF_THE_SHELL).fold(config.environment.clone(), Environment::without);
+    let overrides = Overrides { config: config.file().map(Path::to_owned), ..Overrides::default() };
+    Config::load_workspaces_in(environment, &overrides).ok()
+}
+
+fn of_workspace(config: &Config, workspace: &Workspace, service: Option<&Config>) -> Meant {
+    let section = format!("workspace \"{}\"", workspace.name());
+    let of = |key: &str| setting(config, &section, key);
+    let is_lacking = |setting: &&Setting| is_unseen(setting, service) || is_of_another_profile_file(config, setting);
+    let mut table = Meant::new();
+    let told_id = of("workspace_id").filter(is_lacking).is_some();
+    if of("host").filter(is_lacking).is_some() || told_id {
+        let origin = workspace.host().origin();
+        let id = workspace.workspace_id.as_ref();
+        table.push(("host", id.map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))));
+    }
+    for key in OF_WORKSPACE {
+        let value = of(key).filter(is_lacking).map(|setting| match key {
+            "cli_path" => absolute(&setting.value),
+            _ => setting.value.clone(),
+        });
+        table.extend(value.map(|value| (key, value)));
+    }
+    let secret = ["client_secret", "client_secret_file"].into_iter().find_map(|key| of(key).filter(is_lacking));
+    let is_same = |other: &Workspace| other.shares_identity_with(workspace) && other.client.is_some();
+    if secret.is_some() && !service.is_some_and(|seen| seen.workspaces().iter().any(is_same)) {
+        let file = match workspace.client.as_ref().map(|client| &client.secret) {
+            Some(SecretSource::File(path)) => absolute(&path.display().to_string()),
+            _ => SECRET_FILE.to_owned(),
+        };
+        table.push(("client_secret_file", file));
+    }
+    table
+}
+
+fn setting<'c>(config: &'c Config, section: &str, key: &str) -> Option<&'c Setting> {
+    config.settings().iter().find(|setting| setting.section == section && setting.key == key)
+}
+
+/// Whether it is gone with this run or this shell, and a service does not find the same elsewhere.
+fn is_unseen(wanted: &Setting, service: Option<&Config>) -> bool {
+    let is_of_this_run = matches!(wanted.origin, Origin::Flag(_) | Origin::Environment(_));
+    let same = |seen: &Setting| seen.value == wanted.value || seen.value == absolute(&wanted.value);
+    is_of_this_run && !service.and_then(|seen| setting(seen, &wanted.section, wanted.key)).is_some_and(same)
+}
+
+/// Whether it is from a profile in a file that only this shell names.
+fn is_of_another_profile_file(config: &Config, setting: &Setting) -> bool {
+    let is_named = config.environment.get_os("DATABRICKS_CONFIG_FILE").is_some();
+    is_named && matches!(setting.origin, Origin::Profile(..)) && setting.key != "profile"
+}
+
+/// A relative path is relative to the configuration there, and to this directory here.
+fn absolute(path: &str) -> String {
+    std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
+}
+
+fn how_to_keep_the_secret(config: &Config) -> String {
+    let directory = config.file().and_then(std::path::Path::parent).map(std::path::Path::to_owned);
+    let usual = || config.environment.own_config_file().parent().map(std::path::Path::to_owned);
+    let file = directory.or_else(usual).unwrap_or_default().join(SECRET_FILE);
+    let file = format!("'{}'", file.display().to_string().replace('\'', "'\\''"));
+    let how = match config.environment.client_secret() {
+        Some(_) => format!("(umask 077; printenv {CLIENT_SECRET} > {file})"),
+        None => format!("(umask 077; cat > {file}), then paste it and press Ctrl-D"),
+    };
+    format!("put the client secret into its file before a service starts: {how}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a home with this configuration, or without one.
+    fn needs(file: Option<&str>, variables: &[(&str, &str)], overrides: Overrides) -> (tempfile::TempDir, Needs) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        if let Some(text) = file {
+            std::fs::write(&path, text).unwrap();
+        }
+        let all = variables.iter().map(|(name, value)| (*name, std::ffi::OsString::from(value)));
+        let environment: Environment = all.chain([("HOME", home.path().into())]).collect();
+        let config = file.is_some().then_some(path);
+        let overrides = Overrides { config, ..overrides };
+        let config = Config::load_workspaces_in(environment, &overrides).unwrap();
+        (home, Needs::of(&config, &overrides))
+    }
+
+    fn pairs(table: &Meant) -> Vec<(&str, &str)> {
+        table.iter().map(|(key, value)| (*key, value.as_str())).collect()
+    }
+
+    const HOST: (&str, &str) = ("DATABRICKS_HOST", "https://dbc-1.example/?o=42");
+    const PRINCIPAL: [(&str, &str); 3] = [HOST, ("DATABRICKS_CLIENT_ID", "abc"), (CLIENT_SECRET, "s3cret-0000")];
+
+    #[test]
+    fn what_only_the_environment_has_is_written_and_a_secret_is_not() {
+        let (_home, needs) = needs(None, &PRINCIPAL, Overrides::default());
+        let host = ("host", "https://dbc-1.example/?o=42");
+        assert_eq!(pairs(&needs.workspace), [host, ("client_id", "abc"), ("client_secret_file", "client-secret")]);
+        assert!(needs.comments().contains("printenv DATABRICKS_CLIENT_SECRET >"), "{needs:?}");
+        assert!(!format!("{needs:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_only_the_command_line_has_is_written() {
+        let text = |text: &str| Some(text.to_owned());
+        let overrides = Overrides {
+            workspace_url: text("dbc-1.example"),
+            client_id: text("abc"),
+            client_secret_file: Some("/run/secret".into()),
+            pgpass_file: Some("/run/pgpass".into()),
+            pg_username: text("group"),
+            ..Overrides::default()
+        };
+        let (_home, needs) = needs(None, &[], overrides);
+        let [host, id] = [("host", "https://dbc-1.example"), ("client_id", "abc")];
+        assert_eq!(pairs(&needs.workspace), [host, id, ("client_secret_file", "/run/secret")]);
+        assert_eq!(pairs(&needs.head), [("password_file", "/run/pgpass")]);
+        assert_eq!((pairs(&needs.connection), needs.comments()), (vec![("user", "group")], String::new()));
+    }
+
+    #[test]
+    fn what_the_file_has_is_not_written_again() {
+        let file = "[[workspace]]\nhost = 'dbc-1.example'\nclient_id = 'abc'\nclient_secret_file = 'x'\n";
+        assert_eq!(needs(Some(file), &[], Overrides::default()).1, Needs::default());
+    }
+
+    #[test]
+    fn what_cannot_be_appended_to_the_file_is_a_remark_on_it() {
+        let file = "[[workspace]]\nauth = 'databricks-cli'\n";
+        let variables = [HOST, ("PGPASSFILE", "/run/pgpass"), ("HTTPS_PROXY", "http://proxy.example")];
+        let (_home, appended) = needs(Some(file), &variables, Overrides::default());
+        assert!(appended.workspace.is_empty() && appended.head.is_empty(), "{appended:?}");
+        let comments = appended.comments();
+        for line in
+            ["[[workspace]] of ", "host = \"https://dbc-1.example", "head of ", "password_file = ", "HTTPS_PROXY"]
+        {
+            assert!(comments.contains(line), "{line}\n{comments}");
+        }
+        assert!(comments.lines().all(|line| line.starts_with("# ")), "{comments}");
+        // What a shell makes for `>>` is an empty file.
+        let (_home, whole) = needs(Some(""), &variables, Overrides::default());
+        assert!(!whole.workspace.is_empty() && !whole.head.is_empty(), "{whole:?}");
+    }
+}
