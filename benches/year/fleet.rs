@@ -4,9 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use dbx_rotator::simulation::{Backoff, RetryScope, Spread, Step, after_boot, refresh_at};
+use dbx_rotator::simulation::{Backoff, RetryScope, Spread, Step, TIME_FOR_TRIES, after_boot, refresh_at};
 use dbx_rotator::{Code, Failure};
 use fastrand::Rng;
+use jiff::SignedDuration;
 
 use super::{moment, seconds, timestamp};
 
@@ -18,6 +19,8 @@ const OUTAGE: std::ops::Range<f64> = 24.0 * HOUR..25.0 * HOUR;
 const END: f64 = 27.0 * HOUR;
 /// What the timers have in `RandomizedDelaySec=`.
 const DELAY: f64 = 90.0;
+/// How long a timer's run goes on (`--retry-for` in the units).
+const RUN: Duration = Duration::from_secs(8 * 60);
 const SCOPE: RetryScope = RetryScope::Identity(0);
 /// At least so much lower after the power cut, at most so many times the steady rate after the outage.
 const LOWER: f64 = 60.0;
@@ -75,6 +78,11 @@ impl Machine {
         self.issued.map_or(0.0, |issued| seconds(refresh_at(timestamp(issued), timestamp(issued + LIFE), None, spread)))
     }
 
+    fn left(&self, now: f64) -> Option<SignedDuration> {
+        let left = self.issued.map(|issued| SignedDuration::from_secs_f64(issued + LIFE - now));
+        left.filter(|left| left.is_positive())
+    }
+
     /// Makes a request; returns when it makes the next one.
     fn request(&mut self, now: f64) -> f64 {
         if OUTAGE.contains(&now) { self.failed(now) } else { self.succeeded(now) }
@@ -92,7 +100,7 @@ impl Machine {
     fn failed(&mut self, now: f64) -> f64 {
         self.failing_since.get_or_insert(now);
         let failure = Failure::transient(Code::Unavailable, "");
-        let left = self.issued.and_then(|issued| jiff::SignedDuration::try_from_secs_f64(issued + LIFE - now).ok());
+        let left = self.left(now);
         let jitter = self.jitter();
         let next = seconds(self.backoff.failed(SCOPE, Step::SignIn, &failure, left, moment(now), jitter).0);
         match self.kind {
@@ -106,11 +114,12 @@ impl Machine {
     fn next_run(&mut self, now: f64, due: f64) -> f64 {
         let slot = |at: f64| ((at - self.delay) / 600.0).ceil() * 600.0 + self.delay;
         let run = slot(due.max(now + 1.0));
-        self.run_ends = run + 480.0;
+        self.run_ends = run + RUN.as_secs_f64();
         self.backoff = self.new_backoff();
         let Some(since) = self.failing_since else { return run };
         let jitter = self.jitter();
-        self.backoff.resume(SCOPE, Duration::from_secs_f64(run - since), moment(run), jitter);
+        let (failing_for, left) = (Duration::from_secs_f64(run - since), self.left(run));
+        self.backoff.resume(SCOPE, failing_for, left, RUN - TIME_FOR_TRIES, moment(run), jitter);
         self.backoff.next_try(&[SCOPE], false, moment(run)).map_or(run, seconds)
     }
 }
@@ -134,7 +143,7 @@ fn peaks(kind: Kind, is_spread: bool) -> Peaks {
     let mut queue = BinaryHeap::new();
     for (index, machine) in machines.iter_mut().enumerate() {
         let first = after_boot(Duration::ZERO, machine.spread).as_secs_f64();
-        machine.run_ends = first + 480.0;
+        machine.run_ends = RUN.as_secs_f64();
         queue.push(Reverse((in_milliseconds(first), index)));
     }
     let mut requests = vec![0_u32; 27 * 3_600 + 1];
@@ -177,8 +186,7 @@ pub(super) fn print_table() {
         let times = f64::from(ours.outage) / ours.steady_rate;
         let missed = |is_missed: bool| if is_missed { ", missed" } else { "" };
         row(
-            // What a timer's run on a server is to wait for is not in the program yet.
-            &format!("{name}, {}", if name == "timer" { "as planned" } else { "as shipped" }),
+            &format!("{name}, as shipped"),
             &ours,
             format!(" ({lower:.0} x lower{})", missed(lower < LOWER)),
             format!(" ({times:.1} x the steady mean{})", missed(times > TIMES_STEADY)),

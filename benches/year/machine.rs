@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dbx_rotator::simulation::{
-    Backoff, NEXT_RUN, RetryScope, Spread, Step, ask_cli_again, attempt_limit, dies_before_next_run, refresh_at,
+    Backoff, NEXT_RUN, RetryScope, Spread, Step, TIME_FOR_TRIES, ask_cli_again, attempt_limit, dies_before_next_run,
+    refresh_at,
 };
 use dbx_rotator::{Code, Failure};
 use fastrand::Rng;
@@ -18,6 +19,8 @@ const ANSWER: f64 = 0.5;
 const MACHINES: u64 = 5;
 /// At most so much more than the best possible.
 const TARGET: f64 = 1.1;
+/// How long a timer's run goes on (`--retry-for` in the units).
+const RUN: Duration = Duration::from_secs(8 * 60);
 const SCOPE: RetryScope = RetryScope::Connection(0);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -44,6 +47,7 @@ struct Machine<'w> {
     world: &'w World,
     cli: bool,
     is_server: bool,
+    is_without_network: bool,
     /// Since when it has been failing, as the record of a timer's runs keeps it.
     failing_since: Option<f64>,
     random: Rng,
@@ -54,15 +58,18 @@ struct Machine<'w> {
 }
 
 impl Machine<'_> {
-    /// Makes a request; whether there is a new credential. The time passes.
+    /// Makes a request; whether there is an answer. The time passes.
     fn ask(&mut self) -> bool {
-        self.year.requests += 1.0;
+        self.is_without_network = false;
         let left = SignedDuration::from_secs_f64(self.expires - self.now);
         let limit = attempt_limit(Some(left)).as_secs_f64();
         if self.world.without_network.end(self.now).is_some() {
+            // Nothing leaves this machine.
+            self.is_without_network = true;
             self.now += 0.05;
             return false;
         }
+        self.year.requests += 1.0;
         if self.world.unreachable.end(self.now).is_some() {
             // Half of them are refused at once, half are never answered.
             self.now += if self.random.bool() { 0.1 } else { limit };
@@ -117,6 +124,9 @@ impl Machine<'_> {
             (false, _) => {
                 let failure = Failure::transient(Code::Unavailable, "");
                 backoff.failed(SCOPE, Step::SignIn, &failure, Some(left), now, self.random.f64());
+                if self.is_without_network {
+                    backoff.without_network(SCOPE, now, self.random.f64());
+                }
             }
         }
         backoff.next_try(&[SCOPE], self.expires > self.now, now).map(seconds)
@@ -158,9 +168,12 @@ impl Machine<'_> {
 
     /// One run, which goes on trying for 8 minutes.
     fn run(&mut self) {
-        let (mut backoff, mut end) = (self.new_backoff(), self.now + 480.0);
+        let (mut backoff, mut end) = (self.new_backoff(), self.now + RUN.as_secs_f64());
         if let Some(since) = self.failing_since {
-            backoff.resume(SCOPE, Duration::from_secs_f64(self.now - since), moment(self.now), self.random.f64());
+            let left = SignedDuration::from_secs_f64(self.expires - self.now);
+            let (failing_for, left) =
+                (Duration::from_secs_f64(self.now - since), Some(left).filter(|left| left.is_positive()));
+            backoff.resume(SCOPE, failing_for, left, RUN - TIME_FOR_TRIES, moment(self.now), self.random.f64());
             if let Some(next) = backoff.next_try(&[SCOPE], self.expires > self.now, moment(self.now)) {
                 self.sleep_until(seconds(next));
             }
@@ -210,7 +223,18 @@ fn year(schedule: Schedule, laptop: bool, cli: bool) -> Year {
         let (now, issued, expires, year) = (world.possible(0.0), 0.0, 0.0, Year::default());
         let expires = if laptop { now } else { expires };
         let (is_server, failing_since) = (!laptop, None);
-        let mut machine = Machine { world: &world, cli, is_server, failing_since, random, now, issued, expires, year };
+        let mut machine = Machine {
+            world: &world,
+            cli,
+            is_server,
+            is_without_network: false,
+            failing_since,
+            random,
+            now,
+            issued,
+            expires,
+            year,
+        };
         let spread = Spread::of(&seed.to_be_bytes(), 0);
         match schedule {
             Schedule::Loop => machine.fixed_loop(),

@@ -57,6 +57,12 @@ impl Config {
         merge::load(overrides, Environment::of_this_process(), false)
     }
 
+    /// Whether nobody sits in front of this machine, and there may be thousands like it: the units for servers keep their record
+    /// where systemd has it for them.
+    pub(crate) fn is_server(&self) -> bool {
+        self.environment.path("STATE_DIRECTORY").is_some_and(|path| path.starts_with("/var/"))
+    }
+
     /// The same with nothing taken from the environment but where the home directory is and where to find programs.
     ///
     /// # Errors

@@ -18,13 +18,12 @@ use crate::failure::Failure;
 use crate::logging::announce;
 use crate::model::Connection;
 use crate::os::clock::Moment;
-use crate::os::files::read_bytes;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
 use crate::rotation::backoff::Change;
 use crate::rotation::schedule::{Spread, after_boot};
-use crate::rotation::{ConnectionStatus, Outcome, RotateRequest, Rotation, Running, Session};
+use crate::rotation::{ConnectionStatus, Outcome, Rotation, Running, Session, spread_of_this_machine};
 use keepalive::WatchdogKeepalive;
 use status::Row;
 
@@ -92,6 +91,8 @@ struct Daemon<'a> {
     /// Nobody sits in front of this machine, and there may be thousands like it.
     is_server: bool,
     spread: Spread,
+    /// How all connections stand, as the present look has found them.
+    seen: Option<Vec<ConnectionStatus>>,
     /// Why the last try of a connection failed, by its place in the configuration.
     failures: BTreeMap<usize, Failure>,
     /// Why the new configuration is not in use.
@@ -140,8 +141,7 @@ impl Heeded {
 impl<'a> Daemon<'a> {
     fn new(rotation: Rotation, manager: Manager, keepalive: WatchdogKeepalive, load: Option<&'a Load<'a>>) -> Self {
         let spread = spread_of_this_machine();
-        let is_server =
-            rotation.config().environment.path("STATE_DIRECTORY").is_some_and(|path| path.starts_with("/var/"));
+        let is_server = rotation.config().is_server();
         let rotation = rotation.spread(spread);
         let running = Running::mark(&rotation.config().state_dir);
         Daemon {
@@ -150,6 +150,7 @@ impl<'a> Daemon<'a> {
             spread,
             heeded: Heeded::of(rotation.config()),
             rotation,
+            seen: None,
             failures: BTreeMap::new(),
             refused: None,
             phase: Phase::Starting,
@@ -200,9 +201,14 @@ impl<'a> Daemon<'a> {
 
     /// Starts whatever is due and may be tried now.
     async fn look(&mut self) {
-        if !self.session.is_in_flight() && self.rotation.nothing_to_do(&RotateRequest::Due, None).is_some() {
+        self.seen = None;
+        if !self.session.is_in_flight()
+            && let Some(snapshot) =
+                self.rotation.snapshot().ok().filter(|snapshot| self.rotation.is_nothing_to_do(snapshot))
+        {
             self.session.backoff.clear_troubles();
             self.failures.clear();
+            self.seen = Some(snapshot.statuses);
             return;
         }
         let starting = self.phase == Phase::Starting;
@@ -213,6 +219,7 @@ impl<'a> Daemon<'a> {
             }
         };
         let outcomes = self.keepalive.ping_during(step, each).await;
+        self.seen = self.session.statuses();
         self.note(outcomes);
     }
 
@@ -250,7 +257,8 @@ impl<'a> Daemon<'a> {
     /// Tells the manager how it goes; returns how long there is nothing to do.
     fn report(&mut self) -> Duration {
         // Without the password file nothing is known of anybody.
-        let statuses = self.rotation.snapshot().map(|snapshot| snapshot.statuses).unwrap_or_default();
+        let read = || self.rotation.snapshot().map(|snapshot| snapshot.statuses).unwrap_or_default();
+        let statuses = self.seen.take().unwrap_or_else(read);
         self.report_expired(&statuses);
         let rows = self.rows(&statuses);
         let settled = rows.iter().all(|row| row.left.is_some() || row.failure.is_some_and(|why| !why.is_transient()));
@@ -363,11 +371,4 @@ async fn files_have_changed(
             return changed;
         }
     }
-}
-
-/// The same at every start, and another one on each machine and for each user.
-fn spread_of_this_machine() -> Spread {
-    let name = || rustix::system::uname().nodename().to_bytes().to_vec();
-    let machine = read_bytes("/etc/machine-id".as_ref()).map_or_else(|_| name(), |id| id.to_vec());
-    Spread::of(&machine, rustix::process::getuid().as_raw())
 }

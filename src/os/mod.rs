@@ -15,6 +15,7 @@ pub(crate) mod identity;
 pub(crate) mod keychain;
 pub(crate) mod launchd;
 pub(crate) mod lease;
+pub(crate) mod network;
 pub(crate) mod notify;
 pub(crate) mod replace;
 #[cfg(feature = "cli")]

@@ -46,8 +46,17 @@ const PART_OF_TROUBLE: u32 = 4;
 /// ... and never longer than this. 10,000 servers that come back within 5 to 10 minutes are 22 requests a second.
 const LONGEST_OF_SERVER: Duration = Duration::from_secs(10 * 60);
 
-/// The run of a timer goes on for 8 minutes (`--retry-for 8m` in the units); there must be time for a try.
-pub(super) const LONGEST_OF_RUN: Duration = Duration::from_secs(7 * 60);
+/// What is kept of the time of a timer's run for its tries.
+pub const TIME_FOR_TRIES: Duration = Duration::from_secs(60);
+
+/// Without network each wait is this part of the time for which there has been none, so that its return is noticed soon ...
+const PART_OF_TIME_WITHOUT_NETWORK: u32 = 8;
+
+/// ... but no shorter than this, and no longer than [`LONGEST`].
+const SHORTEST_WITHOUT_NETWORK: Duration = Duration::from_secs(1);
+
+/// Who comes so late to a try has slept, and the time without network begins anew: after a wake-up it is a matter of seconds.
+const OVERSLEPT: Duration = Duration::from_secs(10);
 
 /// So many tries of one scope may follow each other as fast as their waits allow ...
 const BURST: u32 = 300;
@@ -159,6 +168,8 @@ pub struct Backoff {
     /// Connections whose credential was said to have expired, with that expiry.
     expired: HashMap<usize, Timestamp>,
     is_server: bool,
+    /// Since when this machine has had no network, and when it is looked for again; since boot.
+    without_network: Option<(Duration, Duration)>,
 }
 
 impl Backoff {
@@ -166,6 +177,11 @@ impl Backoff {
     /// slowly, so that they do not come back together when it ends.
     pub fn for_servers() -> Self {
         Backoff { is_server: true, ..Backoff::default() }
+    }
+
+    /// Whether it is that of such a machine.
+    pub fn is_server(&self) -> bool {
+        self.is_server
     }
 
     /// Notes a failure, with `left` of a live credential and a `jitter` of 0 to 1; returns the next try by the wall clock, and
@@ -205,6 +221,21 @@ impl Backoff {
         self.waiting.insert(scope, Waiting { wait, until, asked_until, since, before, last, said });
         self.use_one(scope, now);
         (at(self.earliest(scope, true).unwrap_or(until), now), is_news)
+    }
+
+    /// Notes that a failure which has just been noted came of this machine having no network: a try costs nobody anything then, so
+    /// the next one comes soon, and the waits do not grow by it. Not so of servers, whose network returns to all of them at once.
+    /// Returns the next try by the wall clock.
+    pub fn without_network(&mut self, scope: RetryScope, now: Moment, jitter: f64) -> Option<Timestamp> {
+        let waiting = self.waiting.get_mut(&scope).filter(|_| !self.is_server)?;
+        let known = self.without_network.filter(|(_, next)| now.since_boot <= next.saturating_add(OVERSLEPT));
+        let since = known.map_or(now.since_boot, |(since, _)| since);
+        let part = now.since_boot.saturating_sub(since) / PART_OF_TIME_WITHOUT_NETWORK;
+        let wait = part.clamp(SHORTEST_WITHOUT_NETWORK, LONGEST);
+        let until = now.since_boot.saturating_add(jittered(wait, jitter)).max(waiting.asked_until);
+        (waiting.wait, waiting.until) = (FIRST, until);
+        self.without_network = Some((since, until));
+        Some(at(self.earliest(scope, true).unwrap_or(until), now))
     }
 
     /// Notes that a source still hands out the token that is published, with `left` of its life; `until` is when it will have
@@ -264,11 +295,23 @@ impl Backoff {
     }
 
     /// Goes on from a trouble that has lasted for `failing_for` in processes before this one. It may be tried now; but timers
-    /// run close together, so servers spread over what a run has time for once they try slowly.
-    pub fn resume(&mut self, scope: RetryScope, failing_for: Duration, now: Moment, jitter: f64) {
+    /// run close together, so servers spread once they try slowly: over at most `longest_wait`, and as far as what is `left`
+    /// of a live credential allows.
+    pub fn resume(
+        &mut self,
+        scope: RetryScope,
+        failing_for: Duration,
+        left: Option<SignedDuration>,
+        longest_wait: Duration,
+        now: Moment,
+        jitter: f64,
+    ) {
         let (since, before) = (now.since_boot, failing_for);
         let longest = longest_of_server(failing_for);
-        let spread = if self.is_server && longest > LONGEST { longest.min(LONGEST_OF_RUN) } else { Duration::ZERO };
+        let part =
+            left.and_then(|left| Duration::try_from(left).ok()).map_or(Duration::MAX, |left| left / PART_OF_LEFT);
+        let spread =
+            if self.is_server && longest > LONGEST { longest.min(longest_wait).min(part) } else { Duration::ZERO };
         let until = now.since_boot.saturating_add(spread.mul_f64(jitter.clamp(0.0, 1.0)));
         let (wait, asked_until) = (Duration::ZERO, Duration::ZERO);
         let (last, said) = (Last::Failed(None), Vec::new());

@@ -29,6 +29,7 @@ use crate::model::AuthMethod;
 use crate::model::CredentialKind;
 use crate::model::token::fingerprint;
 use crate::os::clock::{Anchor, Moment, wrong_by};
+use crate::os::network;
 use crate::pgpass::{Entry, Key, PasswordFile};
 
 /// One connection that has its entry.
@@ -209,9 +210,7 @@ impl Commit<'_> {
         let origin = self.snapshot.config.workspace_of(connection).host.origin().to_owned();
         let present = self.snapshot.statuses[index].token.clone();
         let past = self.snapshot.past_mut(index);
-        past.last_attempt_at = Some(Timestamp::now());
-        past.last_error = None;
-        past.next_attempt_at = None;
+        past.succeeded(Timestamp::now(), None);
         if let (Some(present), None) = (&present, &past.published) {
             past.published = Some(PublishedRecord {
                 fingerprint: fingerprint(present.password.expose_secret()),
@@ -292,9 +291,7 @@ impl Commit<'_> {
         }
         let has_hook = self.snapshot.config.connections[index].outputs.on_rotate.is_some();
         let past = self.snapshot.past_mut(index);
-        past.last_attempt_at = Some(now);
-        past.last_error = trouble;
-        past.next_attempt_at = None;
+        past.succeeded(now, trouble);
         past.refused_alone = false;
         let outcome = match new {
             Some(published) => {
@@ -333,6 +330,12 @@ impl Commit<'_> {
         let statuses = || connections.iter().filter_map(|index| self.snapshot.statuses.get(*index));
         let left: Option<SignedDuration> = statuses().filter_map(ConnectionStatus::left).min();
         let (next, is_news) = self.backoff.failed(scope, step, failure, left, moment, fastrand::f64());
+        let sooner = if self.is_without_network(scope, connections, failure) {
+            self.backoff.without_network(scope, moment, fastrand::f64())
+        } else {
+            None
+        };
+        let next = sooner.unwrap_or(next);
         let wait = next.duration_since(now);
         let outlive = statuses().all(ConnectionStatus::outlives_next_run);
         let given_up = self.patience.gives_up(Duration::try_from(wait).unwrap_or_default(), outlive);
@@ -350,6 +353,14 @@ impl Commit<'_> {
             self.snapshot.past_mut(*index).failed(failure, now, next);
             self.outcomes.push((*index, Outcome::Failed(failure.clone())));
         }
+    }
+
+    /// Whether a try failed for want of a network on this machine.
+    fn is_without_network(&self, scope: RetryScope, connections: &[usize], failure: &Failure) -> bool {
+        let can_be = failure.is_transient() && failure.code == Code::Unavailable && scope != RetryScope::PasswordFile;
+        let config = &self.snapshot.config;
+        let connection = connections.first().and_then(|index| config.connections.get(*index)).filter(|_| can_be);
+        connection.is_some_and(|connection| !network::leads_to(config.workspace_of(connection).host.name()))
     }
 
     fn names(&self, connections: &[usize]) -> Vec<&str> {

@@ -38,11 +38,12 @@ pub(crate) use status::{ConnectionStatus, State};
 use backoff::Backoff;
 use report::Outcomes;
 use request::Patience;
-use schedule::Spread;
+use schedule::{Spread, after_boot};
 
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::os::clock::Moment;
+use crate::os::files::read_bytes;
 use crate::os::timer;
 use crate::pgpass::StoreError;
 use crate::words;
@@ -136,22 +137,32 @@ impl Rotation {
 
     /// The report, where nothing that is asked for is to be done; found without a runtime, a lock or the network.
     pub(crate) fn nothing_to_do(&self, request: &RotateRequest, only: Option<&[usize]>) -> Option<Report> {
-        let outcomes = self.outcomes_if_nothing_due(request, &self.selected(only), true)?;
+        let outcomes = self.outcomes_if_nothing_due(&self.snapshot().ok()?, request, &self.selected(only), true)?;
         let mut report = Report::new(&self.config);
         report.add(outcomes);
         Some(report)
     }
 
+    /// Whether nothing is due, and nothing beside the password file is to be done either.
+    pub(crate) fn is_nothing_to_do(&self, snapshot: &Snapshot) -> bool {
+        self.outcomes_if_nothing_due(snapshot, &RotateRequest::Due, &self.selected(None), true).is_some()
+    }
+
     /// The outcomes, where the request selects nothing; with `strictly`, and nothing beside the password file is to be done either.
-    fn outcomes_if_nothing_due(&self, request: &RotateRequest, selected: &[usize], strictly: bool) -> Option<Outcomes> {
-        let snapshot = self.snapshot().ok()?;
+    fn outcomes_if_nothing_due(
+        &self,
+        snapshot: &Snapshot,
+        request: &RotateRequest,
+        selected: &[usize],
+        strictly: bool,
+    ) -> Option<Outcomes> {
         if selected.iter().any(|index| request.selects(&snapshot.statuses[*index], snapshot.past(*index))) {
             return None;
         }
         if strictly
-            && !(effects::are_current(&snapshot, selected)
+            && !(effects::are_current(snapshot, selected)
                 && effects::is_settled(&self.config)
-                && !hooks::are_waiting(&self.config, &snapshot, selected))
+                && !hooks::are_waiting(&self.config, snapshot, selected))
         {
             return None;
         }
@@ -163,7 +174,12 @@ impl Rotation {
     pub(crate) async fn rotate(&self, request: &RotateRequest, only: Option<&[usize]>, patience: Duration) -> Report {
         let by_timer = request.is_of_timer();
         let patience = Patience::of_command(patience, by_timer);
-        let mut session = Session::new(self.clone(), request.clone(), only, patience, Backoff::default());
+        let is_of_server = by_timer && self.config.is_server();
+        let backoff = if is_of_server { Backoff::for_servers() } else { Backoff::default() };
+        if is_of_server {
+            self.wait_after_boot(patience).await;
+        }
+        let mut session = Session::new(self.clone(), request.clone(), only, patience, backoff);
         let mut report = Report::new(&self.config);
         report.add(session.step(patience.left()).await);
         loop {
@@ -182,6 +198,7 @@ impl Rotation {
             let Some(wait) = next else { break };
             if wait >= patience.left() {
                 report.give_up(wait);
+                report.add(session.left_untried(&report));
                 break;
             }
             tokio::select! {
@@ -199,12 +216,23 @@ impl Rotation {
         report
     }
 
-    /// How long it is until something can be tried again; none where that helps nobody.
+    /// Servers that start together, after a power cut, do not ask the workspace together. A timer's first run comes at once.
+    async fn wait_after_boot(&self, patience: Patience) {
+        let wait = after_boot(Moment::now().since_boot, spread_of_this_machine()).min(patience.for_waiting());
+        if !wait.is_zero() {
+            tracing::info!("Waiting {} s after the boot of this machine", wait.as_secs_f32().ceil());
+            timer::sleep(wait).await;
+        }
+    }
+
+    /// How long it is until something can be tried, or tried again; none where that helps nobody.
     fn next_wait(&self, report: &Report, session: &Session, patience: Patience) -> Option<Duration> {
         let now = Moment::now();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
         let next = report.next_try(|index| session.is_one_in_flight(index), |index| session.next_try(index, true, now));
         let next = next.map(|at| at.map_or(Duration::ZERO, until));
+        // What an earlier run has failed at may have to wait for its first try.
+        let untried = session.untried(report).filter_map(|index| session.next_try(index, true, now)).map(until).min();
         // A source that only repeats what is due is no failure, but the next run may be too late for it.
         let renewed = if patience.is_of_timer() {
             let renewed =
@@ -213,7 +241,7 @@ impl Rotation {
         } else {
             None
         };
-        next.into_iter().chain(renewed).min()
+        next.into_iter().chain(untried).chain(renewed).min()
     }
 
     /// The earliest of these that belongs to a connection whose source is not known to be in trouble.
@@ -253,6 +281,13 @@ impl Rotation {
             effects::tidy(&snapshot);
         }
     }
+}
+
+/// The same at every start, and another one on each machine and for each user.
+pub(crate) fn spread_of_this_machine() -> Spread {
+    let name = || rustix::system::uname().nodename().to_bytes().to_vec();
+    let machine = read_bytes("/etc/machine-id".as_ref()).unwrap_or_else(|_| name());
+    Spread::of(&machine, rustix::process::getuid().as_raw())
 }
 
 fn store_failure(error: &StoreError) -> Failure {

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 
+use super::schedule::NEXT_RUN;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::lakebase::DatabaseInfo;
@@ -81,6 +82,8 @@ pub(crate) struct ConnectionRecord {
     pub(crate) last_attempt_at: Option<Timestamp>,
     pub(crate) last_error: Option<Failure>,
     pub(crate) next_attempt_at: Option<Timestamp>,
+    /// Since when each try has failed for a passing reason, by the wall clock; so that the runs of a timer know what has lasted.
+    pub(crate) failing_since: Option<Timestamp>,
     /// Why the program that is told of rotations did not do its work the last time.
     pub(crate) hook_error: Option<Failure>,
     pub(crate) failures: Failures,
@@ -128,11 +131,29 @@ impl ConnectionRecord {
         published.into_iter().chain(&self.beside).any(|known| *known == name)
     }
 
+    /// Notes a try that ended well, but for what it said beside that.
+    pub(crate) fn succeeded(&mut self, at: Timestamp, trouble: Option<Failure>) {
+        self.last_attempt_at = Some(at);
+        self.last_error = trouble;
+        self.next_attempt_at = None;
+        self.failing_since = None;
+    }
+
+    /// For how long each try has failed for a passing reason; none where none has failed lately: what was nobody's business for
+    /// long may have passed meanwhile. Not longer than two runs of a timer ago counts as lately.
+    pub(crate) fn failing_for(&self, now: Timestamp) -> Option<Duration> {
+        let is_lately = |at: &Timestamp| now.duration_since(*at).abs() <= NEXT_RUN * 2;
+        self.last_attempt_at.filter(is_lately)?;
+        Some(Duration::try_from(now.duration_since(self.failing_since?)).unwrap_or_default())
+    }
+
     /// Notes a try that failed.
     pub(crate) fn failed(&mut self, failure: &Failure, at: Timestamp, next: Timestamp) {
         self.last_attempt_at = Some(at);
         self.last_error = Some(failure.clone());
         self.next_attempt_at = Some(next);
+        // Who needs a person is not waited for by slower tries.
+        self.failing_since = failure.is_transient().then(|| self.failing_since.unwrap_or(at));
         let count = if failure.is_transient() { &mut self.failures.transient } else { &mut self.failures.permanent };
         *count = count.saturating_add(1);
     }

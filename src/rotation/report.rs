@@ -87,6 +87,11 @@ impl Report {
         failed.map(|(index, ..)| next_try(*index)).min()
     }
 
+    /// Whether it says what became of this connection.
+    pub(super) fn has(&self, index: usize) -> bool {
+        self.outcomes.binary_search_by_key(&index, |(known, ..)| *known).is_ok()
+    }
+
     /// The connections that did not fail.
     pub(super) fn not_failed(&self) -> impl Iterator<Item = usize> {
         self.outcomes.iter().filter(|(.., outcome)| !matches!(outcome, Outcome::Failed(_))).map(|(index, ..)| *index)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::backoff::TIME_FOR_TRIES;
 use super::record::ConnectionRecord;
 use super::status::ConnectionStatus;
 
@@ -70,6 +71,11 @@ impl Patience {
 
     pub(super) fn left(&self) -> Duration {
         self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// How much of what is left may be waited before the first try.
+    pub(super) fn for_waiting(&self) -> Duration {
+        self.left().saturating_sub(TIME_FOR_TRIES)
     }
 
     /// Whether a command fails rather than wait so long; a timer's does not where all that is concerned outlives its next run.

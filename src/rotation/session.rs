@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
@@ -17,13 +17,14 @@ use super::commit::Commit;
 use super::hooks::Hooks;
 use super::plan::{Plan, identity_of, plan, scopes};
 use super::record::{Held, Locked};
-use super::report::{Outcome, Outcomes};
+use super::report::{Outcome, Outcomes, Report};
 use super::request::{Patience, RotateRequest};
 use super::schedule::{attempt_limit, round_deadline};
 use super::snapshot::Snapshot;
+use super::status::ConnectionStatus;
 use super::verify::a_person_can_serve;
 use super::{Rotation, effects};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::logging::announce;
 use crate::os::clock::Moment;
 
@@ -46,6 +47,8 @@ pub(crate) struct Session {
     held: Option<Held>,
     /// While the lock is held.
     snapshot: Option<Snapshot>,
+    /// What the last step came to, where that has ended.
+    seen: Option<Vec<ConnectionStatus>>,
     /// The identities that are signing in.
     in_flight: BTreeSet<usize>,
     sender: UnboundedSender<Arrival>,
@@ -55,6 +58,8 @@ pub(crate) struct Session {
     hooks: Hooks,
     has_news: bool,
     has_failed: bool,
+    /// Whether the first look is still to come.
+    is_new: bool,
 }
 
 impl Session {
@@ -74,6 +79,7 @@ impl Session {
             backoff,
             held: None,
             snapshot: None,
+            seen: None,
             in_flight: BTreeSet::new(),
             sender,
             arrivals,
@@ -82,6 +88,7 @@ impl Session {
             hooks: Hooks::default(),
             has_news: false,
             has_failed: false,
+            is_new: true,
         }
     }
 
@@ -94,6 +101,12 @@ impl Session {
     /// The configuration says the same as before, in new words: what is in flight goes on.
     pub(crate) fn set_rotation(&mut self, rotation: Rotation) {
         self.rotation = rotation;
+    }
+
+    /// How all connections stand, as the step that has just been made has found and left them; none where it could not look.
+    pub(crate) fn statuses(&mut self) -> Option<Vec<ConnectionStatus>> {
+        let seen = self.seen.take();
+        self.snapshot.as_ref().map(|snapshot| snapshot.statuses.clone()).or(seen)
     }
 
     /// Whether an identity is signing in.
@@ -119,9 +132,13 @@ impl Session {
     /// Looks at everything once, starts what is due and may be tried, and brings the files beside the password file up to date.
     /// `limit` is for how long another instance is waited for.
     pub(crate) async fn step(&mut self, limit: Duration) -> Outcomes {
+        self.seen = None;
         if self.held.is_none() {
             // A timer that finds nothing due must not wait for anybody.
-            let nothing = || self.rotation.outcomes_if_nothing_due(&self.request, &self.selected, false);
+            let nothing = || {
+                let snapshot = self.rotation.snapshot().ok()?;
+                self.rotation.outcomes_if_nothing_due(&snapshot, &self.request, &self.selected, false)
+            };
             match self.rotation.store.lock(limit, nothing).await {
                 Ok(Locked::Needless(outcomes)) => return outcomes,
                 Ok(Locked::By(held)) => self.held = Some(held),
@@ -139,6 +156,9 @@ impl Session {
             Ok(snapshot) => snapshot,
             Err(failure) => return self.all_failed(&failure),
         };
+        if std::mem::take(&mut self.is_new) && self.backoff.is_server() && self.patience.is_of_timer() {
+            self.resume(&snapshot);
+        }
         let in_flight = |identity| self.in_flight.contains(&identity);
         let now = Moment::now();
         let Plan { not_due, sign_ins } = plan(&snapshot, &self.request, &self.selected, &self.backoff, in_flight, now);
@@ -150,6 +170,54 @@ impl Session {
         self.take_effect(&mut snapshot, &mut outcomes, false);
         self.snapshot = Some(snapshot);
         outcomes
+    }
+
+    /// Goes on from what the runs before this one have failed at. It is the identity's trouble where all that is due of it has failed,
+    /// so that it still signs in once for all of them; else it is each connection's.
+    fn resume(&mut self, snapshot: &Snapshot) {
+        let now = Moment::now();
+        let mut due: BTreeMap<usize, Vec<(usize, Option<Duration>)>> = BTreeMap::new();
+        for index in self.selected.iter().copied() {
+            if self.request.selects(&snapshot.statuses[index], snapshot.past(index)) {
+                let failing_for = snapshot.past(index).and_then(|past| past.failing_for(now.wall));
+                due.entry(identity_of(&snapshot.config, index)).or_default().push((index, failing_for));
+            }
+        }
+        let left = |index: usize| snapshot.statuses[index].left_to_clients();
+        for (identity, connections) in due {
+            let all: Option<Vec<Duration>> = connections.iter().map(|(_, failing_for)| *failing_for).collect();
+            if let Some(shortest) = all.and_then(|all| all.into_iter().min()) {
+                let least = connections.iter().filter_map(|(index, _)| left(*index)).min();
+                self.resume_one(RetryScope::Identity(identity), shortest, least, now);
+                continue;
+            }
+            for (index, failing_for) in connections {
+                if let Some(failing_for) = failing_for {
+                    self.resume_one(RetryScope::Connection(index), failing_for, left(index), now);
+                }
+            }
+        }
+    }
+
+    fn resume_one(&mut self, scope: RetryScope, failing_for: Duration, left: Option<SignedDuration>, now: Moment) {
+        self.backoff.resume(scope, failing_for, left, self.patience.for_waiting(), now, fastrand::f64());
+        if let Some(at) = self.backoff.next_try(&[scope], true, now) {
+            let (minutes, wait) = (failing_for.as_secs() / 60, at.duration_since(now.wall).as_secs_f32().ceil());
+            tracing::info!(
+                "Waiting {wait} s, since it has failed for {minutes} min: not all servers are to try together"
+            );
+        }
+    }
+
+    /// What was selected and has no outcome yet, nor will have one without being tried.
+    pub(super) fn untried(&self, report: &Report) -> impl Iterator<Item = usize> {
+        self.selected.iter().copied().filter(|index| !report.has(*index) && !self.is_one_in_flight(*index))
+    }
+
+    /// The same as outcomes, where there is no time for a try any more.
+    pub(super) fn left_untried(&self, report: &Report) -> Outcomes {
+        let failure = || Failure::transient(Code::TryAgain, "there was no time for a try: the next run comes to it");
+        self.untried(report).map(|index| (index, Outcome::Failed(failure()))).collect()
     }
 
     /// Reads everything again, and takes over what a process that was killed has left behind. Under the lock.
@@ -356,7 +424,7 @@ impl Session {
             announce::completed();
         }
         (self.has_news, self.has_failed) = (false, false);
-        self.snapshot = None;
+        self.seen = self.snapshot.take().map(|snapshot| snapshot.statuses);
         self.held = None;
     }
 }

@@ -2,6 +2,8 @@ use super::*;
 
 const IDENTITY: RetryScope = RetryScope::Identity(0);
 const CONNECTION: RetryScope = RetryScope::Connection(0);
+/// What a timer's run of eight minutes may wait.
+const RUN: Duration = Duration::from_secs(7 * 60);
 const BASE: u64 = 1_000_000;
 
 /// So many seconds after the start of a test.
@@ -201,9 +203,45 @@ fn a_wall_clock_that_is_set_neither_ends_nor_prolongs_a_wait() {
 }
 
 #[test]
+fn the_return_of_the_network_is_noticed_within_an_eighth_of_the_time_without_it() {
+    let mut retries = Backoff::default();
+    let mut lose = |now: f64, jitter| {
+        let now = after(now);
+        retries.failed(IDENTITY, Step::SignIn, &transient(), None, now, jitter);
+        let next = retries.without_network(IDENTITY, now, jitter).unwrap();
+        assert_eq!(retries.next_try(&[IDENTITY], true, now), Some(next));
+        ahead(next, now)
+    };
+    let (mut now, mut tries) = (0.0, 0);
+    while now < 3_600.0 {
+        let wait = lose(now, 1.0);
+        assert!((1.0..=60.0).contains(&wait) && wait <= (now / 8.0).max(1.0) + 0.001, "{wait} s after {now} s");
+        (now, tries) = (now + wait, tries + 1);
+    }
+    assert!(tries < 120, "{tries} tries in an hour");
+    assert_eq!(lose(now, 0.0), 30.0);
+    // Nobody was there for a while: the machine has slept.
+    assert_eq!(lose(now + 600.0, 1.0), 1.0);
+    // The network is there, and what is asked is not: the waits grow from the beginning.
+    let next = retries.failed(IDENTITY, Step::SignIn, &transient(), None, after(now + 601.0), 1.0).0;
+    assert_eq!(ahead(next, after(now + 601.0)), 0.5);
+}
+
+#[test]
+fn without_network_servers_keep_to_their_waits_and_what_was_asked_for_is_kept() {
+    let mut retries = Backoff::for_servers();
+    retries.failed(IDENTITY, Step::SignIn, &transient(), None, after(0.0), 1.0);
+    assert_eq!(retries.without_network(IDENTITY, after(0.0), 1.0), None);
+    let mut retries = Backoff::default();
+    let busy = transient().retry_after(Some(Duration::from_secs(600)));
+    retries.failed(IDENTITY, Step::SignIn, &busy, None, after(0.0), 0.0);
+    assert_eq!(retries.without_network(IDENTITY, after(0.0), 1.0), Some(after(600.0).wall));
+}
+
+#[test]
 fn a_server_tries_more_slowly_what_lasts_and_a_person_is_never_kept_for_more_than_a_minute() {
     let wait = |mut retries: Backoff, failing_for: u64, left| {
-        retries.resume(IDENTITY, Duration::from_secs(failing_for), after(0.0), 0.0);
+        retries.resume(IDENTITY, Duration::from_secs(failing_for), None, RUN, after(0.0), 0.0);
         assert!(retries.is_in_trouble(IDENTITY) && retries.next_try(&[IDENTITY], true, after(0.0)).is_none());
         (0..12)
             .map(|_| ahead(retries.failed(IDENTITY, Step::SignIn, &transient(), left, after(0.0), 1.0).0, after(0.0)))
@@ -217,21 +255,31 @@ fn a_server_tries_more_slowly_what_lasts_and_a_person_is_never_kept_for_more_tha
     }
     assert_eq!(wait(Backoff::for_servers(), 2_400, left(80.0)), Some(10.0), "a live credential is not given up");
     let mut retries = Backoff::for_servers();
-    retries.resume(IDENTITY, Duration::from_secs(100), after(0.0), 1.0);
+    retries.resume(IDENTITY, Duration::from_secs(100), None, RUN, after(0.0), 1.0);
     assert_eq!(retries.failing_for(IDENTITY, after(20.0)), Some(Duration::from_secs(120)));
     assert_eq!(retries.failing_for(CONNECTION, after(20.0)), None);
 }
 
 #[test]
 fn the_runs_of_a_servers_timer_spread_in_a_trouble_that_lasts() {
-    let wait = |mut retries: Backoff, failing_for, jitter| {
-        retries.resume(IDENTITY, Duration::from_secs(failing_for), after(0.0), jitter);
+    let wait = |mut retries: Backoff, failing_for, left, longest, jitter| {
+        retries.resume(IDENTITY, Duration::from_secs(failing_for), left, longest, after(0.0), jitter);
         retries.next_try(&[IDENTITY], true, after(0.0)).map(|next| ahead(next, after(0.0)))
     };
-    for (failing_for, of_server) in [(0, None), (240, None), (1_200, Some(300.0)), (86_400, Some(420.0))] {
-        assert_eq!(wait(Backoff::for_servers(), failing_for, 1.0), of_server, "after {failing_for} s");
-        assert_eq!(wait(Backoff::for_servers(), failing_for, 0.0), None);
-        assert_eq!(wait(Backoff::default(), failing_for, 1.0), None);
+    for (failing_for, left, longest, of_server) in [
+        (0, None, RUN, None),
+        (240, None, RUN, None),
+        (1_200, None, RUN, Some(300.0)),
+        (86_400, None, RUN, Some(420.0)),
+        // There must be time for a try, in the run and before what lives dies.
+        (86_400, None, Duration::from_secs(2), Some(2.0)),
+        (86_400, None, Duration::ZERO, None),
+        (1_080, left(120.0), RUN, Some(15.0)),
+    ] {
+        let of = |retries, jitter| wait(retries, failing_for, left, longest, jitter);
+        assert_eq!(of(Backoff::for_servers(), 1.0), of_server, "after {failing_for} s");
+        assert_eq!(of(Backoff::for_servers(), 0.0), None);
+        assert_eq!(of(Backoff::default(), 1.0), None);
     }
 }
 
