@@ -21,6 +21,8 @@ mod disturbed;
 mod level;
 #[cfg(target_os = "linux")]
 mod limits;
+#[cfg(target_os = "linux")]
+mod reads;
 mod security;
 #[cfg(target_os = "linux")]
 mod stage;

@@ -123,6 +123,17 @@ pub(crate) fn calls_of<'a>(start: impl FnOnce(&[&str]) -> Session<'a>) -> (Vec<C
     (listed(&fs::read_to_string(&list).expect("strace's list")), outcome)
 }
 
+/// Runs a command by strace; the paths that it opened, in order.
+pub(crate) fn opened(run: impl FnOnce(&[&str]) -> Outcome) -> (Vec<String>, Outcome) {
+    let directory = scratch_directory(0o700);
+    let list = directory.path().join("calls");
+    let outcome =
+        run(&[STRACE, "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", list.to_str().expect("a plain path")]);
+    let text = fs::read_to_string(&list).expect("strace's list");
+    let opened = text.lines().filter(|line| !line.contains(" = -1 "));
+    (opened.filter_map(|line| Some(line.split('"').nth(1)?.to_owned())).collect(), outcome)
+}
+
 /// strace counts calls by their name in each thread, so that is how they are told apart.
 fn listed(text: &str) -> Vec<Call> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();

@@ -10,4 +10,6 @@ mod postgres_login;
 mod proxy;
 mod rotation;
 mod rounds;
+mod soak;
 mod standin;
+mod timers;
