@@ -7,12 +7,13 @@ mod knock;
 mod trouble;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -41,6 +42,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The variables that the HTTP library would read.
 const OTHERS_READ: [&str; 8] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
+/// Who signs in within this time of each other trusts the same authorities.
+const SIDE_BY_SIDE: Duration = Duration::from_secs(1);
 
 /// What every workspace tells everybody (RFC 8414, section 3).
 pub(crate) const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
@@ -365,17 +368,49 @@ fn by(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
     })
 }
 
+/// What decides whom to trust, as it was made a moment ago.
+struct Made {
+    at: Instant,
+    authorities: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+    verifier: Weak<Verifier>,
+}
+
+/// The verifiers that are in use. None is kept at rest: who signs in later reads anew what the platform trusts.
+static VERIFIERS: Mutex<Vec<Made>> = Mutex::new(Vec::new());
+
+/// Trusts the platform's authorities and these. Identities that sign in side by side share one: read once for each, the authorities of
+/// a hundred would take more memory than all the rest.
+fn verifier(
+    authorities: Vec<CertificateDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<Verifier>, rustls::Error> {
+    let mut all = VERIFIERS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|made| made.at.elapsed() < SIDE_BY_SIDE && made.verifier.strong_count() > 0);
+    let same = |made: &&Made| made.authorities == authorities && Arc::ptr_eq(&made.provider, provider);
+    if let Some(verifier) = all.iter().find(same).and_then(|made| made.verifier.upgrade()) {
+        return Ok(verifier);
+    }
+    let verifier = Arc::new(Verifier::new_with_extra_roots(authorities.clone(), Arc::clone(provider))?);
+    let (at, provider) = (Instant::now(), Arc::clone(provider));
+    all.push(Made { at, authorities, provider, verifier: Arc::downgrade(&verifier) });
+    Ok(verifier)
+}
+
 /// TLS for HTTP/1.1. It uses the cryptography that the application has chosen for its whole process, where it has, else ring; it
 /// chooses nothing for anybody else.
 fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
-    let chosen = CryptoProvider::get_default().cloned();
-    let provider = chosen.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
-    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))?;
+    static OURS: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let ours = || OURS.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()));
+    let provider = Arc::clone(CryptoProvider::get_default().unwrap_or_else(ours));
+    let verifier = verifier(authorities, &provider)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    // A client serves one sign-in, and room for 256 sessions is more than it needs otherwise.
+    config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -412,6 +447,21 @@ mod tests {
         headers.insert(DATE, date.parse().unwrap());
         age.into_iter().for_each(|age| drop(headers.insert(AGE, age.parse().unwrap())));
         headers
+    }
+
+    #[test]
+    fn who_signs_in_at_the_same_moment_shares_what_is_trusted_and_nothing_is_kept() {
+        let provider = || Arc::new(rustls::crypto::ring::default_provider());
+        let (ours, others) = (provider(), provider());
+        let authority =
+            rcgen::generate_simple_self_signed(["authority.example".to_owned()]).unwrap().cert.der().clone();
+        let one = verifier(Vec::new(), &ours).unwrap();
+        assert!(Arc::ptr_eq(&one, &verifier(Vec::new(), &ours).unwrap()));
+        assert!(!Arc::ptr_eq(&one, &verifier(vec![authority], &ours).unwrap()));
+        assert!(!Arc::ptr_eq(&one, &verifier(Vec::new(), &others).unwrap()));
+        let kept = Arc::downgrade(&one);
+        drop(one);
+        assert!(kept.upgrade().is_none());
     }
 
     #[test]

@@ -11,11 +11,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::measure::{Home, Idle, Samples, Trial};
 use super::table::{Limit, MIB, Row, Verdict, mib};
 use super::workspace::Workspace;
-use super::{ROUNDS, dbx_rotator, trust_beside_the_platforms_own};
+use super::{ROUNDS, configure_many, dbx_rotator, program, system_authorities, trust_beside_the_platforms_own};
 
 /// What must hold.
 const READY_WALL: Duration = Duration::from_millis(5);
 const IDLE_RESIDENT: u64 = 6 * MIB;
+/// With so many identities, after so many rotations of all together, it may hold this, and no more than after half of them but for
+/// a heap that comes and goes.
+const IDENTITIES: usize = 100;
+const ROTATIONS: usize = 1_000;
+const MANY_RESIDENT: u64 = 9 * MIB;
+const FLAT: u64 = MIB / 4;
+const SHORT_LIFE: Duration = Duration::from_secs(16);
 const IDLE_THREADS: usize = 1;
 const IDLE_WAKE_UPS: u64 = 1;
 
@@ -143,5 +150,34 @@ pub(super) fn idle() -> Vec<Row> {
             mib(IDLE_RESIDENT)
         )),
         met: Verdict::of(met),
+    }]
+}
+
+/// `run` with many identities, halfway through its rotations and after them.
+pub(super) fn growth() -> Vec<Row> {
+    let name = format!("`run`, {IDENTITIES} identities, after {ROTATIONS} rotations");
+    if !Path::new("/proc/self/task").exists() {
+        return vec![Row::remark(format!("{name}: not measured, for want of /proc"))];
+    }
+    eprintln!("waiting for {ROTATIONS} rotations ...");
+    let (workspace, home) = (Workspace::start(), Home::new());
+    workspace.set_token_life(SHORT_LIFE);
+    configure_many(&home, &workspace, IDENTITIES, IDENTITIES);
+    // All that the system trusts, as most people have it.
+    let authorities = system_authorities(&home, &workspace).map_or_else(|| workspace.ca_file(), |(file, _)| file);
+    let mut child = home.trial(program(), &["run"]).env("SSL_CERT_FILE", authorities).spawn();
+    let resident_after = |rotations: usize| {
+        assert!(workspace.wait_for_tokens_issued(rotations, Duration::from_secs(300)), "it does not rotate");
+        Idle::of(child.id()).resident
+    };
+    let (half, all) = (resident_after(ROTATIONS / 2), resident_after(ROTATIONS));
+    end(&mut child);
+    vec![Row {
+        what: format!("{name}: {} after half of them", mib(half)),
+        wall: None,
+        spread: None,
+        memory: Some(format!("{} resident", mib(all))),
+        limit: Some(format!("{} resident, flat", mib(MANY_RESIDENT))),
+        met: Verdict::of(all <= MANY_RESIDENT && all <= half + FLAT),
     }]
 }

@@ -289,6 +289,21 @@ pub(super) enum ConfigCommand {
 }
 
 impl Arguments {
+    /// The command line of a unit, an agent or a terminal that asks for nothing but the timer's run or the daemon. What understands
+    /// all others is not even loaded for these, which are there all day on every machine.
+    pub(super) fn of_service(words: &[OsString]) -> Option<Self> {
+        let words: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
+        let if_due = |retry_for| Command::Rotate(RotateOptions { if_due: true, retry_for, ..RotateOptions::default() });
+        let command = match words?.as_slice() {
+            ["run"] => Command::Run,
+            ["rotate", "--if-due"] => if_due(PATIENCE),
+            ["rotate", "--if-due", "--retry-for", duration] => if_due(parse_duration(duration).ok()?),
+            _ => return None,
+        };
+        let overrides = Overrides::default();
+        Some(Arguments { once: false, verbose: false, quiet: false, overrides, command: Some(command) })
+    }
+
     /// What no command means.
     pub(super) fn implied_command(&self) -> Command {
         if self.once { Command::Rotate(RotateOptions::default()) } else { Command::Run }
@@ -333,6 +348,42 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    /// What a packaged unit runs, without the program.
+    fn packaged_words() -> Vec<Vec<OsString>> {
+        let dist = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/systemd");
+        let units = ["system", "user"].iter().flat_map(|kind| std::fs::read_dir(dist.join(kind)).unwrap());
+        let texts = units.map(|unit| std::fs::read_to_string(unit.unwrap().path()).unwrap());
+        let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+        let starts = lines.filter_map(|line| Some(line.strip_prefix("ExecStart=/usr/bin/dbx-rotator ")?.to_owned()));
+        starts.map(|start| start.split_whitespace().map(OsString::from).collect()).collect()
+    }
+
+    #[test]
+    fn a_services_command_line_means_the_same_without_the_parser() {
+        let packaged = packaged_words();
+        assert!(packaged.len() >= 4 && packaged.iter().all(|words| Arguments::of_service(words).is_some()));
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let written = [
+            "run",
+            "rotate --if-due",
+            "rotate --if-due --retry-for 90s",
+            "rotate --if-due --retry-for",
+            "rotate",
+            "rotate --if-due --retry-for x",
+            "rotate --if-due --retry-for=5m",
+            "run --verbose",
+            "-v run",
+            "",
+            "run run",
+        ];
+        for words in packaged.into_iter().chain(written.map(words)) {
+            let Some(ours) = Arguments::of_service(&words) else { continue };
+            let line = std::iter::once(OsString::from("dbx-rotator")).chain(words);
+            assert_eq!(format!("{ours:?}"), format!("{:?}", Arguments::try_parse_from(line).unwrap()));
+        }
+        assert!(Arguments::of_service(&words("rotate --if-due --retry-for x")).is_none());
     }
 
     #[test]

@@ -82,7 +82,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
-    let arguments = match Arguments::try_parse_from(name.words(words)) {
+    let words: Vec<OsString> = words.collect();
+    let known = Arguments::of_service(&words).filter(|_| name == Name::Own);
+    let arguments = match known.map_or_else(|| Arguments::try_parse_from(name.words(words.into_iter())), Ok) {
         Ok(arguments) => {
             arguments.overrides.client_secret.iter().for_each(crate::foreign::secrets::keep);
             if arguments.quiet {

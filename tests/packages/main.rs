@@ -5,6 +5,8 @@
 mod support;
 
 mod built;
+#[cfg(target_os = "linux")]
+mod cost;
 mod deb;
 mod homebrew;
 mod macos;

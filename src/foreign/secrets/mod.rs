@@ -32,6 +32,9 @@ const GRAM: usize = 8;
 /// More are not remembered: the oldest go first.
 const MOST: usize = 2_000;
 
+/// So many tokens are remembered after their end, the newest: those of a daemon that runs for years must not add up.
+const MOST_DEAD: usize = 256;
+
 /// A token is remembered for so long after its end: clocks differ.
 const AFTERLIFE: SignedDuration = SignedDuration::from_hours(1);
 
@@ -129,6 +132,16 @@ impl Known {
         let before = self.secrets.len();
         let is_useless = |until: Timestamp| now.duration_since(until) > AFTERLIFE;
         self.secrets.retain(|secret| !secret.until.is_some_and(is_useless));
+        let is_dead = |secret: &Secret| secret.until.is_some_and(|until| until < now);
+        let dead = self.secrets.iter().filter(|secret| is_dead(secret)).count();
+        if dead > MOST_DEAD {
+            let mut surplus = dead - MOST_DEAD + MOST_DEAD / 4;
+            self.secrets.retain(|secret| {
+                let goes = surplus > 0 && is_dead(secret);
+                surplus -= usize::from(goes);
+                !goes
+            });
+        }
         if self.secrets.len() >= MOST {
             // Many at once, since each time all are indexed anew.
             self.secrets.drain(..MOST / 4);

@@ -146,3 +146,16 @@ fn tokens_go_after_their_end_and_the_oldest_when_there_are_too_many() {
     assert!(known.secrets.len() <= MOST);
     assert_eq!(known.removed(&format!("{:08}-is-the-token", 2 * MOST - 1)), MASK);
 }
+
+#[test]
+fn of_tokens_that_are_dead_the_newest_are_remembered_and_what_lives_is_not_forgotten_for_them() {
+    let at = |second: i64| Timestamp::from_second(second).unwrap();
+    let mut known = Known::default();
+    known.add("a-token-that-goes-on-living", Some(at(9_000)), at(0));
+    for number in 0..3 * MOST_DEAD {
+        known.add(&format!("{number:08}-is-the-token"), Some(at(1)), at(2));
+    }
+    assert!(known.secrets.len() <= MOST_DEAD + 2, "{}", known.secrets.len());
+    let newest = format!("{:08}-is-the-token", 2 * MOST_DEAD + MOST_DEAD / 2);
+    assert_eq!(known.removed(&format!("{newest} a-token-that-goes-on-living")), format!("{MASK} {MASK}"));
+}
