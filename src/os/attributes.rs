@@ -73,11 +73,11 @@ mod tests {
 
     #[test]
     fn what_is_set_is_listed_and_read_and_what_is_not_there_is_none() {
-        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let (long, empty) = (OsStr::new("user.long"), OsStr::new("user.empty"));
-        if set(&file, long, &[7; 1_000]).is_err() {
-            return; // This file system knows none.
-        }
+        // Not every file system knows attributes.
+        let places = [env!("CARGO_MANIFEST_DIR"), "/tmp", "/var/tmp", "/dev/shm"].into_iter();
+        let mut files = places.filter_map(|place| tempfile::tempfile_in(place).ok());
+        let file = files.find(|file| set(file, long, &[7; 1_000]).is_ok()).expect("a file system with attributes");
         set(&file, empty, b"").unwrap();
         let mut found = names(&file).unwrap();
         found.retain(|name| name.as_bytes().starts_with(b"user."));
