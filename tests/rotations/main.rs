@@ -12,4 +12,5 @@ mod rotation;
 mod rounds;
 mod soak;
 mod standin;
+#[cfg(target_os = "linux")]
 mod timers;
