@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::stage::{PASSWORDS, RECORD, Stage};
 use super::trace::{can_trace, opened};
 
@@ -49,12 +47,7 @@ fn a_daemon_at_rest_reads_both_once_each_time_it_looks() {
                 break;
             }
         }
-        // What strace is told it does not hand on.
-        let tracer = running.pid();
-        let program = std::fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children")).unwrap();
-        let program = Pid::from_raw(program.trim().parse().unwrap()).unwrap();
-        kill_process(program, Signal::TERM).unwrap();
-        running.ends()
+        running.terminate()
     });
     outcome.exits(0);
     assert_eq!(counts(&paths), (1, 1), "{}", paths.join("\n"));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -123,13 +124,27 @@ pub(crate) fn calls_of<'a>(start: impl FnOnce(&[&str]) -> Session<'a>) -> (Vec<C
     (listed(&fs::read_to_string(&list).expect("strace's list")), outcome)
 }
 
-/// Runs a command by strace; the paths that it opened, in order.
+/// Runs a command by strace; the paths that it opened, in order. strace is not its parent, so that it can be told to end, and does not
+/// outlive a test that fails.
 pub(crate) fn opened(run: impl FnOnce(&[&str]) -> Outcome) -> (Vec<String>, Outcome) {
     let directory = scratch_directory(0o700);
     let list = directory.path().join("calls");
-    let outcome =
-        run(&[STRACE, "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", list.to_str().expect("a plain path")]);
-    let text = fs::read_to_string(&list).expect("strace's list");
+    let words = ["-D", "-f", "-q", "-e", "trace=open,openat,openat2", "-o", list.to_str().expect("a plain path")];
+    let outcome = run(&[&[STRACE], words.as_slice()].concat());
+    // It writes on after the end of the command.
+    let began = Instant::now();
+    let text = loop {
+        let text = fs::read_to_string(&list).expect("strace's list");
+        let threads = |end: &str| -> BTreeSet<String> {
+            let lines = text.lines().filter(|line| line.contains(end));
+            lines.filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+        };
+        if !text.is_empty() && threads("") == threads("+++ exited") {
+            break text;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "strace does not end:\n{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
     let opened = text.lines().filter(|line| !line.contains(" = -1 "));
     (opened.filter_map(|line| Some(line.split('"').nth(1)?.to_owned())).collect(), outcome)
 }
