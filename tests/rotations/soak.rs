@@ -66,9 +66,10 @@ fn no_sample_is_dead(identities: usize) {
         assert!(began.elapsed() < Duration::from_secs(30), "they are published at first");
         std::thread::sleep(PACE);
     }
-    for endpoint in [Endpoint::Discovery, Endpoint::Token] {
-        let hangs = Fault::SlowBytes { bytes: 400, pause: HANG };
-        workspace.faults_on(endpoint).every(2, vec![Fault::Status(503), hangs, Fault::Reset, Fault::Stall]);
+    // The first part of an answer comes, and the rest of it later.
+    for (endpoint, bytes) in [(Endpoint::Discovery, 400), (Endpoint::Token, 600)] {
+        let hangs = || Fault::SlowBytes { bytes, pause: HANG };
+        workspace.faults_on(endpoint).every(2, vec![Fault::Status(503), hangs(), Fault::Reset, hangs()]);
     }
     let holder = workspace.holders();
     let (began, mut samples, mut dead) = (Instant::now(), 0, Vec::new());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
@@ -34,6 +35,13 @@ pub(super) const ENOUGH_TO_MINT: SignedDuration = SignedDuration::from_secs(60);
 
 /// So many requests, or logins, of one identity are made at the same time.
 const AT_ONCE: usize = 8;
+
+/// So many identities sign in at the same moment where all goes well: each takes some memory for TLS, and a hundred at once would leave
+/// the process as large as that for good.
+static TURNS: Semaphore = Semaphore::const_new(16);
+
+/// How long one waits for its turn, before it goes on without: the turns may be with those whose workspace does not answer.
+const LONGEST_TURN: Duration = Duration::from_millis(250);
 
 /// What is ready is handed over after this, even if something else is not.
 const GRACE: Duration = Duration::from_millis(400);
@@ -231,6 +239,8 @@ impl SignInJob {
             outstanding: self.connections.iter().copied().collect(),
             well: true,
         };
+        // For as long as it works, and no longer waited for than this: nobody waits for one that hangs.
+        let _turn = tokio::time::timeout(LONGEST_TURN, TURNS.acquire()).await;
         let started = Instant::now();
         let rest = match tokio::time::timeout_at(self.deadline, self.work(&http, &mut outbox)).await {
             Ok(done) => done.err(),
