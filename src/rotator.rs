@@ -227,10 +227,15 @@ impl Builder {
         pg_database: String => std::convert::identity;
         /// The PostgreSQL user.
         pg_username: String => std::convert::identity;
-        /// The password file.
-        pgpass_file: std::path::PathBuf => std::convert::identity;
         /// The configuration file.
         config: std::path::PathBuf => std::convert::identity;
+    }
+
+    /// The password file; called again, it adds another one that holds the same.
+    #[must_use]
+    pub fn pgpass_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.overrides.pgpass_file.push(path.into());
+        self
     }
 
     /// The user is a role that other identities may log in as.

@@ -107,7 +107,7 @@ fn keeps(own: &Config, config: &Config, connection: &Connection) -> bool {
             _ => connection.database_ref == other.database_ref && connection.read_only == other.read_only,
         };
         same_place && own.workspace_of(other).host().origin() == workspace.host().origin()
-    }) && own.password_file() == config.password_file()
+    }) && config.password_files().iter().all(|file| own.password_files().contains(file))
 }
 
 fn cannot_start(state: &State, error: &ConfigError) -> Finding {
@@ -242,7 +242,7 @@ mod tests {
     ) -> (Vec<bool>, String) {
         let mut config = config(&["a", "b"]);
         if let Some(Ok(own)) = &own {
-            config.password_file.clone_from(&own.password_file);
+            config.password_files.clone_from(&own.password_files);
         }
         let now = Timestamp::from_second(60).unwrap();
         let outlook = Outlook::judge(&config, state, own, has_daemon, now);

@@ -81,7 +81,7 @@ fn dry_run(options: &RotateOptions, rotation: &Rotation, only: Option<&[usize]>)
             continue;
         }
         let host = config.workspace_of(connection).host();
-        let file = config.password_file().display();
+        let file = config.named_password_files();
         let entry = match connection.key() {
             Some(key) => format!("{key} in {file}"),
             None => format!("an entry in {file}, once its host and user are found"),
@@ -99,6 +99,9 @@ fn dry_run(options: &RotateOptions, rotation: &Rotation, only: Option<&[usize]>)
             (None, true) => format!("{}: not due", connection.name()),
         };
         text.push_str(&print::line(&line));
+        for lack in snapshot.what_files_lack(index) {
+            text.push_str(&print::line(&format!("{}: would be written again: {lack}", connection.name())));
+        }
     }
     print::out(&text)?;
     Ok(0)

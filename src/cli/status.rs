@@ -1,5 +1,7 @@
 //! `dbx-rotator status`.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -8,7 +10,6 @@ use super::outlook::{Outlook, Whose};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
 use super::{Fault, choose, print};
-use crate::config::Config;
 use crate::failure::Failure;
 use crate::lakebase::DatabaseInfo;
 use crate::model::AuthMethod;
@@ -28,6 +29,8 @@ struct Row<'a> {
     database: &'a str,
     user: Option<&'a str>,
     password_file: String,
+    /// All of them; `password_file` is the first.
+    password_files: Vec<File<'a>>,
     state: Stands,
     expires_at: Option<Timestamp>,
     expires_in_seconds: Option<i64>,
@@ -45,6 +48,14 @@ struct Row<'a> {
     hook_error: Option<Error<'a>>,
     #[serde(skip)]
     database_remark: Option<String>,
+}
+
+/// How a connection stands in one password file.
+#[derive(Serialize)]
+struct File<'a> {
+    path: String,
+    state: Stands,
+    reason: Option<&'a str>,
 }
 
 /// The whole answer as the contract's JSON has it.
@@ -97,6 +108,8 @@ pub(super) fn is_settled(rotation: &Rotation, since: Timestamp) -> Result<bool, 
 /// All connections as they stand, with what is known of their past.
 struct View {
     snapshot: Snapshot,
+    /// As the clients see them that are worst off.
+    statuses: Vec<ConnectionStatus>,
     unknown: ConnectionRecord,
     outlook: Outlook,
     /// The only connection that is wanted, by its place in the configuration.
@@ -106,7 +119,9 @@ struct View {
 impl View {
     fn of(rotation: &Rotation, service: Option<&State>, whose: Whose) -> Result<Self, Failure> {
         let outlook = Outlook::of(rotation, service, whose);
-        Ok(View { snapshot: rotation.snapshot()?, unknown: ConnectionRecord::default(), outlook, only: None })
+        let snapshot = rotation.snapshot()?;
+        let statuses = (0..snapshot.statuses.len()).map(|index| snapshot.worst_status(index)).collect();
+        Ok(View { snapshot, statuses, unknown: ConnectionRecord::default(), outlook, only: None })
     }
 
     fn past(&self, index: usize) -> &ConnectionRecord {
@@ -114,19 +129,29 @@ impl View {
     }
 
     fn all(&self) -> impl Iterator<Item = (usize, (&Connection, &ConnectionStatus))> {
-        let all = self.snapshot.connections().iter().zip(&self.snapshot.statuses).enumerate();
+        let all = self.snapshot.connections().iter().zip(&self.statuses).enumerate();
         all.filter(|(index, _)| self.only.is_none_or(|only| only == *index))
     }
 
     fn rows(&self) -> Vec<Row<'_>> {
         let config = &self.snapshot.config;
-        let mut rows = Vec::with_capacity(self.snapshot.statuses.len());
+        let mut rows = Vec::with_capacity(self.statuses.len());
         for (index, (connection, status)) in self.all() {
             let workspace = config.workspace_of(connection);
             let found = self.snapshot.record.lookup(workspace, connection).and_then(|known| known.found.as_ref());
-            rows.push(row(config, (connection, status), self.past(index), found, self.outlook.renews(index)));
+            let renewed = self.outlook.renews(index);
+            rows.push(row(self.files(index), (connection, status), self.past(index), found, renewed));
         }
         rows
+    }
+
+    /// How a connection stands in each password file.
+    fn files(&self, index: usize) -> Vec<File<'_>> {
+        let one = |(file, path): (usize, &PathBuf)| {
+            let status = self.snapshot.status_in(file, index);
+            File { path: path.display().to_string(), state: status.state, reason: status.reason.as_deref() }
+        };
+        self.snapshot.config.password_files().iter().enumerate().map(one).collect()
     }
 
     fn all_live(&self) -> bool {
@@ -152,7 +177,7 @@ impl View {
 }
 
 fn row<'a>(
-    config: &Config,
+    password_files: Vec<File<'a>>,
     (connection, status): (&'a Connection, &ConnectionStatus),
     known: &'a ConnectionRecord,
     found: Option<&DatabaseInfo>,
@@ -166,7 +191,8 @@ fn row<'a>(
         port: address.port,
         database: &address.database,
         user: key.map(Key::user).or(address.user.as_deref()),
-        password_file: config.password_file().display().to_string(),
+        password_file: password_files.first().map(|file| file.path.clone()).unwrap_or_default(),
+        password_files,
         state: status.state,
         expires_at: token.map(|token| token.expires_at),
         expires_in_seconds: token.map(|token| token.expires_at.duration_since(status.now).as_secs()),
@@ -195,7 +221,7 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
     let mut remarks = String::new();
     let all = connections.iter().zip(view.all());
     let is_said = |status: &ConnectionStatus| !print::is_quiet() || status.left_to_clients().is_none();
-    for (row, (_, (_, status))) in all.filter(|(_, (_, (_, status)))| is_said(status)) {
+    for (row, (index, (_, status))) in all.filter(|(_, (_, (_, status)))| is_said(status)) {
         let state = match row.state {
             Stands::Live => "live",
             Stands::Due => "due",
@@ -214,6 +240,9 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
         rows.push(vec![row.name.to_owned(), state.to_owned(), when(row.expires_at), next, entry]);
         if let Some(reason) = &status.reason {
             remarks.push_str(&print::line(&format!("{}: {reason}", row.name)));
+        }
+        for lack in view.snapshot.what_files_lack(index) {
+            remarks.push_str(&print::line(&format!("{}: {lack}", row.name)));
         }
         if let Some(remark) = &row.database_remark {
             remarks.push_str(&print::line(&format!("{}: {remark}", row.name)));
@@ -234,10 +263,8 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
         let table = if rows.len() == 1 { String::new() } else { print::table(&rows) };
         return format!("{table}{remarks}{}", view.outlook.text());
     }
-    let file = connections
-        .first()
-        .map(|row| print::line(&format!("password file: {}", row.password_file)))
-        .unwrap_or_default();
+    let files = connections.first().map_or(&[][..], |row| &row.password_files);
+    let file: String = files.iter().map(|file| print::line(&format!("password file: {}", file.path))).collect();
     let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
     let outlook = view.outlook.text();
     format!("{}{file}{service}{remarks}{outlook}", print::table(&rows))

@@ -1,5 +1,6 @@
 //! config.toml as it is written, before it is merged with the other sources. Unknown keys are refused.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ const DEEPEST: usize = 16;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigFile {
     pub(crate) interval: Option<Spanned<Interval>>,
-    pub(crate) password_file: Option<Spanned<String>>,
+    pub(crate) password_file: Option<Spanned<OneOrMore>>,
     pub(crate) log_file: Option<Spanned<String>>,
     pub(crate) proxy: Option<Spanned<String>>,
     pub(crate) no_proxy: Option<Spanned<String>>,
@@ -76,6 +77,41 @@ pub(crate) struct ConnectionTable {
     pub(crate) on_rotate: Option<Spanned<Vec<String>>>,
     pub(crate) last_copy: Option<Spanned<bool>>,
     pub(crate) any_identity: Option<Spanned<bool>>,
+}
+
+/// A path, or a list of paths.
+#[derive(Clone, Debug)]
+pub(crate) enum OneOrMore {
+    One(String),
+    More(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> de::Visitor<'de> for Reader {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or a list of paths")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore::One(path.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = list.next_element()? {
+                    paths.push(path);
+                }
+                Ok(OneOrMore::More(paths))
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 /// How long after its issue a credential is replaced: `"50m"`, or a number of minutes.

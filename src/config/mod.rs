@@ -35,7 +35,8 @@ use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 pub struct Config {
     pub(crate) workspaces: Vec<Workspace>,
     pub(crate) connections: Vec<Connection>,
-    pub(crate) password_file: PathBuf,
+    /// The password files, at least one: all of them hold the same credentials.
+    pub(crate) password_files: Vec<PathBuf>,
     /// libpq's connection service file.
     pub(crate) service_file: Option<PathBuf>,
     pub(crate) log_file: Option<PathBuf>,
@@ -122,9 +123,20 @@ impl Config {
         &self.workspaces[connection.workspace]
     }
 
-    /// The password file that is kept fresh.
+    /// The password file that is kept fresh; of several the first, which programs are told of.
     pub fn password_file(&self) -> &Path {
-        &self.password_file
+        self.password_files.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    /// All password files that are kept fresh.
+    pub fn password_files(&self) -> &[PathBuf] {
+        &self.password_files
+    }
+
+    /// The same for people: `/home/ada/.pgpass and /home/ada/snap/.pgpass`.
+    pub(crate) fn named_password_files(&self) -> String {
+        let names: Vec<String> = self.password_files.iter().map(|path| path.display().to_string()).collect();
+        names.join(" and ")
     }
 
     /// The log file, where one is wanted.
@@ -162,7 +174,7 @@ impl Config {
             1 => "1 connection".to_owned(),
             count => format!("{count} connections"),
         };
-        format!("Keeping {what} alive in {}", self.password_file.display())
+        format!("Keeping {what} alive in {}", self.named_password_files())
     }
 
     /// The files in which a person gives or mends what signs in: settings, secrets, profiles.
@@ -198,16 +210,16 @@ impl Config {
         absolute(self.environment.databricks_token_cache())
     }
 
-    /// The password file, as it is watched.
-    pub(crate) fn password_files(&self) -> Vec<PathBuf> {
-        absolute([self.password_file.clone()])
+    /// The password files, as they are watched.
+    pub(crate) fn password_files_to_watch(&self) -> Vec<PathBuf> {
+        absolute(self.password_files.iter().cloned())
     }
 
     /// The password file, where libpq does not look for it by itself. What PGPASSFILE says here need not be said elsewhere.
     pub(crate) fn password_file_for_libpq(&self) -> Option<PathBuf> {
         let usual = self.environment.home().map(|home| home.join(".pgpass"));
-        let file = &self.password_file;
-        (usual.as_ref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+        let file = self.password_file();
+        (usual.as_deref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()))
     }
 
     /// libpq's `sslrootcert` for a connection.

@@ -39,9 +39,9 @@ pub struct Overrides {
     /// The PostgreSQL user is a role that other identities may log in as
     #[cfg_attr(feature = "cli", arg(long, global = true))]
     pub any_identity: bool,
-    /// Password file to keep fresh [env: PGPASSFILE] [default: ~/.pgpass]
+    /// Password file to keep fresh; give it again for each further one [env: PGPASSFILE] [default: ~/.pgpass]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
-    pub pgpass_file: Option<PathBuf>,
+    pub pgpass_file: Vec<PathBuf>,
     /// Also log to this file (10 MiB, 5 old ones kept)
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,

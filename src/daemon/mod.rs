@@ -119,7 +119,7 @@ impl Heeded {
         Heeded {
             people: Stamps::of(&config.files_of_people()),
             logins: Stamps::of(&config.login_files()),
-            password_file: Stamps::of(&config.password_files()),
+            password_file: Stamps::of(&config.password_files_to_watch()),
         }
     }
 
@@ -363,7 +363,7 @@ async fn files_have_changed(
     if !is_refused && failures.values().all(Failure::is_transient) {
         return std::future::pending().await;
     }
-    let files = [config.files_of_people(), config.login_files(), config.password_files()].concat();
+    let files = [config.files_of_people(), config.login_files(), config.password_files_to_watch()].concat();
     loop {
         // It may have changed while the last look was reading it.
         watch::changed(&files, || heeded.changed(config).is_some()).await;

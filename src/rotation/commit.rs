@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Rotation;
 use super::acquire::{Arrival, ConnectionResult, NewCredential, SignInResult, Supply};
 use super::backoff::{Backoff, RetryScope, Step};
 use super::record::{PublishedRecord, Untold};
@@ -19,7 +20,6 @@ use super::request::Patience;
 use super::schedule::ask_cli_again;
 use super::snapshot::Snapshot;
 use super::status::{ConnectionStatus, Live};
-use super::store_failure;
 use super::verify::{could_be, remark, subject_of, verify};
 use crate::auth::SignedIn;
 use crate::failure::{Code, Failure};
@@ -30,7 +30,7 @@ use crate::model::CredentialKind;
 use crate::model::token::fingerprint;
 use crate::os::clock::{Anchor, Moment, wrong_by};
 use crate::os::network;
-use crate::pgpass::{Entry, Key, PasswordFile};
+use crate::pgpass::{Entry, Key};
 
 /// One connection that has its entry.
 struct Ready {
@@ -47,6 +47,7 @@ struct Ready {
 
 /// What has arrived, in the making.
 pub(super) struct Commit<'a> {
+    pub(super) rotation: &'a Rotation,
     pub(super) snapshot: &'a mut Snapshot,
     pub(super) backoff: &'a mut Backoff,
     pub(super) patience: Patience,
@@ -142,23 +143,34 @@ impl Commit<'_> {
 
     /// Writes all of them; returns whether that changed anything for anybody.
     fn publish(&mut self, entries: &[Entry], ready: Vec<Ready>) -> bool {
-        let config = Arc::clone(&self.snapshot.config);
-        match PasswordFile::new(&config.password_file).publish(entries) {
-            Ok(published) => {
+        let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
+        self.note_coming(&ready);
+        match self.snapshot.publish(entries, &connections) {
+            Ok(changed) => {
                 self.backoff.clear(RetryScope::PasswordFile);
-                let is_news = published.changed || ready.iter().any(|one| one.new.is_some());
-                announce::published(&config.password_file, &published);
+                let is_news = changed || ready.iter().any(|one| one.new.is_some());
                 for one in ready {
                     self.done(one);
                 }
                 is_news
             }
-            Err(error) => {
-                let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
-                self.failed(RetryScope::PasswordFile, Step::Write, &connections, &store_failure(&error));
+            Err(failure) => {
+                self.failed(RetryScope::PasswordFile, Step::Write, &connections, &failure);
                 false
             }
         }
+    }
+
+    /// Keeps in the record what is about to be written, where that takes more than one write.
+    fn note_coming(&mut self, ready: &[Ready]) {
+        if self.snapshot.config.password_files.len() < 2 {
+            return;
+        }
+        for one in ready {
+            let coming = one.new.as_ref().map(|new| new.fingerprint.clone());
+            self.snapshot.past_mut(one.index).coming = coming;
+        }
+        self.rotation.keep(&mut self.snapshot.record);
     }
 
     /// The entry to publish for one connection: the new token, or the present one where that lives longer.
@@ -296,6 +308,7 @@ impl Commit<'_> {
         let outcome = match new {
             Some(published) => {
                 past.last_rotation_at = Some(now);
+                past.coming = None;
                 // The files beside the entry still hold the one before.
                 let before = past.published.take().map(|before| before.fingerprint);
                 past.beside = past.beside.take().or(before);

@@ -1,6 +1,8 @@
-//! What stands beside the password file follows it: the files and the service sections of connections.
+//! What follows the password file: the other password files, and the files and the service sections of connections beside them.
 //!
 //! The password file stays the truth. Whatever differs from it is written again, without asking anybody for a credential.
+
+use std::collections::BTreeSet;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -31,18 +33,20 @@ pub(super) fn are_current(snapshot: &Snapshot, selected: &[usize]) -> bool {
         Some(path) => asked_for.is_empty() || service_file::is_current(path, &asked_for),
         None => true,
     };
-    selected.iter().all(files_are) && sections_are()
+    snapshot.behind_for(selected).next().is_none() && selected.iter().all(files_are) && sections_are()
 }
 
-/// Writes what differs for the connections that have an outcome; what cannot be written is said, kept in the record, and becomes
+/// Writes what differs from it for the connections that have an outcome; what cannot be written is said, kept in the record, and becomes
 /// the outcome. Returns whether the record has changed.
 pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
     if outcomes.is_empty() {
         return false;
     }
     let mut changed = false;
-    let mut failures: Vec<(usize, Failure)> = Vec::new();
-    for (index, _) in outcomes.iter() {
+    let concerned: Vec<usize> = outcomes.iter().map(|(index, _)| *index).collect();
+    let mut mended: BTreeSet<usize> = snapshot.behind_for(&concerned).map(|(connection, _)| connection).collect();
+    let mut failures: Vec<(usize, Failure)> = snapshot.catch_up(&concerned);
+    for index in &concerned {
         let outputs = &snapshot.connections()[*index].outputs;
         let Some(live) = published(snapshot.statuses.get(*index)).filter(|live| !outputs.are_current(live)) else {
             continue;
@@ -55,7 +59,7 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
                 let past = snapshot.past_mut(*index);
                 changed |= past.beside != now;
                 past.beside = now;
-                changed |= past.last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
+                mended.insert(*index);
             }
             Err(failure) => failures.push((*index, failure)),
         }
@@ -64,11 +68,17 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
     changed |= say_remarks(snapshot);
     if let Err(failure) = written {
         let asked = |index: &usize| snapshot.connections()[*index].listing == Listing::Asked;
-        let concerned: Vec<usize> = outcomes.iter().map(|(index, _)| *index).filter(asked).collect();
-        if concerned.is_empty() {
+        let asked: Vec<usize> = concerned.into_iter().filter(asked).collect();
+        if asked.is_empty() {
             tracing::warn!("{failure}");
         }
-        failures.extend(concerned.into_iter().map(|index| (index, failure.clone())));
+        failures.extend(asked.into_iter().map(|index| (index, failure.clone())));
+    }
+    for (index, _) in &failures {
+        mended.remove(index);
+    }
+    for index in mended {
+        changed |= snapshot.past_mut(index).last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
     }
     for (index, failure) in failures {
         // It is tried at every look; that it still fails is no news.
@@ -94,7 +104,7 @@ fn known_beside(snapshot: &Snapshot, index: usize) -> impl Fn(&str) -> bool + us
 
 /// Whether no process that was killed has left anything beside the files that are kept.
 pub(crate) fn is_settled(config: &Config) -> bool {
-    PasswordFile::new(&config.password_file).is_settled()
+    config.password_files.iter().all(|path| PasswordFile::new(path).is_settled())
         && config.service_file.as_ref().is_none_or(|path| service_file::is_settled(path))
         && config.connections.iter().all(|connection| connection.outputs.are_settled())
         && !are_leftovers_there(&config.state_dir, RECORD)
@@ -105,8 +115,10 @@ pub(crate) fn is_settled(config: &Config) -> bool {
 pub(super) fn tidy(snapshot: &Snapshot) {
     let config = &snapshot.config;
     let keys: Vec<Key> = snapshot.connections().iter().filter_map(|connection| connection.key.clone()).collect();
-    if let Err(error) = PasswordFile::new(&config.password_file).settle(&keys) {
-        tracing::warn!("{error}");
+    for path in &config.password_files {
+        if let Err(error) = PasswordFile::new(path).settle(&keys) {
+            tracing::warn!("{error}");
+        }
     }
     let sections = sections(snapshot, |listing| listing != Listing::No);
     if let Some(path) = config.service_file.as_ref().filter(|path| !service_file::is_settled(path))
@@ -122,7 +134,7 @@ pub(super) fn tidy(snapshot: &Snapshot) {
 
 /// Whether somebody still writes to a file that was replaced while they had it open.
 pub(super) fn is_waited_for(config: &Config) -> bool {
-    PasswordFile::new(&config.password_file).is_waited_for()
+    config.password_files.iter().any(|path| PasswordFile::new(path).is_waited_for())
         || config.service_file.as_ref().is_some_and(|path| service_file::is_waited_for(path))
 }
 

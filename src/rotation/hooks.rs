@@ -153,7 +153,7 @@ impl About {
             connection: connection.name.clone(),
             key: connection.key.clone()?,
             expires_at: snapshot.past(index)?.published.as_ref()?.expires_at,
-            password_file: snapshot.config.password_file.clone(),
+            password_file: snapshot.config.password_file().to_owned(),
             environment: snapshot.config.environment.clone(),
         })
     }

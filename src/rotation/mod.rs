@@ -10,6 +10,7 @@ mod commit;
 mod discover;
 mod effects;
 mod hooks;
+mod password_files;
 mod plan;
 mod record;
 mod report;
@@ -103,15 +104,15 @@ impl Rotation {
         })
     }
 
-    /// How everything stands now.
-    ///
-    /// # Errors
-    /// The password file cannot be read.
     /// Whether a daemon runs that shares this record, under whatever manager.
     pub(crate) fn is_kept_by_a_daemon(&self) -> bool {
         Running::is_marked(&self.config.state_dir)
     }
 
+    /// How everything stands now.
+    ///
+    /// # Errors
+    /// No password file can be read.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Failure> {
         self.snapshot_with(self.record())
     }
@@ -255,8 +256,9 @@ impl Rotation {
 
     /// A failure that may pass is none yet for what lives until the next run has had its time, and one for what does not.
     fn leave_to_next_run(&self, report: &mut Report) {
-        let statuses = self.snapshot().map(|snapshot| snapshot.statuses).unwrap_or_default();
-        if report.leave_to_next_run(|index| statuses.get(index).is_some_and(ConnectionStatus::outlives_next_run)) {
+        let snapshot = self.snapshot().ok();
+        let outlives = |index| snapshot.as_ref().is_some_and(|seen| seen.worst_status(index).outlives_next_run());
+        if report.leave_to_next_run(outlives) {
             tracing::info!("What is published lives long enough: the next run will try again");
         }
     }

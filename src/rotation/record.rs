@@ -78,6 +78,10 @@ impl Default for Record {
 #[serde(default)]
 pub(crate) struct ConnectionRecord {
     pub(crate) published: Option<PublishedRecord>,
+    /// The credential that is being written into several password files, by its fingerprint: a process that is killed at it has left
+    /// something better in some of them than the others have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) coming: Option<String>,
     pub(crate) last_rotation_at: Option<Timestamp>,
     pub(crate) last_attempt_at: Option<Timestamp>,
     pub(crate) last_error: Option<Failure>,
@@ -234,7 +238,7 @@ impl Record {
 
 /// By the entry and its file, not by the name: another configuration may use the same name for something else.
 fn key(config: &Config, connection: &Connection) -> String {
-    let file = config.password_file.display();
+    let file = config.password_file().display();
     match &connection.key {
         Some(key) => format!("{key} in {file}"),
         None => format!("{}, not found yet, in {file}", connection.name),

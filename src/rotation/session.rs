@@ -272,11 +272,12 @@ impl Session {
         let refused = connections.iter().filter(|index| snapshot.past(**index).is_some_and(|past| past.refused_alone));
         let refused = refused.copied().collect();
         let concerned = connections.clone();
+        let readable = snapshot.files.iter().filter_map(|file| file.as_ref().ok());
         let job = SignInJob {
             identity,
             request: self.request.clone(),
             lookups: lookups.collect(),
-            file: (!unlocated.is_empty()).then(|| Arc::clone(&snapshot.file)),
+            files: if unlocated.is_empty() { Vec::new() } else { readable.cloned().collect() },
             unlocated,
             refused,
             limit: attempt_limit(left),
@@ -349,7 +350,8 @@ impl Session {
             Err(failure) => return self.all_failed(&failure),
         };
         let (backoff, patience) = (&mut self.backoff, self.patience);
-        let mut commit = Commit { snapshot: &mut snapshot, backoff, patience, outcomes: Outcomes::new() };
+        let (rotation, outcomes) = (&self.rotation, Outcomes::new());
+        let mut commit = Commit { rotation, snapshot: &mut snapshot, backoff, patience, outcomes };
         self.has_news |= commit.take(arrivals);
         let mut outcomes = commit.outcomes;
         outcomes.sort_by_key(|(index, _)| *index);

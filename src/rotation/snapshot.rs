@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::password_files::{self, Behind, ReadFile};
 use super::record::{ConnectionRecord, Record};
 use super::schedule::Spread;
 use super::status::{ConnectionStatus, survey};
-use super::store_failure;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::model::Connection;
 use crate::os::clock::Reading;
-use crate::pgpass::{Contents, PasswordFile};
+use crate::pgpass::Contents;
 
 /// What was found at one moment. Everything in it goes by a connection's place in the configuration.
 pub(crate) struct Snapshot {
@@ -21,25 +21,30 @@ pub(crate) struct Snapshot {
     /// The connections with the hosts and users that were looked up, where some are not set.
     located: Option<Vec<Connection>>,
     pub(crate) record: Record,
+    /// By the password file that has the best of each.
     pub(crate) statuses: Vec<ConnectionStatus>,
-    pub(super) file: Arc<Contents>,
+    /// The password files, in the order of the configuration.
+    pub(super) files: Vec<ReadFile>,
+    /// Which of them lack what another has.
+    pub(super) behind: Behind,
     clock: Reading,
     pub(super) spread: Spread,
 }
 
 impl Snapshot {
-    /// Reads the password file; `record` is what was kept of earlier rotations.
+    /// Reads the password files; `record` is what was kept of earlier rotations.
     ///
     /// # Errors
-    /// The password file is there and cannot be read.
+    /// The password files are there, and none of them can be read.
     pub(super) fn take(config: &Arc<Config>, record: Record, spread: Spread) -> Result<Self, Failure> {
-        let file = PasswordFile::new(&config.password_file).read().map_err(|error| store_failure(&error))?;
+        let files = password_files::read(config)?;
         let mut snapshot = Snapshot {
             config: Arc::clone(config),
             located: located(config, &record),
             record,
             statuses: Vec::new(),
-            file: Arc::new(file),
+            files,
+            behind: Behind::new(),
             clock: Reading::now(),
             spread,
         };
@@ -48,7 +53,10 @@ impl Snapshot {
     }
 
     fn judge(&mut self) {
-        self.statuses = survey(&self.config, self.connections(), &self.record, &self.file, &self.clock, self.spread);
+        let of_one =
+            |file: &Contents| survey(&self.config, self.connections(), &self.record, file, &self.clock, self.spread);
+        let (statuses, behind) = password_files::judge(&self.files, self.connections().len(), of_one);
+        (self.statuses, self.behind) = (statuses, behind);
     }
 
     /// All connections, with host and user as far as they are known.

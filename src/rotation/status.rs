@@ -38,6 +38,8 @@ pub(crate) struct Live {
     pub(crate) expires_at: Timestamp,
     pub(crate) refresh_at: Timestamp,
     pub(crate) subject: Option<String>,
+    /// It is the one that was published last, or was to be.
+    pub(super) is_recorded: bool,
     /// It came from a workspace that the connection does not use any more.
     is_of_other_workspace: bool,
 }
@@ -65,7 +67,8 @@ impl ConnectionStatus {
         let (issued_at, expires_at) = (published.issued_at, published.expires_at);
         let refresh_at = refresh_at(issued_at, expires_at, interval, spread);
         let subject = published.subject.clone();
-        let token = Live { password, issued_at, expires_at, refresh_at, subject, is_of_other_workspace: false };
+        let (is_recorded, is_of_other_workspace) = (true, false);
+        let token = Live { password, issued_at, expires_at, refresh_at, subject, is_recorded, is_of_other_workspace };
         let state = if refresh_at > now { State::Live } else { State::Due };
         ConnectionStatus { state, reason: None, token: Some(token), now }
     }
@@ -184,8 +187,10 @@ fn known(
     spread: Spread,
 ) -> Option<Live> {
     let claims = Claims::of(password.expose_secret()).unwrap_or_default();
-    let published = record.connection(config, connection).and_then(|record| record.published.as_ref());
-    let told = published.filter(|published| published.fingerprint == fingerprint(password.expose_secret()));
+    let past = record.connection(config, connection);
+    let name = fingerprint(password.expose_secret());
+    let told = past.and_then(|past| past.published.as_ref()).filter(|published| published.fingerprint == name);
+    let is_coming = past.is_some_and(|past| past.coming.as_ref() == Some(&name));
     secrets::keep_until(&password, claims.expires_at.unwrap_or_else(Timestamp::now));
     let origin = config.workspace_of(connection).host.origin();
     // Without the record the token itself tells; the other name of one workspace costs one rotation, after which the record tells.
@@ -205,6 +210,7 @@ fn known(
         refresh_at: refresh_at(issued_at, expires_at, config.interval, spread),
         // What a database credential says of its subject is not documented; who signed in for it is known.
         subject: told.and_then(|told| told.subject.clone()).or(claims.subject),
+        is_recorded: told.is_some() || is_coming,
         is_of_other_workspace,
     })
 }
@@ -224,6 +230,7 @@ mod tests {
                 expires_at: at,
                 refresh_at: at,
                 subject: None,
+                is_recorded: true,
                 is_of_other_workspace: false,
             };
             ConnectionStatus { state, reason: None, token: Some(token), now }

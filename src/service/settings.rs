@@ -28,8 +28,11 @@ const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` sa
 /// The secret's file, beside the configuration of a user.
 const SECRET: &str = "client-secret";
 
-/// Settings that are paths.
-const PATHS: [&str; 2] = ["password_file", "log_file"];
+/// The setting that may be a list of paths.
+const PASSWORD_FILES: &str = "password_file";
+
+/// Settings that are one path.
+const PATHS: [&str; 1] = ["log_file"];
 
 /// What is not the same for a service without being another setting.
 const OF_THE_SERVICE: [&str; 6] =
@@ -160,7 +163,10 @@ impl Plan {
             let key = |other: &&Setting| other.section == setting.section && other.key == setting.key;
             let value = if PATHS.contains(&setting.key) { absolute(&setting.value) } else { setting.value.clone() };
             !OF_THE_SERVICE.contains(&setting.key)
-                && seen.settings().iter().find(key).is_none_or(|other| other.value != value)
+                && match setting.key {
+                    PASSWORD_FILES => absolute_files(wanted) != absolute_files(&seen),
+                    _ => seen.settings().iter().find(key).is_none_or(|other| other.value != value),
+                }
         };
         match wanted.settings().iter().find(differs) {
             None => Ok(()),
@@ -205,6 +211,14 @@ impl Plan {
             "proxy" => self.take_over_proxy(config, document)?,
             "port" => self.set(document, section, "port", shown.parse::<i64>().unwrap_or_default().into()),
             "any_identity" => self.set(document, section, "any_identity", (shown == "true").into()),
+            PASSWORD_FILES => {
+                let files = absolute_files(config);
+                let new = match files.as_slice() {
+                    [only] => only.into(),
+                    several => several.iter().collect::<toml_edit::Array>().into(),
+                };
+                self.set(document, section, PASSWORD_FILES, new);
+            }
             key if PATHS.contains(&key) => self.set(document, section, key, absolute(shown).into()),
             // It has no key of its own: the address carries it, where that is not a profile's.
             "workspace_id" => {
@@ -341,6 +355,11 @@ impl Plan {
 /// A path from wherever it is read.
 fn absolute(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
+}
+
+/// The password files from wherever they are read.
+fn absolute_files(config: &Config) -> Vec<String> {
+    config.password_files().iter().map(|path| absolute(&path.display().to_string())).collect()
 }
 
 /// Why the files of a service could not be written.
@@ -675,13 +694,13 @@ mod tests {
         fs::write(&inputs.config, two).unwrap();
         let given = Overrides {
             config: Some(inputs.config.clone()),
-            pgpass_file: Some(scratch.path().join("pgpass")),
+            pgpass_file: vec![scratch.path().join("pgpass"), scratch.path().join("snap/pgpass")],
             log_file: Some(scratch.path().join("log")),
             ..Overrides::default()
         };
         install(&given, &inputs);
         let config = as_service(&inputs.config, &inputs, false).unwrap();
-        assert_eq!(config.password_file(), scratch.path().join("pgpass"));
+        assert_eq!(config.password_files(), [scratch.path().join("pgpass"), scratch.path().join("snap/pgpass")]);
         assert_eq!(config.connections().len(), 2);
         let mut document: DocumentMut = two.parse().unwrap();
         let (table, _) = table_of(&mut document, "workspace \"b\"").unwrap();

@@ -6,6 +6,7 @@ mod support;
 mod custom_url;
 mod lakebase;
 mod login;
+mod password_files;
 mod postgres_login;
 mod proxy;
 mod rotation;

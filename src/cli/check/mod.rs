@@ -60,6 +60,19 @@ struct Checked {
     offset: Option<SignedDuration>,
 }
 
+impl Checked {
+    /// The same where some password file is not as the others.
+    fn with_what_files_lack(mut self, lacks: Vec<String>) -> Self {
+        const HINT: &str = "run `dbx-rotator rotate --if-due`, which writes it there again";
+        for lack in lacks {
+            self.result = self.result.and_then(|_| Err(Failure::permanent(Code::TryAgain, lack.clone()).hint(HINT)));
+            let message = format!("{}: {lack}", self.name);
+            self.findings.push(Finding::failed(Id::PasswordLive, message).hint(HINT));
+        }
+        self
+    }
+}
+
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
     let config = rotation.config();
     let outlook = Outlook::of(rotation, service::look(&config.environment).as_ref(), Whose::OfThisShell);
@@ -98,7 +111,8 @@ fn check_each(rotation: &Rotation, snapshot: &Snapshot, connect: bool) -> Result
             let last_error = snapshot.past(index).and_then(|past| past.last_error.as_ref());
             let clock = snapshot.record.clock(rotation.config().workspace_of(connection).host().origin());
             let offset = clock.and_then(|anchor| offset(&now, anchor));
-            all.push(Checked { offset, ..look_at(connection, status, last_error, connect).await });
+            let checked = look_at(connection, status, last_error, connect).await;
+            all.push(Checked { offset, ..checked.with_what_files_lack(snapshot.what_files_lack(index)) });
         }
         all
     })

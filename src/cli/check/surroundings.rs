@@ -24,9 +24,10 @@ pub(super) fn of_all(config: &Config, account_home: Option<&Path>) -> Vec<Findin
     let environment = &config.environment;
     let mut findings = Vec::new();
     findings.extend(pgpassword(environment));
-    findings.extend(pgpassfile(environment, config.password_file()));
+    findings.extend(pgpassfile(environment, config.password_files()));
     findings.extend(home_directory(environment, account_home));
-    findings.extend(mount(config.password_file(), &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    findings.extend(config.password_files().iter().filter_map(|file| mount(file, &mounts)));
     findings.extend(config.workspaces().iter().filter_map(|workspace| {
         let SecretSource::File(path) = &workspace.client.as_ref()?.secret else { return None };
         unreadable_secret(path)
@@ -68,15 +69,15 @@ fn sets_pgpassword(text: &str) -> bool {
 }
 
 /// libpq takes `PGPASSFILE` for the password file.
-fn pgpassfile(environment: &Environment, password_file: &Path) -> Option<Finding> {
+fn pgpassfile(environment: &Environment, password_files: &[PathBuf]) -> Option<Finding> {
     let named = environment.path("PGPASSFILE")?;
     let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     };
-    (!same(&named, password_file)).then(|| {
-        let message =
-            format!("PGPASSFILE is {}, and the passwords are in {}", named.display(), password_file.display());
+    (!password_files.iter().any(|file| same(&named, file))).then(|| {
+        let files: Vec<String> = password_files.iter().map(|file| file.display().to_string()).collect();
+        let message = format!("PGPASSFILE is {}, and the passwords are in {}", named.display(), files.join(" and "));
         Finding::warning(Id::Pgpassfile, message).hint("unset PGPASSFILE, or set password_file to the same path")
     })
 }
@@ -187,10 +188,11 @@ mod tests {
         fs::write(&file, "").unwrap();
         let link = home.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        for (named, is_told) in [(&file, false), (&link, false), (&other, true)] {
-            assert_eq!(pgpassfile(&environment(&[("PGPASSFILE", named)]), &file).is_some(), is_told, "{named:?}");
+        let files = [home.path().join("first"), file];
+        for (named, is_told) in [(&files[0], false), (&files[1], false), (&link, false), (&other, true)] {
+            assert_eq!(pgpassfile(&environment(&[("PGPASSFILE", named)]), &files).is_some(), is_told, "{named:?}");
         }
-        assert_eq!(pgpassfile(&environment(&[]), &file), None);
+        assert_eq!(pgpassfile(&environment(&[]), &files), None);
         let at = |home: &Path| environment(&[("HOME", home)]);
         assert!(home_directory(&at(home.path()), Some(Path::new("/home/ada"))).is_some());
         assert_eq!(home_directory(&at(home.path()), Some(home.path())), None);

@@ -16,7 +16,7 @@ use serde_spanned::Spanned;
 
 use super::Config;
 use super::fault::ConfigError;
-use super::file::{ConfigFile, ConfigSource, Interval};
+use super::file::{ConfigSource, Interval, OneOrMore};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
@@ -41,6 +41,9 @@ const TEXTS: [&str; 12] = [
     EXCEPTION_VARIABLES[0],
     EXCEPTION_VARIABLES[1],
 ];
+
+/// How many password files there may be: each is read at every look.
+const MOST_PASSWORD_FILES: usize = 16;
 
 /// How many old log files are kept beside the present one, as `FILE.1` and so on.
 const OLD_LOG_FILES: usize = 5;
@@ -139,7 +142,7 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     fn config(mut self) -> Result<Config, ConfigError> {
-        let password_file = self.password_file()?;
+        let password_files = self.password_files()?;
         let log_file = self.log_file();
         let interval = self.interval()?;
         self.proxies = self.proxies()?;
@@ -155,7 +158,7 @@ impl Merge<'_> {
         Ok(Config {
             workspaces: workspaces.into_iter().flatten().collect(),
             connections,
-            password_file,
+            password_files,
             service_file,
             log_file,
             interval,
@@ -170,17 +173,60 @@ impl Merge<'_> {
 
     // ---- what is global ----
 
-    fn password_file(&mut self) -> Result<PathBuf, ConfigError> {
-        let flag = self.overrides.pgpass_file.clone().map(|path| Sourced::new(path, Origin::Flag("--pgpass-file")));
-        let variable =
-            || self.environment.path("PGPASSFILE").map(|p| Sourced::new(p, Origin::Environment("PGPASSFILE")));
-        let written = || self.global_path(|file| file.password_file.as_ref());
-        let home = || Some(Sourced::new(self.environment.home()?.join(".pgpass"), Origin::Default));
-        let path = flag.or_else(variable).or_else(written).or_else(home).ok_or_else(|| {
-            ConfigError::new("no home directory is known, so there is no ~/.pgpass")
-                .hint("set HOME, or use --pgpass-file PATH")
-        })?;
-        Ok(self.note_file("", "password_file", path, Access::Writes))
+    /// At least one.
+    fn password_files(&mut self) -> Result<Vec<PathBuf>, ConfigError> {
+        let written = self.written_password_files()?;
+        let flags = self.overrides.pgpass_file.iter().cloned();
+        let mut files: Vec<Sourced<PathBuf>> =
+            flags.map(|path| Sourced::new(path, Origin::Flag("--pgpass-file"))).collect();
+        // A variable that names one of the configured files says nothing against the others.
+        let other = |path: &PathBuf| written.len() < 2 || written.iter().all(|file| file.value != *path);
+        if let Some(path) = self.environment.path("PGPASSFILE").filter(other).filter(|_| files.is_empty()) {
+            if written.len() > 1 {
+                self.warnings.push(format!(
+                    "$PGPASSFILE names the only password file: the {} of the configuration file are left aside",
+                    written.len()
+                ));
+            }
+            files.push(Sourced::new(path, Origin::Environment("PGPASSFILE")));
+        }
+        if files.is_empty() {
+            files = written;
+        }
+        if files.is_empty() {
+            let home = self.environment.home().ok_or_else(|| {
+                ConfigError::new("no home directory is known, so there is no ~/.pgpass")
+                    .hint("set HOME, or use --pgpass-file PATH")
+            })?;
+            files.push(Sourced::new(home.join(".pgpass"), Origin::Default));
+        }
+        for file in &files {
+            self.use_file("", "password_file", file, Access::Writes);
+        }
+        let shown = files.iter().map(|file| file.value.display().to_string()).collect::<Vec<_>>().join(", ");
+        let origin = files.first().map_or(Origin::Default, |file| file.origin.clone());
+        let files = files.into_iter().map(|file| file.value).collect();
+        Ok(self.note("", "password_file", Sourced::new(files, origin), |_| shown))
+    }
+
+    /// Those of the configuration file, each with its place there.
+    fn written_password_files(&self) -> Result<Vec<Sourced<PathBuf>>, ConfigError> {
+        let Some(setting) = self.source.and_then(|source| source.file.password_file.as_ref()) else {
+            return Ok(Vec::new());
+        };
+        let paths: Vec<Spanned<String>> = match setting.get_ref() {
+            OneOrMore::One(path) => vec![Spanned::new(setting.span(), path.clone())],
+            OneOrMore::More(paths) if paths.is_empty() => {
+                let why = "password_file is an empty list";
+                return Err(self.fault_at(setting, why).hint("name a file, or leave the setting out for ~/.pgpass"));
+            }
+            OneOrMore::More(paths) if paths.len() > MOST_PASSWORD_FILES => {
+                let why = format!("there are {} password files, and at most {MOST_PASSWORD_FILES} may be", paths.len());
+                return Err(self.fault_at(setting, why));
+            }
+            OneOrMore::More(paths) => paths.clone(),
+        };
+        Ok(paths.iter().filter_map(|path| Some(self.written(path)?.map(|text| self.path_in_file(&text)))).collect())
     }
 
     /// libpq's own rule (fe-connect.c, parseServiceInfo).
@@ -220,11 +266,6 @@ impl Merge<'_> {
             seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
             seconds => format!("{seconds} s"),
         })))
-    }
-
-    fn global_path(&self, get: impl FnOnce(&ConfigFile) -> Option<&Spanned<String>>) -> Option<Sourced<PathBuf>> {
-        let text = self.written(get(&self.source?.file)?)?;
-        Some(text.map(|text| self.path_in_file(&text)))
     }
 
     // ---- helpers ----

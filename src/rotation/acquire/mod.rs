@@ -55,8 +55,8 @@ pub(super) struct SignInJob {
     pub(super) request: RotateRequest,
     /// What was looked up last.
     pub(super) lookups: BTreeMap<DatabaseRef, CachedLookup>,
-    /// The password file, where connections are not located yet: it may hold a live credential for what they turn out to be.
-    pub(super) file: Option<Arc<Contents>>,
+    /// The password files, where connections are not located yet: they may hold a live credential for what those turn out to be.
+    pub(super) files: Vec<Arc<Contents>>,
     /// These connections.
     pub(super) unlocated: BTreeSet<usize>,
     /// Those whose credential was refused to them alone when it was asked for last.

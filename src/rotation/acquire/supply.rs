@@ -98,14 +98,15 @@ impl Group<'_> {
 
     /// Whether a connection that was not located before has a credential in its entry that need not be replaced.
     fn is_present(&self, index: usize, located: &BTreeMap<usize, Result<Option<Connection>, Refused>>) -> bool {
-        let (Some(file), Some(Ok(Some(located)))) = (&self.job.file, located.get(&index)) else { return false };
-        let config = &self.job.config;
+        let Some(Ok(Some(located))) = located.get(&index) else { return false };
         if !self.job.unlocated.contains(&index) {
             return false;
         }
-        let statuses =
-            survey(config, std::slice::from_ref(located), &Record::default(), file, &Reading::now(), Spread::NONE);
-        statuses.first().is_some_and(|status| !self.job.request.selects(status, None))
+        let (config, only, record) = (&self.job.config, std::slice::from_ref(located), Record::default());
+        self.job.files.iter().any(|file| {
+            let statuses = survey(config, only, &record, file, &Reading::now(), Spread::NONE);
+            statuses.first().is_some_and(|status| !self.job.request.selects(status, None))
+        })
     }
 }
 
