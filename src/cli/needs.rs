@@ -235,7 +235,7 @@ mod tests {
             workspace_url: text("dbc-1.example"),
             client_id: text("abc"),
             client_secret_file: Some("/run/secret".into()),
-            pgpass_file: Some("/run/pgpass".into()),
+            pgpass_file: vec!["/run/pgpass".into()],
             pg_username: text("group"),
             ..Overrides::default()
         };

@@ -8,6 +8,7 @@ mod configuration;
 mod databricks_cli;
 mod exec;
 mod launchd;
+mod libpq_variables;
 mod mistakes;
 mod outputs;
 mod quiet;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_spanned::Spanned;
 
-use super::{DEFAULT_NAME, Merge, Places};
+use super::{DEFAULT_NAME, Merge, Places, check_texts};
 use crate::config::fault::ConfigError;
 use crate::config::file::{ConnectionTable, WorkspaceTable};
 use crate::config::origin::{Origin, Sourced};
@@ -16,6 +16,9 @@ use crate::pgpass;
 
 const DEFAULT_PORT: u16 = 5432;
 
+/// libpq's own variables (libpq, "Environment Variables").
+const LIBPQ: [&str; 4] = ["PGHOST", "PGPORT", "PGDATABASE", "PGUSER"];
+
 /// What the second entry of a connection with a read-only host is called after the first.
 const READ_ONLY: &str = "-ro";
 
@@ -24,6 +27,15 @@ struct Draft {
     host: Option<Sourced<String>>,
     port: Sourced<u16>,
     database: Sourced<String>,
+    user: Option<Sourced<String>>,
+}
+
+/// The same by libpq's own variables, which Databricks Apps set.
+#[derive(Default)]
+struct ByLibpq {
+    host: Option<Sourced<String>>,
+    port: Option<Sourced<u16>>,
+    database: Option<Sourced<String>>,
     user: Option<Sourced<String>>,
 }
 
@@ -72,7 +84,7 @@ impl Merge<'_> {
     ) -> Result<Option<Connection>, ConfigError> {
         let workspace = self.workspace_index(table, workspaces)?;
         let client_id = workspaces.get(workspace).and_then(|w| Some(w.as_ref()?.client.as_ref()?.id.clone()));
-        let draft = self.draft_of_connection(table, ambient, client_id.clone());
+        let draft = self.draft_of_connection(table, ambient, client_id.clone())?;
         let database_ref = self.database_ref(table, draft.host.as_ref())?;
         if draft.host.is_none() && database_ref.is_none() {
             let flag = ("--pg-host HOST", "DATABRICKS_PG_HOST");
@@ -121,28 +133,61 @@ impl Merge<'_> {
         Ok(Some(connection))
     }
 
-    fn draft_of_connection(&self, table: &ConnectionTable, ambient: bool, client_id: Option<String>) -> Draft {
+    fn draft_of_connection(
+        &self,
+        table: &ConnectionTable,
+        ambient: bool,
+        client_id: Option<String>,
+    ) -> Result<Draft, ConfigError> {
         let given = |value: &Option<String>, flag| {
             value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
         };
         let variable = |name: &'static str| ambient.then(|| self.variable(name)).flatten();
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
         let port = self.overrides.pg_port.filter(|_| ambient).map(|port| Sourced::new(port, Origin::Flag("--pg-port")));
-        Draft {
-            host: given(&self.overrides.pg_host, "--pg-host")
-                .or_else(|| variable("DATABRICKS_PG_HOST"))
-                .or_else(|| written(&table.host)),
+        let host = given(&self.overrides.pg_host, "--pg-host")
+            .or_else(|| variable("DATABRICKS_PG_HOST"))
+            .or_else(|| written(&table.host));
+        let last = if host.is_none() && ambient { self.by_libpq()? } else { ByLibpq::default() };
+        Ok(Draft {
+            host: host.or(last.host),
             port: port
                 .or_else(|| self.written(table.port.as_ref()?))
+                .or(last.port)
                 .unwrap_or(Sourced::new(DEFAULT_PORT, Origin::Default)),
             database: given(&self.overrides.pg_database, "--pg-database")
                 .or_else(|| written(&table.database))
+                .or(last.database)
                 .unwrap_or_else(|| Sourced::new(DEFAULT_DATABASE.to_owned(), Origin::Default)),
             user: given(&self.overrides.pg_username, "--pg-username")
                 .or_else(|| variable("DATABRICKS_PG_USERNAME"))
                 .or_else(|| written(&table.user))
+                .or(last.user)
                 .or_else(|| Some(Sourced::new(client_id?, Origin::Default))),
+        })
+    }
+
+    /// What libpq's own variables say, where the configuration file has no connection: they are one target, so that without PGHOST
+    /// none of them counts.
+    fn by_libpq(&self) -> Result<ByLibpq, ConfigError> {
+        let has_connections = self.source.is_some_and(|source| !source.file.connection.is_empty());
+        if has_connections || self.environment.get_os("PGHOST").is_none() {
+            return Ok(ByLibpq::default());
         }
+        check_texts(self.environment, &LIBPQ)?;
+        let port = self.variable("PGPORT").map(|port| match port.value.trim().parse() {
+            Ok(number) => Ok(Sourced::new(number, port.origin)),
+            Err(_) => {
+                let why = format!("`{}` is not a port: a number from 1 to 65535", port.value);
+                Err(self.fault(&port.origin, why).hint("use --pg-host, --pg-port and so on where PGHOST is for others"))
+            }
+        });
+        Ok(ByLibpq {
+            host: self.variable("PGHOST"),
+            port: port.transpose()?,
+            database: self.variable("PGDATABASE"),
+            user: self.variable("PGUSER"),
+        })
     }
 
     /// Judges the key fields that are set; those that are found later are judged then.

@@ -54,10 +54,7 @@ pub(in crate::config) fn load(
     environment: Environment,
     only_workspaces: bool,
 ) -> Result<Config, ConfigError> {
-    if let Some(name) = environment.no_text(&TEXTS) {
-        let error = ConfigError::new(format!("${name} holds bytes that are not UTF-8 text"));
-        return Err(error.hint("set it anew in a terminal that uses UTF-8, or unset it"));
-    }
+    check_texts(&environment, &TEXTS)?;
     let named = config_path(overrides, &environment);
     let source = match &named {
         Some((path, is_named)) => ConfigSource::read(path, *is_named)?,
@@ -80,6 +77,13 @@ pub(in crate::config) fn load(
         proxies: Proxies::default(),
     };
     merge.config()
+}
+
+/// That these variables are text, as far as they are set.
+fn check_texts(environment: &Environment, names: &[&str]) -> Result<(), ConfigError> {
+    let Some(name) = environment.no_text(names) else { return Ok(()) };
+    let error = ConfigError::new(format!("${name} holds bytes that are not UTF-8 text"));
+    Err(error.hint("set it anew in a terminal that uses UTF-8, or unset it"))
 }
 
 /// Which configuration file is read, and whether somebody named it (so that it must exist).
@@ -385,6 +389,9 @@ impl Merge<'_> {
         let mut places = Vec::new();
         if from.ambient {
             places.extend([from.flag.to_owned(), format!("${}", from.variable)]);
+            let is_host = (from.table, from.key) == ("connection", "host");
+            let has_connections = self.source.is_some_and(|source| !source.file.connection.is_empty());
+            places.extend((is_host && !has_connections).then(|| "$PGHOST".to_owned()));
         }
         places.push(format!("`{}` in [[{}]] of {file}", from.key, from.table));
         places.extend(from.profile_key.map(|key| format!("`{key}` in a profile of ~/.databrickscfg")));
