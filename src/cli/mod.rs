@@ -169,7 +169,8 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         return status::run(options, &rotation, state.as_ref(), Whose::OfTheService);
     }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
-    let config = match Config::load(&arguments.overrides) {
+    let load = if matches!(command, Command::Run) { Config::load_for_service } else { Config::load };
+    let config = match load(&arguments.overrides) {
         Err(error) if matches!(command, Command::Run) && awaits_configuration(&error) => {
             run::configuration(&arguments.overrides, &error)?
         }

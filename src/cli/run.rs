@@ -37,7 +37,7 @@ pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault
         let reload = async || {
             hangup.recv().await;
         };
-        daemon::serve(rotation, &|| Config::load(overrides), reload, stop).await;
+        daemon::serve(rotation, &|| Config::load_for_service(overrides), reload, stop).await;
         if !finish_all(Duration::ZERO).await {
             tracing::info!("Waiting for what has been started: up to {} s", LAST_WAIT.as_secs());
         }
@@ -63,7 +63,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
         loop {
             let files = Config::files_to_come(overrides);
             let before = Stamps::of(&files);
-            match Config::load(overrides) {
+            match Config::load_for_service(overrides) {
                 Ok(config) => return Ok(config),
                 Err(error) if error.sentence() != said => {
                     said = error.sentence();

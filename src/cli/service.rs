@@ -103,6 +103,7 @@ impl Service {
 
     fn install(&self, options: &InstallOptions, overrides: &Overrides) -> Result<u8, Fault> {
         let config = self.wanted_config(overrides)?;
+        config.check_for_service()?;
         for warning in config.warnings() {
             print::warning(warning);
         }

@@ -87,6 +87,35 @@ impl Config {
         Self::load_in(environment, &Overrides { config: Some(file), ..Overrides::default() }).unwrap()
     }
 
+    /// For who runs on, and signs in again and again.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; and where a client secret can be read only once.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "who embeds the loop knows where its secret is"))]
+    pub(crate) fn load_for_service(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let config = Self::load(overrides)?;
+        config.check_for_service()?;
+        Ok(config)
+    }
+
+    /// That a service can do what it says.
+    ///
+    /// # Errors
+    /// A client secret can be read only once.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only commands install services"))]
+    pub(crate) fn check_for_service(&self) -> Result<(), ConfigError> {
+        let secrets = self.workspaces.iter().filter_map(|workspace| workspace.client.as_ref());
+        match secrets.filter_map(|client| client.secret.is_for_one_run()).next() {
+            None => Ok(()),
+            Some(why) => {
+                let message = format!("a service signs in again and again, but its client secret {why}");
+                Err(ConfigError::new(message).hint(
+                    "put the secret alone into a file of mode 0600, or let systemd hand it over (LoadCredential=)",
+                ))
+            }
+        }
+    }
+
     /// The workspaces alone, for who wants to know which connections there could be.
     ///
     /// # Errors

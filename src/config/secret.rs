@@ -1,7 +1,11 @@
 //! A client secret: where it is to be had, and how it is read when it is needed.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -12,6 +16,7 @@ use crate::model::SecretSource;
 use crate::model::{is_around, looks_left_over};
 use crate::os::files::{as_text, read_bytes};
 use crate::os::keychain::{self, Item};
+use crate::os::streams;
 use crate::words;
 
 /// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
@@ -75,7 +80,33 @@ fn bare_secret(text: &str) -> Result<&str, String> {
 /// No secret is longer; a larger file is the wrong file.
 const LARGEST_SECRET: usize = 16 * 1024;
 
+/// How long whoever writes a secret into a pipe is waited for: it may ask a person first.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What was read of what can be read only once, for another sign-in of the same process.
+static ONCE: Mutex<BTreeMap<PathBuf, Zeroizing<Vec<u8>>>> = Mutex::new(BTreeMap::new());
+
+fn read_once(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut known = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = known.get(path) {
+        return Ok(bytes.clone());
+    }
+    let bytes = streams::read(path, LARGEST_SECRET, PATIENCE)?;
+    known.insert(path.to_owned(), bytes.clone());
+    Ok(bytes)
+}
+
 impl SecretSource {
+    /// Why a service, which needs the secret at each sign-in, cannot have it from here; none where it can.
+    pub(crate) fn is_for_one_run(&self) -> Option<String> {
+        let SecretSource::File(path) = self else { return None };
+        let shown = path.display();
+        if let Some(kind) = streams::kind(path) {
+            return Some(format!("{shown} is {kind}, which can be read only once"));
+        }
+        streams::descriptor(path).map(|_| format!("{shown} means another file for each process"))
+    }
+
     /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors
@@ -104,7 +135,9 @@ impl SecretSource {
                     )
                     .hint("put the secret alone into that file, owned by you, with mode 0600")
                 };
-                let bytes = Zeroizing::new(read_bytes(path).map_err(|error| fail(words::of_io(&error)))?);
+                let bytes =
+                    if streams::kind(path).is_some() { read_once(path) } else { read_bytes(path).map(Zeroizing::new) };
+                let bytes = bytes.map_err(|error| fail(words::of_io(&error)))?;
                 let text = as_text(&bytes).map_err(|why| fail(why.to_owned()))?;
                 if text.trim_matches(is_around).is_empty() {
                     return Err(fail("the file is empty".to_owned()));
@@ -120,6 +153,9 @@ impl SecretSource {
 
     fn loose_mode(&self) -> Option<String> {
         let SecretSource::File(path) = self else { return None };
+        if streams::descriptor(path).is_some() {
+            return None;
+        }
         let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
         (mode & 0o077 != 0)
             .then(|| format!("{} has mode {mode:04o}: others can read the client secret; chmod 600 it", path.display()))
@@ -191,6 +227,27 @@ mod tests {
                     (read, _) => panic!("{text:?}: {}", read.is_ok()),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_only_once_is_not_for_a_service() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (file, pipe) = (scratch.path().join("secret"), scratch.path().join("pipe"));
+        std::fs::write(&file, "dose1").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for (source, said) in [
+            (SecretSource::File(pipe), Some("is a named pipe, which can be read only once")),
+            (SecretSource::File("/dev/null".into()), Some("is a device")),
+            (SecretSource::File("/dev/stdin".into()), Some("/dev/stdin ")),
+            (SecretSource::File("/proc/self/fd/0".into()), Some("/proc/self/fd/0 ")),
+            (SecretSource::File(file), None),
+            (SecretSource::File(scratch.path().join("absent")), None),
+            (SecretSource::given("dose1"), None),
+        ] {
+            let why = source.is_for_one_run();
+            assert_eq!(why.is_some(), said.is_some(), "{why:?}");
+            assert!(why.unwrap_or_default().contains(said.unwrap_or_default()));
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod notify;
 pub(crate) mod replace;
 #[cfg(feature = "cli")]
 pub(crate) mod signals;
+pub(crate) mod streams;
 pub(crate) mod timer;
 pub(crate) mod trust;
 pub(crate) mod watch;

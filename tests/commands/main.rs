@@ -14,4 +14,5 @@ mod outputs;
 mod quiet;
 mod sdk;
 mod secret_sources;
+mod secret_streams;
 mod words;
