@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::origin::Origin;
@@ -56,7 +56,7 @@ enum Key {
 pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     let resolved: Vec<PathBuf> = uses.iter().map(|one| resolve(&one.path)).collect();
     let mut known: HashMap<Key, usize> = HashMap::new();
-    for (index, (one, path)) in uses.iter().zip(&resolved).enumerate() {
+    for (index, (one, path)) in uses.iter().zip(&resolved).enumerate().filter(|(_, (_, path))| !is_device(path)) {
         for key in keys(path) {
             let earlier = *known.entry(key).or_insert(index);
             if earlier != index && may_not_meet(&uses[earlier], one) {
@@ -81,6 +81,11 @@ pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
         }
     }
     Ok(())
+}
+
+/// What `/dev/null` is: it holds nothing, so that nothing of it can be lost.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.file_type().is_char_device())
 }
 
 fn may_not_meet(one: &Use, other: &Use) -> bool {
@@ -193,6 +198,7 @@ mod tests {
             ("real/secret", "real/secret2", false),
             ("real/to-be", "to-be", false),
             ("loop", "linked/loop", false),
+            ("/dev/null", "/dev/null", false),
         ] {
             let uses = |one_access, other_access| {
                 [one("password_file", at(first), one_access), one("token_file", at(second), other_access)]

@@ -5,7 +5,7 @@
 //! lock on it that is not waited for: who does not get it goes on writing.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::os::identity::try_as_owner_of;
+use crate::os::streams;
 use crate::words;
+use descriptor::Way;
+
+mod descriptor;
 
 /// The size at which a log file is put aside, in bytes (as in the Python original).
 const LARGEST: u64 = 10 * 1024 * 1024;
@@ -29,6 +33,8 @@ const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// A log that lines are appended to.
 pub(super) struct LogFile {
     path: PathBuf,
+    /// The descriptor of this process that the path names.
+    descriptor: Option<u32>,
     state: Mutex<State>,
 }
 
@@ -38,6 +44,8 @@ struct State {
     is_torn: bool,
     /// The reader of a pipe has not read for a while.
     is_stuck: bool,
+    /// So many lines found no room since the last that did.
+    dropped: u64,
     /// The trouble there is has been told.
     is_told: bool,
 }
@@ -45,6 +53,7 @@ struct State {
 /// What the path led to when it was opened last.
 struct Log {
     file: File,
+    way: Way,
     /// Its name without links, and which file it is; none where it is no regular file.
     regular: Option<(PathBuf, Identity)>,
 }
@@ -59,21 +68,27 @@ impl LogFile {
     /// # Errors
     /// It cannot be opened for writing.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let log = try_as_owner_of(path, || Log::open(path))?;
-        Ok(LogFile {
-            path: path.to_owned(),
-            state: Mutex::new(State { log, is_torn: false, is_stuck: false, is_told: false }),
-        })
+        let descriptor = streams::descriptor(path);
+        let log = match descriptor {
+            Some(number) => {
+                let (file, way) = descriptor::open(number)?;
+                Log { file, way, regular: None }
+            }
+            None => try_as_owner_of(path, || Log::open(path))?,
+        };
+        let state = State { log, is_torn: false, is_stuck: false, dropped: 0, is_told: false };
+        Ok(LogFile { path: path.to_owned(), descriptor, state: Mutex::new(state) })
+    }
+
+    /// Whether it is this process's stderr.
+    pub(super) fn is_stderr(&self) -> bool {
+        self.descriptor == Some(2)
     }
 
     /// Appends a line; returns what went wrong, once for as long as it goes wrong.
     pub(super) fn write(&self, line: &str) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = try_as_owner_of(&self.path, || {
-            let followed = state.log.follow(&self.path);
-            let room = state.log.make_room(&self.path, line.len() as u64);
-            followed.and(room)
-        });
+        let ready = if self.descriptor.is_some() { Ok(()) } else { self.get_ready(&mut state, line) };
         let Err(error) = state.append(line.as_bytes()).and(ready) else {
             state.is_told = false;
             return None;
@@ -84,13 +99,32 @@ impl LogFile {
     }
 }
 
+impl LogFile {
+    /// Sees to it that the line goes to where the path leads now, and finds room there.
+    fn get_ready(&self, state: &mut State, line: &str) -> io::Result<()> {
+        try_as_owner_of(&self.path, || {
+            let followed = state.log.follow(&self.path);
+            let room = state.log.make_room(&self.path, line.len() as u64);
+            followed.and(room)
+        })
+    }
+}
+
 impl State {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let text = if self.is_torn { [b"\n", line].concat() } else { line.to_vec() };
+        let mut text = Vec::new();
+        if self.is_torn {
+            text.push(b'\n');
+        }
+        if self.dropped > 0 {
+            text.extend(format!("({} messages were lost: nobody read them)\n", self.dropped).bytes());
+        }
+        text.extend(line);
         loop {
-            match self.log.file.write(&text) {
+            match self.log.way.write(&self.log.file, &text) {
                 Ok(length) => {
                     self.is_stuck = false;
+                    self.dropped = 0;
                     self.is_torn = length < text.len();
                     return if self.is_torn {
                         Err(io::Error::other("only a part of a line was written"))
@@ -103,7 +137,10 @@ impl State {
                     self.is_stuck = true;
                     let _ = poll(&mut [PollFd::new(&self.log.file, PollFlags::OUT)], Some(&PATIENCE));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.dropped += u64::from(error.kind() == ErrorKind::WouldBlock);
+                    return Err(error);
+                }
             }
         }
     }
@@ -121,14 +158,14 @@ impl Log {
         };
         let data = file.metadata()?;
         if !data.is_file() {
-            return Ok(Log { file, regular: None });
+            return Ok(Log { file, way: Way::Plain, regular: None });
         }
         // Of others it is none of their business; and a umask may have left too little.
         if data.permissions().mode() & 0o677 != 0o600 {
             // Best effort: it may be somebody else's.
             let _ = file.set_permissions(Permissions::from_mode(0o600));
         }
-        Ok(Log { file, regular: Some((fs::canonicalize(path)?, Identity::of(&data))) })
+        Ok(Log { file, way: Way::Plain, regular: Some((fs::canonicalize(path)?, Identity::of(&data))) })
     }
 
     /// Opens the file anew where the path leads to another one by now, or to none.

@@ -41,7 +41,10 @@ pub(crate) fn before_start(say: impl FnOnce()) {
 
 fn subscriber(level: LevelFilter, form: Form, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
     let journal = journal::connect();
-    let lines = Lines { level, stderr: journal.is_none().then_some(form), file };
+    // No line goes to one place twice.
+    let is_stderr = file.as_ref().is_some_and(LogFile::is_stderr);
+    let form = Some(form).filter(|_| journal.is_none() && !is_stderr);
+    let lines = Lines { level, stderr: form, file };
     tracing_subscriber::registry().with(Clean(lines)).with(journal.map(Clean))
 }
 

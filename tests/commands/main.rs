@@ -9,6 +9,7 @@ mod databricks_cli;
 mod exec;
 mod launchd;
 mod libpq_variables;
+mod log_streams;
 mod mistakes;
 mod outputs;
 mod quiet;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,22 @@ fn a_pipe_that_nobody_reads_takes_what_it_can_and_is_not_waited_for() {
     assert_eq!(told.len(), 1, "{told:?}");
     // One wait, and not one for each of the 200 lines that found no room.
     assert!(begun.elapsed() < Duration::from_secs(15));
+    let mut reader =
+        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path).unwrap();
+    let mut read = Vec::new();
+    // It is empty, and not at its end.
+    let _ = reader.read_to_end(&mut read);
+    assert_eq!(log.write("later\n"), None);
+    let _ = reader.read_to_end(&mut read);
+    let dropped = 300 - read.len() / line.len();
+    let text = String::from_utf8(read).unwrap();
+    assert!(text.ends_with(&format!("({dropped} messages were lost: nobody read them)\nlater\n")), "{dropped}");
+}
+
+#[test]
+fn what_is_no_file_takes_lines_and_is_never_put_aside() {
+    let log = LogFile::open(Path::new("/dev/null")).unwrap();
+    assert!((0..3).all(|_| log.write("one\n").is_none()));
 }
 
 #[test]
