@@ -138,6 +138,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     }
     let command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
     let form = form(&command, name);
+    arguments.overrides = arguments.overrides.expanded(&Environment::of_this_process())?;
     // Before there is a second thread, and before anything of a home is read.
     let other_user = power::leave_root(&command, &arguments.overrides)?;
     if let Command::Config { command } = &command {

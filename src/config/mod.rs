@@ -276,7 +276,8 @@ impl Config {
     /// # Errors
     /// None is known when there is no home directory.
     pub fn path(overrides: &Overrides) -> Result<PathBuf, ConfigError> {
-        merge::config_path(overrides, &Environment::of_this_process())
+        let environment = Environment::of_this_process();
+        merge::config_path(&overrides.expanded(&environment)?, &environment)
             .map(|(path, _)| path)
             .ok_or_else(|| ConfigError::new("no home directory is known").hint("set HOME, or use --config PATH"))
     }

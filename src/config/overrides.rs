@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::fault::ConfigError;
+use crate::os::dirs::Environment;
+
 /// Settings given by flag. Each doc comment is also the flag's help.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Settings"))]
@@ -54,6 +57,24 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// The same with all paths as a shell would have handed them over.
+    ///
+    /// # Errors
+    /// One holds what a shell would have replaced, and nobody can here.
+    pub(crate) fn expanded(&self, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut new = self.clone();
+        let one = [
+            ("--client-secret-file", &mut new.client_secret_file),
+            ("--log-file", &mut new.log_file),
+            ("--config", &mut new.config),
+        ];
+        let one = one.into_iter().filter_map(|(flag, path)| Some((flag, path.as_mut()?)));
+        for (flag, path) in one.chain(new.pgpass_file.iter_mut().map(|path| ("--pgpass-file", path))) {
+            *path = environment.expand(path).map_err(|why| ConfigError::usage(format!("{flag}: {why}")))?;
+        }
+        Ok(new)
+    }
+
     /// The first flag given that describes a workspace, if any.
     pub(crate) fn workspace_flag(&self) -> Option<&'static str> {
         first_given(&[

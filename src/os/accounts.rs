@@ -1,7 +1,7 @@
 //! Users of this machine by number (passwd(5), group(5)): what a process needs that gives up root's power for theirs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The group of nobody, for whom no group is known.
@@ -22,6 +22,28 @@ pub(crate) struct Account {
 pub(crate) fn of_uid(uid: u32) -> Option<Account> {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&known, uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
+}
+
+/// What the machine calls the user of this name, and the home directory; none where it knows no such user.
+pub(crate) fn of_name(name: &str) -> Option<(String, PathBuf)> {
+    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let in_file = known.lines().find(|line| line.split(':').next() == Some(name)).and_then(home_in);
+    // A directory service may know the user by another spelling.
+    let by_service = || getent("passwd", name).lines().next().and_then(home_in);
+    in_file.or_else(by_service).or_else(|| of_mac(name))
+}
+
+/// A Mac keeps its people elsewhere, and their home directories here.
+fn of_mac(name: &str) -> Option<(String, PathBuf)> {
+    let home = Path::new("/Users").join(name);
+    (cfg!(target_os = "macos") && !name.is_empty() && home.is_dir()).then(|| (name.to_owned(), home))
+}
+
+/// Name and home directory of the user that a line of passwd(5) tells of.
+fn home_in(line: &str) -> Option<(String, PathBuf)> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let home = fields.get(5).filter(|home| home.starts_with('/'))?;
+    Some(((*fields.first()?).to_owned(), PathBuf::from(home)))
 }
 
 /// The groups of a user: the one given, and those that the machine counts the user in.
@@ -62,6 +84,17 @@ fn getent(database: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_tells_name_and_home() {
+        let ada = home_in("ada@corp.example.com:x:2:2:Ada:/srv/ada:/bin/sh").unwrap();
+        assert_eq!(ada, ("ada@corp.example.com".to_owned(), PathBuf::from("/srv/ada")));
+        for odd in ["", "x:y", "x:x:1:1::not-absolute:/bin/sh"] {
+            assert_eq!(home_in(odd), None, "{odd}");
+        }
+        assert_eq!(of_name("root").map(|(name, _)| name).as_deref(), Some("root"));
+        assert_eq!(of_name("no-such-user-here"), None);
+    }
 
     #[test]
     fn a_user_is_found_by_the_whole_number_and_counted_in_groups_by_the_whole_name() {

@@ -1,7 +1,7 @@
 //! Where the program keeps and finds things (XDG Base Directory Specification, systemd.exec(5)).
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -129,23 +129,49 @@ impl Environment {
         names.iter().copied().find(|name| is_none(name))
     }
 
-    /// A variable that names a path.
+    /// A variable that names a path, expanded where that can be.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
-        self.get_os(name).map(PathBuf::from)
+        let path = PathBuf::from(self.get_os(name)?);
+        Some(self.expand(&path).unwrap_or(path))
     }
 
     /// The home directory: `$HOME`, else the passwd entry.
     pub(crate) fn home(&self) -> Option<PathBuf> {
-        self.path("HOME").or_else(std::env::home_dir)
+        self.get_os("HOME").map(PathBuf::from).or_else(std::env::home_dir)
     }
 
-    /// `~` and `~/...` with the home directory in place; anything else as it is.
-    pub(crate) fn expand_home(&self, path: &str) -> PathBuf {
-        match (path.strip_prefix('~'), self.home()) {
-            (Some(""), Some(home)) => home,
-            (Some(rest), Some(home)) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
-            _ => PathBuf::from(path),
+    /// A path as a shell would have handed it over: `~`, `~ada` and `$HOME` at its beginning become the directories that they mean.
+    ///
+    /// # Errors
+    /// A sentence with what in it is left that a shell would have replaced.
+    pub(crate) fn expand(&self, path: &Path) -> Result<PathBuf, String> {
+        let shown = path.display();
+        let mut parts = path.components();
+        let first = match parts.next() {
+            Some(Component::Normal(first)) => first.to_str().unwrap_or_default(),
+            _ => "",
+        };
+        let start = match (first, first.strip_prefix('~')) {
+            ("~" | "$HOME" | "${HOME}", _) => {
+                Some(self.home().ok_or_else(|| format!("`{shown}`: no home directory is known, so HOME is to be set"))?)
+            }
+            (_, Some(user)) => Some(super::accounts::of_name(user).map(|(_, home)| home).ok_or_else(|| {
+                format!("`{shown}`: there is no user {user} whose home directory it could mean; a file of that name is `./{shown}`")
+            })?),
+            _ => None,
+        };
+        let rest = if start.is_some() { parts.as_path() } else { path };
+        let is_open = |part: &str| part.contains("${") || part.strip_prefix('$').is_some_and(is_variable);
+        if let Some(open) = rest.components().filter_map(|part| part.as_os_str().to_str()).find(|part| is_open(part)) {
+            return Err(format!(
+                "`{shown}` holds the variable {open}, which is not replaced here: write what it stands for"
+            ));
         }
+        let quote = ['"', '\''].into_iter().find(|quote| first.starts_with(*quote));
+        if quote.is_some_and(|quote| path.to_str().is_some_and(|text| text.len() > 1 && text.ends_with(quote))) {
+            return Err(format!("`{shown}` is in quotes, which are taken for a part of the path: leave them out"));
+        }
+        Ok(start.map_or_else(|| path.to_owned(), |start| start.join(rest)))
     }
 
     /// Where the record and the lock live: `$STATE_DIRECTORY`, else where the platform keeps such things.
@@ -217,7 +243,7 @@ impl Environment {
 
     /// The vendor's profile file: `$DATABRICKS_CONFIG_FILE`, else `~/.databrickscfg` (databricks-sdk-go, config_file.go).
     pub(crate) fn databricks_config_file(&self) -> Option<PathBuf> {
-        let named = self.get("DATABRICKS_CONFIG_FILE").map(|path| self.expand_home(path));
+        let named = self.path("DATABRICKS_CONFIG_FILE");
         named.or_else(|| Some(self.home()?.join(".databrickscfg")))
     }
 
@@ -237,6 +263,12 @@ impl Environment {
     }
 }
 
+/// Whether a shell takes this for the name of a variable.
+fn is_variable(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    !name.is_empty() && name.bytes().all(is_part)
+}
+
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
         let mut environment = Environment::default();
@@ -249,6 +281,8 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -300,10 +334,45 @@ mod tests {
     }
 
     #[test]
-    fn only_a_leading_tilde_of_its_own_is_the_home_directory() {
-        let ada = environment(&[("HOME", "/home/ada")]);
-        assert_eq!(ada.expand_home("~/.pgpass"), Path::new("/home/ada/.pgpass"));
-        assert_eq!(ada.expand_home("~bob/.pgpass"), Path::new("~bob/.pgpass"));
-        assert_eq!(ada.expand_home("/a/~/b"), Path::new("/a/~/b"));
+    fn a_path_is_expanded_as_by_a_shell_or_named() {
+        let ada = environment(&[("HOME", "/home/ada"), ("XDG_CONFIG_HOME", "/x")]);
+        for (path, expanded) in [
+            ("~", "/home/ada"),
+            ("~/", "/home/ada"),
+            ("~/.pgpass", "/home/ada/.pgpass"),
+            ("~//a/../b", "/home/ada/a/../b"),
+            ("~root/x", "/root/x"),
+            ("$HOME/x", "/home/ada/x"),
+            ("${HOME}/x", "/home/ada/x"),
+            ("$HOME", "/home/ada"),
+            // None of these means anything to a shell, or could be meant otherwise.
+            ("/a/~/b", "/a/~/b"),
+            ("./~/x", "./~/x"),
+            ("./~x", "./~x"),
+            ("x~", "x~"),
+            ("/home/HOST$/x", "/home/HOST$/x"),
+            ("/c/$RECYCLE.BIN/x", "/c/$RECYCLE.BIN/x"),
+            ("/a/$b", "/a/$b"),
+            ("relative/x", "relative/x"),
+            ("it's", "it's"),
+            ("", ""),
+        ] {
+            assert_eq!(ada.expand(Path::new(path)).as_deref(), Ok(Path::new(expanded)), "{path}");
+        }
+        for (path, said) in [
+            ("~no-such-user-here/x", "there is no user no-such-user-here"),
+            ("~+/x", "there is no user +"),
+            ("$XDG_CONFIG_HOME/x", "holds the variable $XDG_CONFIG_HOME"),
+            ("/home/$USER/x", "holds the variable $USER"),
+            ("/home/${USER}/x", "holds the variable ${USER}"),
+            ("~/${NAME}.log", "holds the variable ${NAME}.log"),
+            ("\"/home/ada/x\"", "is in quotes"),
+            ("'~/x'", "is in quotes"),
+        ] {
+            let why = ada.expand(Path::new(path)).unwrap_err();
+            assert!(why.contains(said), "{path}: {why}");
+        }
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"\xff/x"));
+        assert_eq!(ada.expand(odd).as_deref(), Ok(odd));
     }
 }

@@ -1,7 +1,7 @@
 //! What the operating system tells and is told: where things are kept, what time it is and when to wake up, which files have
 //! changed, who has one open, how one is replaced, how a child is run, how the service goes, what must not be dumped.
 
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only there root becomes another user"))]
 pub(crate) mod accounts;
 pub(crate) mod ancestors;
 pub(crate) mod attributes;

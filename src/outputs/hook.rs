@@ -74,7 +74,7 @@ pub(super) async fn run(
 
 /// The program's absolute path: as given, else the first of its name that can be executed.
 fn find(name: &str, environment: &Environment) -> Result<PathBuf, Failure> {
-    let path = environment.expand_home(name);
+    let path = environment.expand(Path::new(name)).map_err(|why| no_program(&format!("on_rotate: {why}")))?;
     if name.is_empty() {
         Err(no_program("on_rotate names no program"))
     } else if path.is_absolute() {

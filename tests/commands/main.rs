@@ -16,4 +16,5 @@ mod quiet;
 mod sdk;
 mod secret_sources;
 mod secret_streams;
+mod unexpanded_paths;
 mod words;

@@ -121,7 +121,7 @@ impl Merge<'_> {
             only_if_found,
             verify: self.verify(&section, table)?,
             sslmode: self.sslmode(&section, table)?,
-            sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref(), Access::Reads),
+            sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref(), Access::Reads)?,
             outputs: self.outputs(&section, table)?,
             listing,
             last_copy: self.switch(&section, "last_copy", table.last_copy.as_ref()),

@@ -42,6 +42,12 @@ const TEXTS: [&str; 12] = [
     EXCEPTION_VARIABLES[1],
 ];
 
+/// Variables that name paths, and that are read by us, or by the vendor's tools in the same way.
+const OWN_PATHS: [&str; 3] = ["DBX_ROTATOR_CONFIG", "DATABRICKS_CONFIG_FILE", "DATABRICKS_CLI_PATH"];
+
+/// Those that libpq and TLS libraries read, too, without expanding anything.
+const SHARED_PATHS: [&str; 4] = ["PGPASSFILE", "PGSERVICEFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// How many password files there may be: each is read at every look.
 const MOST_PASSWORD_FILES: usize = 16;
 
@@ -55,6 +61,8 @@ pub(in crate::config) fn load(
     only_workspaces: bool,
 ) -> Result<Config, ConfigError> {
     check_texts(&environment, &TEXTS)?;
+    check_paths(&environment)?;
+    let overrides = &overrides.expanded(&environment)?;
     let named = config_path(overrides, &environment);
     let source = match &named {
         Some((path, is_named)) => ConfigSource::read(path, *is_named)?,
@@ -84,6 +92,27 @@ fn check_texts(environment: &Environment, names: &[&str]) -> Result<(), ConfigEr
     let Some(name) = environment.no_text(names) else { return Ok(()) };
     let error = ConfigError::new(format!("${name} holds bytes that are not UTF-8 text"));
     Err(error.hint("set it anew in a terminal that uses UTF-8, or unset it"))
+}
+
+/// That variables which name paths hold nothing that a shell would have replaced, and nobody can here or does elsewhere.
+fn check_paths(environment: &Environment) -> Result<(), ConfigError> {
+    let fault = |name: &str, why: String| ConfigError::new(format!("${name}: {why}"));
+    for name in OWN_PATHS {
+        let Some(path) = environment.get_os(name).map(PathBuf::from) else { continue };
+        environment.expand(&path).map_err(|why| fault(name, why))?;
+    }
+    for name in SHARED_PATHS {
+        let Some(path) = environment.get_os(name).map(PathBuf::from) else { continue };
+        let expanded = environment.expand(&path).map_err(|why| fault(name, why))?;
+        if expanded != path {
+            let why = format!(
+                "`{}` was not expanded by a shell, and other programs look for it as it stands",
+                path.display()
+            );
+            return Err(fault(name, why).hint(format!("set it to {}", expanded.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Which configuration file is read, and whether somebody named it (so that it must exist).
@@ -147,7 +176,7 @@ struct Merge<'a> {
 impl Merge<'_> {
     fn config(mut self) -> Result<Config, ConfigError> {
         let password_files = self.password_files()?;
-        let log_file = self.log_file();
+        let log_file = self.log_file()?;
         let interval = self.interval()?;
         self.proxies = self.proxies()?;
         let state = Sourced::new(self.environment.state_dir(), Origin::Default);
@@ -230,7 +259,7 @@ impl Merge<'_> {
             }
             OneOrMore::More(paths) => paths.clone(),
         };
-        Ok(paths.iter().filter_map(|path| Some(self.written(path)?.map(|text| self.path_in_file(&text)))).collect())
+        paths.iter().filter_map(|path| self.written(path)).map(|path| self.path_in_file(path)).collect()
     }
 
     /// libpq's own rule (fe-connect.c, parseServiceInfo).
@@ -239,20 +268,21 @@ impl Merge<'_> {
         self.environment.path("PGSERVICEFILE").or_else(home)
     }
 
-    fn log_file(&mut self) -> Option<PathBuf> {
+    fn log_file(&mut self) -> Result<Option<PathBuf>, ConfigError> {
         let flag = self.overrides.log_file.clone().map(|path| Sourced::new(path, Origin::Flag("--log-file")));
-        let written = || {
-            let name = self.written(self.source?.file.log_file.as_ref()?)?;
-            Some(name.map(|text| self.environment.log_file_named(&text).unwrap_or_else(|| self.path_in_file(&text))))
-        };
-        let path = flag.or_else(written)?;
+        let name = self.source.and_then(|source| self.written(source.file.log_file.as_ref()?));
+        let written = name.map(|name| match self.environment.log_file_named(&name.value) {
+            Some(usual) => Ok(name.map(|_| usual)),
+            None => self.path_in_file(name),
+        });
+        let Some(path) = flag.or(written.transpose()?) else { return Ok(None) };
         for number in 1..=OLD_LOG_FILES {
             let mut old = path.value.clone().into_os_string();
             old.push(format!(".{number}"));
             let role = format!("the old log file {number}");
             self.uses.push(Use { role, origin: path.origin.clone(), path: old.into(), access: Access::Writes });
         }
-        Some(self.note_file("", "log_file", path, Access::Writes))
+        Ok(Some(self.note_file("", "log_file", path, Access::Writes)))
     }
 
     fn interval(&mut self) -> Result<Option<std::time::Duration>, ConfigError> {
@@ -309,13 +339,18 @@ impl Merge<'_> {
         Some(Sourced::new(value.get_ref().clone(), origin))
     }
 
-    /// A path in the file: `~` is the home directory, a relative one starts at the file's own directory.
-    fn path_in_file(&self, text: &str) -> PathBuf {
-        let path = self.environment.expand_home(text);
-        match self.source.and_then(|source| source.path.parent()) {
-            Some(directory) if path.is_relative() => directory.join(path),
+    /// A path in the file: what a shell would have expanded is, a relative one starts at the file's own directory.
+    fn path_in_file(&self, text: Sourced<String>) -> Result<Sourced<PathBuf>, ConfigError> {
+        let path = self.expanded(text)?;
+        Ok(match self.source.and_then(|source| source.path.parent()) {
+            Some(directory) if path.value.is_relative() => path.map(|path| directory.join(path)),
             _ => path,
-        }
+        })
+    }
+
+    fn expanded(&self, text: Sourced<String>) -> Result<Sourced<PathBuf>, ConfigError> {
+        let path = self.environment.expand(Path::new(&text.value)).map_err(|why| self.fault(&text.origin, why))?;
+        Ok(text.map(|_| path))
     }
 
     fn note<T>(&mut self, section: &str, key: &'static str, value: Sourced<T>, show: impl FnOnce(&T) -> String) -> T {
@@ -343,7 +378,7 @@ impl Merge<'_> {
         };
         let config = self.source.map(|source| source.path.clone());
         let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
-        let program = environment.get("DATABRICKS_CLI_PATH").map(PathBuf::from).filter(|path| path.is_absolute());
+        let program = environment.path("DATABRICKS_CLI_PATH").filter(|path| path.is_absolute());
         let authorities = environment.path("SSL_CERT_FILE");
         for (role, path, origin, access) in [
             ("the record", record, by_variable("STATE_DIRECTORY"), Access::Writes),

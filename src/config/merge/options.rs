@@ -142,16 +142,17 @@ impl Merge<'_> {
             let why = "on_rotate names no program";
             return Err(self.fault_at(command, why).hint("write it as [\"program\", \"argument\"]"));
         }
-        let token_file = self.file_beside(section, "token_file", table.token_file.as_ref(), Access::Writes);
-        let env_file = self.file_beside(section, "env_file", table.env_file.as_ref(), Access::Writes);
-        let on_rotate = table.on_rotate.as_ref().map(|command| {
+        let token_file = self.file_beside(section, "token_file", table.token_file.as_ref(), Access::Writes)?;
+        let env_file = self.file_beside(section, "env_file", table.env_file.as_ref(), Access::Writes)?;
+        if let Some(command) = table.on_rotate.as_ref() {
             self.note_written(section, "on_rotate", command, |command| command.join(" "));
-            let program = self.written(command).map(|command| command.map(|words| PathBuf::from(&words[0])));
+            let program = self.written(command).map(|command| command.map(|words| words[0].clone()));
+            let program = program.map(|program| self.expanded(program)).transpose()?;
             if let Some(program) = program.filter(|program| program.value.is_absolute()) {
                 self.use_file(section, "on_rotate", &program, Access::Reads);
             }
-            command.get_ref().clone()
-        });
+        }
+        let on_rotate = table.on_rotate.as_ref().map(|command| command.get_ref().clone());
         Ok(Outputs { token_file, env_file, on_rotate })
     }
 
@@ -162,9 +163,10 @@ impl Merge<'_> {
         key: &'static str,
         written: Option<&Spanned<String>>,
         access: Access,
-    ) -> Option<PathBuf> {
-        let path = self.written(written?)?.map(|text| self.path_in_file(&text));
-        Some(self.note_file(section, key, path, access))
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(path) = written.and_then(|written| self.written(written)) else { return Ok(None) };
+        let path = self.path_in_file(path)?;
+        Ok(Some(self.note_file(section, key, path, access)))
     }
 
     fn note_written<T: Clone>(

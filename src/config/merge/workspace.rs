@@ -108,7 +108,7 @@ impl Merge<'_> {
     /// What flags, environment, file and profile say, put together; of the first two only what is `ambient`, meant for the one
     /// workspace there is.
     fn draft(&mut self, name: &str, table: &WorkspaceTable, ambient: bool) -> Result<Draft, ConfigError> {
-        let mut sources = self.sources(table, ambient);
+        let mut sources = self.sources(table, ambient)?;
         let handed_over = self.credential(name, ambient || table.client_id.is_some());
         let mut named = None;
         let profiles = [
@@ -158,7 +158,7 @@ impl Merge<'_> {
     }
 
     /// Flags, environment and table, best first.
-    fn sources(&self, table: &WorkspaceTable, ambient: bool) -> Vec<WorkspaceSource> {
+    fn sources(&self, table: &WorkspaceTable, ambient: bool) -> Result<Vec<WorkspaceSource>, ConfigError> {
         let given = |value: &Option<String>, flag| {
             value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
         };
@@ -187,11 +187,11 @@ impl Merge<'_> {
         let in_file = WorkspaceSource {
             host: written(&table.host),
             client_id: written(&table.client_id),
-            secret: self.secret_in(table),
+            secret: self.secret_in(table)?,
             auth: written(&table.auth),
             ..WorkspaceSource::nothing(SourceKind::Table)
         };
-        vec![flags, environment, in_file]
+        Ok(vec![flags, environment, in_file])
     }
 
     /// Judges a draft; none where something is missing.
@@ -218,17 +218,14 @@ impl Merge<'_> {
         if let Some(named) = named {
             self.note(&section, "profile", named, String::clone);
         }
-        let cli_path = cli_path.map(|path| {
-            let path = path.map(|text| self.environment.expand_home(&text));
+        let cli_path = cli_path.map(|path| self.expanded(path)).transpose()?.map(|path| {
             if path.value.is_absolute() {
                 self.use_file(&section, "cli_path", &path, Access::Reads);
             }
             self.note(&section, "cli_path", path, |path| path.display().to_string())
         });
-        let ca_file = ca_file.map(|path| {
-            let path = path.map(|text| self.path_in_file(&text));
-            self.note_file(&section, "ca_file", path, Access::Reads)
-        });
+        let ca_file = ca_file.map(|path| self.path_in_file(path)).transpose()?;
+        let ca_file = ca_file.map(|path| self.note_file(&section, "ca_file", path, Access::Reads));
         // Only the host's own: the CLI refuses a profile together with another profile's host.
         let profile = profile.map(|profile| profile.name);
         // The CLI writes `none` into profiles that have no workspace.
@@ -268,10 +265,11 @@ impl Merge<'_> {
         given.or_else(file).map(|(secret, flag)| Sourced::new(secret, Origin::Flag(flag)))
     }
 
-    fn secret_in(&self, table: &WorkspaceTable) -> Option<Sourced<SecretSource>> {
+    fn secret_in(&self, table: &WorkspaceTable) -> Result<Option<Sourced<SecretSource>>, ConfigError> {
         let item = || Some(self.written(table.client_secret_keychain.as_ref()?)?.map(SecretSource::Keychain));
         let path = table.client_secret_file.as_ref().and_then(|path| self.written(path));
-        path.map(|path| path.map(|text| SecretSource::File(self.path_in_file(&text)))).or_else(item)
+        let path = path.map(|path| self.path_in_file(path)).transpose()?;
+        Ok(path.map(|path| path.map(SecretSource::File)).or_else(item))
     }
 
     /// What systemd hands over; the one without a name is nobody else's than the only workspace's, or that of a client named here.
