@@ -209,6 +209,7 @@ mod tests {
             scope: Scope::User,
             kind: Way::Timer,
             unit: "dbx-rotator.timer".to_owned(),
+            user: None,
             enabled: true,
             active_state: "active".to_owned(),
             sub_state: "waiting".to_owned(),

@@ -11,6 +11,7 @@ use super::{Fault, block_on, print, status};
 use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
 use crate::foreign;
+use crate::generated::shell_word;
 use crate::model::{Listing, Workspace};
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::{identity, keychain};
@@ -391,7 +392,7 @@ fn inputs(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> Serv
 pub(super) fn of_user(user: &str) -> Result<(Rotation, Option<State>), Fault> {
     if !identity::is_root() {
         let error = ConfigError::usage("only root may look at the service of another user");
-        return Err(error.hint(format!("run `sudo dbx-rotator status --for {user}`")).into());
+        return Err(error.hint(format!("run `sudo dbx-rotator status --for {}`", shell_word(user))).into());
     }
     let account = Account::wanted(Some(user), &Environment::of_this_process())?;
     let manager = manager(Scope::System, &account)?;
@@ -399,8 +400,10 @@ pub(super) fn of_user(user: &str) -> Result<(Rotation, Option<State>), Fault> {
     if !inputs.config.exists() {
         let message =
             format!("no service of this machine keeps passwords for {user}: there is no {}", inputs.config.display());
-        let hint =
-            format!("run `dbx-rotator service install --system --for {user}`, or `dbx-rotator status` as {user}");
+        let hint = format!(
+            "run `dbx-rotator service install --system --for {}`, or `dbx-rotator status` as {user}",
+            shell_word(user)
+        );
         return Err(ConfigError::new(message).hint(hint).into());
     }
     let config = as_service(&inputs.config, &inputs, false)?;
@@ -419,8 +422,9 @@ pub(super) fn hint_at_instances(error: ConfigError) -> ConfigError {
     users.sort();
     match users.first() {
         Some(first) if identity::is_root() => error.hint(format!(
-            "services of this machine keep passwords for {}: run `dbx-rotator status --for {first}`",
-            users.join(", ")
+            "services of this machine keep passwords for {}: run `dbx-rotator status --for {}`",
+            users.join(", "),
+            shell_word(first)
         )),
         _ => error,
     }

@@ -276,6 +276,7 @@ pub(super) fn service_lines(state: &State, now: Timestamp) -> String {
         Scope::User => format!("{}, yours", state.manager),
         Scope::System => format!("{}, the machine's", state.manager),
     };
+    let manager = state.user.iter().fold(manager, |manager, user| format!("{manager}, for {user}"));
     let mut parts = vec![format!("{} ({})", state.active_state, state.sub_state)];
     parts.extend((!state.enabled).then(|| "not enabled".to_owned()));
     parts.extend(state.next_run_at.map(|at| format!("next run {}", print::relative(at, now))));

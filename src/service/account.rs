@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
+use crate::os::accounts;
 use crate::os::dirs::Environment;
 
 /// A user of this machine (passwd(5)).
@@ -24,17 +25,14 @@ impl Account {
                 ConfigError::usage("for which user? A system unit runs as the user whose password file it keeps");
             return Err(error.hint("name the user: dbx-rotator service install --system --for USER"));
         };
-        let unusual = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-        if name.is_empty() || name.contains(unusual) {
-            return Err(ConfigError::usage(format!("`{name}` is not a user name that a unit can be named after")));
+        let unusable = |name: &str| ConfigError::usage(format!("{name:?} is not a user name that a unit can run as"));
+        if !is_usable(name) {
+            return Err(unusable(name));
         }
-        let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        // Users of a directory service are not in the file.
-        let home = home_of(&known, name).or_else(|| home_of(&getent(name), name));
-        let home = home.ok_or_else(|| {
+        let (name, home) = accounts::of_name(name).ok_or_else(|| {
             ConfigError::usage(format!("there is no user {name} on this machine")).hint("see `getent passwd`")
         })?;
-        Ok(Account { name: name.to_owned(), home })
+        if is_usable(&name) { Ok(Account { name, home }) } else { Err(unusable(&name)) }
     }
 
     /// The home directory that the user who runs this program has by the account, whatever `HOME` says; none where it is not known.
@@ -47,23 +45,17 @@ impl Account {
 
     /// The user who runs this program, where the name is known.
     pub(crate) fn own(environment: &Environment) -> Option<Self> {
-        let id = rustix::process::getuid().as_raw().to_string();
-        let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let by_id = known.lines().find(|line| line.split(':').nth(2) == Some(&id));
-        let name = by_id.and_then(|line| line.split(':').next()).or_else(|| environment.get("USER"))?;
-        Some(Account { name: name.to_owned(), home: environment.home()? })
+        let known = accounts::of_uid(rustix::process::getuid().as_raw()).map(|account| account.name);
+        let name = known.or_else(|| environment.get("USER").map(str::to_owned))?;
+        Some(Account { name, home: environment.home()? })
     }
 }
 
-/// What the name service knows of a user, as a line of /etc/passwd (getent(1)).
-fn getent(name: &str) -> String {
-    let output = std::process::Command::new("getent").args(["passwd", "--", name]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
-}
-
-fn home_of(passwd: &str, name: &str) -> Option<PathBuf> {
-    let fields: Vec<&str> = passwd.lines().find(|line| line.split(':').next() == Some(name))?.split(':').collect();
-    fields.get(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
+/// Whether systemd runs a unit as a user of this name (its "relaxed" rules, User/Group Name Syntax), and a file can be named so.
+fn is_usable(name: &str) -> bool {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    !(name.is_empty() || is_number || matches!(name, "." | "..") || name.starts_with('-') || name.trim() != name)
+        && !name.contains(|c: char| c.is_control() || matches!(c, ':' | '/'))
 }
 
 #[cfg(test)]
@@ -71,16 +63,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_home_is_found_by_the_whole_name() {
-        let passwd = "ada-b:x:1:1::/home/b:/bin/sh\nada:x:2:2::/srv/ada:/bin/sh\nx:y\n";
-        assert_eq!(home_of(passwd, "ada"), Some(PathBuf::from("/srv/ada")));
-        assert_eq!((home_of(passwd, "x"), home_of(passwd, "bob")), (None, None));
+    fn names_that_a_directory_gives_are_names() {
+        for name in
+            ["ada", "ada-b", "ada@corp.example.com", r"CORP\ada", "Ada Lovelace", "host$", "o'brien", "größe", ".a"]
+        {
+            assert!(is_usable(name), "{name}");
+        }
+        for name in ["", " ada", "ada ", "-ada", "1000", ".", "..", "a:b", "a/b", "../x", "a\nb", "a\u{1b}"] {
+            assert!(!is_usable(name), "{name:?}");
+        }
     }
 
     #[test]
-    fn nobody_and_names_that_no_unit_can_have_are_refused() {
+    fn nobody_and_who_is_not_here_are_refused() {
         let environment = Environment::default();
-        for name in [None, Some(""), Some("a b"), Some("../x"), Some("no-such-user-here")] {
+        for name in [None, Some(""), Some("../x"), Some("no-such-user-here"), Some("nobody@nowhere.example")] {
             assert_eq!(Account::wanted(name, &environment).unwrap_err().exit_code(), 64, "{name:?}");
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) scope: Scope,
     pub(crate) kind: Way,
     pub(crate) unit: String,
+    /// Whose passwords it keeps, where the unit is one of several.
+    pub(crate) user: Option<String>,
     /// Whether it is started at boot or login.
     pub(crate) enabled: bool,
     /// `active`, `inactive`, `failed`, `activating` ...

@@ -41,6 +41,7 @@ pub(super) fn unloaded(enabled: bool) -> State {
         scope: Scope::User,
         kind: Way::Daemon,
         unit: LABEL.to_owned(),
+        user: None,
         enabled,
         active_state: "inactive".to_owned(),
         sub_state: "not loaded".to_owned(),

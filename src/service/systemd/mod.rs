@@ -1,5 +1,6 @@
 //! The service on systemd: for one user in the user's own manager, or in the machine's as an instance of the templates.
 
+mod instance;
 mod systemctl;
 mod units;
 mod view;
@@ -10,6 +11,7 @@ use std::process::Command;
 
 use super::{Account, PATIENCE, Scope, ServiceManager, Started, State, Way};
 use crate::failure::{Code, Failure};
+use crate::generated::shell_word;
 use crate::os::dirs::Environment;
 use systemctl::{Systemctl, run};
 use units::Directory;
@@ -49,6 +51,11 @@ impl Systemd {
             };
             return Err(Failure::permanent(Code::Unavailable, what).hint(hint));
         }
+        let longest = format!("dbx-rotator-daemon@{}.service", instance::escape(&account.name));
+        if scope == Scope::System && !instance::is_short_enough(&longest) {
+            let what = format!("the name {} is too long for a unit", account.name);
+            return Err(Failure::permanent(Code::Configuration, what).hint("let that user install a unit of its own"));
+        }
         Ok(Systemd { systemctl, scope, account, environment: OnceCell::new() })
     }
 
@@ -79,7 +86,7 @@ impl Systemd {
     fn name(&self, stem: &str, kind: &str) -> String {
         match self.scope {
             Scope::User => format!("{stem}.{kind}"),
-            Scope::System => format!("{stem}@{}.{kind}", self.account.name),
+            Scope::System => format!("{stem}@{}.{kind}", instance::escape(&self.account.name)),
         }
     }
 
@@ -128,20 +135,21 @@ impl Systemd {
             let arguments = [verb, "--all", "--plain", "--no-legend", "dbx-rotator@*", "dbx-rotator-daemon@*"];
             self.systemctl.call(&arguments)
         });
+        let own = instance::escape(&self.account.name);
         let mut others = false;
         for list in listed {
             let list = list?;
             let instances = list.lines().filter_map(|line| line.split_whitespace().next());
             others |= instances
                 .filter_map(|name| name.split_once('@')?.1.rsplit_once('.'))
-                .any(|(instance, _)| !instance.is_empty() && instance != self.account.name);
+                .any(|(instance, _)| !instance.is_empty() && instance != own);
         }
         Ok(others)
     }
 
     /// Whether this user's manager runs while the user is not logged in.
     fn lingers(&self) -> bool {
-        Path::new(LINGER).join(&self.account.name).exists()
+        Path::new(LINGER).join(instance::linger_file(&self.account.name)).exists()
     }
 
     /// Whether what this manager starts may make user namespaces: tried, since the exit code of a unit has other causes, too. Where it
@@ -195,7 +203,8 @@ impl ServiceManager for Systemd {
 
     fn logs(&self, way: Way) -> String {
         let user = if self.scope == Scope::User { "--user " } else { "" };
-        format!("journalctl {user}-xu {}", self.worker(way).trim_end_matches(".service"))
+        let unit = self.worker(way);
+        format!("journalctl {user}-xu {}", shell_word(unit.trim_end_matches(".service")))
     }
 
     fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
@@ -308,7 +317,9 @@ impl ServiceManager for Systemd {
                     "put it into ~/.config/environment.d/dbx-rotator.conf (environment.d(5)) and log in again"
                         .to_owned()
                 }
-                Scope::System => format!("`systemctl edit {}` and add Environment=", self.worker(way)),
+                Scope::System => {
+                    format!("`systemctl edit {}` and add Environment=", shell_word(&self.worker(way)))
+                }
             };
             advice.push(format!("{names}: set in this shell and not for the service; {remedy}"));
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::instance;
 use super::systemctl::Properties;
 use crate::service::{Scope, State, Way};
 
@@ -44,11 +45,13 @@ pub(super) fn state(scope: Scope, units: &[Properties], lingering: Option<bool>)
 fn one(scope: Scope, kind: Way, unit: &Properties, runs: &Properties, lingering: Option<bool>) -> State {
     let get = |of: &Properties, name: &str| of.get(name).filter(|value| !value.is_empty()).cloned();
     let last_run_at = get(runs, "ExecMainStartTimestamp").as_deref().and_then(time);
+    let name = get(unit, "Id").unwrap_or_default();
     State {
         manager: "systemd",
         scope,
         kind,
-        unit: get(unit, "Id").unwrap_or_default(),
+        user: instance::user_of(&name),
+        unit: name,
         enabled: get(unit, "UnitFileState").is_some_and(|state| state.starts_with("enabled")),
         active_state: get(unit, "ActiveState").unwrap_or_else(|| "inactive".to_owned()),
         sub_state: get(unit, "SubState").unwrap_or_else(|| "dead".to_owned()),

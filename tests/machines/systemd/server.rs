@@ -139,7 +139,53 @@ fn it_is_set_up_by_one_command_for_a_home_anywhere(test: &str, release: Release)
     stage.log_in_as("app");
 }
 
+/// Names as directory services give them, each with the instance that `systemd-escape` makes of it.
+const NAMES: [(&str, &str); 5] = [
+    ("ada@corp.example.com", r"ada\x40corp.example.com"),
+    (r"CORP\ada", r"CORP\x5cada"),
+    ("Ada Lovelace", r"Ada\x20Lovelace"),
+    ("host$", r"host\x24"),
+    ("ada-b", r"ada\x2db"),
+];
+
+fn users_have_the_names_that_a_directory_gives_them(test: &str, release: Release) {
+    let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
+    let user_add = r#"echo "$1:x:$2:$2::/home/$1:/bin/bash" >> /etc/passwd; echo "$1:x:$2:" >> /etc/group
+        mkdir -m 700 "/home/$1" && chown "$2:$2" "/home/$1""#;
+    // A read of the shell's echo would take the backslash away.
+    let user_add = user_add.replace("echo ", "printf '%s\\n' ");
+    let config = stage.workspace_table() + &stage.connection_table();
+    for (number, (name, instance)) in (2001..).zip(NAMES) {
+        stage.as_root(&["sh", "-c", &user_add, "sh", name, &number.to_string()]).exits(0);
+        let escaped = stage.as_root(&["systemd-escape", "--template=dbx-rotator@.timer", name]);
+        let timer = format!("dbx-rotator@{instance}.timer");
+        assert_eq!(escaped.exits(0).stdout.trim(), timer, "{name}");
+        stage.machine.write(&format!("/etc/dbx-rotator/{name}.toml"), &config, 0o644, None);
+        let secret = format!("/etc/dbx-rotator/{name}.client-secret");
+        stage.machine.write(&secret, stage.workspace.client_secret(), 0o600, None);
+        let service = |verb: &str, more: &[&str]| {
+            stage.as_root(&[&["dbx-rotator", "service", verb, "--system", "--for", name], more].concat())
+        };
+        for more in [&[][..], &["--daemon"]] {
+            let installed = service("install", more);
+            installed.exits(0).stdout_has("live").stdout_has(&format!("for {name})")).stdout_has(instance);
+            stage.log_in_as(name);
+            assert_eq!(service("status", &["--json"]).exits(0).json()["user"], name);
+            // The user sees how it stands.
+            let seen = stage.machine.as_user(name, &["dbx-rotator", "status"]);
+            seen.exits(0).stdout_has("live").stdout_has(&format!("for {name})"));
+        }
+        let owner = stage.as_root(&["stat", "-c", "%u %a", &format!("/home/{name}/.pgpass")]);
+        owner.exits(0).stdout_has(&format!("{number} 600"));
+        let gone = service("uninstall", &["--purge"]);
+        gone.exits(0).stdout_has(&format!("Removed /etc/dbx-rotator/{name}.toml")).stdout_has(&secret);
+    }
+    stage.as_root(&["systemctl", "--failed", "--plain", "--no-legend"]).prints_nothing();
+    stage.as_root(&["sh", "-c", "ls /etc/dbx-rotator; find /etc/systemd/system -name 'dbx-rotator*'"]).prints_nothing();
+}
+
 crate::support::on_each_release!(
+    users_have_the_names_that_a_directory_gives_them,
     the_timer_of_a_user_rotates_with_a_credential,
     the_daemon_of_a_user_takes_an_encrypted_secret,
     without_a_secret_it_says_which_is_missing_and_a_new_one_needs_a_restart,
