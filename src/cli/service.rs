@@ -132,7 +132,8 @@ impl Service {
             self.manager.enable_lingering()?;
         }
         let asked = Timestamp::now();
-        let started = self.set_up(&program, way, options.relaxed)?;
+        let writes = config.written_directories();
+        let started = self.set_up(&program, way, options.relaxed, &writes)?;
         if let Some(original) = self.manager.retire_original()? {
             say(&format!("Stopped and disabled {original}, the service of the Python original"))?;
         }
@@ -195,8 +196,8 @@ impl Service {
         Ok(program)
     }
 
-    fn set_up(&self, program: &Path, way: Way, relaxed: bool) -> Result<Started, Fault> {
-        for file in self.manager.provide(program, way, relaxed)? {
+    fn set_up(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Started, Fault> {
+        for file in self.manager.provide(program, way, relaxed, writes)? {
             say(&format!("Wrote {}", file.display()))?;
         }
         let started = self.manager.enable(way)?;
@@ -209,7 +210,7 @@ impl Service {
         }
         let why = "This machine does not let users make user namespaces, which the unit's sandbox needs.";
         ask(&format!("{why}\nUse a sandbox without them?"), "--relaxed", "the service is enabled, and cannot start")?;
-        self.set_up(program, way, true)
+        self.set_up(program, way, true, writes)
     }
 
     fn lacks_namespaces(&self, way: Way, started: &Started) -> Result<bool, Failure> {

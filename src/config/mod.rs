@@ -24,7 +24,7 @@ pub use overrides::Overrides;
 pub(crate) use profile::profiles;
 pub(crate) use secret::{credential_files, credential_source};
 
-use crate::model::{Connection, SecretSource, Workspace};
+use crate::model::{Connection, Outputs, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::keychain::Item;
 use crate::os::trust;
@@ -155,6 +155,20 @@ impl Config {
     /// The password file that is kept fresh; of several the first, which programs are told of.
     pub fn password_file(&self) -> &Path {
         self.password_files.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    /// The directories of the files that are written in the places that a person chose.
+    pub(crate) fn written_directories(&self) -> Vec<PathBuf> {
+        let beside = self.connections.iter().flat_map(|connection| {
+            let Outputs { token_file, env_file, on_rotate: _ } = &connection.outputs;
+            token_file.iter().chain(env_file)
+        });
+        let files = self.password_files.iter().chain(&self.log_file).chain(beside).cloned();
+        let mut directories: Vec<PathBuf> =
+            absolute(files).iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
+        directories.sort();
+        directories.dedup();
+        directories
     }
 
     /// All password files that are kept fresh.

@@ -84,11 +84,12 @@ pub(crate) trait ServiceManager {
     /// What shows its messages.
     fn logs(&self, way: Way) -> String;
 
-    /// Sees to it that what the manager reads is there; returns the files that had to be written.
+    /// Sees to it that what the manager reads is there, for a service that writes in these directories; returns the files that had
+    /// to be written.
     ///
     /// # Errors
     /// A file cannot be written, or the manager does not take them.
-    fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure>;
+    fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>;
 
     /// Puts the Python original out of service; returns what it is called where it was in service.
     ///

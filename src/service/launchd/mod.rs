@@ -203,7 +203,7 @@ impl ServiceManager for Launchd {
         format!("log show --last 10m --predicate 'subsystem == \"{SUBSYSTEM}\"'")
     }
 
-    fn provide(&self, program: &Path, _: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
+    fn provide(&self, program: &Path, _: Way, relaxed: bool, _: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         if relaxed {
             return Err(Failure::permanent(Code::Configuration, "an agent of launchd has no sandbox to be relaxed")
                 .hint("leave out --relaxed"));

@@ -46,7 +46,7 @@ impl Mac {
     }
 
     fn install(&self) -> Result<Started, Failure> {
-        self.manager.provide(Path::new("/opt/homebrew/bin/dbx-rotator"), Way::Daemon, false)?;
+        self.manager.provide(Path::new("/opt/homebrew/bin/dbx-rotator"), Way::Daemon, false, &[])?;
         self.manager.enable(Way::Daemon)
     }
 
@@ -111,7 +111,7 @@ fn error_5_and_37_of_bootstrap_are_tried_again_while_an_old_job_is_on_its_way_ou
 #[test]
 fn error_5_of_a_job_that_somebody_else_has_loaded_meanwhile_is_none() {
     let mac = Mac::new();
-    mac.manager.provide(Path::new("/x"), Way::Daemon, false).unwrap();
+    mac.manager.provide(Path::new("/x"), Way::Daemon, false, &[]).unwrap();
     for domain in ["gui", "user"] {
         mac.tell(domain, "");
         mac.tell("runs", "1");
@@ -225,7 +225,7 @@ fn the_python_originals_agent_is_put_out_of_service_once() {
 fn what_launchd_cannot_do_is_refused_with_what_to_do_instead() {
     let mac = Mac::new();
     let lingering = mac.manager.enable_lingering().unwrap_err();
-    let relaxed = mac.manager.provide(Path::new("/x"), Way::Daemon, true).unwrap_err();
+    let relaxed = mac.manager.provide(Path::new("/x"), Way::Daemon, true, &[]).unwrap_err();
     let account = Account { name: "ada".to_owned(), home: PathBuf::from("/Users/ada") };
     let Err(system) = Launchd::new(Scope::System, &account) else { panic!("there is none for the machine") };
     for (failure, option) in [(lingering, "--linger"), (relaxed, "--relaxed"), (system, "--system")] {

@@ -207,7 +207,7 @@ impl ServiceManager for Systemd {
         format!("journalctl {user}-xu {}", shell_word(unit.trim_end_matches(".service")))
     }
 
-    fn provide(&self, program: &Path, way: Way, relaxed: bool) -> Result<Vec<PathBuf>, Failure> {
+    fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         let (directory, mut written) = (self.directory(), Vec::new());
         for unit in units::all(self.scope) {
             written.extend(directory.provide(*unit, program)?);
@@ -222,6 +222,12 @@ impl ServiceManager for Systemd {
             for service in &services {
                 written.extend(directory.add_home(service, &self.account.home)?);
             }
+        }
+        let elsewhere =
+            |directory: &&Path| !directory.starts_with(&self.account.home) && units::can_be_let_in(directory);
+        let elsewhere: Vec<&Path> = writes.iter().map(PathBuf::as_path).filter(elsewhere).collect();
+        for service in &services {
+            written.extend(directory.add_places(service, &elsewhere)?);
         }
         if way == Way::Daemon && self.systemctl.version()? >= KNOWS_NOTIFY_RELOAD {
             written.extend(directory.add_drop_in(&self.unit(Way::Daemon), units::NOTIFY_RELOAD)?);

@@ -53,10 +53,13 @@ pub(super) const RELAXED: Unit = unit!("examples", "relaxed.conf");
 pub(super) const NOTIFY_RELOAD: Unit = unit!("examples", "notify-reload.conf");
 
 /// What the names of our drop-ins are, for removing them.
-const DROP_INS: [&str; 3] = [RELAXED.name, NOTIFY_RELOAD.name, HOME];
+const DROP_INS: [&str; 4] = [RELAXED.name, NOTIFY_RELOAD.name, HOME, PLACES];
 
 /// The drop-in for a home directory elsewhere than in /home.
 const HOME: &str = "home.conf";
+
+/// The drop-in for files that are written outside of the home directory.
+const PLACES: &str = "places.conf";
 
 pub(super) fn all(scope: Scope) -> &'static [Unit] {
     match scope {
@@ -109,6 +112,16 @@ impl Directory {
     pub(super) fn add_home(&self, unit: &str, home: &Path) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(HOME);
         Ok(write(&file, &home_drop_in(home)?)?.then_some(file))
+    }
+
+    /// Lets a unit write in these directories, and in no others that an earlier install let it.
+    pub(super) fn add_places(&self, unit: &str, directories: &[&Path]) -> Result<Option<PathBuf>, Failure> {
+        let file = self.own.join(format!("{unit}.d")).join(PLACES);
+        if directories.is_empty() {
+            remove_if_ours(&file)?;
+            return Ok(None);
+        }
+        Ok(write(&file, &places_drop_in(directories)?)?.then_some(file))
     }
 
     /// Removes what [`Directory::provide`] and the drop-ins wrote for these units, and nothing else; returns what went.
@@ -176,6 +189,24 @@ fn home_drop_in(home: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// Whether a unit may be let write in this directory: not where all of the machine is, nor where there are no files.
+pub(super) fn can_be_let_in(directory: &Path) -> bool {
+    let has_none = ["/dev", "/proc", "/sys"].iter().any(|root| directory.starts_with(root));
+    directory.components().count() > 2 && !has_none
+}
+
+/// What lets a unit write in these directories. One that is not there cannot be let in, hence the dash.
+fn places_drop_in(directories: &[&Path]) -> Result<String, Failure> {
+    let mut text = "[Service]\n".to_owned();
+    for directory in directories {
+        let path = absolute("a systemd unit", directory)?;
+        text.push_str(&format!("ReadWritePaths=-\"{}\"\n", path.replace('%', "%%")));
+    }
+    let keys: Vec<&str> = settings(&text).map(|(key, _)| key).collect();
+    read_back("the drop-in", &vec!["ReadWritePaths"; directories.len()], Some(&keys))?;
+    Ok(text)
+}
+
 fn absolute<'p>(what: &str, path: &'p Path) -> Result<&'p str, Failure> {
     let path = if path.is_absolute() { path } else { Path::new("") };
     expressible(what, path, &SPECIAL).and_then(|text| match text {
@@ -223,6 +254,30 @@ mod tests {
         let drop_in = units.add_drop_in("dbx-rotator.service", RELAXED).unwrap().unwrap();
         assert_eq!(units.clear(&["dbx-rotator.service"]).unwrap(), [drop_in.clone(), file.clone()]);
         assert!(!file.exists() && !drop_in.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_unit_may_write_where_the_files_are_and_no_longer_than_they_are_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let units = directory(scratch.path());
+        let unit = "dbx-rotator.service";
+        let places = [Path::new("/srv/a b%h"), Path::new("/var/lib/app")];
+        let file = units.add_places(unit, &places).unwrap().unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(
+            text.ends_with("[Service]\nReadWritePaths=-\"/srv/a b%%h\"\nReadWritePaths=-\"/var/lib/app\"\n"),
+            "{text}"
+        );
+        assert!(units.add_places(unit, &[Path::new("/srv/a\nExecStart=x")]).is_err());
+        assert_eq!(units.add_places(unit, &[]).unwrap(), None);
+        assert!(!file.exists());
+        for (directory, may) in
+            [("/srv/app", true), ("/", false), ("/etc", false), ("/dev/fd", false), ("/proc/self/fd", false)]
+        {
+            assert_eq!(can_be_let_in(Path::new(directory)), may, "{directory}");
+        }
+        units.add_places(unit, &places).unwrap();
+        assert_eq!(units.clear(&[unit]).unwrap(), [file]);
     }
 
     #[test]
