@@ -221,6 +221,9 @@ impl HostMetadata {
     }
 
     fn read(body: &[u8]) -> Option<Self> {
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return None;
+        }
         let Sent { oidc_endpoint, account_id, workspace_id } = serde_json::from_slice(body).ok()?;
         let text = |value: Value| match value {
             Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),

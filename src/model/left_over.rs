@@ -42,7 +42,9 @@ pub(crate) fn looks_left_over(value: &str) -> Option<&'static str> {
         return Some(VARIABLE);
     }
     let templates = [("<", ">"), ("{", "}"), ("[", "]"), ("__", "__"), ("@", "@")];
-    let is_placeholder = templates.iter().any(|(open, close)| within(open, close))
+    // An address in brackets is a part of a URL, and no example.
+    let is_address = value.contains("::");
+    let is_placeholder = !is_address && templates.iter().any(|(open, close)| within(open, close))
         || ["{{", "}}", "#{", "<%"].iter().any(|part| value.contains(part))
         || value.split(['.', '/', '@', ':', ' ', '=', '&']).any(is_of_an_example);
     if is_placeholder {
@@ -116,6 +118,7 @@ mod tests {
             "nonesuch",
             "dose0123456789abcdef",
             "xxenon.example",
+            "[::1]",
             "ada@example.com",
             "0b1c2d3e-0000-4000-8000-000000000000",
         ] {
