@@ -121,7 +121,7 @@ impl Rotator {
     }
 
     async fn rotate(&self, request: RotateRequest) -> Report {
-        let rotation = self.rotation.clone();
+        let rotation = self.rotation.for_a_command();
         let work = async move {
             if matches!(request, RotateRequest::Due)
                 && let Some(report) = rotation.nothing_to_do(&request, None)
@@ -129,7 +129,7 @@ impl Rotator {
                 return report;
             }
             let report = rotation.rotate(&request, None, PATIENCE).await;
-            rotation.settle().await;
+            rotation.settle(&request).await;
             report
         };
         match self.worker.run(work).await {
@@ -141,7 +141,7 @@ impl Rotator {
     /// Stays and keeps every connection alive until `stop` is ready. Dropping it is as good: nothing is left half-written.
     pub async fn run(&self, stop: impl Future) {
         let (running, dropped) = tokio::sync::oneshot::channel::<()>();
-        let rotation = self.rotation.clone();
+        let rotation = self.rotation.for_a_command();
         let work = async move { crate::daemon::run(&rotation, dropped).await };
         let daemon = self.worker.run(work);
         tokio::pin!(daemon, stop);
@@ -177,7 +177,7 @@ impl Rotator {
     pub async fn credential_valid_for(&self, name: &str, least: Duration) -> Result<Credential, Failure> {
         let index = self.rotation.index_of(name)?;
         let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
-        let (rotation, renewals) = (self.rotation.clone(), Arc::clone(&self.renewals));
+        let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
         self.worker.run(async move { renewal::credential(&rotation, &renewals, index, least).await }).await?
     }
 }

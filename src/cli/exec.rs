@@ -76,7 +76,7 @@ fn renew(rotation: &Rotation, index: usize) -> Result<Option<Failure>, Failure> 
     block_on(async {
         let renewal = async {
             let report = rotation.rotate(&request, Some(&only), patience).await;
-            rotation.settle().await;
+            rotation.settle(&RotateRequest::Due).await;
             report.failure_of(index).cloned()
         };
         let late = |_| {

@@ -24,7 +24,7 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -
         Some(report) => report,
         None => block_on(async {
             let report = rotation.rotate(&request, only.as_deref(), options.retry_for).await;
-            rotation.settle().await;
+            rotation.settle(&request).await;
             finish_all(LAST_WAIT).await;
             report
         })?,

@@ -60,7 +60,7 @@ async fn at(rotation: &Rotation, address: ClientAddress<'_>) -> Result<usize, Fa
         return Err(address.unknown(&snapshot).into());
     }
     let report = rotation.rotate(&RotateRequest::Due, Some(&open), PATIENCE).await;
-    rotation.settle().await;
+    rotation.settle(&RotateRequest::Due).await;
     let snapshot = rotation.snapshot()?;
     match address.find(&snapshot) {
         Some(index) => Ok(index),

@@ -201,6 +201,7 @@ impl<'a> Daemon<'a> {
 
     /// Starts whatever is due and may be tried now.
     async fn look(&mut self) {
+        self.rotation.begin_round();
         self.seen = None;
         if !self.session.is_in_flight()
             && let Some(snapshot) =

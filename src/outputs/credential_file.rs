@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::managed_file::ManagedFile;
 use crate::failure::Failure;
 use crate::model::token::{is_publishable, is_signed_token};
-use crate::os::replace::Opened;
+use crate::os::replace::{Allowance, Opened};
 
 /// The variable that libpq and most other clients take the password from.
 const VARIABLE: &str = "PGPASSWORD=";
@@ -60,12 +60,17 @@ impl<'a> CredentialFile<'a> {
     }
 
     /// Replaces what differs, if it is nothing that would be missed: `is_known` tells the credentials that were written before.
-    pub(super) fn write(&self, password: &SecretString, is_known: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
+    pub(super) fn write(
+        &self,
+        password: &SecretString,
+        is_known: &dyn Fn(&str) -> bool,
+        allowance: &Allowance,
+    ) -> Result<(), Failure> {
         if !is_publishable(password.expose_secret()) {
             let why = "the credential holds bytes that no password may have";
             return Err(self.place.failure(&why).hint("rotate again; if that does not help, please report it"));
         }
-        self.place.keep(|old| {
+        self.place.keep(allowance, |old| {
             if !self.form.is_ours(old, is_known) {
                 let why = format!("it holds something else than {}, which would be lost", self.form.name());
                 return Err(self.place.failure(&why).hint(self.form.elsewhere()));

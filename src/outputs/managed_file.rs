@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use crate::failure::{Code, Failure};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Budget, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn, directory_of,
-    has_leftovers, is_displaced_being_written, leave, persist,
+    Allowance, Attempt, Budget, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn,
+    directory_of, has_leftovers, is_displaced_being_written, leave, persist,
 };
 use crate::words;
 
@@ -42,8 +42,12 @@ impl ManagedFile<'_> {
 
     /// Puts what `edit` makes of the file in its place, and the mode right; nothing is written where both are so already. `edit`
     /// is asked again when somebody else changed the file meanwhile.
-    pub(super) fn keep(&self, edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>) -> Result<(), Failure> {
-        self.as_owner(|| self.keep_as_we_are(edit))
+    pub(super) fn keep(
+        &self,
+        allowance: &Allowance,
+        edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
+    ) -> Result<(), Failure> {
+        self.as_owner(|| self.keep_as_we_are(allowance, edit))
     }
 
     /// With the power of the user whose place the path leads to, where root would work in it.
@@ -53,11 +57,12 @@ impl ManagedFile<'_> {
 
     fn keep_as_we_are(
         &self,
+        allowance: &Allowance,
         mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
     ) -> Result<(), Failure> {
         let mut carry: Option<Carry> = None;
         let (mut is_written, mut tries) = (false, 0);
-        let outcome = persist(|Turn { number, budget, insist }| {
+        let outcome = persist(allowance, |Turn { number, budget, insist }| {
             tries = number;
             // See PasswordFile.
             let hold = (number > 1).then_some(budget);

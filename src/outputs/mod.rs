@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use crate::failure::Failure;
 use crate::model::Outputs;
 use crate::os::dirs::Environment;
+use crate::os::replace::Allowance;
 use credential_file::CredentialFile;
 
 /// What stands for a database where a client needs one and the connection is for every database (`*`): the one that each
@@ -57,10 +58,15 @@ impl Outputs {
     /// # Errors
     /// [`crate::Code::CannotWrite`]: what file, why, and what to do next. The file that it is about is as it was; the other has been
     /// tried all the same. `is_known` tells the credentials that were written before: a file that holds anything but one of them,
-    /// a token, or nothing stays as it is.
-    pub(crate) fn write(&self, password: &SecretString, is_known: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
+    /// a token, or nothing stays as it is. Others who write to the files may cost no more than `allowance`.
+    pub(crate) fn write(
+        &self,
+        password: &SecretString,
+        is_known: &dyn Fn(&str) -> bool,
+        allowance: &Allowance,
+    ) -> Result<(), Failure> {
         let mut trouble: Option<Failure> = None;
-        for failure in self.files().filter_map(|file| file.write(password, is_known).err()) {
+        for failure in self.files().filter_map(|file| file.write(password, is_known, allowance).err()) {
             trouble = Some(match trouble {
                 Some(first) => Failure { message: format!("{first}; and {failure}"), ..first },
                 None => failure,

@@ -16,7 +16,7 @@ use super::entry::{Entry, Key};
 use super::reader::{Current, Reading};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Attempt, Carry, Disk, FileError, FsHooks, Opened, Replacement, Round, Snapshot, Turn, has_leftovers,
+    Allowance, Attempt, Carry, Disk, FileError, FsHooks, Opened, Replacement, Round, Snapshot, Turn, has_leftovers,
     is_displaced_being_written, leave, persist,
 };
 use crate::words;
@@ -192,6 +192,8 @@ fn is_full(error: &io::Error) -> bool {
 pub struct PasswordFile {
     path: PathBuf,
     fs_hooks: Arc<dyn FsHooks>,
+    /// What others may cost who write to it. None where each call has a second of its own.
+    allowance: Option<Allowance>,
 }
 
 impl std::fmt::Debug for PasswordFile {
@@ -297,7 +299,17 @@ impl PasswordFile {
     #[doc(hidden)]
     #[must_use]
     pub fn with_fs_hooks(path: impl Into<PathBuf>, fs_hooks: Arc<dyn FsHooks>) -> Self {
-        Self { path: path.into(), fs_hooks }
+        Self { path: path.into(), fs_hooks, allowance: None }
+    }
+
+    /// The same; and all calls share this with whatever else has it.
+    #[must_use]
+    pub(crate) fn within(self, allowance: &Allowance) -> Self {
+        Self { allowance: Some(allowance.clone()), ..self }
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.allowance.clone().unwrap_or_default()
     }
 
     /// The path as it was given.
@@ -311,7 +323,8 @@ impl PasswordFile {
     /// # Errors
     /// When it cannot be read, is no regular file, or is not to be trusted ([`StoreError::is_read`] holds).
     pub fn read(&self) -> Result<Contents, StoreError> {
-        let Snapshot { target, bytes, file } = self.as_owner(|| Ok(Snapshot::take_settled(&self.path)?))?;
+        let Snapshot { target, bytes, file } =
+            self.as_owner(|| Ok(Snapshot::take_settled(&self.path, &self.allowance())?))?;
         let mode = file.as_ref().map_or(NEW_MODE, Opened::mode);
         Ok(Contents { bytes, exists: file.is_some(), mode, target })
     }
@@ -329,7 +342,7 @@ impl PasswordFile {
 
     fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, StoreError> {
         let (mut so_far, mut tries) = (SoFar::default(), 0);
-        let outcome = persist(|turn| {
+        let outcome = persist(&self.allowance(), |turn| {
             tries = turn.number;
             let round = self.attempt(turn, entries, &mut so_far)?;
             let (path, attempt) = (self.path.display(), tries);

@@ -51,7 +51,7 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
         let Some(live) = published(snapshot.statuses.get(*index)).filter(|live| !outputs.are_current(live)) else {
             continue;
         };
-        let written = outputs.write(live, &known_beside(snapshot, *index));
+        let written = outputs.write(live, &known_beside(snapshot, *index), &snapshot.allowance);
         match written {
             Ok(()) => {
                 tracing::info!("Wrote the files that {} has beside its entry", snapshot.name(*index));
@@ -116,13 +116,13 @@ pub(super) fn tidy(snapshot: &Snapshot) {
     let config = &snapshot.config;
     let keys: Vec<Key> = snapshot.connections().iter().filter_map(|connection| connection.key.clone()).collect();
     for path in &config.password_files {
-        if let Err(error) = PasswordFile::new(path).settle(&keys) {
+        if let Err(error) = snapshot.password_file(path).settle(&keys) {
             tracing::warn!("{error}");
         }
     }
     let sections = sections(snapshot, |listing| listing != Listing::No);
     if let Some(path) = config.service_file.as_ref().filter(|path| !service_file::is_settled(path))
-        && let Err(failure) = service_file::update(path, &sections)
+        && let Err(failure) = service_file::update_within(&snapshot.allowance, path, &sections)
     {
         tracing::warn!("{failure}");
     }
@@ -146,7 +146,7 @@ fn write_sections(snapshot: &Snapshot) -> Result<(), Failure> {
     if service_file::is_current(path, &sections) {
         return Ok(());
     }
-    service_file::update(path, &sections)?;
+    service_file::update_within(&snapshot.allowance, path, &sections)?;
     tracing::info!("Successfully updated {}", path.display());
     Ok(())
 }

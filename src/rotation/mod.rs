@@ -45,6 +45,7 @@ use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::os::clock::Moment;
 use crate::os::files::read_bytes;
+use crate::os::replace::Allowance;
 use crate::os::timer;
 use crate::pgpass::StoreError;
 use crate::words;
@@ -52,10 +53,11 @@ use crate::words;
 /// How long a rotation goes on trying unless told otherwise: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a command waits, at most, for somebody who still writes to a file that it has replaced. Later runs look again.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a timer's run waits, at most, for somebody who still writes to a file that it has replaced. What they write would not be
+/// where clients look until the next run, and nobody waits for this one.
+const TIMERS_SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often it looks.
+/// How often a command looks whether they have done.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the lock is waited for to bring to an end what was begun.
@@ -67,12 +69,14 @@ pub(crate) struct Rotation {
     config: Arc<Config>,
     store: record::Store,
     spread: Spread,
+    /// What others who write to the same files may cost a command, or a round of the daemon.
+    allowance: Allowance,
 }
 
 impl Rotation {
     pub(crate) fn new(config: Config) -> Self {
         let store = record::Store::new(&config.state_dir);
-        Rotation { config: Arc::new(config), store, spread: Spread::NONE }
+        Rotation { config: Arc::new(config), store, spread: Spread::NONE, allowance: Allowance::default() }
     }
 
     /// The same for a daemon: many machines with one workspace do not refresh in step.
@@ -84,7 +88,17 @@ impl Rotation {
     pub(crate) fn with_config(&self, config: Config) -> Self {
         let same_place = config.state_dir == self.config.state_dir;
         let store = if same_place { self.store.clone() } else { record::Store::new(&config.state_dir) };
-        Rotation { config: Arc::new(config), store, spread: self.spread }
+        Rotation { config: Arc::new(config), store, spread: self.spread, allowance: self.allowance.clone() }
+    }
+
+    /// The same for another command of this process.
+    pub(crate) fn for_a_command(&self) -> Self {
+        Rotation { allowance: Allowance::default(), ..self.clone() }
+    }
+
+    /// Another round of the daemon begins.
+    pub(crate) fn begin_round(&self) {
+        self.allowance.renew();
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -118,7 +132,7 @@ impl Rotation {
     }
 
     fn snapshot_with(&self, record: Record) -> Result<Snapshot, Failure> {
-        Snapshot::take(&self.config, record, self.spread)
+        Snapshot::take(&self.config, record, self.spread, &self.allowance)
     }
 
     fn record(&self) -> Record {
@@ -269,15 +283,17 @@ impl Rotation {
     }
 
     /// Waits for whoever still writes to a file that was replaced, and takes over what they wrote, before a command ends. Usually
-    /// there is nobody.
-    pub(crate) async fn settle(&self) {
+    /// there is nobody. Who takes longer than is left of the allowance is left to the next run, except by a timer's.
+    pub(crate) async fn settle(&self, request: &RotateRequest) {
         if self.is_settled() {
             return;
         }
+        let limit = if request.is_of_timer() { TIMERS_SETTLE_LIMIT } else { self.allowance.left() };
         let started = Instant::now();
-        while effects::is_waited_for(&self.config) && started.elapsed() < SETTLE_LIMIT {
+        while effects::is_waited_for(&self.config) && started.elapsed() < limit {
             tokio::time::sleep(SETTLE_PAUSE).await;
         }
+        self.allowance.spend(started.elapsed());
         let _lock = self.store.lock(LOCK_LIMIT, || None::<()>).await;
         if let Ok(snapshot) = self.snapshot() {
             effects::tidy(&snapshot);

@@ -14,6 +14,7 @@ use super::store_failure;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::logging::announce;
+use crate::os::replace::Allowance;
 use crate::pgpass::{Contents, Entry, PasswordFile};
 use secrecy::ExposeSecret;
 
@@ -36,8 +37,11 @@ pub(super) struct Lack {
 ///
 /// # Errors
 /// None of them can be read: what is wrong with the first.
-pub(super) fn read(config: &Config) -> Result<Vec<ReadFile>, Failure> {
-    let read = |path| PasswordFile::new(path).read().map(Arc::new).map_err(|error| store_failure(&error));
+pub(super) fn read(config: &Config, allowance: &Allowance) -> Result<Vec<ReadFile>, Failure> {
+    let read = |path| {
+        let file = PasswordFile::new(path).within(allowance);
+        file.read().map(Arc::new).map_err(|error| store_failure(&error))
+    };
     let files: Vec<ReadFile> = config.password_files.iter().map(read).collect();
     match files.iter().find_map(|file| file.as_ref().err()) {
         Some(failure) if files.iter().all(Result::is_err) => Err(failure.clone()),
@@ -169,7 +173,7 @@ impl Snapshot {
 
     fn publish_in(&mut self, file: usize, entries: &[Entry], connections: &[usize]) -> Result<bool, Failure> {
         let path = &self.config.password_files[file];
-        let published = PasswordFile::new(path).publish(entries).map_err(|error| store_failure(&error))?;
+        let published = self.password_file(path).publish(entries).map_err(|error| store_failure(&error))?;
         announce::published(path, &published);
         for connection in connections {
             self.behind.remove(&(*connection, file));

@@ -69,6 +69,10 @@ impl Patience {
         self.by_timer
     }
 
+    pub(super) fn is_endless(&self) -> bool {
+        self.end.is_none()
+    }
+
     pub(super) fn left(&self) -> Duration {
         self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
     }

@@ -339,6 +339,9 @@ impl Session {
     }
 
     fn commit(&mut self) -> Outcomes {
+        if self.patience.is_endless() {
+            self.rotation.begin_round();
+        }
         let arrivals = std::mem::take(&mut self.batch);
         let is_fresh = |snapshot: &Snapshot| Timestamp::now().duration_since(snapshot.taken_at()).abs() < STALE;
         let snapshot = match self.snapshot.take_if(|snapshot| is_fresh(snapshot)) {

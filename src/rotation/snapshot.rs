@@ -1,6 +1,7 @@
 //! Everything that a round looks at, read once: the record, the password file, the clocks. From it follows how each connection
 //! stands; nothing is asked of the network.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::model::Connection;
 use crate::os::clock::Reading;
-use crate::pgpass::Contents;
+use crate::os::replace::Allowance;
+use crate::pgpass::{Contents, PasswordFile};
 
 /// What was found at one moment. Everything in it goes by a connection's place in the configuration.
 pub(crate) struct Snapshot {
@@ -29,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(super) behind: Behind,
     clock: Reading,
     pub(super) spread: Spread,
+    /// What others who write to the same files may still cost.
+    pub(super) allowance: Allowance,
 }
 
 impl Snapshot {
@@ -36,8 +40,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// The password files are there, and none of them can be read.
-    pub(super) fn take(config: &Arc<Config>, record: Record, spread: Spread) -> Result<Self, Failure> {
-        let files = password_files::read(config)?;
+    pub(super) fn take(
+        config: &Arc<Config>,
+        record: Record,
+        spread: Spread,
+        allowance: &Allowance,
+    ) -> Result<Self, Failure> {
+        let files = password_files::read(config, allowance)?;
         let mut snapshot = Snapshot {
             config: Arc::clone(config),
             located: located(config, &record),
@@ -47,6 +56,7 @@ impl Snapshot {
             behind: Behind::new(),
             clock: Reading::now(),
             spread,
+            allowance: allowance.clone(),
         };
         snapshot.judge();
         Ok(snapshot)
@@ -76,6 +86,11 @@ impl Snapshot {
             None => &self.config.connections[index],
         };
         self.record.connection_mut(&self.config, connection)
+    }
+
+    /// The password file of this path, to be replaced.
+    pub(super) fn password_file(&self, path: &Path) -> PasswordFile {
+        PasswordFile::new(path).within(&self.allowance)
     }
 
     pub(super) fn name(&self, index: usize) -> &str {

@@ -28,6 +28,9 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| u64::from(SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").subsec_nanos()))
 }
 
+/// So often it is said how far a run has come.
+const TOLD_EVERY: usize = 250;
+
 /// What was found wrong, collected so that one run shows all of it.
 #[derive(Default)]
 pub(crate) struct Findings {
@@ -39,7 +42,14 @@ pub(crate) struct Findings {
 impl Findings {
     pub(crate) fn add(&mut self, case: impl Debug, faults: Vec<String>) {
         self.tried += 1;
-        self.wrong.extend(faults.into_iter().map(|fault| format!("{case:?}: {fault}")));
+        for fault in faults {
+            // Said at once, too: all of it takes hours.
+            eprintln!("found: {case:?}: {fault}");
+            self.wrong.push(format!("{case:?}: {fault}"));
+        }
+        if self.tried.is_multiple_of(TOLD_EVERY) {
+            eprintln!("{} cases tried, {} missed, {} findings", self.tried, self.missed, self.wrong.len());
+        }
     }
 
     /// A case that did not come about: the program took another way this time.

@@ -232,7 +232,7 @@ impl Replacement<'_> {
                 Ok(Attempt::Overtaken)
             }
             End::BeingWritten { is_kept } => {
-                let fate = if is_kept { "is taken over when they have done" } else { "is lost" };
+                let fate = if is_kept { "is put into it by this rotation or the next" } else { "is lost" };
                 self.notes
                     .push(format!("somebody has it open for writing for so long: what they write from now on {fate}"));
                 Ok(Attempt::Done)

@@ -1,17 +1,20 @@
-//! How long one replacement may take for the sake of others who write to the same file.
+//! How long replacing files may take for the sake of others who write to the same files.
 //!
-//! Invariant: every wait, and every attempt but the first, asks here whether there is time for it. So a rotation comes at most a
-//! second later than without the others. Only attempts that take half a second by themselves exceed that: of those there are two.
+//! Invariant: every wait, and every attempt but the first of a file, asks here whether there is time for it. So a command, or a round
+//! of the daemon, comes at most a second later than without the others, whatever number of files it replaces ([`Allowance`]). Only
+//! attempts that take half a second by themselves exceed that: of those there are two.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// When everything is to be over. What is left of the second is for what nobody can foresee, such as a busy disk.
-const LIMIT: Duration = Duration::from_millis(900);
+/// What others may cost in all. What is left of the second is for what nobody can foresee, such as a busy disk.
+pub(super) const LIMIT: Duration = Duration::from_millis(800);
 
-/// How long we look for a gap between the edits of others. After that, what they made of the file meanwhile is displaced and carried
-/// over instead, which needs the rest of the time.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// What is kept of it for the end: before that we look for a gap between the edits of others, from then on what they made of the file
+/// meanwhile is displaced and carried over instead.
+const FOR_CARRYING: Duration = Duration::from_millis(350);
 
 /// How many times as long an attempt takes that carries over what others wrote: it edits three files, not one.
 pub(super) const CARRYING: u32 = 3;
@@ -38,29 +41,60 @@ impl Clock for Wall {
     }
 }
 
-/// The time that one replacement has, with all its attempts.
+/// The time that others may cost one command, or one round of the daemon, with all the files that it reads and replaces. Clones share
+/// it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allowance {
+    /// In microseconds.
+    spent: Arc<AtomicU64>,
+}
+
+impl Allowance {
+    /// Another round begins.
+    pub(crate) fn renew(&self) {
+        self.spent.store(0, Ordering::Relaxed);
+    }
+
+    /// What others may still cost.
+    pub(crate) fn left(&self) -> Duration {
+        LIMIT.saturating_sub(Duration::from_micros(self.spent.load(Ordering::Relaxed)))
+    }
+
+    /// They have cost so much more.
+    pub(crate) fn spend(&self, cost: Duration) {
+        let cost = u64::try_from(cost.as_micros()).unwrap_or(u64::MAX);
+        let _ = self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| Some(spent.saturating_add(cost)));
+    }
+}
+
+/// The time that one file has, with all the attempts to replace it. What that cost beyond the first of them is spent when it is
+/// dropped.
 pub(crate) struct Budget<'a> {
     clock: &'a dyn Clock,
+    allowance: &'a Allowance,
+    /// What was left of the allowance at the start.
+    limit: Duration,
     started: Instant,
     /// When the attempt of now began, since the start.
     began: Cell<Duration>,
     /// What it has spent waiting for others.
     waited: Cell<Duration>,
-    /// The longest that an attempt has taken so far, not counting such waits.
+    /// How long the first attempt took, not counting such waits: what this takes without others.
+    own: Cell<Option<Duration>>,
+    /// The longest that an attempt has taken so far, likewise.
     longest: Cell<Duration>,
 }
 
-impl Budget<'static> {
-    /// From now on.
-    pub(crate) fn start() -> Self {
-        Self::by(&Wall)
-    }
-}
-
 impl<'a> Budget<'a> {
-    pub(super) fn by(clock: &'a dyn Clock) -> Self {
+    /// What is left of this, from now on.
+    pub(crate) fn of(allowance: &'a Allowance) -> Self {
+        Self::by(&Wall, allowance)
+    }
+
+    pub(super) fn by(clock: &'a dyn Clock, allowance: &'a Allowance) -> Self {
         let none = Cell::default;
-        Self { clock, started: clock.now(), began: none(), waited: none(), longest: none() }
+        let (limit, started) = (allowance.left(), clock.now());
+        Self { clock, allowance, limit, started, began: none(), waited: none(), own: Cell::default(), longest: none() }
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -76,6 +110,7 @@ impl<'a> Budget<'a> {
         self.began.set(self.elapsed());
         self.waited.set(Duration::ZERO);
         let outcome = attempt();
+        self.own.set(self.own.get().or(Some(self.taken())));
         self.longest.set(self.longest.get().max(self.taken()));
         outcome
     }
@@ -96,19 +131,25 @@ impl<'a> Budget<'a> {
     /// how long the first takes: then it is taken to be half done.
     pub(super) fn until(&self) -> Instant {
         let needed = (2 * self.longest.get()).max(3 * self.taken()).max(RESERVE);
-        self.started + LIMIT.saturating_sub(needed)
+        self.started + self.limit.saturating_sub(needed)
     }
 
     /// Whether another attempt after this pause would end in time, if it takes so many times as long as the longest before.
     pub(super) fn has_room_after(&self, pause: Duration, times: u32) -> bool {
-        self.elapsed() + pause + times * self.longest.get() <= LIMIT
+        self.elapsed() + pause + times * self.longest.get() <= self.limit
     }
 
     /// Whether the file is to be replaced whatever others do, because there is time left for that, and for carrying over what they
     /// did, but not for more.
     pub(super) fn is_patience_over(&self) -> bool {
         let (elapsed, longest) = (self.elapsed(), self.longest.get());
-        elapsed >= PATIENCE || !longest.is_zero() && elapsed + (2 + CARRYING) * longest > LIMIT
+        elapsed + FOR_CARRYING >= self.limit || !longest.is_zero() && elapsed + (2 + CARRYING) * longest > self.limit
+    }
+}
+
+impl Drop for Budget<'_> {
+    fn drop(&mut self) {
+        self.allowance.spend(self.elapsed().saturating_sub(self.own.get().unwrap_or_default()));
     }
 }
 
@@ -144,8 +185,8 @@ pub(super) mod tests {
 
     #[test]
     fn waits_leave_time_for_the_attempt_that_they_are_part_of_and_for_another() {
-        let clock = Still::new();
-        let budget = Budget::by(&clock);
+        let (clock, allowance) = (Still::new(), Allowance::default());
+        let budget = Budget::by(&clock, &allowance);
         let until = || budget.until() - clock.began;
         assert_eq!(until(), LIMIT - RESERVE);
         budget.attempt(|| {
@@ -155,7 +196,31 @@ pub(super) mod tests {
             clock.sleep(Duration::from_millis(50));
         });
         budget.attempt(|| assert_eq!(until(), LIMIT - Duration::from_millis(300), "what was waited does not count"));
-        assert!(budget.has_room_after(Duration::from_millis(400), 1));
-        assert!(!budget.has_room_after(Duration::from_millis(401), 1));
+        assert!(budget.has_room_after(LIMIT - Duration::from_millis(500), 1));
+        assert!(!budget.has_room_after(LIMIT - Duration::from_millis(499), 1));
+    }
+
+    #[test]
+    fn what_one_file_has_cost_the_next_does_not_have_and_the_first_attempt_costs_nothing() {
+        let (clock, allowance) = (Still::new(), Allowance::default());
+        let own = Duration::from_millis(40);
+        for left in [LIMIT, LIMIT - Duration::from_millis(270)] {
+            assert_eq!(allowance.left(), left);
+            let budget = Budget::by(&clock, &allowance);
+            assert_eq!(budget.until() - clock.now(), left - RESERVE);
+            for _ in 0..3 {
+                budget.attempt(|| clock.sleep(own));
+            }
+            budget.attempt(|| budget.wait(Duration::from_millis(190)));
+        }
+        let alone = Budget::by(&clock, &allowance);
+        alone.attempt(|| clock.sleep(own));
+        drop(alone);
+        assert_eq!(allowance.left(), LIMIT - Duration::from_millis(540));
+        allowance.spend(LIMIT);
+        assert!(Budget::by(&clock, &allowance).is_patience_over());
+        assert_eq!(Budget::by(&clock, &allowance).until(), clock.now(), "nobody is waited for any more");
+        allowance.renew();
+        assert_eq!(allowance.left(), LIMIT);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::{Budget, FileError, quiet};
+use super::{Allowance, Budget, FileError, quiet};
 use crate::os::lease::{Asked, ask};
 
 /// As many links as Linux follows in one path.
@@ -98,14 +98,14 @@ impl Snapshot {
     }
 
     /// The same; but where the file is empty while somebody has it open for writing, they are waited for: a shell empties a file
-    /// before the command that it runs writes to it. Not for long ([`Budget`]).
-    pub(crate) fn take_settled(path: &Path) -> Result<Self, FileError> {
+    /// before the command that it runs writes to it. Not for longer than is allowed.
+    pub(crate) fn take_settled(path: &Path, allowance: &Allowance) -> Result<Self, FileError> {
         let now = Self::take(path)?;
         let Some(Opened { file, .. }) = now.file.as_ref().filter(|_| now.bytes.is_empty()) else { return Ok(now) };
         if matches!(ask(file), Asked::Quiet(_) | Asked::Unknown) {
             return Ok(now);
         }
-        drop(quiet::wait(file, &Budget::start(), Duration::ZERO));
+        drop(quiet::wait(file, &Budget::of(allowance), Duration::ZERO));
         Self::take(path)
     }
 

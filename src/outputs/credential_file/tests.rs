@@ -60,7 +60,7 @@ fn the_token_stands_alone_in_its_file_and_as_a_variable_in_the_other_and_both_ar
     let home = Home::new();
 
     assert!(!home.outputs().are_current(&token()));
-    home.outputs().write(&token(), &known).unwrap();
+    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
     assert_eq!((home.text("token"), home.text("env")), (TOKEN.to_owned(), format!("PGPASSWORD={TOKEN}\n")));
     assert_eq!((home.mode("token"), home.mode("env")), (0o600, 0o600));
     assert!(home.outputs().are_current(&token()) && !home.outputs().are_current(&"other".into()));
@@ -71,11 +71,11 @@ fn the_token_stands_alone_in_its_file_and_as_a_variable_in_the_other_and_both_ar
 fn what_is_right_is_not_touched_and_what_is_not_is_a_new_file_under_the_old_name() {
     let home = Home::new();
     let inode = |name: &str| fs::metadata(home.at(name)).unwrap().ino();
-    home.outputs().write(&token(), &known).unwrap();
+    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
     let before = (inode("token"), inode("env"));
-    home.outputs().write(&token(), &known).unwrap();
+    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
     assert_eq!((inode("token"), inode("env")), before);
-    home.outputs().write(&"new".into(), &known).unwrap();
+    home.outputs().write(&"new".into(), &known, &Allowance::default()).unwrap();
     assert!(inode("token") != before.0 && inode("env") != before.1);
     assert_eq!(home.text("token"), "new");
 }
@@ -83,11 +83,11 @@ fn what_is_right_is_not_touched_and_what_is_not_is_a_new_file_under_the_old_name
 #[test]
 fn a_file_that_others_can_read_is_not_current_and_is_closed_to_them() {
     let home = Home::new();
-    home.outputs().write(&token(), &known).unwrap();
+    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
     for (before, after) in [(0o640, 0o600), (0o604, 0o600), (0o440, 0o400)] {
         home.set_mode("env", before);
         assert!(!home.outputs().are_current(&token()), "{before:o}");
-        home.outputs().write(&token(), &known).unwrap();
+        home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
         assert_eq!(home.mode("env"), after, "{before:o}");
         assert!(home.outputs().are_current(&token()), "{before:o}");
     }
@@ -98,7 +98,7 @@ fn links_are_followed_and_missing_directories_are_made_for_this_user_alone() {
     let home = Home::new();
     symlink("run/app/token", home.at("token")).unwrap();
     let outputs = Outputs { env_file: None, ..home.outputs() };
-    outputs.write(&token(), &known).unwrap();
+    outputs.write(&token(), &known, &Allowance::default()).unwrap();
     assert!(home.at("token").is_symlink() && outputs.are_current(&token()));
     assert_eq!((home.mode("run"), home.mode("run/app"), home.mode("run/app/token")), (0o700, 0o700, 0o600));
 }
@@ -108,13 +108,13 @@ fn a_file_that_holds_something_else_is_left_as_it_is_and_the_other_is_written_al
     let home = Home::new();
     let foreign = "PGPASSWORD=old\nSECRET_KEY=precious\n";
     fs::write(home.at("env"), foreign).unwrap();
-    let failure = home.outputs().write(&token(), &known).unwrap_err();
+    let failure = home.outputs().write(&token(), &known, &Allowance::default()).unwrap_err();
     assert_eq!((failure.code, failure.kind), (Code::CannotWrite, Kind::Permanent));
     assert!(failure.message.contains(home.at("env").to_str().unwrap()) && failure.hint.is_some(), "{failure}");
     assert_eq!((home.text("env"), home.text("token")), (foreign.to_owned(), TOKEN.to_owned()));
     for mistyped in ["alias ll='ls -l'\n", "two\nlines\n"] {
         fs::write(home.at("token"), mistyped).unwrap();
-        let failure = home.outputs().write(&token(), &known).unwrap_err();
+        let failure = home.outputs().write(&token(), &known, &Allowance::default()).unwrap_err();
         assert!(failure.message.contains("token file") && failure.message.contains("; and "), "both: {failure}");
         assert_eq!(home.text("token"), mistyped);
     }
@@ -137,7 +137,7 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
     for (bare, variable) in replaced {
         fs::write(home.at("token"), bare).unwrap();
         fs::write(home.at("env"), variable).unwrap();
-        home.outputs().write(&token(), &is_known).unwrap();
+        home.outputs().write(&token(), &is_known, &Allowance::default()).unwrap();
         assert!(home.outputs().are_current(&token()), "{bare:?} {variable:?}");
     }
     // A client secret, a password, a PAT, a key: one printable line each, and somebody's only copy.
@@ -146,7 +146,7 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
         let (bare, variable) = (format!("{secret}\n"), format!("PGPASSWORD={secret}\n"));
         fs::write(home.at("token"), &bare).unwrap();
         fs::write(home.at("env"), &variable).unwrap();
-        let failure = home.outputs().write(&token(), &is_known).unwrap_err();
+        let failure = home.outputs().write(&token(), &is_known, &Allowance::default()).unwrap_err();
         assert!(failure.message.contains("token file") && failure.message.contains("; and "), "both: {failure}");
         assert!(!failure.message.contains(secret));
         assert_eq!((home.text("token"), home.text("env")), (bare, variable));
@@ -157,7 +157,7 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
 #[test]
 fn what_was_left_behind_goes_but_not_what_was_somebody_elses() {
     let home = Home::new();
-    home.outputs().write(&token(), &known).unwrap();
+    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
     fs::write(home.at(".dbx-rotator-new-aB3dE9"), "half a tok").unwrap();
     fs::write(home.at(".dbx-rotator-new-1.2.3-4.5.6"), "my own: keep").unwrap();
     assert!(!home.outputs().are_settled());
@@ -190,7 +190,7 @@ fn whatever_the_mask_of_the_process_is_a_directory_that_is_made_can_be_used() {
 fn inside_a_mask() {
     let directory = PathBuf::from(std::env::var_os("DBX_ROTATOR_TEST_DIRECTORY").unwrap());
     let outputs = Outputs { token_file: Some(directory.join("a/token")), ..Outputs::default() };
-    outputs.write(&token(), &known).unwrap();
+    outputs.write(&token(), &known, &Allowance::default()).unwrap();
     assert!(outputs.are_current(&token()));
 }
 
@@ -236,12 +236,12 @@ fn any_token_is_read_back_from_the_variable_by_systemd_and_by_a_shell() {
     let all: String = (0x21..=0x7e_u8).map(char::from).collect();
     let backwards: String = all.chars().rev().collect();
     for token in [TOKEN, &all, &backwards, "~x", "#x", "a'b", "\"", "\\", "$HOME", "`id`", "a\\nb", ";x"] {
-        home.outputs().write(&token.into(), &known).unwrap();
+        home.outputs().write(&token.into(), &known, &Allowance::default()).unwrap();
         let text = home.text("env");
         assert_eq!(as_systemd(text.strip_prefix("PGPASSWORD=").unwrap()), token, "{text}");
         let script = ". \"$0\" && printf %s \"$PGPASSWORD\"";
         let shell = Command::new("/bin/sh").args(["-c", script]).arg(home.at("env")).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&shell.stdout), token, "{text}");
     }
-    assert!(home.outputs().write(&"two\nlines".into(), &known).is_err());
+    assert!(home.outputs().write(&"two\nlines".into(), &known, &Allowance::default()).is_err());
 }

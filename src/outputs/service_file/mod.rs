@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::managed_file::ManagedFile;
 use crate::failure::Failure;
+use crate::os::replace::Allowance;
 use edit::{Edit, edit};
 pub use section::Section;
 
@@ -62,8 +63,13 @@ fn place(path: &Path) -> ManagedFile<'_> {
 /// # Errors
 /// [`crate::Code::CannotWrite`]: why, and what to do next. The old file is there, unless the message says otherwise.
 pub fn update(path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure> {
+    update_within(&Allowance::default(), path, sections)
+}
+
+/// The same; and others who write to it may cost no more than this.
+pub(crate) fn update_within(allowance: &Allowance, path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure> {
     let mut said = Vec::new();
-    place(path).keep(|old| {
+    place(path).keep(allowance, |old| {
         let Edit { bytes, sentences } = edit(old, path, sections);
         said = sentences;
         Ok(Zeroizing::new(bytes))
