@@ -3,9 +3,9 @@
 //!
 //! Where this process is root and the path leads into somebody's place, that is done as that user (see [`super::identity`]).
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -108,19 +108,62 @@ pub(crate) fn check_that_nothing_stays(directory: &Path) -> Result<()> {
     ))
 }
 
-/// Makes a directory and those that are missing above it, each with this mode, whatever the umask is.
+/// Permission bits, set-id and sticky bits included.
+const MODE_BITS: u32 = 0o7777;
+
+/// Gives a file or a directory of ours this mode. Returns the mode that it has instead where its file system sets none: drives of
+/// Windows in WSL, SMB and Azure Files give all files the one that the mount says, and refuse to change it or only seem to.
 ///
 /// # Errors
-/// As `mkdir(2)`.
+/// As `fchmod(2)`, where it has another mode and that is not why.
+pub(crate) fn set_mode(file: &File, mode: u32) -> Result<Option<u32>> {
+    let set = file.set_permissions(Permissions::from_mode(mode));
+    other_mode(set, &file.metadata()?, mode)
+}
+
+/// The mode that was found after an attempt to set this one, if it is another and cannot be set.
+fn other_mode(set: Result<()>, found: &Metadata, mode: u32) -> Result<Option<u32>> {
+    let found = found.mode() & MODE_BITS;
+    match set {
+        _ if found == mode => Ok(None),
+        Err(error) if !is_impossible(&error) => Err(error),
+        _ => Ok(Some(found)),
+    }
+}
+
+/// Whether a file system says so that it cannot do this to any file: EPERM and EACCES, EOPNOTSUPP and ENOSYS, EINVAL.
+pub(crate) fn is_impossible(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::InvalidInput)
+}
+
+/// Makes a directory and those that are missing above it, each with this mode, whatever the umask is, and for the owner of what is
+/// there; and brings their names to the disk.
+///
+/// # Errors
+/// As `mkdir(2)`, `chmod(2)` and `chown(2)`.
 pub(crate) fn make_directories(path: &Path, mode: u32) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|above| above.symlink_metadata().is_err()).collect();
     for directory in missing.into_iter().rev().filter(|directory| !directory.as_os_str().is_empty()) {
         match DirBuilder::new().mode(mode).create(directory) {
-            Ok(()) => std::fs::set_permissions(directory, Permissions::from_mode(mode))?,
+            Ok(()) => {}
             // Another instance makes them as well.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(error),
         }
+        // By the mask of this process it may be one that nobody can use, its owner included.
+        let set = std::fs::set_permissions(directory, Permissions::from_mode(mode));
+        let made = directory.metadata()?;
+        if let Some(found) = other_mode(set, &made, mode)? {
+            let path = directory.display();
+            tracing::warn!("the directory {path} has mode {found:04o}: its file system sets no other");
+        }
+        let above = directory.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let owner = above.metadata()?;
+        if rustix::process::geteuid().is_root() && made.uid() != owner.uid() {
+            chown(directory, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        // Some file systems know no such thing: then there is nothing to be done.
+        let _ = File::open(above).and_then(|above| above.sync_all());
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::managed_file::ManagedFile;
 use crate::failure::Failure;
 use crate::model::token::{is_publishable, is_signed_token};
-use crate::os::replace::{Allowance, Opened};
+use crate::os::replace::Allowance;
 
 /// The variable that libpq and most other clients take the password from.
 const VARIABLE: &str = "PGPASSWORD=";
@@ -41,11 +41,12 @@ impl<'a> CredentialFile<'a> {
         Self { place: ManagedFile { what: "environment file", path, private: true }, form: Form::Variable }
     }
 
-    /// Whether it holds this credential and nobody else may read it.
+    /// Whether it holds this credential and nobody else may read it, as far as its file system can keep anybody out. A mode that is all
+    /// that is wrong is mended here.
     pub(super) fn is_current(&self, password: &SecretString) -> bool {
         self.place.look().is_ok_and(|now| {
-            now.file.as_ref().is_some_and(|file: &Opened| file.mode() & 0o077 == 0)
-                && now.bytes == self.form.of(password.expose_secret())
+            now.bytes == self.form.of(password.expose_secret())
+                && now.file.as_ref().is_some_and(|file| self.place.keeps_others_out(file))
         })
     }
 

@@ -1,13 +1,13 @@
 //! Where something is written, and what a person reads when it cannot be.
 
-use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
+use crate::os::files::{make_directories, set_mode};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
     Allowance, Attempt, Budget, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn,
@@ -20,6 +20,9 @@ const PREFIX: &str = ".dbx-rotator-new-";
 
 /// The mode of a new file, and the most that a private one may have: nothing for others, and nothing to execute.
 const PRIVATE: u32 = 0o600;
+
+/// Any access of group or others.
+const OTHERS: u32 = 0o077;
 
 /// The mode of a directory that has to be made.
 const DIRECTORY: u32 = 0o700;
@@ -202,17 +205,16 @@ impl ManagedFile<'_> {
         (insist, budget): (bool, &Budget<'_>),
         carry: &mut Option<Carry>,
     ) -> Result<Round<()>, Failure> {
-        make_directory(old.directory())
+        make_directories(old.directory(), DIRECTORY)
             .map_err(|source| self.cannot_write("make its directory", source, old.directory()))?;
         let mut notes = Vec::new();
-        if let Some(was) = old.file.as_ref().map(Opened::mode).filter(|was| *was != mode && was & 0o077 != 0) {
-            notes.push(format!("mode {was:04o} is {mode:04o} now: others may have read what it held"));
-        }
+        let was = old.file.as_ref().map(Opened::mode).filter(|was| *was != mode && was & OTHERS != 0);
         let (private, path) = (self.private, self.path);
         let attempt = Replacement {
             old,
             bytes,
             mode,
+            about_mode: was.map(|was| wider(was, mode)),
             prefix: PREFIX,
             private,
             path,
@@ -235,6 +237,28 @@ impl ManagedFile<'_> {
             tracing::warn!("the {} {}: {note}", self.what, path.display());
         }
         Ok(round)
+    }
+
+    /// Whether its mode keeps others out, as far as that can be: where it does not, it gets one that does now, if the file system sets
+    /// any. What we do not own gets another file in its place instead.
+    pub(super) fn keeps_others_out(&self, file: &Opened) -> bool {
+        let (was, us) = (file.mode(), rustix::process::geteuid());
+        if was & OTHERS == 0 {
+            return true;
+        }
+        let mode = self.mode(Some(was));
+        let is_ours = us.is_root() || file.metadata.uid() == us.as_raw();
+        if !is_ours {
+            return false;
+        }
+        match set_mode(&file.file, mode) {
+            Ok(None) => {
+                tracing::warn!("the {} {}: {}", self.what, self.path.display(), wider(was, mode));
+                true
+            }
+            Ok(Some(_)) => true,
+            Err(_) => false,
+        }
     }
 
     // ---- what is said ----
@@ -286,6 +310,10 @@ impl ManagedFile<'_> {
     }
 }
 
+fn wider(was: u32, mode: u32) -> String {
+    format!("mode {was:04o} is {mode:04o} now: others may have read what it held")
+}
+
 const MAKE_ROOM: &str = "make room on that disk";
 
 fn is_full(error: &io::Error) -> bool {
@@ -303,27 +331,6 @@ fn let_write(directory: &Path) -> String {
         "make {there} writable for this user; where it is a systemd unit that may not, add ReadWritePaths={there} to its \
          [Service] with `systemctl edit` (for a user's own, `systemctl --user edit`), and restart it"
     )
-}
-
-/// Makes a directory and what is missing above it, for the owner of what is there, and brings their names to the disk.
-fn make_directory(directory: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = directory.ancestors().take_while(|above| above.symlink_metadata().is_err()).collect();
-    let Some(there) = missing.last().map(|topmost| directory_of(topmost)) else { return Ok(()) };
-    let owner = there.metadata()?;
-    for made in missing.iter().rev() {
-        match DirBuilder::new().mode(DIRECTORY).create(made) {
-            // By the mask of this process it may be one that nobody can use, its owner included.
-            Ok(()) => std::fs::set_permissions(made, Permissions::from_mode(DIRECTORY))?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(error),
-        }
-        if rustix::process::geteuid().is_root() && owner.uid() != 0 {
-            chown(made, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        // Some file systems know no such thing: then there is nothing to be done.
-        let _ = File::open(directory_of(made)).and_then(|above| above.sync_all());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! work at once is the caller's lock to see to.)
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use zeroize::Zeroizing;
 use super::document::{Edit, Mismatch, Placement, Warning, publish, verify};
 use super::entry::{Entry, Key};
 use super::reader::{Current, Reading};
+use crate::os::files::set_mode;
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
     Allowance, Attempt, Carry, Disk, FileError, FsHooks, Opened, Replacement, Round, Snapshot, Turn, has_leftovers,
@@ -241,6 +241,8 @@ pub struct Published {
     pub warnings: Vec<Warning>,
     /// What happened to the file besides: a sentence each, without a subject, such as "mode ...", "written in place ...".
     pub notes: Vec<String>,
+    /// The mode that it has, where its file system sets none that libpq would accept.
+    pub fixed_mode: Option<u32>,
 }
 
 /// The four key fields of an entry, as they are written; all of any other line.
@@ -382,29 +384,30 @@ impl PasswordFile {
         // Proven before a byte is written: a live password is never replaced by something worse.
         self.check(&bytes, entries)?;
         let changed = bytes != old.bytes;
-        let mut notes = Vec::new();
-        let (mode, mode_is_right) = self.mend_mode(&old, changed, &mut notes);
+        let (mut notes, mut fixed_mode) = (Vec::new(), None);
+        let (mode, mode_is_right, about_mode) = self.mend_mode(&old, changed);
         if changed || !mode_is_right {
             let (path, fs_hooks) = (self.path.as_path(), self.fs_hooks.as_ref());
-            let (prefix, private, notes) = (PREFIX, false, &mut notes);
+            let (old, bytes, prefix, private, notes) = (&old, &bytes, PREFIX, false, &mut notes);
             let replacement =
-                Replacement { old: &old, bytes: &bytes, mode, prefix, private, path, insist, budget, fs_hooks, notes };
+                Replacement { old, bytes, mode, about_mode, prefix, private, path, insist, budget, fs_hooks, notes };
             match replacement.run()? {
                 Attempt::Overtaken => return Ok(Round::Overtaken),
                 Attempt::Behind(carry) => {
                     so_far.placed(true, notes);
                     so_far.carry = Some(carry.with(so_far.carry.take(), key_fields, edit)?);
                     let notes = so_far.notes.clone();
-                    so_far.published = Some(Published { changed, placements, warnings, notes });
+                    so_far.published = Some(Published { changed, placements, warnings, notes, fixed_mode });
                     return Ok(Round::Behind);
                 }
                 Attempt::Done => {}
             }
             self.fs_hooks.placed();
             let now = Snapshot::take(&self.path)?;
+            fixed_mode = now.file.as_ref().map(Opened::mode).filter(|now| now & IGNORED_BY_LIBPQ != 0);
             match self.check(&now.bytes, entries) {
                 Ok(()) => {}
-                Err(error) if now.bytes == bytes => return Err(error),
+                Err(error) if now.bytes == *bytes => return Err(error),
                 // Overwritten already by somebody who had not seen ours.
                 Err(_) => return Ok(Round::Overtaken),
             }
@@ -413,14 +416,16 @@ impl PasswordFile {
                 so_far.placed(changed, notes);
                 so_far.carry = so_far.carry.take().map(Carry::placed);
                 let notes = so_far.notes.clone();
-                so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes });
+                so_far.published = Some(Published { changed: so_far.changed, placements, warnings, notes, fixed_mode });
                 self.fs_hooks.carried();
-                return Ok(if now.bytes == bytes { Round::Placed } else { Round::Behind });
+                return Ok(if now.bytes == *bytes { Round::Placed } else { Round::Behind });
             }
+        } else {
+            notes.extend(about_mode);
         }
         so_far.written(changed, &mut notes);
         let SoFar { changed, notes, .. } = std::mem::take(so_far);
-        Ok(Round::Done(Published { changed, placements, warnings, notes }))
+        Ok(Round::Done(Published { changed, placements, warnings, notes, fixed_mode }))
     }
 
     /// Takes over what somebody wrote at the very moment that an earlier process replaced the file, and removes what that left
@@ -461,23 +466,24 @@ impl PasswordFile {
         verify(bytes, entries).map_err(|mismatches| StoreError::Unread { path: self.path.clone(), mismatches })
     }
 
-    /// The mode that the file is to have, and whether it has it now. Where nothing else changes, it is set here.
-    fn mend_mode(&self, old: &Snapshot, content_changes: bool, notes: &mut Vec<String>) -> (u32, bool) {
-        let Some(file) = &old.file else { return (NEW_MODE, !content_changes) };
+    /// The mode that the file is to have, whether it has it now, and what is worth telling of that. Where nothing else changes, it is
+    /// set here.
+    fn mend_mode(&self, old: &Snapshot, content_changes: bool) -> (u32, bool, Option<String>) {
+        let Some(file) = &old.file else { return (NEW_MODE, !content_changes, None) };
         let was = file.mode();
         // Without group, others and execution, but readable: 0400 stays 0400.
         let mode = was & !TOO_OPEN & 0o777 | 0o400;
         if mode == was {
-            return (mode, true);
+            return (mode, true, None);
         }
-        notes.push(if was & IGNORED_BY_LIBPQ == 0 {
+        let about = if was & IGNORED_BY_LIBPQ == 0 {
             format!("mode {was:04o} is {mode:04o} now: lib/pq refuses other modes")
         } else {
             format!(
                 "mode {was:04o} is {mode:04o} now: libpq ignored the file, and others may have read the passwords in it"
             )
-        });
-        let set = !content_changes && file.file.set_permissions(std::fs::Permissions::from_mode(mode)).is_ok();
-        (mode, set)
+        };
+        let set = !content_changes && matches!(set_mode(&file.file, mode), Ok(None));
+        (mode, set, Some(about))
     }
 }

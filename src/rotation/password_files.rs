@@ -175,6 +175,9 @@ impl Snapshot {
         let path = &self.config.password_files[file];
         let published = self.password_file(path).publish(entries).map_err(|error| store_failure(&error))?;
         announce::published(path, &published);
+        if file == 0 {
+            self.record.fixed_mode = published.fixed_mode;
+        }
         for connection in connections {
             self.behind.remove(&(*connection, file));
         }

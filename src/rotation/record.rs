@@ -5,9 +5,9 @@
 //! is replaced atomically but not synced to disk.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::model::AuthMethod;
 use crate::model::token::fingerprint;
 use crate::model::{Connection, CredentialKind, DatabaseRef, Workspace};
 use crate::os::clock::Anchor;
-use crate::os::files::{is_append_only, make_directories, open_regular, read_bytes};
+use crate::os::files::{is_append_only, make_directories, open_regular, read_bytes, set_mode};
 use crate::os::identity::try_as_owner_of;
 use crate::words;
 
@@ -58,6 +58,9 @@ pub(crate) struct Record {
     /// What has been said of the service file.
     #[serde(default)]
     pub(super) remarks: Vec<String>,
+    /// The mode of the password file as we left it, where its file system sets none that keeps others out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fixed_mode: Option<u32>,
 }
 
 impl Default for Record {
@@ -69,6 +72,7 @@ impl Default for Record {
             places: BTreeMap::new(),
             users: BTreeMap::new(),
             remarks: Vec::new(),
+            fixed_mode: None,
         }
     }
 }
@@ -336,7 +340,7 @@ impl Store {
         }
         let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(&self.directory)?;
         // Whatever the umask is.
-        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
+        set_mode(file.as_file(), MODE)?;
         file.write_all(json::line(record)?.as_bytes())?;
         file.persist(self.directory.join("record.json"))?;
         Ok(())
@@ -349,7 +353,7 @@ impl Store {
             return Err(io::Error::other("record.json is a link, in a directory where nothing can be replaced"));
         }
         let file = open_regular(&path, OpenOptions::new().write(true).create(true).truncate(false).mode(MODE))?;
-        file.set_permissions(Permissions::from_mode(MODE))?;
+        set_mode(&file, MODE)?;
         let line = json::line(record)?;
         file.write_all_at(line.as_bytes(), 0)?;
         file.set_len(line.len() as u64)
@@ -415,7 +419,7 @@ impl Store {
         let open = || match open_regular(&path, &mut options()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = open_regular(&path, options().create(true).truncate(false).mode(MODE))?;
-                file.set_permissions(Permissions::from_mode(MODE))?;
+                set_mode(&file, MODE)?;
                 Ok(file)
             }
             opened => opened,

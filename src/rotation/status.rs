@@ -139,7 +139,8 @@ pub(super) fn survey(
             }
             Current::Ours { password, .. } => {
                 let mut status = judge(config, record, connection, password, now, spread);
-                if file.is_ignored_by_libpq() {
+                // What no rotation can change is no reason for one.
+                if file.is_ignored_by_libpq() && record.fixed_mode != Some(file.mode) {
                     status.state = State::Missing;
                     status.reason =
                         Some(format!("clients ignore the password file, because its mode is {:04o}", file.mode));

@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::failure::{Code, Failure};
-use crate::os::files::{check_that_nothing_stays, make_directories};
+use crate::os::files::{check_that_nothing_stays, make_directories, set_mode};
 use crate::words;
 
 /// The mode of a directory that has to be made: what a manager reads is no secret.
 const DIRECTORY: u32 = 0o755;
+
+/// The same of a file.
+const FILE: u32 = 0o644;
 
 /// Whether we wrote it.
 pub(super) fn is_ours(file: &Path, mark: &str) -> bool {
@@ -36,7 +38,7 @@ pub(super) fn write(file: &Path, text: &str, mark: &str) -> Result<bool, Failure
     make_directories(directory, DIRECTORY).and_then(|()| check_that_nothing_stays(directory)).map_err(fail)?;
     let mut new = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
     new.write_all(text.as_bytes()).map_err(fail)?;
-    new.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(fail)?;
+    set_mode(new.as_file(), FILE).map_err(fail)?;
     new.persist(file).map_err(|error| fail(error.error))?;
     Ok(true)
 }

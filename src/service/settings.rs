@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, Origin, Overrides, Setting, credential_
 use crate::failure::{Code, Failure};
 use crate::model::{AuthType, Client, SecretSource, Workspace};
 use crate::os::dirs::Environment;
-use crate::os::files::{check_that_nothing_stays, read_text};
+use crate::os::files::{check_that_nothing_stays, make_directories, read_text, set_mode};
 use crate::os::keychain::{self, Item as Password};
 use crate::proxies::without_password;
 use crate::words;
@@ -449,14 +449,14 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 fn staged(target: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<tempfile::NamedTempFile, Failure> {
     let fail = |error: std::io::Error| cannot("write", target, &error);
     let directory = target.parent().unwrap_or(Path::new("/"));
-    if !directory.exists() {
-        fs::DirBuilder::new().recursive(true).mode(directory_mode).create(directory).map_err(fail)?;
-        // Whatever the umask of who calls it.
-        fs::set_permissions(directory, fs::Permissions::from_mode(directory_mode)).map_err(fail)?;
-    }
+    make_directories(directory, directory_mode).map_err(fail)?;
     check_that_nothing_stays(directory).map_err(fail)?;
     let mut new = tempfile::Builder::new().prefix(".new-").suffix(".toml").tempfile_in(directory).map_err(fail)?;
-    new.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(fail)?;
+    let other = set_mode(new.as_file(), mode).map_err(fail)?;
+    if let Some(found) = other.filter(|found| found & !mode & 0o077 != 0) {
+        let why = format!("others could read it: it would have mode {found:04o}, and its file system sets no other");
+        return Err(fail(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
+    }
     new.write_all(content).and_then(|()| new.as_file().sync_all()).map_err(fail)?;
     Ok(new)
 }

@@ -18,6 +18,8 @@ mod canary;
 #[cfg(target_os = "linux")]
 mod disturbed;
 #[cfg(target_os = "linux")]
+mod filesystems;
+#[cfg(target_os = "linux")]
 mod level;
 #[cfg(target_os = "linux")]
 mod limits;

@@ -116,6 +116,12 @@ pub(crate) fn disturb<'a>(
     happened.then_some(outcome)
 }
 
+/// Runs a command to which all of these calls are refused, from the first of the loader on.
+pub(crate) fn refuse<'a>(start: impl FnOnce(&[&str]) -> Session<'a>, calls: &str, error: &str) -> Outcome {
+    let inject = format!("inject={calls}:error={error}");
+    start(&[STRACE, "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject]).run()
+}
+
 /// Runs a command and lists its system calls from the first of `main` on, each once.
 pub(crate) fn calls_of<'a>(start: impl FnOnce(&[&str]) -> Session<'a>) -> (Vec<Call>, Outcome) {
     let directory = scratch_directory(0o700);

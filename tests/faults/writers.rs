@@ -2,6 +2,7 @@
 //! not one of their lines is lost, for the password file and for libpq's service file.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +31,9 @@ const DAEMONS_LIFE: Duration = Duration::from_secs(5);
 
 /// Long enough for a round of the daemon, which a change of its configuration ends.
 const A_ROUND: Duration = Duration::from_millis(100);
+
+/// So many lost lines are named.
+const SHOWN: usize = 20;
 
 /// How soon the program has made everything right once nobody disturbs it any more.
 const SOON: Duration = Duration::from_secs(20);
@@ -123,13 +127,11 @@ impl Lines {
             lines_of(wanted.concat().as_slice()).filter(|line| times.get(line).is_some_and(|n| *n > 1)).count();
         let mut faults = Vec::new();
         if lost > 0 {
-            let is_missing = |line: &&&[u8]| !times.contains_key(**line);
-            let beside = wanted.iter().filter(is_missing).filter(|line| is_in_another_file(stage, line)).count();
-            faults.push(format!(
-                "{}: {lost} of {} lines are lost, {beside} of these are in a file beside it",
-                self.file,
-                wanted.len()
-            ));
+            let missing = wanted.iter().filter(|line| !times.contains_key(**line));
+            let each =
+                missing.map(|line| format!("{:?} ({})", String::from_utf8_lossy(line), others_with(stage, line)));
+            let which: Vec<String> = each.take(SHOWN).collect();
+            faults.push(format!("{}: {lost} of {} lines are lost: {}", self.file, wanted.len(), which.join(", ")));
         }
         if doubled > 0 {
             faults.push(format!("{}: {doubled} lines are there more than once", self.file));
@@ -138,11 +140,13 @@ impl Lines {
     }
 }
 
-/// Whether a file that was left behind has it.
-fn is_in_another_file(stage: &Stage, line: &[u8]) -> bool {
+/// Which files that were left behind have it.
+fn others_with(stage: &Stage, line: &[u8]) -> String {
     let files = fs::read_dir(stage.home.path("")).expect("read the home").flatten();
-    let texts = files.filter_map(|file| fs::read(file.path()).ok());
-    texts.into_iter().any(|text| text.windows(line.len()).any(|part| part == line))
+    let has_it =
+        |file: &fs::DirEntry| fs::read(file.path()).is_ok_and(|text| text.windows(line.len()).any(|part| part == line));
+    let names: Vec<_> = files.filter(has_it).map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    if names.is_empty() { "in no file".to_owned() } else { format!("in {}", names.join(" and ")) }
 }
 
 /// Empty ones are nobody's to count.
@@ -150,8 +154,10 @@ fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.len() > 1)
 }
 
+/// How many lines each writer has: as many as `DBX_ROTATOR_TEST_LINES` says, or as the level does.
 fn lines() -> usize {
-    if whole() { 10_000 } else { 250 }
+    let given = env::var("DBX_ROTATOR_TEST_LINES").ok().and_then(|lines| lines.parse().ok());
+    given.unwrap_or(if whole() { 10_000 } else { 250 })
 }
 
 /// Each writer at both files, while `rotate` goes on until they are done.

@@ -14,11 +14,11 @@ use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
 
 use super::displaced::{Carry, End, look, written_meanwhile};
-use super::new_file::{NewFile, Stamp};
+use super::new_file::{Kind, NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{Budget, FileError, FsHooks};
 use crate::os::attributes;
-use crate::os::files::is_append_only;
+use crate::os::files::{is_append_only, is_impossible, set_mode};
 use crate::os::lease::Asked;
 use crate::words;
 
@@ -47,6 +47,8 @@ pub(crate) struct Replacement<'a> {
     pub(crate) old: &'a Snapshot,
     pub(crate) bytes: &'a [u8],
     pub(crate) mode: u32,
+    /// What is worth telling where it gets that mode.
+    pub(crate) about_mode: Option<String>,
     /// How the names of new files begin, before they have the old one's: nobody else's files may have such names.
     pub(crate) prefix: &'a str,
     /// Never writes in place into a file that others could have opened: they would read on. Nor does an access list stay.
@@ -62,6 +64,14 @@ pub(crate) struct Replacement<'a> {
     pub(crate) notes: &'a mut Vec<String>,
 }
 
+/// The name that the new file has got.
+enum Given {
+    /// One of its own, which it loses when this is dropped.
+    Beside(File, TempPath),
+    /// The one that it was to have, since nobody had that.
+    Target,
+}
+
 /// What preparing the new file came to.
 enum Prepared {
     Ready(NewFile),
@@ -71,10 +81,30 @@ enum Prepared {
 
 impl Replacement<'_> {
     /// Replaces the file, if it is still the one that was seen.
-    pub(crate) fn run(mut self) -> Result<Attempt, FileError> {
-        match self.prepare()? {
-            Prepared::Ready(new) => self.swap(new),
-            Prepared::InPlace(reason) => self.overwrite(&reason),
+    pub(crate) fn run(self) -> Result<Attempt, FileError> {
+        self.run_with(Kind::Nameless)
+    }
+
+    fn run_with(mut self, kind: Kind) -> Result<Attempt, FileError> {
+        let told = self.notes.len();
+        let new = match self.prepare(kind)? {
+            Prepared::Ready(new) => new,
+            Prepared::InPlace(reason) => return self.overwrite(&reason),
+        };
+        let is_nameless = new.is_nameless();
+        match self.give_name(new)? {
+            Ok(Given::Beside(file, name)) => self.swap(file, name),
+            Ok(Given::Target) => {
+                self.settle();
+                Ok(Attempt::Done)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
+            Err(error) if is_nameless => {
+                tracing::debug!("{}: a file without a name cannot get one: {error}", self.path.display());
+                self.notes.truncate(told);
+                self.run_with(Kind::Named)
+            }
+            Err(error) => Err(self.failed("give the new file its name", error)),
         }
     }
 
@@ -83,12 +113,12 @@ impl Replacement<'_> {
     }
 
     /// Writes the new file beside the old one, complete and on disk, under a name of its own.
-    fn prepare(&mut self) -> Result<Prepared, FileError> {
+    fn prepare(&mut self, kind: Kind) -> Result<Prepared, FileError> {
         let for_good = is_append_only(self.old.directory());
         if for_good && self.old.file.is_some() {
             return Ok(Prepared::InPlace("nothing can be renamed in its directory (append-only)".to_owned()));
         }
-        let new = match NewFile::create(self.old.directory(), self.prefix, for_good) {
+        let new = match NewFile::create(self.old.directory(), self.prefix, kind, for_good) {
             Ok(new) => new,
             Err(error) if self.old.file.is_some() && is_refusal(&error) => {
                 return Ok(Prepared::InPlace(format!("no file can be created beside it ({})", reason(&error))));
@@ -108,11 +138,24 @@ impl Replacement<'_> {
             }
             None => self.adopt_directory_owner(new.file())?,
         }
-        let permissions = std::fs::Permissions::from_mode(self.mode);
-        new.file().set_permissions(permissions).map_err(|error| self.failed("set the mode of the new file", error))?;
+        self.set_mode(new.file())?;
         new.file().write_all(self.bytes).map_err(|error| self.failed("write the new file", error))?;
         sync(new.file()).map_err(|error| self.failed("bring the new file to the disk", error))?;
         Ok(Prepared::Ready(new))
+    }
+
+    /// Gives the new file its mode. Where its file system sets none, that it has another is told: what others may read there is for
+    /// the person to decide who chose the place.
+    fn set_mode(&mut self, new: &File) -> Result<(), FileError> {
+        let mode = self.mode;
+        match set_mode(new, mode).map_err(|error| self.failed("set the mode of the new file", error))? {
+            None => self.notes.extend(self.about_mode.clone()),
+            Some(found) => {
+                let others = if found & !mode & OTHERS != 0 { ", so that others may have access to it" } else { "" };
+                self.notes.push(format!("its mode is {found:04o}{others}: its file system sets no other ({mode:04o})"));
+            }
+        }
+        Ok(())
     }
 
     /// Gives the new file the old one's owner and group. A reason to write in place, where only that keeps the owner.
@@ -143,7 +186,9 @@ impl Replacement<'_> {
         }
         let directory = self.old.directory().metadata().map_err(|error| self.failed("look at its directory", error))?;
         let (uid, gid) = (directory.uid(), directory.gid());
-        if uid != 0 {
+        let made = new.metadata().map_err(|error| self.failed("look at the new file", error))?;
+        // Where the file system knows no owners, all files have the same.
+        if uid != 0 && made.uid() != uid {
             rustix::fs::fchown(new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 .map_err(|error| self.failed("give the new file to the owner of its directory", error.into()))?;
             self.notes.push(for_owner(uid));
@@ -156,16 +201,24 @@ impl Replacement<'_> {
         self.old.is_there_still(self.path)
     }
 
-    /// Gives the new file its name. From the last look until then nobody can begin to write to the old one, where the file system
-    /// grants leases.
-    fn swap(mut self, new: NewFile) -> Result<Attempt, FileError> {
-        let Some(old) = &self.old.file else {
-            self.fs_hooks.ready();
-            return self.name(new);
-        };
-        // All that takes time is done before the last look.
-        let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
-        let (file, name) = named.map_err(|error| self.failed("give the new file a name", error))?;
+    /// Gives the new file its first name; where there was no file, that is the one that it is to have.
+    fn give_name(&self, new: NewFile) -> Result<io::Result<Given>, FileError> {
+        if let Some(old) = &self.old.file {
+            let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
+            return Ok(named.map(|(file, name)| Given::Beside(file, name)));
+        }
+        self.fs_hooks.ready();
+        if !self.unchanged()? {
+            return Ok(Err(ErrorKind::AlreadyExists.into()));
+        }
+        self.fs_hooks.naming();
+        Ok(new.persist_noclobber(&self.old.target).map(|()| Given::Target))
+    }
+
+    /// Lets the new file and the old one change places. From the last look until then nobody can begin to write to the old one, where
+    /// the file system grants leases; all that takes time is done before.
+    fn swap(mut self, file: File, name: TempPath) -> Result<Attempt, FileError> {
+        let Some(old) = &self.old.file else { return Ok(Attempt::Overtaken) };
         self.fs_hooks.ready();
         let lease = old.hold(self.budget);
         if matches!(lease, Asked::Unknown) {
@@ -187,9 +240,9 @@ impl Replacement<'_> {
             }
             Ok(()) => Some(name),
             // Then theirs would be lost.
-            Err(error) if is_unknown(&error) && !is_unchanged => return Ok(Attempt::Overtaken),
-            // As renameat2(2) has it where a file system cannot, and as older systems do.
-            Err(error) if is_unknown(&error) => match self.fs_hooks.rename(&name, target) {
+            Err(error) if is_impossible(&error) && !is_unchanged => return Ok(Attempt::Overtaken),
+            // As renameat2(2) has it where a file system cannot, and as older systems and sandboxes do.
+            Err(error) if is_impossible(&error) => match self.fs_hooks.rename(&name, target) {
                 Ok(()) => {
                     tracing::debug!("{}: its file system cannot exchange two files", self.path.display());
                     // The name is gone, so there is nothing for the guard to remove.
@@ -258,22 +311,6 @@ impl Replacement<'_> {
         Ok(())
     }
 
-    /// Where there was no file.
-    fn name(mut self, new: NewFile) -> Result<Attempt, FileError> {
-        if !self.unchanged()? {
-            return Ok(Attempt::Overtaken);
-        }
-        self.fs_hooks.naming();
-        match new.persist_noclobber(&self.old.target) {
-            Ok(()) => {
-                self.settle();
-                Ok(Attempt::Done)
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
-            Err(error) => Err(self.failed("give the new file its name", error)),
-        }
-    }
-
     /// What to do where the new file could not get its name.
     fn refused(self, error: io::Error) -> Result<Attempt, FileError> {
         match error {
@@ -297,7 +334,7 @@ impl Replacement<'_> {
     }
 
     /// The way for a bind-mounted file: over the old content, in one write, cut to length afterwards.
-    fn overwrite(self, why: &str) -> Result<Attempt, FileError> {
+    fn overwrite(mut self, why: &str) -> Result<Attempt, FileError> {
         if self.private && self.old.file.as_ref().is_some_and(|old| old.mode() & OTHERS != 0) {
             return Err(FileError::Open { path: self.path.to_owned() });
         }
@@ -309,10 +346,12 @@ impl Replacement<'_> {
             return Ok(Attempt::Overtaken);
         }
         // Tight before the new password is in it.
-        if metadata.mode() & 0o7777 != self.mode
-            && let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(self.mode))
-        {
-            self.notes.push(format!("its mode stays {:04o} ({})", metadata.mode() & 0o7777, reason(&error)));
+        let was = metadata.mode() & 0o7777;
+        if was != self.mode {
+            match file.set_permissions(std::fs::Permissions::from_mode(self.mode)) {
+                Ok(()) => self.notes.extend(self.about_mode.take()),
+                Err(error) => self.notes.push(format!("its mode stays {was:04o} ({})", reason(&error))),
+            }
         }
         reserve(&file, self.bytes.len()).map_err(|error| self.failed("reserve room for it", error))?;
         if let Err(error) = write_over(&file, self.bytes) {
@@ -403,11 +442,6 @@ fn copy_attributes(old: &File, new: &File, private: bool, notes: &mut Vec<String
 /// The directory or its file system does not let us (EACCES, EPERM, EROFS).
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-}
-
-/// The file system cannot exchange two files, nor could any (EINVAL, ENOSYS, ENOTSUP).
-fn is_unknown(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
 }
 
 /// The file is a mount point (EBUSY, EXDEV).

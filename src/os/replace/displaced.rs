@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::leftovers::{self, Edited, sweep};
 use super::merge::merge;
-use super::new_file::{Name, Stamp};
+use super::new_file::{Name, Stamp, rename_where_nobody_is};
 use super::snapshot::{Opened, SIZE_LIMIT, Snapshot};
 use super::{Budget, quiet};
 use crate::os::lease::{Asked, ask};
@@ -113,7 +113,10 @@ impl Carry {
             file.write_all(&self.theirs)?;
             file.as_file().sync_all()?;
             let path = directory.join(Name { new: Stamp::unique(), old: Stamp::default() }.text(prefix));
-            file.persist_noclobber(path).map_err(|error| error.error).map(drop)
+            // Held by its descriptor until it has its name.
+            let (_locked, beside) = file.into_parts();
+            rename_where_nobody_is(&beside, &path)?;
+            beside.keep().map(drop).map_err(|error| error.error)
         };
         match keep() {
             Ok(()) => self.done(),

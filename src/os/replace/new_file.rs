@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD};
 use tempfile::{NamedTempFile, TempPath};
 
+use crate::os::files::is_impossible;
+
 /// What tells one state of a file from another, without a word of its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -75,6 +77,14 @@ impl Name {
     }
 }
 
+/// How a new file begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Without a name, where the system and the file system can do that.
+    Nameless,
+    Named,
+}
+
 /// A file that does not have its name yet; gone when it is dropped.
 pub(super) enum NewFile {
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux makes files without a name"))]
@@ -88,9 +98,11 @@ pub(super) enum NewFile {
 impl NewFile {
     /// In this directory, for this user alone from the first moment. Where a name could not be taken away again (`for_good`), it is
     /// made without one or not at all.
-    pub(super) fn create(directory: &Path, prefix: &str, for_good: bool) -> io::Result<Self> {
+    pub(super) fn create(directory: &Path, prefix: &str, kind: Kind, for_good: bool) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
-        if let Some(file) = nameless(directory) {
+        if kind == Kind::Nameless
+            && let Some(file) = nameless(directory)
+        {
             return Ok(Self::Nameless { file, directory: directory.to_owned() });
         }
         if for_good {
@@ -101,6 +113,10 @@ impl NewFile {
         // Held for as long as this process lives: no other takes it for a leftover.
         let _ = file.as_file().try_lock();
         Ok(Self::Named(file))
+    }
+
+    pub(super) fn is_nameless(&self) -> bool {
+        matches!(self, Self::Nameless { .. })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -136,9 +152,44 @@ impl NewFile {
     pub(super) fn persist_noclobber(self, target: &Path) -> io::Result<()> {
         match self {
             Self::Nameless { file, .. } => link(&file, target),
-            Self::Named(file) => file.into_temp_path().persist_noclobber(target).map_err(|error| error.error),
+            Self::Named(file) => {
+                let path = file.into_temp_path();
+                rename_where_nobody_is(&path, target)?;
+                // Its old name is gone, so there is nothing for the guard to remove.
+                path.keep().map(drop).map_err(|error| error.error)
+            }
         }
     }
+}
+
+/// Gives a file a name that nobody has. Not every file system can do that in one step, or knows links instead (FAT and most shares do
+/// not): then it is looked at right before.
+pub(super) fn rename_where_nobody_is(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_without_replacing(from, to) {
+        Err(error) if is_impossible(&error) => {}
+        done => return done,
+    }
+    match std::fs::hard_link(from, to) {
+        Ok(()) => return std::fs::remove_file(from),
+        Err(error) if is_impossible(&error) => {}
+        Err(error) => return Err(error),
+    }
+    match to.symlink_metadata() {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::rename(from, to),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn rename_without_replacing(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// None where the system or the file system cannot do it, or could not give it a name later.
