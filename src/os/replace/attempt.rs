@@ -13,8 +13,8 @@ use std::path::Path;
 use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
 
-use super::displaced::{Carry, End, look, written_meanwhile};
-use super::new_file::{Kind, NewFile, Stamp};
+use super::displaced::{Carry, End, Written, look, written_meanwhile};
+use super::new_file::{Kind, Name, Names, NewFile, Stamp, rename_where_nobody_is};
 use super::snapshot::{Opened, Snapshot};
 use super::{Budget, FileError, FsHooks};
 use crate::os::attributes;
@@ -49,7 +49,8 @@ pub(crate) struct Replacement<'a> {
     pub(crate) mode: u32,
     /// What is worth telling where it gets that mode.
     pub(crate) about_mode: Option<String>,
-    /// How the names of new files begin, before they have the old one's: nobody else's files may have such names.
+    /// How the names of new files begin, before they have the old one's, and of old ones since: nobody else's files may have such
+    /// names.
     pub(crate) prefix: &'a str,
     /// Never writes in place into a file that others could have opened: they would read on. Nor does an access list stay.
     pub(crate) private: bool,
@@ -108,6 +109,10 @@ impl Replacement<'_> {
         }
     }
 
+    fn names(&self) -> Names<'_> {
+        self.old.names_beside(self.prefix)
+    }
+
     fn failed(&self, doing: &'static str, source: io::Error) -> FileError {
         FileError::Write { path: self.path.to_owned(), doing, source }
     }
@@ -118,7 +123,7 @@ impl Replacement<'_> {
         if for_good && self.old.file.is_some() {
             return Ok(Prepared::InPlace("nothing can be renamed in its directory (append-only)".to_owned()));
         }
-        let new = match NewFile::create(self.old.directory(), self.prefix, kind, for_good) {
+        let new = match NewFile::create(self.old.directory(), self.names().own(), kind, for_good) {
             Ok(new) => new,
             Err(error) if self.old.file.is_some() && is_refusal(&error) => {
                 return Ok(Prepared::InPlace(format!("no file can be created beside it ({})", reason(&error))));
@@ -204,7 +209,7 @@ impl Replacement<'_> {
     /// Gives the new file its first name; where there was no file, that is the one that it is to have.
     fn give_name(&self, new: NewFile) -> Result<io::Result<Given>, FileError> {
         if let Some(old) = &self.old.file {
-            let named = new.into_named(self.prefix, Stamp::of(&old.metadata));
+            let named = new.into_named(self.names().own(), Stamp::of(&old.metadata));
             return Ok(named.map(|(file, name)| Given::Beside(file, name)));
         }
         self.fs_hooks.ready();
@@ -304,9 +309,14 @@ impl Replacement<'_> {
             let _ = name.keep();
             return Ok(());
         }
-        let written = written_meanwhile(&name, self.bytes, self.budget)?;
-        if let Some(carry) = written {
-            carry.leave(self.old.directory(), self.prefix);
+        match written_meanwhile(&name, self.bytes, self.budget)? {
+            Written::Nothing => {}
+            Written::Something(carry) => carry.leave(self.old.directory(), &self.names()),
+            Written::NotYet => {
+                let name_for_later = Name { new: Stamp::unique(), old: Stamp::of(new) }.text(self.names().own());
+                rename_where_nobody_is(&name, &self.old.directory().join(name_for_later))?;
+                let _ = name.keep();
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::leftovers::{self, Edited, sweep};
 use super::merge::merge;
-use super::new_file::{Name, Stamp, rename_where_nobody_is};
+use super::new_file::{Name, Names, Stamp, rename_where_nobody_is};
 use super::snapshot::{Opened, SIZE_LIMIT, Snapshot};
 use super::{Budget, quiet};
 use crate::os::lease::{Asked, ask};
@@ -52,7 +52,7 @@ impl Carry {
         mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
     ) -> Result<Option<Self>, E> {
         let mut all: Option<Self> = None;
-        for edited in sweep(now.directory(), prefix) {
+        for edited in sweep(now.directory(), &now.names_beside(prefix)) {
             all = Some(Carry::from(edited).with(all, key, &mut edit)?);
         }
         Ok(all)
@@ -60,7 +60,7 @@ impl Carry {
 
     /// The first of these alone: where they are not to be mixed.
     pub(crate) fn one_left_behind(now: &Snapshot, prefix: &str) -> Option<Self> {
-        sweep(now.directory(), prefix).into_iter().next().map(Carry::from)
+        sweep(now.directory(), &now.names_beside(prefix)).into_iter().next().map(Carry::from)
     }
 
     /// This and what was carried before: that was put in, but into a file that was not the newest any more, so that it may be missing
@@ -101,18 +101,18 @@ impl Carry {
     }
 
     /// It cannot be brought there now: it is kept for who looks next, in one file, so that a long fight does not fill the directory.
-    pub(crate) fn leave(self, directory: &Path, prefix: &str) {
+    pub(super) fn leave(self, directory: &Path, names: &Names<'_>) {
         let is_too_large = self.theirs.len() as u64 > SIZE_LIMIT;
         if !self.is_in_memory && (self.kept.len() < 2 || is_too_large) {
             return;
         }
         let keep = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(directory)?;
+            let mut file = tempfile::Builder::new().prefix(names.own()).tempfile_in(directory)?;
             // No other process takes it for a leftover before it is complete.
             let _ = file.as_file().try_lock();
             file.write_all(&self.theirs)?;
             file.as_file().sync_all()?;
-            let path = directory.join(Name { new: Stamp::unique(), old: Stamp::default() }.text(prefix));
+            let path = directory.join(Name { new: Stamp::unique(), old: Stamp::default() }.text(names.own()));
             // Held by its descriptor until it has its name.
             let (_locked, beside) = file.into_parts();
             rename_where_nobody_is(&beside, &path)?;
@@ -219,11 +219,25 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget
 }
 
 /// What somebody wrote to a new file of ours, which had its place for a moment only.
-pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], budget: &Budget<'_>) -> io::Result<Option<Carry>> {
+pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], budget: &Budget<'_>) -> io::Result<Written> {
     let file = open(name)?;
-    let _quiet = quiet::wait(&file.file, budget, LONGER_MOMENT);
+    let quiet = quiet::wait(&file.file, budget, LONGER_MOMENT);
+    if matches!(quiet, Asked::BeingWritten) {
+        return Ok(Written::NotYet);
+    }
     let theirs = file.read()?;
-    Ok((*theirs != bytes).then_some(Carry { theirs, base: None, kept: Vec::new(), is_in_memory: true }))
+    if *theirs == bytes {
+        return Ok(Written::Nothing);
+    }
+    Ok(Written::Something(Carry { theirs, base: None, kept: Vec::new(), is_in_memory: true }))
+}
+
+/// What [`written_meanwhile`] found.
+pub(super) enum Written {
+    Nothing,
+    Something(Carry),
+    /// Somebody has it open, and has had the time that there is.
+    NotYet,
 }
 
 /// Its name is gone, but the file is still open: what somebody wrote to it, if they did.
@@ -280,11 +294,14 @@ mod tests {
     #[test]
     fn all_that_was_left_is_taken_over_at_once_and_kept_in_one_file_where_it_cannot_be() {
         let (home, now) = place();
+        let names = now.names_beside(PREFIX);
         for theirs in ["a\n", "b\n", "c\n"] {
-            in_memory(theirs).leave(home.path(), PREFIX);
+            in_memory(theirs).leave(home.path(), &names);
         }
+        let other = Snapshot::take(&home.path().join("other")).unwrap();
+        assert!(left_behind(&other).is_none(), "it is not what another file of the directory has lost");
         assert_eq!(others(&home).len(), 3, "none takes the place of another");
-        left_behind(&now).unwrap().leave(home.path(), PREFIX);
+        left_behind(&now).unwrap().leave(home.path(), &names);
         let [one] = others(&home).try_into().unwrap();
         let mut lines: Vec<&str> = one.lines().collect();
         lines.sort_unstable();
@@ -296,7 +313,7 @@ mod tests {
     #[test]
     fn what_is_written_while_it_is_taken_over_is_found_again() {
         let (home, now) = place();
-        in_memory("a\n").leave(home.path(), PREFIX);
+        in_memory("a\n").leave(home.path(), &now.names_beside(PREFIX));
         let carry = left_behind(&now).unwrap();
         let mut writer = fs::OpenOptions::new().append(true).open(&carry.kept[0].0).unwrap();
         writer.write_all(b"b\n").unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::new_file::{Name, Stamp};
+use super::new_file::{Name, Names, Stamp};
 use super::snapshot::SIZE_LIMIT;
 use crate::os::lease::{Asked, ask};
 
@@ -29,10 +29,10 @@ pub(super) struct Edited {
 /// Removes the new files of processes that live no more, and old ones that are as they were. Those that are not are returned, the
 /// oldest first: to be taken over, and only then removed. One that somebody still writes to is left for later, and so is what goes
 /// beyond the size of one file in sum.
-pub(super) fn sweep(directory: &Path, prefix: &str) -> Vec<Edited> {
+pub(super) fn sweep(directory: &Path, names: &Names<'_>) -> Vec<Edited> {
     let mut edited = Vec::new();
     let mut room = SIZE_LIMIT;
-    for path in named(directory, prefix) {
+    for path in named(directory, names) {
         let Ok(file) = open(&path) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
         // Where others may create files, too, they must not make us take something over.
@@ -45,7 +45,8 @@ pub(super) fn sweep(directory: &Path, prefix: &str) -> Vec<Edited> {
             Err(TryLockError::Error(_)) if is_old(&metadata) => {}
             Err(_) => continue,
         }
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| Name::parse(name, prefix));
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| Name::parse(name, names.beginning_of(name)?));
         let now = Stamp::of(&metadata);
         let Some(name) = name.filter(|name| !name.new.is_same_file_as(&now)) else {
             let _ = std::fs::remove_file(&path);
@@ -88,13 +89,13 @@ fn open(path: &Path) -> rustix::io::Result<File> {
 
 /// Removes what is of no use to anybody, in a directory where nothing is displaced: new files alone have such names.
 pub(crate) fn remove_leftovers(directory: &Path, prefix: &str) {
-    sweep(directory, prefix);
+    sweep(directory, &Names::all(prefix));
 }
 
 /// Whether somebody still writes to a file that was displaced.
-pub(crate) fn is_one_being_written(directory: &Path, prefix: &str) -> bool {
+pub(super) fn is_one_being_written(directory: &Path, names: &Names<'_>) -> bool {
     let is_written = |path: PathBuf| open(&path).is_ok_and(|file| matches!(ask(&file), Asked::BeingWritten));
-    named(directory, prefix).any(is_written)
+    named(directory, names).any(is_written)
 }
 
 fn is_old(metadata: &Metadata) -> bool {
@@ -103,12 +104,18 @@ fn is_old(metadata: &Metadata) -> bool {
 }
 
 /// Whether there is anything that [`sweep`] would look at. Cheap: it reads the directory and nothing else.
-pub(crate) fn are_there(directory: &Path, prefix: &str) -> bool {
-    named(directory, prefix).next().is_some()
+pub(super) fn are_there(directory: &Path, names: &Names<'_>) -> bool {
+    named(directory, names).next().is_some()
 }
 
-fn named<'a>(directory: &Path, prefix: &'a str) -> impl Iterator<Item = PathBuf> + use<'a> {
+/// The same of what [`remove_leftovers`] would look at.
+pub(crate) fn are_any_there(directory: &Path, prefix: &str) -> bool {
+    are_there(directory, &Names::all(prefix))
+}
+
+fn named<'a>(directory: &Path, names: &'a Names<'a>) -> impl Iterator<Item = PathBuf> + use<'a> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let is_ours = move |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+    let is_ours =
+        |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(|name| names.beginning_of(name).is_some());
     entries.filter(is_ours).map(|entry| entry.path())
 }

@@ -24,7 +24,8 @@ pub(crate) use attempt::{Attempt, Replacement};
 use budget::CARRYING;
 pub(crate) use budget::{Allowance, Budget};
 pub(crate) use displaced::Carry;
-pub(crate) use leftovers::{are_there as are_leftovers_there, remove_leftovers};
+pub(crate) use leftovers::{are_any_there as are_leftovers_there, remove_leftovers};
+use new_file::Names;
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
 
 /// How often what somebody else wrote is put in before the rest is left for later: an editor saves once, a script a few times; what
@@ -110,25 +111,27 @@ impl FsHooks for Disk {}
 
 /// Whether an earlier process has left something beside the file that this path leads to, under a name that begins so.
 pub(crate) fn has_leftovers(path: &Path, prefix: &str) -> bool {
-    leftovers::are_there(&directory_at_the_end(path), prefix)
+    let end = end_of(path);
+    leftovers::are_there(directory_of(&end), &Names::beside(&end, prefix))
 }
 
 /// Whether somebody still writes to what lost the place that this path leads to.
 pub(crate) fn is_displaced_being_written(path: &Path, prefix: &str) -> bool {
-    leftovers::is_one_being_written(&directory_at_the_end(path), prefix)
+    let end = end_of(path);
+    leftovers::is_one_being_written(directory_of(&end), &Names::beside(&end, prefix))
 }
 
 /// What could not be carried over now is kept for who looks next; `path` is what leads to the file.
 pub(crate) fn leave(carry: Option<Carry>, path: &Path, prefix: &str) {
     if let Some(carry) = carry {
-        carry.leave(&directory_at_the_end(path), prefix);
+        let end = end_of(path);
+        carry.leave(directory_of(&end), &Names::beside(&end, prefix));
     }
 }
 
-/// A link may lead to a file that is not there: then nothing has been displaced.
-fn directory_at_the_end(path: &Path) -> PathBuf {
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    directory_of(&target).to_owned()
+/// Where links end; where they end nowhere, nothing has been displaced.
+fn end_of(path: &Path) -> PathBuf {
+    snapshot::resolve(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(any(target_os = "linux", target_os = "macos"))]

@@ -85,6 +85,48 @@ pub(super) enum Kind {
     Named,
 }
 
+/// How the names of files begin that stand beside one file, before they get its name or since they have lost it. The files of one
+/// directory do not share them: what was written to the one must not get into the other.
+pub(super) struct Names<'a> {
+    prefix: &'a str,
+    /// The prefix, and what stands for the file's name.
+    own: String,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn beside(target: &Path, prefix: &'a str) -> Self {
+        let name = target.file_name().unwrap_or_default().as_encoded_bytes();
+        // FNV-1a, which gives the same in every version of this program.
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash = name.iter().fold(0xcbf2_9ce4_8422_2325, step);
+        Names { prefix, own: format!("{prefix}{hash:0HASH_DIGITS$x}-") }
+    }
+
+    /// Where there is one file alone that has others beside it.
+    pub(super) fn all(prefix: &'a str) -> Self {
+        Names { prefix, own: prefix.to_owned() }
+    }
+
+    pub(super) fn own(&self) -> &str {
+        &self.own
+    }
+
+    /// What the names of ours begin with that this is one of. One that does not say which file it belongs to is anybody's.
+    pub(super) fn beginning_of(&self, name: &str) -> Option<&str> {
+        if name.starts_with(&self.own) {
+            return Some(&self.own);
+        }
+        let rest = name.strip_prefix(self.prefix)?;
+        let says_which = rest
+            .split_once('-')
+            .is_some_and(|(hash, _)| hash.len() == HASH_DIGITS && hash.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        (!says_which).then_some(self.prefix)
+    }
+}
+
+/// Of 64 bits.
+const HASH_DIGITS: usize = 16;
+
 /// A file that does not have its name yet; gone when it is dropped.
 pub(super) enum NewFile {
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux makes files without a name"))]
@@ -216,6 +258,24 @@ fn link(file: &File, path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_one_directory_know_their_own_names_and_those_that_are_nobodys() {
+        let names = |target: &str| Names::beside(Path::new(target), ".x-new-");
+        let (one, other) = (names("/home/one"), names("/home/two"));
+        let stamped = |names: &Names<'_>| {
+            let stamp = Stamp::of(&std::env::temp_dir().metadata().unwrap());
+            Name { new: stamp, old: stamp }.text(names.own())
+        };
+        assert_eq!(names("one").own(), one.own(), "the directory makes no difference");
+        assert_eq!(one.beginning_of(&stamped(&one)), Some(one.own()));
+        assert_eq!(one.beginning_of(&stamped(&other)), None);
+        assert_eq!(one.beginning_of(&format!("{}aB3dE9", other.own())), None);
+        for anybodys in [".x-new-aB3dE9", ".x-new-1.2.3-4.5.6"] {
+            assert_eq!(one.beginning_of(anybodys), Some(".x-new-"), "{anybodys}");
+        }
+        assert_eq!(one.beginning_of(".y-new-aB3dE9"), None);
+    }
 
     #[test]
     fn a_name_is_read_back_and_no_other_is_taken_for_one() {

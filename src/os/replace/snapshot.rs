@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
+use super::new_file::Names;
 use super::{Allowance, Budget, FileError, quiet};
 use crate::os::lease::{Asked, ask};
 
@@ -131,6 +132,11 @@ impl Snapshot {
         }
     }
 
+    /// How the names of what stands beside it begin; all of them begin with this.
+    pub(super) fn names_beside<'a>(&self, prefix: &'a str) -> Names<'a> {
+        Names::beside(&self.target, prefix)
+    }
+
     /// The directory that the file is in.
     pub(crate) fn directory(&self) -> &Path {
         directory_of(&self.target)
@@ -159,7 +165,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Follows the links at the end of a path, by hand: the last one may lead to a file that is not there yet.
-fn resolve(path: &Path) -> Result<PathBuf, FileError> {
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     let read = |source| FileError::Read { path: path.to_owned(), source };
     let mut current = path.to_owned();
     let mut stranger = None;

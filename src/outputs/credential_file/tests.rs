@@ -245,3 +245,39 @@ fn any_token_is_read_back_from_the_variable_by_systemd_and_by_a_shell() {
     }
     assert!(home.outputs().write(&"two\nlines".into(), &known, &Allowance::default()).is_err());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_somebody_writes_to_another_file_of_the_directory_gets_back_into_that_one() {
+    use std::io::Write as _;
+
+    use crate::outputs::service_file::{Section, update_within};
+
+    let home = Home::new();
+    let services = home.at("pg_service.conf");
+    fs::write(&services, "# mine\n").unwrap();
+    let section = Section {
+        name: "orders".to_owned(),
+        host: "db.example".to_owned(),
+        port: 5432,
+        database: "*".to_owned(),
+        user: "ada".to_owned(),
+        sslmode: "require".to_owned(),
+        sslrootcert: None,
+        passfile: None,
+    };
+    let update = |allowance: &Allowance| update_within(allowance, &services, std::slice::from_ref(&section)).unwrap();
+    let mut writer = fs::OpenOptions::new().append(true).open(&services).unwrap();
+    // Nobody is waited for.
+    let none_left = Allowance::default();
+    none_left.spend(std::time::Duration::from_secs(1));
+    update(&none_left);
+    writer.write_all(b"[theirs]\nhost=theirs.example\n").unwrap();
+    drop(writer);
+    home.outputs().tidy(&known);
+    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    update(&Allowance::default());
+    let text = home.text("pg_service.conf");
+    assert!(text.contains("[theirs]\nhost=theirs.example\n") && text.contains("[orders]"), "{text}");
+    assert_eq!(home.names(), ["env", "pg_service.conf", "token"]);
+}
