@@ -65,12 +65,11 @@ impl ManagedFile<'_> {
     ) -> Result<(), Failure> {
         let mut carry: Option<Carry> = None;
         let (mut is_written, mut tries) = (false, 0);
-        let outcome = persist(allowance, |Turn { number, budget, insist }| {
+        let outcome = persist(allowance, |turn| {
+            let Turn { number, budget, insist } = turn;
             tries = number;
-            // See PasswordFile.
-            let hold = (number > 1).then_some(budget);
             let insist = insist && !self.private;
-            let old = Snapshot::take_and_hold(self.path, hold).map_err(|error| self.cannot(&error))?;
+            let old = Snapshot::take_for(turn, self.path).map_err(|error| self.cannot(&error))?;
             if self.private {
                 self.save_one(&old, &mut edit);
             } else if carry.is_none() {

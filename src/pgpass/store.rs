@@ -370,10 +370,8 @@ impl PasswordFile {
 
     /// One round of read, edit, compare, replace, read back.
     fn attempt(&self, turn: Turn, entries: &[Entry], so_far: &mut SoFar) -> Result<Round<Published>, StoreError> {
-        let Turn { number, budget, insist } = turn;
-        // Nobody is held up for longer than it takes to exchange two files, unless they have come in between before.
-        let hold = (number > 1).then_some(budget);
-        let old = Snapshot::take_and_hold(&self.path, hold)?;
+        let Turn { budget, insist, .. } = turn;
+        let old = Snapshot::take_for(turn, &self.path)?;
         let edit = |bytes: &[u8]| Ok::<_, StoreError>(publish(bytes, entries).bytes);
         if so_far.carry.is_none() {
             so_far.carry = Carry::left_behind(&old, PREFIX, key_fields, edit)?;

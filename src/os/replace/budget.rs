@@ -19,6 +19,13 @@ const FOR_CARRYING: Duration = Duration::from_millis(350);
 /// How many times as long an attempt takes that carries over what others wrote: it edits three files, not one.
 pub(super) const CARRYING: u32 = 3;
 
+/// How long a pause of somebody who has the file open for writing is waited for before it is displaced. Most programs write at
+/// once and close it.
+const GAP: Duration = Duration::from_millis(100);
+
+/// The same where what was written to a displaced file has been carried over once: they do not pause.
+const NEXT_GAP: Duration = Duration::from_millis(20);
+
 /// What is kept back from waits in any case, for what comes after them.
 const RESERVE: Duration = Duration::from_millis(100);
 
@@ -83,6 +90,8 @@ pub(crate) struct Budget<'a> {
     own: Cell<Option<Duration>>,
     /// The longest that an attempt has taken so far, likewise.
     longest: Cell<Duration>,
+    /// Whether something was written to what has been displaced.
+    is_behind: Cell<bool>,
 }
 
 impl<'a> Budget<'a> {
@@ -94,7 +103,8 @@ impl<'a> Budget<'a> {
     pub(super) fn by(clock: &'a dyn Clock, allowance: &'a Allowance) -> Self {
         let none = Cell::default;
         let (limit, started) = (allowance.left(), clock.now());
-        Self { clock, allowance, limit, started, began: none(), waited: none(), own: Cell::default(), longest: none() }
+        let (own, is_behind) = (Cell::default(), Cell::default());
+        Self { clock, allowance, limit, started, began: none(), waited: none(), own, longest: none(), is_behind }
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -132,6 +142,20 @@ impl<'a> Budget<'a> {
     pub(super) fn until(&self) -> Instant {
         let needed = (2 * self.longest.get()).max(3 * self.taken()).max(RESERVE);
         self.started + self.limit.saturating_sub(needed)
+    }
+
+    /// How long a pause of somebody who writes is waited for.
+    pub(super) fn gap(&self) -> Duration {
+        if self.is_behind() { NEXT_GAP } else { GAP }
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind.get()
+    }
+
+    /// What somebody wrote to what was displaced is to be carried over.
+    pub(super) fn fall_behind(&self) {
+        self.is_behind.set(true);
     }
 
     /// Whether another attempt after this pause would end in time, if it takes so many times as long as the longest before.

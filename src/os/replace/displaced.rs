@@ -185,7 +185,7 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget
     if !expected {
         return match (name.as_deref().map(open), name) {
             (Some(Ok(other)), Some(name)) => {
-                let quiet = quiet::wait(&other.file, budget, LONGER_MOMENT);
+                let quiet = quiet::wait(&other.file, budget, (LONGER_MOMENT, quiet::LONGEST));
                 let as_read = Stamp::of(&other.file.metadata()?);
                 let theirs = other.read()?;
                 drop(quiet);
@@ -199,7 +199,9 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget
     // kept, too, where that takes them too long.
     for _ in 0..2 {
         std::thread::sleep(MOMENT);
-        let quiet = quiet::wait(&file.file, budget, LONGER_MOMENT);
+        // Who never pauses has the next file open as soon as they have done with this: there is no end of waiting for them.
+        let at_most = if budget.is_behind() { LONGER_MOMENT } else { quiet::LONGEST };
+        let quiet = quiet::wait(&file.file, budget, (LONGER_MOMENT, at_most));
         match quiet {
             Asked::BeingWritten => {
                 let is_kept = name.is_some_and(|name| name.keep().is_ok());
@@ -221,7 +223,7 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget
 /// What somebody wrote to a new file of ours, which had its place for a moment only.
 pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], budget: &Budget<'_>) -> io::Result<Written> {
     let file = open(name)?;
-    let quiet = quiet::wait(&file.file, budget, LONGER_MOMENT);
+    let quiet = quiet::wait(&file.file, budget, (LONGER_MOMENT, quiet::LONGEST));
     if matches!(quiet, Asked::BeingWritten) {
         return Ok(Written::NotYet);
     }
@@ -246,7 +248,7 @@ fn late(old: &Snapshot, file: &Opened, budget: &Budget<'_>) -> io::Result<Option
     {
         return Ok(None);
     }
-    let _quiet = quiet::wait(&file.file, budget, LAST_MOMENT);
+    let _quiet = quiet::wait(&file.file, budget, (LAST_MOMENT, quiet::LONGEST));
     let now = file.read()?;
     Ok((now != old.bytes).then_some(now))
 }

@@ -189,6 +189,7 @@ fn persist_within<T, E>(
             Round::Behind | Round::Placed if behind >= TRIES => return Ok(None),
             round @ (Round::Behind | Round::Placed) => {
                 behind += 1;
+                budget.fall_behind();
                 let pause = if matches!(round, Round::Placed) { SAVING } else { Duration::ZERO };
                 // The next to come is the first that carries something, unless this did.
                 (pause, if behind == 1 { CARRYING } else { 1 }, true)

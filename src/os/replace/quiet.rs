@@ -13,7 +13,7 @@ use super::budget::Budget;
 use crate::os::lease::{Asked, ask};
 
 /// The longest that one writer is waited for, by all of this process together: a rotation must not come a second later for it.
-const LONGEST: Duration = Duration::from_millis(800);
+pub(super) const LONGEST: Duration = Duration::from_millis(800);
 
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -24,10 +24,11 @@ type Which = (u64, u64, Option<SystemTime>);
 /// The files that are being written, and since when that is known.
 static KNOWN: Mutex<BTreeMap<Which, Instant>> = Mutex::new(BTreeMap::new());
 
-/// Asks until nobody writes, or it has been waited for long enough: as long as the budget allows, and at least for so long; but
-/// never for longer than [`LONGEST`] after this writer was first seen.
-pub(super) fn wait(file: &File, budget: &Budget<'_>, at_least: Duration) -> Asked {
-    let mut until = budget.until().max(budget.now() + at_least);
+/// Asks until nobody writes, or it has been waited for long enough: as long as the budget allows, and at least and at most for so
+/// long; but never for longer than [`LONGEST`] after this writer was first seen.
+pub(super) fn wait(file: &File, budget: &Budget<'_>, (at_least, at_most): (Duration, Duration)) -> Asked {
+    let now = budget.now();
+    let mut until = budget.until().min(now + at_most).max(now + at_least);
     loop {
         let answer = ask(file);
         let now = budget.now();

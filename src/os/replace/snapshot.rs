@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::new_file::Names;
-use super::{Allowance, Budget, FileError, quiet};
+use super::{Allowance, Budget, FileError, Turn, quiet};
 use crate::os::lease::{Asked, ask};
 
 /// As many links as Linux follows in one path.
@@ -51,7 +51,7 @@ impl Opened {
     /// Holds up whoever begins to write from now on, after waiting for who has begun. Where it was held since it was read, nobody
     /// needs to be waited for.
     pub(super) fn hold(&self, budget: &Budget<'_>) -> Asked {
-        self.held.take().unwrap_or_else(|| quiet::wait(&self.file, budget, Duration::ZERO))
+        self.held.take().unwrap_or_else(|| wait_for_gap(&self.file, budget))
     }
 
     /// Permission bits, set-id and sticky bits included.
@@ -69,12 +69,20 @@ impl Opened {
 impl Snapshot {
     /// Follows the links and reads the file. A missing file is no error: it has no bytes.
     pub(crate) fn take(path: &Path) -> Result<Self, FileError> {
-        Self::take_and_hold(path, None)
+        Self::take_with(path, |_| None)
     }
 
-    /// The same; and from before it is read until it is replaced, whoever begins to write is held up, after waiting as long as the
-    /// budget allows for who has begun.
-    pub(crate) fn take_and_hold(path: &Path, budget: Option<&Budget<'_>>) -> Result<Self, FileError> {
+    /// The same, to replace it. Where somebody writes to it, or has come in between before, a pause of theirs is waited for, and from
+    /// before it is read until it is replaced whoever begins to write is held up. Else nobody is, for longer than it takes to exchange
+    /// two files.
+    pub(crate) fn take_for(turn: Turn<'_>, path: &Path) -> Result<Self, FileError> {
+        Self::take_with(path, |file| {
+            let is_free = turn.number == 1 && !matches!(ask(file), Asked::BeingWritten);
+            (!is_free).then(|| wait_for_gap(file, turn.budget))
+        })
+    }
+
+    fn take_with(path: &Path, hold: impl FnOnce(&File) -> Option<Asked>) -> Result<Self, FileError> {
         let read = |source| FileError::Read { path: path.to_owned(), source };
         let target = resolve(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -86,7 +94,7 @@ impl Snapshot {
             Err(error) => return Err(read(error.into())),
         };
         check_kind(path, &file.metadata().map_err(read)?)?;
-        let held = budget.map(|budget| quiet::wait(&file, budget, Duration::ZERO));
+        let held = hold(&file);
         let metadata = file.metadata().map_err(read)?;
         if metadata.len() > SIZE_LIMIT {
             return Err(FileError::TooLarge { path: path.to_owned() });
@@ -106,7 +114,7 @@ impl Snapshot {
         if matches!(ask(file), Asked::Quiet(_) | Asked::Unknown) {
             return Ok(now);
         }
-        drop(quiet::wait(file, &Budget::of(allowance), Duration::ZERO));
+        drop(wait_for_gap(file, &Budget::of(allowance)));
         Self::take(path)
     }
 
@@ -141,6 +149,14 @@ impl Snapshot {
     pub(crate) fn directory(&self) -> &Path {
         directory_of(&self.target)
     }
+}
+
+/// Waits until nobody writes: for a moment, since what they write is carried over anyway; but as long as the budget allows where the
+/// file is empty, because somebody is about to write all of it.
+fn wait_for_gap(file: &File, budget: &Budget<'_>) -> Asked {
+    let is_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+    let at_most = if is_empty { quiet::LONGEST } else { budget.gap() };
+    quiet::wait(file, budget, (Duration::ZERO, at_most))
 }
 
 /// What tells one state of a file from another, but for its content.
