@@ -1,6 +1,5 @@
 //! Where something is written, and what a person reads when it cannot be.
 
-use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -10,8 +9,8 @@ use crate::failure::{Code, Failure};
 use crate::os::files::{make_directories, set_mode};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Allowance, Attempt, Budget, Carry, Disk, FileError, Opened, Replacement, Round, Snapshot, TRIES, Turn,
-    directory_of, has_leftovers, is_displaced_being_written, leave, persist,
+    Allowance, Attempt, Budget, Carry, Disk, FileFault, Opened, Replacement, Round, Snapshot, TRIES, Turn,
+    has_leftovers, is_displaced_being_written, leave, persist,
 };
 use crate::words;
 
@@ -40,7 +39,7 @@ pub(super) struct ManagedFile<'a> {
 impl ManagedFile<'_> {
     /// What is there, if it can be read.
     pub(super) fn look(&self) -> Result<Snapshot, Failure> {
-        self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(&error)))
+        self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(error)))
     }
 
     /// Puts what `edit` makes of the file in its place, and the mode right; nothing is written where both are so already. `edit`
@@ -69,7 +68,7 @@ impl ManagedFile<'_> {
             let Turn { number, budget, insist } = turn;
             tries = number;
             let insist = insist && !self.private;
-            let old = Snapshot::take_for(turn, self.path).map_err(|error| self.cannot(&error))?;
+            let old = Snapshot::take_for(turn, self.path).map_err(|error| self.cannot(error))?;
             if self.private {
                 self.save_one(&old, &mut edit);
             } else if carry.is_none() {
@@ -121,12 +120,12 @@ impl ManagedFile<'_> {
         });
         // Whatever became of it, what somebody else wrote is not lost.
         leave(carry, self.path, PREFIX);
-        outcome?.or(is_written.then_some(())).ok_or_else(|| self.unsettled(tries))
+        outcome?.or(is_written.then_some(())).ok_or_else(|| self.cannot(FileFault::Unsettled(tries)))
     }
 
     /// Whether somebody else has made something else of what was put there just now.
     fn is_overwritten(&self, ours: &[u8]) -> Result<bool, Failure> {
-        let now = Snapshot::take(self.path).map_err(|error| self.cannot(&error))?;
+        let now = Snapshot::take(self.path).map_err(|error| self.cannot(error))?;
         Ok(*now.bytes != ours)
     }
 
@@ -205,7 +204,7 @@ impl ManagedFile<'_> {
         carry: &mut Option<Carry>,
     ) -> Result<Round<()>, Failure> {
         make_directories(old.directory(), DIRECTORY)
-            .map_err(|source| self.cannot_write("make its directory", source, old.directory()))?;
+            .map_err(|source| self.cannot(FileFault::MakeDirectory(old.directory().to_owned(), source)))?;
         let mut notes = Vec::new();
         let was = old.file.as_ref().map(Opened::mode).filter(|was| *was != mode && was & OTHERS != 0);
         let (private, path) = (self.private, self.path);
@@ -223,7 +222,7 @@ impl ManagedFile<'_> {
             notes: &mut notes,
         }
         .run();
-        let round = match attempt.map_err(|error| self.cannot(&error))? {
+        let round = match attempt.map_err(|error| self.cannot(error))? {
             Attempt::Overtaken => return Ok(Round::Overtaken),
             Attempt::Done => Round::Done(()),
             Attempt::Behind(displaced) => {
@@ -268,90 +267,11 @@ impl ManagedFile<'_> {
         Failure::permanent(Code::CannotWrite, message)
     }
 
-    fn cannot(&self, error: &FileError) -> Failure {
-        let path = self.path.display();
-        let look = format!("look at it with `ls -l {path}`");
-        let hint = match error {
-            FileError::Write { source, .. } | FileError::Read { source, .. } if is_full(source) => MAKE_ROOM.to_owned(),
-            FileError::Read { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-                format!("{look}; one that root left behind is given back with `sudo chown $USER {path}`")
-            }
-            FileError::Write { source, path, .. } if is_refusal(source) => let_write(directory_of(path)),
-            FileError::Open { .. } => format!("make it private with `chmod 600 {path}`"),
-            FileError::NotAFile { .. } | FileError::TooLarge { .. } => {
-                format!("name another file as the {}", self.what)
-            }
-            FileError::LinkLoop { .. } => format!("remove the link with `rm {path}`"),
-            FileError::ForeignLink { target, .. } => {
-                format!("run as the user who owns the link, or make that user the owner of {}", target.display())
-            }
-            FileError::NoDirectory { directory, .. } => {
-                format!("create it with `mkdir -p -m 700 {}`", directory.display())
-            }
-            FileError::Read { .. } | FileError::Write { .. } => look,
-        };
-        self.failure(error).hint(hint)
-    }
-
-    fn cannot_write(&self, doing: &str, source: io::Error, directory: &Path) -> Failure {
-        let hint = match &source {
-            full if is_full(full) => MAKE_ROOM.to_owned(),
-            refused if is_refusal(refused) => let_write(directory),
-            _ => format!("create it with `mkdir -p -m 700 {}`", directory.display()),
-        };
-        self.failure(&format_args!("failed to {doing}: {}", words::of_io(&source))).hint(hint)
-    }
-
-    fn unsettled(&self, tries: u32) -> Failure {
-        let why = format!("somebody else changed it each of {tries} times that it was about to be updated");
-        let hint = format!("see what else writes it, with `fuser -v {}` for one", self.path.display());
-        Failure { kind: crate::Kind::Transient, ..self.failure(&why).hint(hint) }
+    fn cannot(&self, fault: FileFault) -> Failure {
+        Failure::from(&fault.of(self.what, self.path))
     }
 }
 
 fn wider(was: u32, mode: u32) -> String {
     format!("mode {was:04o} is {mode:04o} now: others may have read what it held")
-}
-
-const MAKE_ROOM: &str = "make room on that disk";
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-}
-
-/// A sandbox lets nothing be written but what the unit names, and that must exist.
-fn let_write(directory: &Path) -> String {
-    let there = directory.ancestors().find(|directory| directory.is_dir()).unwrap_or(directory).display();
-    format!(
-        "make {there} writable for this user; where it is a systemd unit that may not, add ReadWritePaths={there} to its \
-         [Service] with `systemctl edit` (for a user's own, `systemctl --user edit`), and restart it"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_may_not_write_is_told_what_a_sandboxed_unit_needs() {
-        let directory = tempfile::tempdir().unwrap();
-        let (there, path) = (directory.path(), directory.path().join("not/yet/token"));
-        let place = ManagedFile { what: "token file", path: &path, private: true };
-        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
-            let error = FileError::Write { path: path.clone(), doing: "create a file beside it", source: kind.into() };
-            let written = place.cannot(&error);
-            let made = place.cannot_write("make its directory", kind.into(), &there.join("not/yet"));
-            for failure in [written, made] {
-                let hint = failure.hint.unwrap();
-                assert!(hint.contains(&format!("ReadWritePaths={} ", there.display())), "what exists: {hint}");
-                assert!(hint.contains("systemctl --user edit"), "{hint}");
-                assert!(failure.message.contains("token file") && failure.message.contains("not/yet/token"));
-                assert_eq!((failure.code, failure.kind), (Code::CannotWrite, crate::Kind::Permanent));
-            }
-        }
-    }
 }

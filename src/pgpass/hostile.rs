@@ -1,6 +1,6 @@
 //! Files that nobody has, so large or of such a shape that whoever is careless with them takes minutes or all memory.
 
-use super::{Entry, How, Key, PasswordFile, StoreError, Warning, publish, verify};
+use super::{Entry, FileFault, How, Key, PasswordFile, Warning, publish, verify};
 
 fn entry() -> Entry {
     let key = Key::new("db.example", 5432, "*", "ada@example.com").unwrap();
@@ -75,7 +75,7 @@ fn a_file_of_more_than_16_mib_is_refused_by_its_size_alone() {
     for size in [(16 << 20) + 1, 1 << 40] {
         file.set_len(size).unwrap();
         let error = PasswordFile::new(&path).publish(&[entry()]).unwrap_err();
-        assert!(matches!(error, StoreError::TooLarge { .. }) && error.to_string().contains("16 MiB"), "{error}");
+        assert!(matches!(error.fault, FileFault::TooLarge) && error.to_string().contains("16 MiB"), "{error}");
     }
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
 }

@@ -21,7 +21,8 @@ mod survey;
 
 #[doc(hidden)]
 pub use crate::os::replace::{Disk, FsHooks};
+pub use crate::os::replace::{FileError, FileFault};
 pub use document::{Edit, Found, How, Mismatch, Placement, Severity, Warning, publish, verify};
 pub use entry::{Entry, Key, KeyError, PasswordError};
 pub use reader::{Current, DEBIAN_SOCKET_DIRECTORY, Match, Reading, Target};
-pub use store::{Contents, PasswordFile, Published, StoreError};
+pub use store::{Contents, PasswordFile, Published};

@@ -4,7 +4,6 @@
 //! takes its place it is read again. Whoever edits it at the same moment is heard, too. (That two of *our* processes do not
 //! work at once is the caller's lock to see to.)
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,10 +15,12 @@ use super::reader::{Current, Reading};
 use crate::os::files::set_mode;
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Allowance, Attempt, Carry, Disk, FileError, FsHooks, Opened, Replacement, Round, Snapshot, Turn, has_leftovers,
-    is_displaced_being_written, leave, persist,
+    Allowance, Attempt, Carry, Disk, FileError, FileFault, FsHooks, Opened, Replacement, Round, Snapshot, Turn,
+    has_leftovers, is_displaced_being_written, leave, persist,
 };
-use crate::words;
+
+/// What it is called when it is spoken of.
+const WHAT: &str = "password file";
 
 /// How the names of new files begin, until they have the password file's.
 const PREFIX: &str = ".pgpass-new-";
@@ -34,100 +35,6 @@ const IGNORED_BY_LIBPQ: u32 = 0o077;
 /// The mode of a new password file.
 const NEW_MODE: u32 = 0o600;
 
-/// Why the password file could not be read or published.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// It exists and cannot be read.
-    #[error("cannot read the password file {}: {}", path.display(), words::of_io(source))]
-    Read {
-        /// The password file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// libpq ignores anything but a regular file, and so do we.
-    #[error("the password file {} is {kind}, not a regular file", path.display())]
-    NotAFile {
-        /// The password file.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// It has more than 16 MiB.
-    #[error("the password file {} has more than 16 MiB: it cannot be a password file", path.display())]
-    TooLarge {
-        /// The password file.
-        path: PathBuf,
-    },
-    /// Its symbolic links lead in a circle.
-    #[error("the password file {} is a symbolic link that leads nowhere: too many links", path.display())]
-    LinkLoop {
-        /// The password file.
-        path: PathBuf,
-    },
-    /// Running as root, a link of one user leads to a file of another.
-    #[error("the password file {} is a user's symbolic link to {}, which is not that user's", path.display(), target.display())]
-    ForeignLink {
-        /// The password file.
-        path: PathBuf,
-        /// Where it leads.
-        target: PathBuf,
-    },
-    /// There is no directory to create it in.
-    #[error("cannot create the password file {}: there is no directory {}", path.display(), directory.display())]
-    NoDirectory {
-        /// The password file.
-        path: PathBuf,
-        /// The directory that is missing.
-        directory: PathBuf,
-    },
-    /// A step of writing failed. The old content is there, unless `doing` says otherwise.
-    #[error("cannot update the password file {}: failed to {doing}: {}", path.display(), words::of_io(source))]
-    Write {
-        /// The password file.
-        path: PathBuf,
-        /// The step.
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody else kept changing it.
-    #[error("the password file {} was changed by somebody else each of {tries} times that it was about to be updated", path.display())]
-    Unsettled {
-        /// The password file.
-        path: PathBuf,
-        /// How often it was tried.
-        tries: u32,
-    },
-    /// Clients would not read what was to be published.
-    #[error("the password file {} does not give clients what was to be published: {}", path.display(), join(mismatches))]
-    Unread {
-        /// The password file.
-        path: PathBuf,
-        /// What clients read instead.
-        mismatches: Vec<Mismatch>,
-    },
-}
-
-impl From<FileError> for StoreError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Read { path, source } => Self::Read { path, source },
-            FileError::NotAFile { path, kind } => Self::NotAFile { path, kind },
-            FileError::TooLarge { path } => Self::TooLarge { path },
-            FileError::LinkLoop { path } => Self::LinkLoop { path },
-            FileError::ForeignLink { path, target } => Self::ForeignLink { path, target },
-            FileError::NoDirectory { path, directory } => Self::NoDirectory { path, directory },
-            FileError::Write { path, doing, source } => Self::Write { path, doing, source },
-            // Not asked for here: libpq ignores a password file that others can read, which is told.
-            FileError::Open { path } => {
-                Self::Write { path, doing: "write it in place", source: io::ErrorKind::PermissionDenied.into() }
-            }
-        }
-    }
-}
-
 /// The first few are enough to act on.
 fn join(mismatches: &[Mismatch]) -> String {
     const SHOWN: usize = 3;
@@ -136,55 +43,6 @@ fn join(mismatches: &[Mismatch]) -> String {
         sentences.push(format!("and {} more", mismatches.len() - SHOWN));
     }
     sentences.join("; ")
-}
-
-impl StoreError {
-    /// Is it about reading, so that nothing was tried?
-    #[must_use]
-    pub fn is_read(&self) -> bool {
-        !matches!(self, Self::NoDirectory { .. } | Self::Write { .. } | Self::Unsettled { .. } | Self::Unread { .. })
-    }
-
-    /// What to do next: one sentence.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => format!(
-                "See who owns it with `ls -l {0}`; one that root left behind is given back with `sudo chown $USER {0}`.",
-                path.display()
-            ),
-            Self::Write { source, .. } if is_full(source) => "Make room on that disk, then try again.".to_owned(),
-            Self::Write { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("Make {} or its directory writable for this user.", path.display())
-            }
-            Self::Write { source, path, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => format!(
-                "Put the password file where it can be written, and let password_file or --pgpass-file say so; where it is a \
-                 systemd unit that may not, `systemctl edit` it and add ReadWritePaths={}.",
-                path.parent().unwrap_or(path).display()
-            ),
-            Self::Read { path, .. } | Self::Write { path, .. } => format!("Look at it with `ls -l {}`.", path.display()),
-            Self::NotAFile { path, .. } | Self::TooLarge { path } => {
-                format!("Let PGPASSFILE or --pgpass-file name a regular file instead of {}.", path.display())
-            }
-            Self::LinkLoop { path } => format!("Remove the link with `rm {}`.", path.display()),
-            Self::ForeignLink { target, .. } => {
-                format!("Run as the user who owns the link, or make that user the owner of {}.", target.display())
-            }
-            Self::NoDirectory { directory, .. } => format!("Create it with `mkdir -p -m 700 {}`.", directory.display()),
-            Self::Unsettled { path, .. } => {
-                format!("See what else writes it, with `fuser -v {}` for one, and try again.", path.display())
-            }
-            Self::Unread { .. } => {
-                "Look at the lines that are named; if they look right, please report this with the file's lines, passwords \
-                 removed."
-                    .to_owned()
-            }
-        }
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A password file on disk.
@@ -323,10 +181,10 @@ impl PasswordFile {
     /// Reads the file; a missing one is empty contents.
     ///
     /// # Errors
-    /// When it cannot be read, is no regular file, or is not to be trusted ([`StoreError::is_read`] holds).
-    pub fn read(&self) -> Result<Contents, StoreError> {
+    /// When it cannot be read, is no regular file, or is not to be trusted ([`FileError::is_read`] holds).
+    pub fn read(&self) -> Result<Contents, FileError> {
         let Snapshot { target, bytes, file } =
-            self.as_owner(|| Ok(Snapshot::take_settled(&self.path, &self.allowance())?))?;
+            self.as_owner(|| Snapshot::take_settled(&self.path, &self.allowance()))?;
         let mode = file.as_ref().map_or(NEW_MODE, Opened::mode);
         Ok(Contents { bytes, exists: file.is_some(), mode, target })
     }
@@ -337,12 +195,12 @@ impl PasswordFile {
     /// Nothing is written when nothing would change. On an error the old content is still there.
     ///
     /// # Errors
-    /// A [`StoreError`] that says what failed; its [`StoreError::hint`] says what to do.
-    pub fn publish(&self, entries: &[Entry]) -> Result<Published, StoreError> {
+    /// A [`FileError`] that says what failed; its [`FileError::hint`] says what to do.
+    pub fn publish(&self, entries: &[Entry]) -> Result<Published, FileError> {
         self.as_owner(|| self.publish_as_we_are(entries))
     }
 
-    fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, StoreError> {
+    fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, FileFault> {
         let (mut so_far, mut tries) = (SoFar::default(), 0);
         let outcome = persist(&self.allowance(), |turn| {
             tries = turn.number;
@@ -359,20 +217,20 @@ impl PasswordFile {
                     tracing::debug!(%path, attempt, "taking over what somebody else wrote meanwhile")
                 }
             }
-            Ok::<_, StoreError>(round)
+            Ok::<_, FileFault>(round)
         });
         let SoFar { carry, published: in_place, .. } = so_far;
         // Whatever became of it, what somebody else wrote is not lost.
         leave(carry, &self.path, PREFIX);
         // Somebody keeps writing; but clients read what was published.
-        outcome?.or(in_place).ok_or_else(|| StoreError::Unsettled { path: self.path.clone(), tries })
+        outcome?.or(in_place).ok_or_else(|| FileFault::Unsettled(tries))
     }
 
     /// One round of read, edit, compare, replace, read back.
-    fn attempt(&self, turn: Turn, entries: &[Entry], so_far: &mut SoFar) -> Result<Round<Published>, StoreError> {
+    fn attempt(&self, turn: Turn, entries: &[Entry], so_far: &mut SoFar) -> Result<Round<Published>, FileFault> {
         let Turn { budget, insist, .. } = turn;
         let old = Snapshot::take_for(turn, &self.path)?;
-        let edit = |bytes: &[u8]| Ok::<_, StoreError>(publish(bytes, entries).bytes);
+        let edit = |bytes: &[u8]| Ok::<_, FileFault>(publish(bytes, entries).bytes);
         if so_far.carry.is_none() {
             so_far.carry = Carry::left_behind(&old, PREFIX, key_fields, edit)?;
         }
@@ -431,7 +289,7 @@ impl PasswordFile {
     ///
     /// # Errors
     /// As [`PasswordFile::publish`].
-    pub(crate) fn settle(&self, keys: &[Key]) -> Result<(), StoreError> {
+    pub(crate) fn settle(&self, keys: &[Key]) -> Result<(), FileError> {
         if self.is_settled() {
             return Ok(());
         }
@@ -456,12 +314,13 @@ impl PasswordFile {
     }
 
     /// With the power of the user whose place the path leads to, where root would work in it.
-    fn as_owner<T>(&self, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        as_owner_of(&self.path, act).map_err(|source| StoreError::Read { path: self.path.clone(), source })?
+    fn as_owner<T>(&self, act: impl FnOnce() -> Result<T, FileFault>) -> Result<T, FileError> {
+        let done = as_owner_of(&self.path, act).unwrap_or_else(|source| Err(FileFault::Read(source)));
+        done.map_err(|fault| fault.of(WHAT, &self.path))
     }
 
-    fn check(&self, bytes: &[u8], entries: &[Entry]) -> Result<(), StoreError> {
-        verify(bytes, entries).map_err(|mismatches| StoreError::Unread { path: self.path.clone(), mismatches })
+    fn check(&self, bytes: &[u8], entries: &[Entry]) -> Result<(), FileFault> {
+        verify(bytes, entries).map_err(|mismatches| FileFault::Unread(join(&mismatches)))
     }
 
     /// The mode that the file is to have, whether it has it now, and what is worth telling of that. Where nothing else changes, it is

@@ -47,7 +47,6 @@ use crate::os::clock::Moment;
 use crate::os::files::read_bytes;
 use crate::os::replace::Allowance;
 use crate::os::timer;
-use crate::pgpass::StoreError;
 use crate::words;
 
 /// How long a rotation goes on trying unless told otherwise: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
@@ -306,9 +305,4 @@ pub(crate) fn spread_of_this_machine() -> Spread {
     let name = || rustix::system::uname().nodename().to_bytes().to_vec();
     let machine = read_bytes("/etc/machine-id".as_ref()).unwrap_or_else(|_| name());
     Spread::of(&machine, rustix::process::getuid().as_raw())
-}
-
-fn store_failure(error: &StoreError) -> Failure {
-    let kind = if matches!(error, StoreError::Unsettled { .. }) { Failure::transient } else { Failure::permanent };
-    kind(Code::CannotWrite, error.to_string()).hint(error.hint())
 }

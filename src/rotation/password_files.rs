@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::snapshot::Snapshot;
 use super::status::{ConnectionStatus, State};
-use super::store_failure;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::logging::announce;
@@ -40,7 +39,7 @@ pub(super) struct Lack {
 pub(super) fn read(config: &Config, allowance: &Allowance) -> Result<Vec<ReadFile>, Failure> {
     let read = |path| {
         let file = PasswordFile::new(path).within(allowance);
-        file.read().map(Arc::new).map_err(|error| store_failure(&error))
+        file.read().map(Arc::new).map_err(|error| Failure::from(&error))
     };
     let files: Vec<ReadFile> = config.password_files.iter().map(read).collect();
     match files.iter().find_map(|file| file.as_ref().err()) {
@@ -173,7 +172,7 @@ impl Snapshot {
 
     fn publish_in(&mut self, file: usize, entries: &[Entry], connections: &[usize]) -> Result<bool, Failure> {
         let path = &self.config.password_files[file];
-        let published = self.password_file(path).publish(entries).map_err(|error| store_failure(&error))?;
+        let published = self.password_file(path).publish(entries).map_err(|error| Failure::from(&error))?;
         announce::published(path, &published);
         if file == 0 {
             self.record.fixed_mode = published.fixed_mode;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::support::skip;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use dbx_rotator::pgpass::{
-    Current, DEBIAN_SOCKET_DIRECTORY, Entry, How, Key, PasswordFile, Reading, Severity, StoreError, Target, Warning,
-    publish, verify,
+    Current, DEBIAN_SOCKET_DIRECTORY, Entry, FileError, FileFault, How, Key, PasswordFile, Reading, Severity, Target,
+    Warning, publish, verify,
 };
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -66,7 +66,9 @@ fn files_that_libpq_ignores_are_told_apart_and_links_are_followed() {
         };
         let warning = case["warning"].as_str().unwrap();
         match PasswordFile::new(&path).read() {
-            Err(StoreError::NotAFile { .. }) => assert!(warning.contains("not a plain file"), "{name}"),
+            Err(FileError { fault: FileFault::NotAFile(_), .. }) => {
+                assert!(warning.contains("not a plain file"), "{name}")
+            }
             Err(error) => panic!("{name}: {error}"),
             Ok(contents) => {
                 assert_eq!(contents.is_ignored_by_libpq(), warning.contains("group or world access"), "{name}");

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::skip;
-use dbx_rotator::pgpass::{Current, Entry, FsHooks, Key, PasswordFile, Reading, StoreError, Target};
+use dbx_rotator::pgpass::{Current, Entry, FileError, FileFault, FsHooks, Key, PasswordFile, Reading, Target};
 
 const OURS: &str = "db.example.com:5432:*:alice:";
 
@@ -227,7 +227,7 @@ fn links_are_followed_and_stay_links_even_where_they_dangle() {
 fn links_that_lead_in_a_circle_are_refused() {
     let home = Home::new();
     symlink(".pgpass", home.path()).unwrap();
-    assert!(matches!(home.file().publish(&token("T")), Err(StoreError::LinkLoop { .. })));
+    assert!(matches!(home.file().publish(&token("T")), Err(FileError { fault: FileFault::LinkLoop, .. })));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_users_link_to_a_file_of_somebody_else_is_not_followed_by_root() {
     symlink("precious", home.path()).unwrap();
     std::os::unix::fs::lchown(home.path(), Some(1234), Some(1234)).unwrap();
     let error = home.file().publish(&token("T")).unwrap_err();
-    assert!(matches!(error, StoreError::ForeignLink { .. }), "{error}");
+    assert!(matches!(error.fault, FileFault::ForeignLink(_)), "{error}");
     assert_eq!(fs::read_to_string(&precious).unwrap(), "root's\n");
     chown(&precious, Some(1234), None).unwrap();
     home.file().publish(&token("T")).unwrap();
@@ -258,7 +258,7 @@ fn a_pipe_a_directory_and_a_device_are_refused_at_once() {
     {
         let started = Instant::now();
         let error = PasswordFile::new(path).publish(&token("T")).unwrap_err();
-        assert!(matches!(error, StoreError::NotAFile { kind, .. } if kind == expected), "{error}");
+        assert!(matches!(error.fault, FileFault::NotAFile(kind) if kind == expected), "{error}");
         assert!(error.is_read() && error.to_string().contains(&*path.to_string_lossy()));
         assert!(started.elapsed() < Duration::from_secs(1));
     }
@@ -280,7 +280,7 @@ fn a_missing_directory_is_told_with_what_to_do() {
     let home = Home::new();
     let path = home.0.path().join("nowhere/.pgpass");
     let error = PasswordFile::new(&path).publish(&token("T")).unwrap_err();
-    assert!(matches!(error, StoreError::NoDirectory { .. }), "{error}");
+    assert!(matches!(error.fault, FileFault::NoDirectory(_)), "{error}");
     assert!(!error.is_read() && error.hint().contains("mkdir -p"), "{}", error.hint());
 }
 
@@ -837,7 +837,7 @@ fn a_file_that_cannot_be_replaced_is_written_in_place_and_cut_to_length() {
 fn any_other_failure_leaves_the_old_file_and_nothing_else() {
     let home = Home::with(&format!("{OURS}old\n"));
     let error = home.with_fs_hooks(RefusesRename(EIO)).publish(&token("new")).unwrap_err();
-    assert!(matches!(error, StoreError::Write { .. }) && !error.is_read(), "{error}");
+    assert!(matches!(error.fault, FileFault::Write { .. }) && !error.is_read(), "{error}");
     assert!(error.to_string().contains(&*home.path().to_string_lossy()));
     assert_eq!(home.text(), format!("{OURS}old\n"));
     home.holds_only(&[".pgpass"]);
@@ -963,7 +963,7 @@ fn inside_a_full_disk_leaves_the_old_file() {
     home.write(&format!("{OURS}old\n"), 0o600);
     fs::write(home.0.path().join("ballast"), vec![0; 8192]).unwrap();
     let error = home.file().publish(&token(&"x".repeat(20_000))).unwrap_err();
-    assert!(error.hint().contains("Make room"), "{error}");
+    assert!(error.hint().contains("make room"), "{error}");
     assert_eq!(home.text(), format!("{OURS}old\n"));
     home.holds_only(&[".pgpass", "ballast"]);
 
@@ -974,7 +974,7 @@ fn inside_a_full_disk_leaves_the_old_file() {
     mount(&["--bind", home.path().to_str().unwrap(), path.to_str().unwrap()]);
     mount(&["-o", "remount,bind,ro", &directory]);
     let error = elsewhere.file().publish(&token(&"x".repeat(20_000))).unwrap_err();
-    assert!(error.to_string().contains("reserve room") && error.hint().contains("Make room"), "{error}");
+    assert!(error.to_string().contains("reserve room") && error.hint().contains("make room"), "{error}");
     assert_eq!(home.text(), format!("{OURS}old\n"));
     let mounts = [path.to_str().unwrap(), &directory, home.0.path().to_str().unwrap()];
     assert!(Command::new("umount").args(mounts).status().unwrap().success());

@@ -16,7 +16,7 @@ use tempfile::TempPath;
 use super::displaced::{Carry, End, Written, look, written_meanwhile};
 use super::new_file::{Kind, Name, Names, NewFile, Stamp, rename_where_nobody_is};
 use super::snapshot::{Opened, Snapshot};
-use super::{Budget, FileError, FsHooks};
+use super::{Budget, FileFault, FsHooks};
 use crate::os::attributes;
 use crate::os::files::{is_append_only, is_impossible, set_mode};
 use crate::os::lease::Asked;
@@ -82,11 +82,11 @@ enum Prepared {
 
 impl Replacement<'_> {
     /// Replaces the file, if it is still the one that was seen.
-    pub(crate) fn run(self) -> Result<Attempt, FileError> {
+    pub(crate) fn run(self) -> Result<Attempt, FileFault> {
         self.run_with(Kind::Nameless)
     }
 
-    fn run_with(mut self, kind: Kind) -> Result<Attempt, FileError> {
+    fn run_with(mut self, kind: Kind) -> Result<Attempt, FileFault> {
         let told = self.notes.len();
         let new = match self.prepare(kind)? {
             Prepared::Ready(new) => new,
@@ -113,12 +113,12 @@ impl Replacement<'_> {
         self.old.names_beside(self.prefix)
     }
 
-    fn failed(&self, doing: &'static str, source: io::Error) -> FileError {
-        FileError::Write { path: self.path.to_owned(), doing, source }
+    fn failed(&self, doing: &'static str, source: io::Error) -> FileFault {
+        FileFault::Write { doing, source }
     }
 
     /// Writes the new file beside the old one, complete and on disk, under a name of its own.
-    fn prepare(&mut self, kind: Kind) -> Result<Prepared, FileError> {
+    fn prepare(&mut self, kind: Kind) -> Result<Prepared, FileFault> {
         let for_good = is_append_only(self.old.directory());
         if for_good && self.old.file.is_some() {
             return Ok(Prepared::InPlace("nothing can be renamed in its directory (append-only)".to_owned()));
@@ -130,7 +130,7 @@ impl Replacement<'_> {
             }
             Err(source) if source.kind() == ErrorKind::NotFound => {
                 let directory = self.old.directory().to_owned();
-                return Err(FileError::NoDirectory { path: self.path.to_owned(), directory });
+                return Err(FileFault::NoDirectory(directory));
             }
             Err(source) => return Err(self.failed("create a file beside it", source.kind().into())),
         };
@@ -151,7 +151,7 @@ impl Replacement<'_> {
 
     /// Gives the new file its mode. Where its file system sets none, that it has another is told: what others may read there is for
     /// the person to decide who chose the place.
-    fn set_mode(&mut self, new: &File) -> Result<(), FileError> {
+    fn set_mode(&mut self, new: &File) -> Result<(), FileFault> {
         let mode = self.mode;
         match set_mode(new, mode).map_err(|error| self.failed("set the mode of the new file", error))? {
             None => self.notes.extend(self.about_mode.clone()),
@@ -164,7 +164,7 @@ impl Replacement<'_> {
     }
 
     /// Gives the new file the old one's owner and group. A reason to write in place, where only that keeps the owner.
-    fn keep_owner(&mut self, old: &Opened, new: &File) -> Result<Option<String>, FileError> {
+    fn keep_owner(&mut self, old: &Opened, new: &File) -> Result<Option<String>, FileFault> {
         let (uid, gid) = (old.metadata.uid(), old.metadata.gid());
         let made = new.metadata().map_err(|error| self.failed("look at the new file", error))?;
         if made.uid() != uid && rustix::fs::fchown(new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).is_err() {
@@ -181,7 +181,7 @@ impl Replacement<'_> {
     }
 
     /// A file that root makes in somebody's home must be theirs, or their clients silently cannot open it.
-    fn adopt_directory_owner(&mut self, new: &File) -> Result<(), FileError> {
+    fn adopt_directory_owner(&mut self, new: &File) -> Result<(), FileFault> {
         if !rustix::process::geteuid().is_root() {
             // Root acts as that user for now.
             if rustix::process::getuid().is_root() {
@@ -202,12 +202,12 @@ impl Replacement<'_> {
     }
 
     /// Has nobody touched the file since it was read?
-    fn unchanged(&self) -> Result<bool, FileError> {
+    fn unchanged(&self) -> Result<bool, FileFault> {
         self.old.is_there_still(self.path)
     }
 
     /// Gives the new file its first name; where there was no file, that is the one that it is to have.
-    fn give_name(&self, new: NewFile) -> Result<io::Result<Given>, FileError> {
+    fn give_name(&self, new: NewFile) -> Result<io::Result<Given>, FileFault> {
         if let Some(old) = &self.old.file {
             let named = new.into_named(self.names().own(), Stamp::of(&old.metadata));
             return Ok(named.map(|(file, name)| Given::Beside(file, name)));
@@ -222,7 +222,7 @@ impl Replacement<'_> {
 
     /// Lets the new file and the old one change places. From the last look until then nobody can begin to write to the old one, where
     /// the file system grants leases; all that takes time is done before.
-    fn swap(mut self, file: File, name: TempPath) -> Result<Attempt, FileError> {
+    fn swap(mut self, file: File, name: TempPath) -> Result<Attempt, FileFault> {
         let Some(old) = &self.old.file else { return Ok(Attempt::Overtaken) };
         self.fs_hooks.ready();
         let lease = old.hold(self.budget);
@@ -322,7 +322,7 @@ impl Replacement<'_> {
     }
 
     /// What to do where the new file could not get its name.
-    fn refused(self, error: io::Error) -> Result<Attempt, FileError> {
+    fn refused(self, error: io::Error) -> Result<Attempt, FileFault> {
         match error {
             // The old one has just been removed, or another process of ours took the new one for a leftover.
             gone if gone.kind() == ErrorKind::NotFound => Ok(Attempt::Overtaken),
@@ -344,9 +344,9 @@ impl Replacement<'_> {
     }
 
     /// The way for a bind-mounted file: over the old content, in one write, cut to length afterwards.
-    fn overwrite(mut self, why: &str) -> Result<Attempt, FileError> {
+    fn overwrite(mut self, why: &str) -> Result<Attempt, FileFault> {
         if self.private && self.old.file.as_ref().is_some_and(|old| old.mode() & OTHERS != 0) {
-            return Err(FileError::Open { path: self.path.to_owned() });
+            return Err(FileFault::Open);
         }
         let file = open_for_writing(self.old).map_err(|error| self.failed("write it in place", error))?;
         let metadata = file.metadata().map_err(|error| self.failed("look at it", error))?;

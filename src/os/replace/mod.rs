@@ -9,6 +9,7 @@
 mod attempt;
 mod budget;
 mod displaced;
+mod error;
 mod leftovers;
 mod merge;
 mod new_file;
@@ -19,11 +20,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::words;
 pub(crate) use attempt::{Attempt, Replacement};
 use budget::CARRYING;
 pub(crate) use budget::{Allowance, Budget};
 pub(crate) use displaced::Carry;
+pub use error::{FileError, FileFault};
 pub(crate) use leftovers::{are_any_there as are_leftovers_there, remove_leftovers};
 use new_file::Names;
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
@@ -39,30 +40,6 @@ const SAVING: Duration = Duration::from_millis(50);
 /// Wait before another try, doubled each time. Short in any case: who has just saved leaves a gap now.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
-
-/// Why a file could not be read or replaced. `Display` says it of "it": whoever asked knows what file that is.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
-    #[error("it cannot be read: {}", words::of_io(source))]
-    Read { path: PathBuf, source: io::Error },
-    #[error("it is {kind}, not a regular file")]
-    NotAFile { path: PathBuf, kind: &'static str },
-    #[error("it has more than 16 MiB")]
-    TooLarge { path: PathBuf },
-    #[error("it is a symbolic link that leads nowhere: too many links")]
-    LinkLoop { path: PathBuf },
-    /// Running as root, a link of one user leads to a file of another.
-    #[error("it is a user's symbolic link to {}, which is not that user's", target.display())]
-    ForeignLink { path: PathBuf, target: PathBuf },
-    #[error("there is no directory {}", directory.display())]
-    NoDirectory { path: PathBuf, directory: PathBuf },
-    /// See [`Replacement::private`].
-    #[error("others can read it, and it can only be written in place")]
-    Open { path: PathBuf },
-    /// A step of writing failed. The old content is there, unless `doing` says otherwise.
-    #[error("failed to {doing}: {}", words::of_io(source))]
-    Write { path: PathBuf, doing: &'static str, source: io::Error },
-}
 
 /// Where the world may step in between, for tests: an editor that saves, a mount that refuses.
 #[doc(hidden)]
@@ -335,7 +312,7 @@ mod tests {
                 notes: &mut notes,
             };
             let outcome = replacement.run();
-            assert_eq!(matches!(outcome, Err(FileError::Open { .. })), !written, "{mode:o}");
+            assert_eq!(matches!(outcome, Err(FileFault::Open)), !written, "{mode:o}");
             assert_eq!(fs::read(&path).unwrap(), if written { b"new" } else { b"old" }, "{mode:o}");
             assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         }

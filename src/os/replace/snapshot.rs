@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::new_file::Names;
-use super::{Allowance, Budget, FileError, Turn, quiet};
+use super::{Allowance, Budget, FileFault, Turn, quiet};
 use crate::os::lease::{Asked, ask};
 
 /// As many links as Linux follows in one path.
@@ -68,22 +68,21 @@ impl Opened {
 
 impl Snapshot {
     /// Follows the links and reads the file. A missing file is no error: it has no bytes.
-    pub(crate) fn take(path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn take(path: &Path) -> Result<Self, FileFault> {
         Self::take_with(path, |_| None)
     }
 
     /// The same, to replace it. Where somebody writes to it, or has come in between before, a pause of theirs is waited for, and from
     /// before it is read until it is replaced whoever begins to write is held up. Else nobody is, for longer than it takes to exchange
     /// two files.
-    pub(crate) fn take_for(turn: Turn<'_>, path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn take_for(turn: Turn<'_>, path: &Path) -> Result<Self, FileFault> {
         Self::take_with(path, |file| {
             let is_free = turn.number == 1 && !matches!(ask(file), Asked::BeingWritten);
             (!is_free).then(|| wait_for_gap(file, turn.budget))
         })
     }
 
-    fn take_with(path: &Path, hold: impl FnOnce(&File) -> Option<Asked>) -> Result<Self, FileError> {
-        let read = |source| FileError::Read { path: path.to_owned(), source };
+    fn take_with(path: &Path, hold: impl FnOnce(&File) -> Option<Asked>) -> Result<Self, FileFault> {
         let target = resolve(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match rustix::fs::open(&target, flags, Mode::empty()) {
@@ -91,24 +90,24 @@ impl Snapshot {
             Err(rustix::io::Errno::NOENT) => {
                 return Ok(Self { target, bytes: Zeroizing::default(), file: None });
             }
-            Err(error) => return Err(read(error.into())),
+            Err(error) => return Err(FileFault::Read(error.into())),
         };
-        check_kind(path, &file.metadata().map_err(read)?)?;
+        check_kind(&file.metadata().map_err(FileFault::Read)?)?;
         let held = hold(&file);
-        let metadata = file.metadata().map_err(read)?;
+        let metadata = file.metadata().map_err(FileFault::Read)?;
         if metadata.len() > SIZE_LIMIT {
-            return Err(FileError::TooLarge { path: path.to_owned() });
+            return Err(FileFault::TooLarge);
         }
-        let bytes = read_all(&file, metadata.len()).map_err(read)?;
+        let bytes = read_all(&file, metadata.len()).map_err(FileFault::Read)?;
         if bytes.len() as u64 > SIZE_LIMIT {
-            return Err(FileError::TooLarge { path: path.to_owned() });
+            return Err(FileFault::TooLarge);
         }
         Ok(Self { target, bytes, file: Some(Opened { file, metadata, held: Cell::new(held) }) })
     }
 
     /// The same; but where the file is empty while somebody has it open for writing, they are waited for: a shell empties a file
     /// before the command that it runs writes to it. Not for longer than is allowed.
-    pub(crate) fn take_settled(path: &Path, allowance: &Allowance) -> Result<Self, FileError> {
+    pub(crate) fn take_settled(path: &Path, allowance: &Allowance) -> Result<Self, FileFault> {
         let now = Self::take(path)?;
         let Some(Opened { file, .. }) = now.file.as_ref().filter(|_| now.bytes.is_empty()) else { return Ok(now) };
         if matches!(ask(file), Asked::Quiet(_) | Asked::Unknown) {
@@ -120,21 +119,20 @@ impl Snapshot {
 
     /// Does the path still lead to this file, or to none, and is that as it was? The path is not opened: whoever opens a leased
     /// file for writing waits for the lease, and a process could wait for itself.
-    pub(crate) fn is_there_still(&self, path: &Path) -> Result<bool, FileError> {
-        let read = |source| FileError::Read { path: path.to_owned(), source };
+    pub(crate) fn is_there_still(&self, path: &Path) -> Result<bool, FileFault> {
         if resolve(path)? != self.target {
             return Ok(false);
         }
         let now = match self.target.symlink_metadata() {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(read(error)),
+            Err(error) => return Err(FileFault::Read(error)),
         };
         match (&self.file, now) {
             (None, None) => Ok(true),
             (Some(old), Some(now)) if identity(&old.metadata) == identity(&now) => {
                 // It may have been written with the time set back.
-                Ok(old.read().map_err(read)? == self.bytes)
+                Ok(old.read().map_err(FileFault::Read)? == self.bytes)
             }
             _ => Ok(false),
         }
@@ -181,51 +179,50 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Follows the links at the end of a path, by hand: the last one may lead to a file that is not there yet.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
-    let read = |source| FileError::Read { path: path.to_owned(), source };
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileFault> {
     let mut current = path.to_owned();
     let mut stranger = None;
     for _ in 0..LINK_LIMIT {
         let metadata = match current.symlink_metadata() {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(read(error)),
+            Err(error) => return Err(FileFault::Read(error)),
         };
         match metadata {
             Some(link) if link.is_symlink() => {
                 if link.uid() != 0 {
                     stranger = Some(link.uid());
                 }
-                let end = current.read_link().map_err(read)?;
+                let end = current.read_link().map_err(FileFault::Read)?;
                 current = directory_of(&current).join(end);
             }
             metadata => {
                 if let Some(metadata) = &metadata {
-                    check_kind(path, metadata)?;
+                    check_kind(metadata)?;
                 }
-                check_trust(path, &current, stranger, metadata.as_ref())?;
+                check_trust(&current, stranger, metadata.as_ref())?;
                 return Ok(current);
             }
         }
     }
-    Err(FileError::LinkLoop { path: path.to_owned() })
+    Err(FileFault::LinkLoop)
 }
 
 /// Running as root, a user's link must not make us write where that user could not.
-fn check_trust(path: &Path, target: &Path, link_owner: Option<u32>, found: Option<&Metadata>) -> Result<(), FileError> {
+fn check_trust(target: &Path, link_owner: Option<u32>, found: Option<&Metadata>) -> Result<(), FileFault> {
     let Some(link_owner) = link_owner.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
     let owner = match found {
         Some(metadata) => Some(metadata.uid()),
         None => directory_of(target).metadata().ok().map(|metadata| metadata.uid()),
     };
     if owner.is_some_and(|owner| owner != link_owner) {
-        return Err(FileError::ForeignLink { path: path.to_owned(), target: target.to_owned() });
+        return Err(FileFault::ForeignLink(target.to_owned()));
     }
     Ok(())
 }
 
 /// Anything but a regular file is refused before it is opened: a FIFO would hang us, a device could do anything.
-fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+fn check_kind(metadata: &Metadata) -> Result<(), FileFault> {
     let kind = metadata.file_type();
     let kind = if kind.is_file() {
         return Ok(());
@@ -238,5 +235,5 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     } else {
         "a device"
     };
-    Err(FileError::NotAFile { path: path.to_owned(), kind })
+    Err(FileFault::NotAFile(kind))
 }
