@@ -237,8 +237,8 @@ impl ManagedFile<'_> {
         Ok(round)
     }
 
-    /// Whether its mode keeps others out, as far as that can be: where it does not, it gets one that does now, if the file system sets
-    /// any. What we do not own gets another file in its place instead.
+    /// Whether its mode keeps others out, as far as that can be. Where it could and does not, it does from now on; what we do not own
+    /// gets another file in its place instead.
     pub(super) fn keeps_others_out(&self, file: &Opened) -> bool {
         let (was, us) = (file.mode(), rustix::process::geteuid());
         if was & OTHERS == 0 {
@@ -246,16 +246,13 @@ impl ManagedFile<'_> {
         }
         let mode = self.mode(Some(was));
         let is_ours = us.is_root() || file.metadata.uid() == us.as_raw();
-        if !is_ours {
-            return false;
-        }
-        match set_mode(&file.file, mode) {
-            Ok(None) => {
+        match is_ours.then(|| set_mode(&file.file, mode)) {
+            Some(Ok(Some(_))) => true,
+            Some(Ok(None)) => {
                 tracing::warn!("the {} {}: {}", self.what, self.path.display(), wider(was, mode));
-                true
+                false
             }
-            Ok(Some(_)) => true,
-            Err(_) => false,
+            Some(Err(_)) | None => false,
         }
     }
 

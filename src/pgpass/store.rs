@@ -261,6 +261,12 @@ impl PasswordFile {
             self.fs_hooks.placed();
             let now = Snapshot::take(&self.path)?;
             fixed_mode = now.file.as_ref().map(Opened::mode).filter(|now| now & IGNORED_BY_LIBPQ != 0);
+            notes.extend(fixed_mode.map(|fixed| {
+                format!(
+                    "libpq ignores a password file of mode {fixed:04o}: let password_file name another place, or mount this one so \
+                     that its files have mode 0600"
+                )
+            }));
             match self.check(&now.bytes, entries) {
                 Ok(()) => {}
                 Err(error) if now.bytes == *bytes => return Err(error),

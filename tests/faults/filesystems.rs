@@ -14,11 +14,11 @@ use crate::support::{Outcome, Session, skip};
 
 /// What may be refused to every file, by the names of the system calls.
 const REFUSED: [&str; 5] = [
-    "chmod,fchmod,fchmodat,fchmodat2",
+    "chmod,fchmod,fchmodat",
     "link,linkat",
     "renameat2",
     "link,linkat,renameat2",
-    "chmod,fchmod,fchmodat,fchmodat2,chown,fchown,lchown,fchownat,link,linkat,renameat2,fallocate,flock,fcntl,fsync",
+    "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,link,linkat,renameat2,fallocate,flock,fcntl,fsync",
 ];
 
 /// How: by who forbids it, by who does not know it for this kind of file, with these flags, or at all.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: every wait, and every attempt but the first of a file, asks here whether there is time for it. So a command, or a round
 //! of the daemon, comes at most a second later than without the others, whatever number of files it replaces ([`Allowance`]). Only
-//! attempts that take half a second by themselves exceed that: of those there are two.
+//! attempts that take half a second by themselves exceed that: of those there are two. A file that cannot be exchanged is tried twice
+//! in any case.
 
 use std::cell::Cell;
 use std::sync::Arc;

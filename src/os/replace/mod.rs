@@ -249,7 +249,12 @@ mod tests {
                             format!("{own:?}, held for {held:?}, {others:?}: file {files}, {tries} tries, {took:?}");
                         assert_eq!(is_placed, others != Others::RenameWhereNothingCanBeExchanged, "{what}");
                         let cost = took.saturating_sub(files * own);
-                        assert!(cost < Duration::from_secs(1).max(files * own), "{what}: others cost {cost:?}");
+                        let mut bound = Duration::from_secs(1).max(files * own);
+                        if others == Others::RenameWhereNothingCanBeExchanged {
+                            // Each file is tried once more in any case.
+                            bound += files * own;
+                        }
+                        assert!(cost < bound, "{what}: others cost {cost:?}");
                     }
                 }
             }
