@@ -162,6 +162,15 @@ impl Session {
         let in_flight = |identity| self.in_flight.contains(&identity);
         let now = Moment::now();
         let Plan { not_due, sign_ins } = plan(&snapshot, &self.request, &self.selected, &self.backoff, in_flight, now);
+        if sign_ins.is_empty() && !self.is_in_flight() && !effects::is_settled(&snapshot.config) {
+            // What a process that was killed has left behind, or somebody wrote at the last moment. What is published takes that over
+            // anyway, and must not wait for it.
+            effects::tidy(&snapshot);
+            snapshot = match self.rotation.snapshot_with(snapshot.record) {
+                Ok(snapshot) => snapshot,
+                Err(failure) => return self.all_failed(&failure),
+            };
+        }
         let mut outcomes = self.not_due(&not_due, &snapshot);
         self.say_start(&sign_ins);
         for (identity, connections) in sign_ins {
@@ -220,18 +229,13 @@ impl Session {
         self.untried(report).map(|index| (index, Outcome::Failed(failure()))).collect()
     }
 
-    /// Reads everything again, and takes over what a process that was killed has left behind. Under the lock.
+    /// Reads everything again. Under the lock.
     fn look(&mut self) -> Result<Snapshot, Failure> {
         let record = match self.snapshot.take() {
             Some(snapshot) => snapshot.record,
             None => self.rotation.record(),
         };
-        let snapshot = self.rotation.snapshot_with(record)?;
-        if effects::is_settled(&snapshot.config) {
-            return Ok(snapshot);
-        }
-        effects::tidy(&snapshot);
-        self.rotation.snapshot_with(snapshot.record)
+        self.rotation.snapshot_with(record)
     }
 
     /// What is not due after all; where all were asked for, that is because another instance has just rotated it.

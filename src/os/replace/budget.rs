@@ -11,11 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What others may cost in all. What is left of the second is for what nobody can foresee, such as a busy disk.
-pub(super) const LIMIT: Duration = Duration::from_millis(800);
+pub(super) const LIMIT: Duration = Duration::from_millis(900);
 
-/// What is kept of it for the end: before that we look for a gap between the edits of others, from then on what they made of the file
-/// meanwhile is displaced and carried over instead.
-const FOR_CARRYING: Duration = Duration::from_millis(350);
+/// What one file may have of that which is left. The rest is for the next, which is not to go without.
+const SHARE: f64 = 0.75;
+
+/// For what part of its time we look for a gap between the edits of others. From then on, what they made of the file meanwhile is
+/// displaced and carried over instead.
+const PATIENCE: f64 = 0.6;
 
 /// How many times as long an attempt takes that carries over what others wrote: it edits three files, not one.
 pub(super) const CARRYING: u32 = 3;
@@ -80,7 +83,7 @@ impl Allowance {
 pub(crate) struct Budget<'a> {
     clock: &'a dyn Clock,
     allowance: &'a Allowance,
-    /// What was left of the allowance at the start.
+    /// Its share of the allowance.
     limit: Duration,
     started: Instant,
     /// When the attempt of now began, since the start.
@@ -103,7 +106,7 @@ impl<'a> Budget<'a> {
 
     pub(super) fn by(clock: &'a dyn Clock, allowance: &'a Allowance) -> Self {
         let none = Cell::default;
-        let (limit, started) = (allowance.left(), clock.now());
+        let (limit, started) = (allowance.left().mul_f64(SHARE), clock.now());
         let (own, is_behind) = (Cell::default(), Cell::default());
         Self { clock, allowance, limit, started, began: none(), waited: none(), own, longest: none(), is_behind }
     }
@@ -168,7 +171,7 @@ impl<'a> Budget<'a> {
     /// did, but not for more.
     pub(super) fn is_patience_over(&self) -> bool {
         let (elapsed, longest) = (self.elapsed(), self.longest.get());
-        elapsed + FOR_CARRYING >= self.limit || !longest.is_zero() && elapsed + (2 + CARRYING) * longest > self.limit
+        elapsed >= self.limit.mul_f64(PATIENCE) || !longest.is_zero() && elapsed + (2 + CARRYING) * longest > self.limit
     }
 }
 
@@ -212,17 +215,17 @@ pub(super) mod tests {
     fn waits_leave_time_for_the_attempt_that_they_are_part_of_and_for_another() {
         let (clock, allowance) = (Still::new(), Allowance::default());
         let budget = Budget::by(&clock, &allowance);
-        let until = || budget.until() - clock.began;
-        assert_eq!(until(), LIMIT - RESERVE);
+        let (limit, until) = (LIMIT.mul_f64(SHARE), || budget.until() - clock.began);
+        assert_eq!(until(), limit - RESERVE);
         budget.attempt(|| {
             clock.sleep(Duration::from_millis(100));
-            assert_eq!(until(), LIMIT - Duration::from_millis(300), "another third of this, and the other");
+            assert_eq!(until(), limit - Duration::from_millis(300), "another third of this, and the other");
             budget.wait(Duration::from_millis(200));
             clock.sleep(Duration::from_millis(50));
         });
-        budget.attempt(|| assert_eq!(until(), LIMIT - Duration::from_millis(300), "what was waited does not count"));
-        assert!(budget.has_room_after(LIMIT - Duration::from_millis(500), 1));
-        assert!(!budget.has_room_after(LIMIT - Duration::from_millis(499), 1));
+        budget.attempt(|| assert_eq!(until(), limit - Duration::from_millis(300), "what was waited does not count"));
+        assert!(budget.has_room_after(limit - Duration::from_millis(500), 1));
+        assert!(!budget.has_room_after(limit - Duration::from_millis(499), 1));
     }
 
     #[test]
@@ -232,7 +235,7 @@ pub(super) mod tests {
         for left in [LIMIT, LIMIT - Duration::from_millis(270)] {
             assert_eq!(allowance.left(), left);
             let budget = Budget::by(&clock, &allowance);
-            assert_eq!(budget.until() - clock.now(), left - RESERVE);
+            assert_eq!(budget.until() - clock.now(), left.mul_f64(SHARE) - RESERVE);
             for _ in 0..3 {
                 budget.attempt(|| clock.sleep(own));
             }
