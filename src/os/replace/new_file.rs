@@ -129,7 +129,6 @@ const HASH_DIGITS: usize = 16;
 
 /// A file that does not have its name yet; gone when it is dropped.
 pub(super) enum NewFile {
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux makes files without a name"))]
     Nameless {
         file: File,
         directory: PathBuf,
@@ -141,7 +140,6 @@ impl NewFile {
     /// In this directory, for this user alone from the first moment. Where a name could not be taken away again (`for_good`), it is
     /// made without one or not at all.
     pub(super) fn create(directory: &Path, prefix: &str, kind: Kind, for_good: bool) -> io::Result<Self> {
-        #[cfg(target_os = "linux")]
         if kind == Kind::Nameless
             && let Some(file) = nameless(directory)
         {
@@ -232,6 +230,11 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn rename_without_replacing(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_: &Path) -> Option<File> {
+    None
 }
 
 /// None where the system or the file system cannot do it, or could not give it a name later.
