@@ -1,5 +1,6 @@
 //! A client secret with what editors and shells put around it or make of it, in every source: read as what was meant, or refused
 //! with what it is, and never shown.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,6 @@
 //! Names of an account at which workspaces answer, and which have no sign-in of their own: the account's is asked for, and a secret
 //! goes to nobody but the vendor.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::time::Duration;
 
