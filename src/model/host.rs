@@ -44,6 +44,9 @@ impl WorkspaceHost {
         if let Some(left_over) = left_over_of(text) {
             return Err(format!("{}: {}", left_over.why, left_over.hint));
         }
+        if !text.contains("://") && ["http:", "https:"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Err(format!("`{text}` is not a workspace address: it has no // after its scheme"));
+        }
         if [('<', '>'), ('{', '}')]
             .iter()
             .any(|(open, close)| text.split_once(*open).is_some_and(|(_, rest)| rest.contains(*close)))
@@ -334,6 +337,8 @@ mod tests {
     #[test]
     fn what_cannot_be_a_workspace_is_refused() {
         for written in [
+            "https:/dbc-1.cloud.databricks.com",
+            "https:dbc-1.cloud.databricks.com",
             "https://{workspace}.x",
             "https://<workspace>",
             "\"https://x\"",
