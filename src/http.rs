@@ -353,7 +353,7 @@ fn set_up(ca_file: Option<&Path>, route: Route<'_>) -> Result<Setup, Failure> {
 /// them.
 fn is_left_to_the_system(route: Route<'_>) -> bool {
     let is_set = |name: &&str| std::env::var_os(name).is_some();
-    cfg!(target_os = "macos") && matches!(route, Route::Unset) && !OTHERS_READ.iter().any(|name| is_set(&name))
+    cfg!(target_os = "macos") && matches!(route, Route::Unset) && !OTHERS_READ.iter().any(is_set)
 }
 
 /// By this proxy, and no other way.

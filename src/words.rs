@@ -151,7 +151,7 @@ fn of_other(other: &OtherError) -> &'static str {
         "it is the certificate of an authority, which a server cannot use as its own"
     } else if is("EndEntityUsedAsCa") || is("PathLenConstraintViolated") || is("NameConstraintViolation") {
         "it is signed by one that may not sign it"
-    } else if is("RequiredEku") {
+    } else if is("Eku") {
         "it is not for servers"
     } else if is("UnsupportedCertVersion") {
         "it is of a form that is too old (not X.509 version 3)"

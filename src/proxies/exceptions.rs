@@ -75,7 +75,7 @@ impl Rule {
             Rule::Name { name, port, is_suffix_only } => {
                 let is_port =
                     port.as_ref().is_none_or(|port| port.parse::<u16>().is_ok_and(|n| n.to_string() == *port));
-                let odd = |c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+                let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
                 is_port && (!name.is_empty() || *is_suffix_only) && !name.contains(odd)
             }
             Rule::All | Rule::Network { .. } | Rule::Address { .. } => true,
@@ -138,7 +138,8 @@ fn host_and_port(entry: &str) -> Option<(&str, &str)> {
     (!has_bracket(inner) && !has_bracket(port)).then_some((inner, port))
 }
 
-/// A name as it stands in addresses, where letters beyond ASCII are written otherwise (RFC 5890).
+/// A name as it stands in addresses, where letters beyond ASCII are written otherwise (RFC 5890). Without the tables for that, which
+/// the program lacks, it stays, and matches nothing.
 fn in_ascii(name: &str) -> String {
     match Host::parse(name) {
         Ok(Host::Domain(ascii)) if !name.is_ascii() => ascii,

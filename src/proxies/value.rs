@@ -227,6 +227,10 @@ fn host_and_port(place: &str, scheme: Scheme) -> Result<(String, u16), (String, 
     }
     match Host::parse(host) {
         Ok(host) => Ok((host.to_string(), port)),
+        Err(_) if !host.is_ascii() => Err((
+            "has letters beyond ASCII in its host".to_owned(),
+            "write the name as it is looked up, beginning with xn--",
+        )),
         Err(_) => Err(("names a host that there cannot be".to_owned(), example)),
     }
 }
