@@ -209,7 +209,7 @@ fn refused(program: &OsStr, error: &Error) -> u8 {
     let name = program.display();
     if error.kind() != ErrorKind::NotFound {
         print::error(
-            &format!("cannot run {name}: {error}"),
+            &format!("cannot run {name}: {}", crate::words::of_io(error)),
             Some("check that it is a program, and that you may execute it"),
         );
         return CANNOT_EXECUTE;

@@ -214,8 +214,11 @@ fn plan(
     let _ = write!(text, "# All settings: man dbx-rotator.toml\n\n{connections}");
     let draft = tempfile::NamedTempFile::new().and_then(|draft| std::fs::write(draft.path(), &text).map(|()| draft));
     let draft = draft.map_err(|error| {
-        Failure::permanent(crate::Code::CannotWrite, format!("cannot write a temporary file: {error}"))
-            .hint("see TMPDIR and the space that is left there")
+        Failure::permanent(
+            crate::Code::CannotWrite,
+            format!("cannot write a temporary file: {}", crate::words::of_io(&error)),
+        )
+        .hint("see TMPDIR and the space that is left there")
     })?;
     let overrides = Overrides { config: Some(draft.path().to_owned()), ..overrides.clone() };
     let config = Config::load_in(environment.clone(), &overrides)?;

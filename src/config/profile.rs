@@ -97,7 +97,10 @@ pub(crate) fn profiles(environment: &Environment) -> Result<Vec<ProfileName>, Co
     let text = match read_text_up_to(&path, LARGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(ConfigError::new(format!("cannot read {}: {error}", path.display()))),
+        Err(error) => {
+            let why = crate::words::of_io(&error);
+            return Err(ConfigError::new(format!("cannot read {}: {why}", path.display())));
+        }
     };
     let with_host = |profile: Profile| {
         let host = profile.get("host")?.0.to_owned();
