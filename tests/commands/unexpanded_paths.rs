@@ -77,7 +77,12 @@ fn each_path_among_the_options_is_expanded_or_named() {
     {
         let home = Home::new();
         home.write("x", "", 0o600);
-        let words = ["--workspace-url", "https://dbc-1.example.com", "--client-id", ID, "--pg-host", "db.example.com"];
+        let secret = home.path("x").display().to_string();
+        let mut words =
+            vec!["--workspace-url", "https://dbc-1.example.com", "--client-id", ID, "--pg-host", "db.example.com"];
+        if flag != "--client-secret-file" {
+            words.extend(["--client-secret-file", &secret]);
+        }
         for path in ["~/x", "$HOME/x", "${HOME}/x"] {
             // As by `--flag=~/x`, which most shells hand over as it is.
             let given = format!("{flag}={path}");
