@@ -62,13 +62,13 @@ fn a_pasted_connection_is_explained_and_its_password_is_not_repeated() {
 fn a_key_that_does_not_exist_is_answered_by_the_one_that_was_meant() {
     let (workspace, home) = (Workspace::start(), Home::new());
     for (text, message, hint) in [
-        ("[[connection]]\nhots = 'h'\n".to_owned(), "unknown key `hots`", "hint: did you mean host?\n"),
+        ("[[connection]]\nhots = 'h'\n".to_owned(), "unknown setting `hots`", "hint: did you mean host?\n"),
         (
             format!("client-id = 'x'\n[[connection]]\n{HOST}\n"),
-            "unknown key `client-id`",
+            "unknown setting `client-id`",
             "client_id? It belongs under [[workspace]]",
         ),
-        (format!("[connection]\n{HOST}\n"), "two brackets", "[[connection]]"),
+        (format!("[connection]\n{HOST}\n"), "must be a list of tables", "write [[connection]] above"),
     ] {
         home.write(".config/dbx-rotator/config.toml", text, 0o600);
         for command in [&["status"][..], &["config", "check"]] {
