@@ -73,7 +73,14 @@ impl Needs {
             needs.remarks.push(how_to_keep_the_secret(config));
         }
         let passfile = setting(config, "", "password_file").filter(|setting| is_unseen(setting, service.as_ref()));
-        needs.head.extend(passfile.map(|setting| (setting.key, absolute(&setting.value))));
+        match (passfile, config.password_files()) {
+            (None, _) => {}
+            (Some(setting), [only]) => needs.head.push((setting.key, absolute(&only.display().to_string()))),
+            (Some(setting), several) => {
+                let list: toml_edit::Array = several.iter().map(|file| absolute(&file.display().to_string())).collect();
+                needs.remarks.push(format!("write at the head of the configuration: {} = {list}", setting.key));
+            }
+        }
         let user = overrides
             .pg_username
             .clone()
@@ -244,6 +251,18 @@ mod tests {
         assert_eq!(pairs(&needs.workspace), [host, id, ("client_secret_file", "/run/secret")]);
         assert_eq!(pairs(&needs.head), [("password_file", "/run/pgpass")]);
         assert_eq!((pairs(&needs.connection), needs.comments()), (vec![("user", "group")], String::new()));
+    }
+
+    #[test]
+    fn several_password_files_are_a_remark_with_the_list_to_write() {
+        let overrides = Overrides {
+            workspace_url: Some("dbc-1.example".to_owned()),
+            pgpass_file: vec!["/run/one".into(), "/run/two".into()],
+            ..Overrides::default()
+        };
+        let (_home, needs) = needs(None, &[], overrides);
+        assert!(needs.head.is_empty(), "{needs:?}");
+        assert!(needs.comments().contains("password_file = [\"/run/one\", \"/run/two\"]"), "{needs:?}");
     }
 
     #[test]
