@@ -18,7 +18,7 @@ const REFUSED: [&str; 5] = [
     "link,linkat",
     "renameat2",
     "link,linkat,renameat2",
-    "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,link,linkat,renameat2,fallocate,flock,fcntl,fsync",
+    "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,link,linkat,renameat2,flock",
 ];
 
 /// How: by who forbids it, by who does not know it for this kind of file, with these flags, or at all.

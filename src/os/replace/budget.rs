@@ -16,6 +16,9 @@ pub(super) const LIMIT: Duration = Duration::from_millis(900);
 /// What one file may have of that which is left. The rest is for the next, which is not to go without.
 const SHARE: f64 = 0.75;
 
+/// With less than this, a file is not worth looking for a gap.
+const LITTLE: Duration = Duration::from_millis(200);
+
 /// For what part of its time we look for a gap between the edits of others. From then on, what they made of the file meanwhile is
 /// displaced and carried over instead.
 const PATIENCE: f64 = 0.6;
@@ -171,7 +174,9 @@ impl<'a> Budget<'a> {
     /// did, but not for more.
     pub(super) fn is_patience_over(&self) -> bool {
         let (elapsed, longest) = (self.elapsed(), self.longest.get());
-        elapsed >= self.limit.mul_f64(PATIENCE) || !longest.is_zero() && elapsed + (2 + CARRYING) * longest > self.limit
+        self.limit < LITTLE
+            || elapsed >= self.limit.mul_f64(PATIENCE)
+            || !longest.is_zero() && elapsed + (2 + CARRYING) * longest > self.limit
     }
 }
 

@@ -129,10 +129,7 @@ const HASH_DIGITS: usize = 16;
 
 /// A file that does not have its name yet; gone when it is dropped.
 pub(super) enum NewFile {
-    Nameless {
-        file: File,
-        directory: PathBuf,
-    },
+    Nameless { file: File, directory: PathBuf },
     Named(NamedTempFile),
 }
 
