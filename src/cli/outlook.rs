@@ -5,8 +5,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::check::finding::{Finding, Id, Level};
-use super::{print, service};
+use super::finding::{Finding, Id, Level};
+use super::{print, service_inputs};
 use crate::config::{Config, ConfigError};
 use crate::failure::Code;
 use crate::model::Connection;
@@ -33,7 +33,7 @@ impl Outlook {
     pub(super) fn of(rotation: &Rotation, state: Option<&State>, whose: Whose) -> Self {
         let config = rotation.config();
         let own = match whose {
-            Whose::OfThisShell => state.and_then(|state| service::own_config(state, &config.environment)),
+            Whose::OfThisShell => state.and_then(|state| service_inputs::own_config(state, &config.environment)),
             Whose::OfTheService => None,
         };
         Self::judge(config, state, own, rotation.is_kept_by_a_daemon(), Timestamp::now())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
+use super::service_inputs::inputs;
 use super::{Fault, block_on, print, status};
 use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
@@ -373,19 +374,6 @@ fn is_well(state: &State) -> bool {
     state.is_up() && state.last_run_was_well()
 }
 
-fn inputs(scope: Scope, account: &Account, manager: &dyn ServiceManager) -> ServiceInputs {
-    let environment = manager.environment().clone();
-    let directory = PathBuf::from(SYSTEM_DIRECTORY);
-    let (config, credential) = match scope {
-        Scope::User => (environment.own_config_file(), None),
-        Scope::System => (
-            directory.join(format!("{}.toml", account.name)),
-            Some(directory.join(format!("{}.client-secret", account.name))),
-        ),
-    };
-    ServiceInputs { config, credential, environment, keychain: false }
-}
-
 /// What a service of the machine keeps alive for this user, and how that service stands.
 ///
 /// # Errors
@@ -428,24 +416,6 @@ pub(super) fn hint_at_instances(error: ConfigError) -> ConfigError {
             shell_word(first)
         )),
         _ => error,
-    }
-}
-
-/// The configuration as the service that is set up reads it; none where only its manager knows, or this user may not read it.
-pub(super) fn own_config(state: &State, environment: &Environment) -> Option<Result<Config, ConfigError>> {
-    if state.has_environment {
-        return None;
-    }
-    let account = Account::own(environment)?;
-    let manager = manager(state.scope, &account).ok()?;
-    let inputs = inputs(state.scope, &account, &*manager);
-    match std::fs::File::open(&inputs.config) {
-        Ok(_) => Some(as_service(&inputs.config, &inputs, false)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let environment = inputs.environment.clone().handing_over(inputs.handed_over());
-            Some(Config::load_in(environment, &Overrides::default()))
-        }
-        Err(_) => None,
     }
 }
 

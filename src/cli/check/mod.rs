@@ -1,6 +1,5 @@
 //! `dbx-rotator check`.
 
-pub(super) mod finding;
 mod surroundings;
 
 use std::collections::BTreeSet;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::Serialize;
 
+use super::finding::{Finding, Id, Level};
 use super::outlook::{Outlook, Whose};
 use super::rotate::Error;
 use super::{Fault, block_on, print};
@@ -18,7 +18,6 @@ use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
 use crate::rotation::{ConnectionStatus, Rotation, Snapshot, State};
 use crate::service::{self, Account};
-use finding::{Finding, Id, Level};
 
 /// Something is wrong.
 const NOT_WELL: u8 = 1;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::finding::{Finding, Id};
+use crate::cli::finding::{Finding, Id};
 use crate::config::Config;
 use secrecy::ExposeSecret;
 

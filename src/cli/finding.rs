@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::print;
+use super::print;
 use crate::failure::Failure;
 
 /// How a check ended.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn each_id_has_one_word_and_a_row_on_its_page() {
-        let page = include_str!("../../../docs/checks.md");
+        let page = include_str!("../../docs/checks.md");
         for id in Id::ALL {
             assert_eq!(serde_json::to_value(id).unwrap(), id.word());
             assert_eq!(page.matches(&format!("\n| `{}` |", id.word())).count(), 1, "{}", id.word());
