@@ -54,8 +54,9 @@ impl Account {
 /// Whether systemd runs a unit as a user of this name (its "relaxed" rules, User/Group Name Syntax), and a file can be named so.
 fn is_usable(name: &str) -> bool {
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
-    !(name.is_empty() || is_number || matches!(name, "." | "..") || name.starts_with('-') || name.trim() != name)
-        && !name.contains(|c: char| c.is_control() || matches!(c, ':' | '/'))
+    let is_reserved = name.is_empty() || is_number || matches!(name, "." | "..");
+    let is_misread = name.starts_with('-') || name.trim() != name;
+    !is_reserved && !is_misread && !name.contains(|c: char| c.is_control() || matches!(c, ':' | '/'))
 }
 
 #[cfg(test)]
