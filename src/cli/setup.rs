@@ -86,7 +86,7 @@ fn with_workspace(overrides: &Overrides, environment: &Environment, person: Pers
     if known.is_empty() {
         say("No workspace is known here: neither DATABRICKS_HOST nor a profile in ~/.databrickscfg names one.")?;
         let question = "Address of the workspace, such as dbc-1234.cloud.databricks.com";
-        overrides.workspace_url = Some(person.ask_for(question, "", |answer| address(answer))?);
+        overrides.workspace_url = Some(person.ask_for(question, "", address)?);
         return Ok(overrides);
     }
     say("Workspaces in ~/.databrickscfg:")?;

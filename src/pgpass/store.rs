@@ -223,7 +223,7 @@ impl PasswordFile {
         // Whatever became of it, what somebody else wrote is not lost.
         leave(carry, &self.path, PREFIX);
         // Somebody keeps writing; but clients read what was published.
-        outcome?.or(in_place).ok_or_else(|| FileFault::Unsettled(tries))
+        outcome?.or(in_place).ok_or(FileFault::Unsettled(tries))
     }
 
     /// One round of read, edit, compare, replace, read back.

@@ -10,6 +10,7 @@ mod commit;
 mod discover;
 mod effects;
 mod hooks;
+mod in_step;
 mod password_files;
 mod plan;
 mod record;

@@ -101,7 +101,8 @@ impl Replacement<'_> {
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
             Err(error) if is_nameless => {
-                tracing::debug!("{}: a file without a name cannot get one: {error}", self.path.display());
+                let why = words::of_io(&error);
+                tracing::debug!("{}: a file without a name cannot get one: {why}", self.path.display());
                 self.notes.truncate(told);
                 self.run_with(Kind::Named)
             }
