@@ -1,4 +1,5 @@
 //! No word of a library ever reaches a person: every kind of wrong setting, file and certificate, and what is said of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::net::TcpListener;
 use std::sync::Arc;

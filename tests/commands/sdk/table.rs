@@ -134,8 +134,11 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("empty", ""),
 ];
 
-/// Options, with what the vendor's client calls the same.
-pub(super) const FLAGS: &[(&str, &[(&str, &str, &str)])] = &[
+/// An option, what the vendor's client calls the same, and the value.
+type Flag = (&'static str, &'static str, &'static str);
+
+/// Sets of options, by name.
+pub(super) const FLAGS: &[(&str, &[Flag])] = &[
     ("none", &[]),
     ("--profile A", &[("--profile", "profile", "A")]),
     ("--profile B", &[("--profile", "profile", "B")]),
