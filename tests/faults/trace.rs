@@ -17,7 +17,7 @@ const STRACE: &str = "/usr/bin/strace";
 const FIRST_OF_MAIN: &str = "RLIMIT_CORE";
 
 /// These cannot fail, or their failure is no event in a program's life that a program could answer: glibc ends it.
-const CANNOT_FAIL: [&str; 17] = [
+const CANNOT_FAIL: [&str; 18] = [
     "brk",
     "execve",
     "exit",
@@ -30,6 +30,8 @@ const CANNOT_FAIL: [&str; 17] = [
     "mprotect",
     "mremap",
     "munmap",
+    // To ask for a limit of this process.
+    "prlimit64",
     "rseq",
     "rt_sigprocmask",
     "rt_sigreturn",
