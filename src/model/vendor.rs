@@ -91,7 +91,8 @@ mod tests {
             "https://dbc-1.cloud.databricks.com/oidcx/v1/token",
             "https://dbc-1.cloud.databricks.com/",
         ] {
-            assert!(!is_sign_in(&Url::parse(url).unwrap()), "{url}");
+            // A name beyond ASCII is no address here at all.
+            assert!(!Url::parse(url).is_ok_and(|url| is_sign_in(&url)), "{url}");
         }
     }
 

@@ -77,7 +77,7 @@ fn each_path_among_the_options_is_expanded_or_named() {
     {
         let home = Home::new();
         home.write("x", "", 0o600);
-        let secret = home.path("x").display().to_string();
+        let secret = home.path("secret").display().to_string();
         let mut words =
             vec!["--workspace-url", "https://dbc-1.example.com", "--client-id", ID, "--pg-host", "db.example.com"];
         if flag != "--client-secret-file" {

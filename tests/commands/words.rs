@@ -102,7 +102,11 @@ fn a_setting_of_the_wrong_type_is_told_what_it_must_be() {
     let in_table = |table: &str, line: &str| format!("[[{table}]]\n{line}\n");
     let mut cases = Vec::new();
     let text = "must be text in quotes, and here it is";
-    for key in ["password_file", "log_file", "proxy", "no_proxy"] {
+    cases.push((
+        "password_file = 5\n".to_owned(),
+        "`password_file` must be a path, or a list of paths, and here it is the number 5".to_owned(),
+    ));
+    for key in ["log_file", "proxy", "no_proxy"] {
         cases.push((format!("{key} = 5\n"), format!("`{key}` {text} the number 5")));
         cases.push((format!("{key} = ['a']\n"), format!("`{key}` {text} a list")));
     }

@@ -19,6 +19,9 @@ use units::Directory;
 /// `Type=notify-reload` is known since then.
 const KNOWS_NOTIFY_RELOAD: u32 = 253;
 
+/// What systemd hands to its executor does not carry such names any more ("Failed to deserialize"): seen with 262, not with 252.
+const LOSES_NAMES: u32 = 253;
+
 /// The unit of the Python original, which would write its own tokens into the same file.
 const ORIGINAL: &str = "com.databricks.oauth.rotator.service";
 
@@ -152,6 +155,18 @@ impl Systemd {
         Path::new(LINGER).join(instance::linger_file(&self.account.name)).exists()
     }
 
+    /// A newer systemd cannot start a service for a user whose name has a backslash or a blank.
+    fn refuse_unstartable(&self) -> Result<(), Failure> {
+        let name = &self.account.name;
+        if self.scope == Scope::User || !name.contains(['\\', ' ']) || self.systemctl.version()? < LOSES_NAMES {
+            return Ok(());
+        }
+        let message =
+            format!("this version of systemd starts no service for {name}, a name with a backslash or a blank");
+        Err(Failure::permanent(Code::Configuration, message)
+            .hint("let the directory service write names with another separator, or as NAME@DOMAIN"))
+    }
+
     /// Whether what this manager starts may make user namespaces: tried, since the exit code of a unit has other causes, too. Where it
     /// cannot be tried, the exit code is believed.
     fn makes_namespaces(&self) -> bool {
@@ -208,6 +223,7 @@ impl ServiceManager for Systemd {
     }
 
     fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+        self.refuse_unstartable()?;
         let (directory, mut written) = (self.directory(), Vec::new());
         for unit in units::all(self.scope) {
             written.extend(directory.provide(*unit, program)?);
