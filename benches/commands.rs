@@ -1,8 +1,8 @@
-//! What the commands cost as whole processes of the release binary: `cargo bench --bench commands [-- FILTER]`.
+//! Measures the commands as whole processes of the release binary: `cargo bench --bench commands [-- FILTER]`.
 //!
-//! Each is timed in turn with `curl` doing the same POST over TLS to the same stand-in workspace, so that whatever else
-//! the machine does meets both. The table on standard output is Markdown, for the README. A limit that is missed is shown
-//! there; a command that does the wrong thing (two token requests where one was due) stops the benchmark.
+//! Each is timed in turn with `curl` making the same POST over TLS to the same stand-in workspace, so that other load on
+//! the machine affects both. The table on standard output is Markdown, for the README. It shows missed limits; a command
+//! that does the wrong thing (two token requests when one was due) stops the benchmark.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,9 +34,9 @@ use workspace::Workspace;
 
 /// More than 20, so that the 95th percentile is not the worst.
 const ROUNDS: usize = 40;
-/// For what takes long.
+/// For slow commands.
 const FEW_ROUNDS: usize = 20;
-/// Peak memory hardly varies.
+/// Few, since peak memory hardly varies.
 const PEAK_ROUNDS: usize = 5;
 
 /// What must hold.
@@ -54,11 +54,11 @@ const MANY_CONNECTIONS: usize = 1_000;
 const MANY_IDENTITIES: usize = 10;
 const CROWD: usize = 100;
 
-/// Where distributions keep the authorities that they trust, in one file.
+/// Where distributions keep their trusted authorities in one file.
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// A group of rows by the name that a filter selects it with.
+/// A group of rows, with the name that a filter selects.
 type Section = (&'static str, fn() -> Vec<Row>);
 
 const SECTIONS: [Section; 7] = [
@@ -91,9 +91,9 @@ fn main() {
     println!("\n{}", machine::description(&load));
 }
 
-/// The binary as `cargo build --release` makes it, and as it is shipped. The one that cargo builds for a benchmark has
-/// what the tests ask of shared dependencies as well (tokio's other scheduler, and with it libm): more than a percent of
-/// size, and 0.4 MiB at run time.
+/// The binary as `cargo build --release` makes it and as it is shipped. The one that cargo builds for a benchmark also
+/// has the features that tests need of shared dependencies (tokio's other scheduler, and with it libm): over a percent
+/// of size, and 0.4 MiB at run time.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -111,7 +111,8 @@ fn program() -> &'static Path {
     })
 }
 
-/// One connection of the workspace's own service principal, named by the three documented variables and its client.
+/// Runs with one connection of the workspace's own service principal, given by the three documented variables and its
+/// client.
 fn dbx_rotator(home: &Home, workspace: &Workspace, arguments: &[&str]) -> Trial {
     home.trial(program(), arguments)
         .env("DATABRICKS_HOST", workspace.url())
@@ -122,7 +123,7 @@ fn dbx_rotator(home: &Home, workspace: &Workspace, arguments: &[&str]) -> Trial 
         .env("SSL_CERT_FILE", workspace.ca_file())
 }
 
-/// The POST that a rotation makes; none where there is no curl.
+/// The POST that a rotation makes; none without curl.
 fn curl(home: &Home, workspace: &Workspace, authorities: &Path) -> Option<Trial> {
     let program = measure::installed("curl")?;
     let user = format!("{}:{}", workspace.client_id(), workspace.client_secret());
@@ -137,7 +138,7 @@ fn curl(home: &Home, workspace: &Workspace, authorities: &Path) -> Option<Trial>
     )
 }
 
-/// The stand-in's authority among all that the system trusts, as a file; with how many these are.
+/// A file with all of the system's authorities and the stand-in's, and their number.
 fn system_authorities(home: &Home, workspace: &Workspace) -> Option<(PathBuf, usize)> {
     let bundle = SYSTEM_BUNDLES.iter().find_map(|path| fs::read_to_string(path).ok())?;
     let all = bundle + &fs::read_to_string(workspace.ca_file()).expect("the stand-in's authority");
@@ -145,13 +146,13 @@ fn system_authorities(home: &Home, workspace: &Workspace) -> Option<(PathBuf, us
     Some((home.write("authorities.pem", &all), count))
 }
 
-/// As behind a company's proxy: one authority more than the platform's own store has.
+/// As behind a company's proxy: one authority besides the platform's own store.
 fn trust_beside_the_platforms_own(home: &Home, workspace: &Workspace) {
     let text = format!("[[workspace]]\nca_file = {:?}\n", workspace.ca_file());
     home.write(".config/dbx-rotator/config.toml", &text);
 }
 
-/// `rotate` beside `curl`, and `rotate --if-due` with nothing due.
+/// `rotate` compared with `curl`, and `rotate --if-due` with nothing due.
 fn rotate() -> Vec<Row> {
     eprintln!("timing rotate, in turn with curl ...");
     let workspace = Workspace::start();
@@ -215,7 +216,7 @@ fn rotate() -> Vec<Row> {
     rows
 }
 
-/// Proves that a command with nothing to do leaves network and TLS alone; says how far that could be seen.
+/// Proves that a command with nothing to do does not use network and TLS; says how far that could be observed.
 fn no_tls(not_due: &Trial, workspace: &Workspace) -> &'static str {
     let connections = workspace.connections();
     let calls = not_due.system_calls("%network,openat,open,clone,clone3");
@@ -246,7 +247,7 @@ fn binary_size() -> Vec<Row> {
     }]
 }
 
-/// Many connections of few identities: as many token requests as identities, and one write.
+/// Many connections with few identities: one token request for each identity, and one write.
 fn many_connections() -> Vec<Row> {
     eprintln!("rotating {MANY_CONNECTIONS} connections ...");
     let (workspace, home) = (Workspace::start(), Home::new());
@@ -302,14 +303,14 @@ fn client_id(identity: usize) -> String {
     format!("{identity:08x}-0000-4000-8000-00000000cafe")
 }
 
-/// A crowd of timers on a missing entry: one asks for a token, the others wait for it and find nothing due.
+/// Many timers with a missing entry: one requests a token, the others wait for it and find nothing due.
 fn all_at_once() -> Vec<Row> {
     eprintln!("starting {CROWD} at once, {FEW_ROUNDS} times ...");
     let workspace = Workspace::start();
     let time = || {
         let home = Home::new();
         let asked = workspace.token_requests();
-        // An output of its own for each, lest they overwrite each other's last words.
+        // Each has its own output file, so that they do not overwrite each other's messages.
         let crowd: Vec<Trial> = (0..CROWD)
             .map(|number| {
                 dbx_rotator(&home, &workspace, &["rotate", "--if-due"]).saying_into(&format!("said-{number}"))
@@ -337,7 +338,7 @@ fn all_at_once() -> Vec<Row> {
     }]
 }
 
-/// The first line of what a program says of its version.
+/// The first line of a program's version output.
 fn version_of(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())

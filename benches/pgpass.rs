@@ -1,4 +1,4 @@
-//! How long an edit and a look take, far beyond what a home directory holds.
+//! How long edits and look-ups take, with far more lines than any home directory has.
 //!
 //! Worth watching: one entry among 100,000 foreign lines, and 1,000 connections at once.
 
@@ -20,7 +20,7 @@ fn entry(number: usize) -> Entry {
     Entry::new(key, token(number).into(), false).unwrap()
 }
 
-/// The same host and user for all: the worst for whoever tells connections apart by them.
+/// All with the same host and user: the worst case for code that tells connections apart by these.
 fn database_entry(number: usize) -> Entry {
     let key =
         Key::new("instance.database.cloud.databricks.com", 5432, format!("db{number}"), "robot@example.com").unwrap();

@@ -1,8 +1,8 @@
 //! A year in a minute: `cargo bench --bench year`.
 //!
-//! The program's own schedule and backoff decide when something is tried; the machines, the workspace and the time are
-//! simulated. The two tables on standard output are Markdown, for `docs/schedule.md`, which says how they are made. The random
-//! numbers have fixed seeds: the same code prints the same tables.
+//! The program's own schedule and backoff decide when to try; the machines, the workspace and the time are simulated. The two
+//! tables on standard output are Markdown for `docs/schedule.md`, which explains them. The random numbers have fixed seeds, so
+//! that the same code prints the same tables.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints its tables")]
 
 #[path = "year/fleet.rs"]
@@ -17,7 +17,7 @@ use std::time::Duration;
 use dbx_rotator::simulation::Moment;
 use jiff::Timestamp;
 
-/// Some time after boot and after 1970, so that nothing lies before either.
+/// Well after boot and after 1970, so that no time is before either.
 const START: f64 = 1_000_000.0;
 
 /// A simulated time, in seconds.

@@ -1,6 +1,6 @@
-//! The main job in half a minute, without an account: a stand-in workspace mints credentials for its Lakebase instance that live
-//! 10 seconds, and dbx-rotator, which is told no more than the instance's name, keeps the password file fresh. Where a
-//! PostgreSQL server is installed, `psql service=orders` logs in to it with them.
+//! The main job in half a minute, without an account. A stand-in workspace mints credentials that live for 10 seconds.
+//! dbx-rotator knows only the name of the Lakebase instance, and keeps the password file fresh. If a PostgreSQL server is
+//! installed, `psql service=orders` logs in to it with these credentials.
 //!
 //! Everything happens in a scratch directory; nothing is left behind.
 #![allow(
@@ -26,7 +26,7 @@ use dbx_rotator::Rotator;
 use postgres::Postgres;
 use workspace::{Instance, Workspace};
 
-/// What the instance is called, and so the service.
+/// The name of the instance, and so of the service.
 const INSTANCE: &str = "orders";
 
 /// How long each credential lives.
@@ -35,7 +35,7 @@ const LIFE: Duration = Duration::from_secs(10);
 /// How many rotations are shown.
 const ROTATIONS: usize = 3;
 
-/// What stands in the password file already, and must stand there afterwards to the byte.
+/// What is already in the password file, and must not change.
 const FOREIGN: &str = "# my other databases\nother.example:5432:*:ada:kept\n";
 
 fn main() {
@@ -85,7 +85,7 @@ fn main() {
     println!("\nProven: {ROTATIONS} passwords in a row, each before the last one died{login}; no other line changed.");
 }
 
-/// Runs the rotator as a service does, and looks at the file until it has changed three times and the first token has died;
+/// Runs the rotator as a service does. Watches the file until it has changed three times and the first token has expired;
 /// returns the entries that it saw.
 async fn rotate_and_watch(rotator: &Rotator, file: &Path, host: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
@@ -129,7 +129,7 @@ fn rotator(scratch: &Path, file: &Path, workspace: &Workspace) -> Rotator {
         .expect("a complete configuration")
 }
 
-/// `psql service=orders`, with the instance's host taken to be the server of this demo; with the password that it finds, or this.
+/// `psql service=orders`, with the instance's host resolved to this demo's server. Uses the published password, or the given one.
 fn log_in(server: &Postgres, services: &Path, password: Option<&str>) -> Result<(), String> {
     let output = Command::new(postgres::psql_program().expect("the server's own psql"))
         .args([&format!("service={INSTANCE}"), "-w", "-Atc", "select 'logged in as ' || current_user"])
@@ -154,13 +154,13 @@ fn log_in(server: &Postgres, services: &Path, password: Option<&str>) -> Result<
     Ok(())
 }
 
-/// The entry that dbx-rotator keeps, by its host.
+/// dbx-rotator's entry, found by its host.
 fn ours(file: &Path, host: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find(|line| line.starts_with(host)).map(|line| format!("{line}\n"))
 }
 
-/// The file with its tokens cut short: a demonstration shows no password either.
+/// The file with its tokens shortened: even a demonstration shows no password.
 fn shown(file: &Path) -> String {
     let text = fs::read_to_string(file).expect("read the password file");
     text.lines().map(|line| format!("    {}\n", short(line))).collect()

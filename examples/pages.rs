@@ -1,6 +1,7 @@
-//! Writes the man pages of the program and of each of its commands into a directory: `cargo run --example pages -- DIRECTORY`.
+//! Writes the man pages of the program and of each command into a directory: `cargo run --example pages -- DIRECTORY`.
 //!
-//! `dist/build` calls it; what the pages say is what `--help` says, from the one definition of the command line.
+//! Used by `dist/build`. The pages say the same as `--help`, since both come from the one definition of the command
+//! line.
 #![allow(clippy::print_stderr, reason = "a build step says why it failed")]
 
 use std::io::Write;
@@ -31,10 +32,10 @@ fn write_all(directory: &Path) -> io::Result<()> {
     write(directory, &command, command.get_name())
 }
 
-/// The page of a command, and those of its subcommands under `COMMAND-SUBCOMMAND`.
+/// Writes the page of a command, and those of its subcommands as `COMMAND-SUBCOMMAND`.
 fn write(directory: &Path, command: &clap::Command, name: &str) -> io::Result<()> {
     let mut page = Vec::new();
-    // clap wants names that live for ever; a build step may leak a few.
+    // clap needs static names; a build step may leak a few.
     let title: &'static str = Box::leak(name.to_owned().into_boxed_str());
     Man::new(command.clone().name(title)).manual("User Commands").render(&mut page)?;
     see_also(&mut page, name)?;

@@ -1,7 +1,7 @@
-//! What went wrong, in the terms that code decides on and the sentence that a person reads.
+//! Failures: in types for code that decides, and in a sentence for a person.
 //!
-//! Every failure of a rotation is a [`Failure`]: its [`Kind`] says whether trying again can help, its [`Code`] which exit
-//! code and which word in JSON it gets. Invariant: no text in it ever holds a secret.
+//! Every failure of a rotation is a [`Failure`]: its [`Kind`] says whether another try can help, its [`Code`] determines
+//! the exit code and the word in JSON. Invariant: no text in it ever holds a secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::foreign;
 
-/// Whether trying again, with nothing changed by a person, can help.
+/// Whether another try can help although no person has changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A lost network, a 429, a 5xx: retried with backoff.
     Transient,
-    /// A refused secret, a dead login, a wrong setting: a person is needed.
+    /// A refused secret, an expired login, a wrong setting: a person is needed.
     Permanent,
 }
 
 impl Kind {
-    /// Its word in JSON and in the journal.
+    /// The word for it in JSON and in the journal.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Transient => "transient",
@@ -30,28 +30,28 @@ impl Kind {
     }
 }
 
-/// What class of thing failed; decides the exit code (sysexits.h).
+/// The class of a failure; determines the exit code (sysexits.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// The configuration cannot work as it stands (EX_CONFIG, 78).
+    /// The configuration cannot work as it is (EX_CONFIG, 78).
     Configuration,
     /// The workspace refused the identity or its secret (EX_NOPERM, 77).
     SignInRefused,
     /// The vendor's CLI has no live login (EX_NOPERM, 77).
     LoginNeeded,
-    /// The token is another identity's than the connection's user (EX_NOPERM, 77).
+    /// The token belongs to another identity than the connection's user (EX_NOPERM, 77).
     IdentityMismatch,
     /// The password file could not be read or replaced (EX_CANTCREAT, 73).
     CannotWrite,
-    /// Network, TLS, or a server that fails or answers nonsense (EX_UNAVAILABLE, 69).
+    /// Network, TLS, or a server that fails or gives useless answers (EX_UNAVAILABLE, 69).
     Unavailable,
-    /// Asked to wait longer than this run may take (EX_TEMPFAIL, 75).
+    /// The other side asked for a longer wait than this run may take (EX_TEMPFAIL, 75).
     TryAgain,
 }
 
 impl Code {
-    /// All codes, in the order in which the exit code of several failures is chosen: what a person must do comes before what may pass.
+    /// All codes, in the order in which one is chosen for several failures: those that need a person come before those that may pass.
     const BY_PRECEDENCE: [Code; 7] = [
         Code::Configuration,
         Code::SignInRefused,
@@ -62,7 +62,7 @@ impl Code {
         Code::TryAgain,
     ];
 
-    /// Its word in JSON.
+    /// The word for it in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Code::Configuration => "configuration",
@@ -75,7 +75,7 @@ impl Code {
         }
     }
 
-    /// The process exit code, as sysexits.h numbers them.
+    /// The exit code of the process, as in sysexits.h.
     pub fn exit_code(self) -> u8 {
         match self {
             Code::Configuration => 78,
@@ -86,7 +86,7 @@ impl Code {
         }
     }
 
-    /// The first code that a process ends with so; none for an exit code that is not ours.
+    /// The first code with this exit code; none if it is not one of ours.
     pub(crate) fn of_exit_code(exit: i32) -> Option<Self> {
         Self::BY_PRECEDENCE.into_iter().find(|code| i32::from(code.exit_code()) == exit)
     }
@@ -111,13 +111,13 @@ pub struct Failure {
     pub message: String,
     /// What to do next.
     pub hint: Option<String>,
-    /// How long the other side asked to be left alone (RFC 9110, section 10.2.3).
+    /// How long the other side asked us to wait (RFC 9110, section 10.2.3).
     #[serde(skip)]
     pub retry_after: Option<Duration>,
 }
 
 impl Failure {
-    /// A failure that may pass by itself.
+    /// A failure that may pass without help.
     pub fn transient(code: Code, message: impl Into<String>) -> Self {
         Self::new(Kind::Transient, code, message.into())
     }

@@ -1,18 +1,18 @@
-//! Files and listings for other programs. Each is made by the serializer or escaper of its format, is read back, and is handed
-//! out only if a reader finds in it what was meant. What a format cannot express is refused before.
+//! Files and listings for other programs. Each is made with the format's own serializer or escaping, read back, and only
+//! handed out if the reader finds what was meant. What a format cannot express is refused first.
 
 use crate::failure::{Code, Failure};
 use crate::foreign;
 
-/// Whether a text can stand in one line of any format: no line break, no other control character, nothing invisible.
+/// Whether a text fits into one line of any format: no line break or other control character, nothing invisible.
 pub(crate) fn is_plain(text: &str) -> bool {
     text.chars().all(foreign::is_printable)
 }
 
-/// Whether a reader of the format finds in a text exactly what was meant.
+/// Checks that a reader of the format finds exactly what was meant.
 ///
 /// # Errors
-/// Permanent: it does not, so that the text is not to be used.
+/// Permanent: it does not, so the text must not be used.
 pub(crate) fn read_back<T: PartialEq>(what: &str, meant: &T, found: Option<&T>) -> Result<(), Failure> {
     if found == Some(meant) {
         return Ok(());
@@ -21,10 +21,10 @@ pub(crate) fn read_back<T: PartialEq>(what: &str, meant: &T, found: Option<&T>) 
     Err(Failure::permanent(Code::Unavailable, message).hint("please report it with the names that stand in it"))
 }
 
-/// A path that a format can carry: text without anything hidden and without these characters.
+/// A path that a format can carry: text without invisible characters and without those in `but`.
 ///
 /// # Errors
-/// Permanent: what it is for, and why it cannot.
+/// Permanent: what the path is for, and why it cannot be used.
 pub(crate) fn expressible<'p>(what: &str, path: &'p std::path::Path, but: &[char]) -> Result<&'p str, Failure> {
     let text = path.to_str().filter(|text| is_plain(text) && !text.contains(but));
     text.ok_or_else(|| {

@@ -1,6 +1,6 @@
-//! One HTTP exchange with a workspace: bounded in time and size, never redirected, every way to fail told apart in words.
+//! One HTTP exchange with a workspace: limited in time and size, never redirected, with a message for each way to fail.
 //!
-//! Sign-in and Lakebase's API share it, and one connection.
+//! Sign-in and Lakebase's API share it and its connection.
 
 mod gate;
 mod knock;
@@ -33,10 +33,10 @@ use crate::os::wiped;
 use crate::proxies::{Proxy, Route, Scheme};
 use crate::words;
 
-/// What golang/oauth2 allows a token endpoint to answer (internal/token.go).
+/// The limit of golang/oauth2 for a token endpoint's answer (internal/token.go).
 const LARGEST_BODY: usize = 1024 * 1024;
 
-/// A host that does not take a connection within this is treated as out of reach.
+/// A host that does not accept a connection within this counts as unreachable.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The variables that the HTTP library would read.
@@ -48,10 +48,10 @@ const SIDE_BY_SIDE: Duration = Duration::from_secs(1);
 /// What every workspace tells everybody (RFC 8414, section 3).
 pub(crate) const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
 
-/// Speaks HTTP with one workspace. The client is set up when it is first needed: the platform's authorities take a while to read.
+/// Speaks HTTP with one workspace. The client is made when first needed, since reading the platform's authorities takes a while.
 pub(crate) struct WorkspaceClient<'a> {
     host: &'a WorkspaceHost,
-    /// Authorities that are trusted beside the platform's.
+    /// Authorities to trust besides the platform's.
     ca_file: Option<&'a Path>,
     route: Route<'a>,
     setup: OnceLock<Setup>,
@@ -64,7 +64,7 @@ impl<'a> WorkspaceClient<'a> {
         WorkspaceClient { host, ca_file, route, setup: OnceLock::new(), clock: Mutex::default() }
     }
 
-    /// The workspace's clock, as the newest answer told it, whatever it was an answer to.
+    /// The workspace's clock in the newest answer, whatever that answered.
     pub(crate) fn anchor(&self) -> Option<Anchor> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -89,7 +89,7 @@ impl<'a> WorkspaceClient<'a> {
         self.host.origin()
     }
 
-    /// A request to the workspace, which may carry its secrets and tokens: nothing else makes one.
+    /// A request to the workspace, which may carry secrets and tokens. This is the only place that makes one.
     ///
     /// # Errors
     /// Permanent: the address belongs to another origin; or as [`set_up`].
@@ -112,10 +112,10 @@ impl<'a> WorkspaceClient<'a> {
         Ok(self.client()?.request(method, url))
     }
 
-    /// An address of the workspace's own.
+    /// An address on the workspace.
     ///
     /// # Errors
-    /// Permanent: there is none.
+    /// Permanent: the workspace's own address is unusable.
     pub(crate) fn url(&self, path: &str) -> Result<Url, Failure> {
         let origin = self.origin();
         Url::parse(origin)
@@ -208,7 +208,7 @@ impl<'a> WorkspaceClient<'a> {
         self.exchange(request, limit).await.ok()?.anchor()
     }
 
-    /// Answers may come in another order than they were read.
+    /// Keeps the newest reading: answers may be processed in another order than they arrived.
     fn learn_time(&self, headers: &HeaderMap, received: &Reading) {
         let Some(anchor) = anchor(headers, received) else { return };
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +217,7 @@ impl<'a> WorkspaceClient<'a> {
         }
     }
 
-    /// The client, which keeps the connection.
+    /// The client, which keeps the connection open.
     ///
     /// # Errors
     /// As [`set_up`].
@@ -240,7 +240,7 @@ struct Setup {
     tls: ClientConfig,
 }
 
-/// An answer, whole.
+/// A complete answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Zeroizing<Vec<u8>>,
@@ -249,24 +249,24 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// An answer that nobody sent, for [`crate::fuzzing`].
+    /// An invented answer, for [`crate::fuzzing`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of(status: u16, body: &[u8]) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         Answer { status, body: body.to_vec().into(), headers: HeaderMap::new(), received: Reading::now() }
     }
 
-    /// The workspace's clock, where the answer tells it.
+    /// The workspace's clock, if the answer shows it.
     pub(crate) fn anchor(&self) -> Option<Anchor> {
         anchor(&self.headers, &self.received)
     }
 
-    /// The workspace's time when the answer came; this machine's where the answer does not tell.
+    /// The workspace's time when the answer arrived; if the answer does not show it, this machine's.
     pub(crate) fn time(&self) -> Timestamp {
         self.anchor().map_or(self.received.wall, |anchor| anchor.server)
     }
 
-    /// How long the other side asked to be left alone: seconds or a date (RFC 9110, section 10.2.3).
+    /// How long the other side asked us to wait: seconds or a date (RFC 9110, section 10.2.3).
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let text = self.header(&RETRY_AFTER)?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
@@ -276,26 +276,26 @@ impl Answer {
         Some(Duration::try_from(until.duration_since(self.time())).unwrap_or_default())
     }
 
-    /// Where a redirect would lead, without its query: that may carry anything.
+    /// Where a redirect would lead, without its query, which may contain anything.
     pub(crate) fn location(&self) -> Option<String> {
         let location = self.header(&LOCATION)?;
         Some(quoted(location.split(['?', '#']).next().unwrap_or_default()))
     }
 
-    /// Whether it sends on to the page that says that the workspace is to be reached by a private link only
+    /// Whether it redirects to the page that says that the workspace can only be reached by private link
     /// (databricks-sdk-py, errors/private_link.py).
     pub(crate) fn is_private_link_block(&self) -> bool {
         self.header(&LOCATION).is_some_and(|location| location.contains("error=private-link-validation-error"))
     }
 
-    /// Whether a page for people came where an API should have answered.
+    /// Whether a web page came where an API should have answered.
     pub(crate) fn is_html(&self) -> bool {
         let declared =
             self.header(&CONTENT_TYPE).is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("text/html"));
         declared || self.body.trim_ascii_start().starts_with(b"<")
     }
 
-    /// What every endpoint's answer may mean: that now is not the time (RFC 6585, section 4; RFC 9110, section 15.6).
+    /// A failure that every endpoint may report: now is not the time (RFC 6585, section 4; RFC 9110, section 15.6).
     pub(crate) fn trouble(&self, to: &str) -> Option<Failure> {
         let status = self.status;
         let failure = if status == StatusCode::TOO_MANY_REQUESTS {
@@ -313,8 +313,8 @@ impl Answer {
     }
 }
 
-/// The clock of who answered (RFC 9110, section 6.6.1). What a cache on the way has kept for a while tells of another time
-/// (RFC 9111, section 5.1).
+/// The clock of the answering server (RFC 9110, section 6.6.1). None if the answer was in a cache for a while, since its
+/// date is then an old one (RFC 9111, section 5.1).
 fn anchor(headers: &HeaderMap, received: &Reading) -> Option<Anchor> {
     if headers.get(AGE).is_some_and(|age| age.as_bytes() != b"0") {
         return None;
@@ -397,8 +397,8 @@ fn verifier(
     Ok(verifier)
 }
 
-/// TLS for HTTP/1.1. It uses the cryptography that the application has chosen for its whole process, where it has, else ring; it
-/// chooses nothing for anybody else.
+/// TLS for HTTP/1.1. It uses the cryptography that the application has chosen for its process, else ring, and never makes that
+/// choice for others.
 fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
     static OURS: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     let ours = || OURS.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()));
@@ -472,7 +472,7 @@ mod tests {
         let server = || http.anchor().map(|anchor| anchor.server.to_string());
         http.learn_time(&HeaderMap::new(), &after(10));
         assert_eq!(server(), None);
-        // When it was received, what it says, how long a cache has kept it, and what is known then.
+        // When it was received, its date, how long a cache has kept it, and what is known then.
         for (received, date, age, known) in [
             (10, "Thu, 01 Jan 2026 00:00:10 GMT", None, "2026-01-01T00:00:10Z"),
             (20, "Thu, 01 Jan 2026 00:00:20 GMT", Some("0"), "2026-01-01T00:00:20Z"),

@@ -1,8 +1,8 @@
 //! Keeps a Databricks Lakebase password alive.
 //!
-//! Lakebase (managed PostgreSQL) takes an OAuth token of about an hour as its password. `dbx-rotator` writes a fresh one into
-//! the password file (`~/.pgpass`) before the old one dies. The program is a thin layer over this library: [`Rotator`] does
-//! the same inside an application, and hands out live passwords to its connection pools.
+//! Lakebase (managed PostgreSQL) takes an OAuth token as its password, which lives for about an hour. `dbx-rotator` writes a
+//! fresh one into the password file (`~/.pgpass`) before the old one expires. The program is a thin layer over this library:
+//! [`Rotator`] does the same inside an application, and hands out live passwords to its connection pools.
 //!
 //! | you want | call |
 //! |---|---|
@@ -14,10 +14,11 @@
 //! It works under any executor, on a thread of its own. Messages are [`tracing`] events. It changes nothing
 //! process-wide: no logger, no panic hook, no default provider of rustls.
 //!
-//! The feature `cli`, which is on by default, adds the program: `default-features = false` leaves out clap, the log file and what
-//! only systemd and launchd need.
+//! The feature `cli`, on by default, adds the program: `default-features = false` leaves out clap, the log file, and what only
+//! systemd and launchd need.
 
-// What only the program calls is dead in a library without it; the build with the program finds what nobody calls.
+// Code that only the program calls is dead in a library without it. Code that nobody calls is found by the build with
+// the program.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod auth;

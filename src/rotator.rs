@@ -1,7 +1,7 @@
 //! The library's face.
 //!
-//! All work is done on a thread of the rotator's own, which starts with the first call: blocking file work never holds up the
-//! caller's executor, and what was started goes on when a caller stops waiting.
+//! All work is done on the rotator's own thread, which starts with the first call: blocking file operations never hold up the
+//! caller's executor, and work that has started goes on when a caller stops waiting.
 
 mod renewal;
 mod worker;
@@ -18,7 +18,7 @@ use crate::rotation::{PATIENCE, Report, RotateRequest, Rotation};
 use renewal::Renewals;
 use worker::Worker;
 
-/// A credential handed out with less than this left may be dead before it is used.
+/// A credential with less than this left may expire before it is used.
 pub(crate) const LEAST_VALID: Duration = Duration::from_secs(30);
 
 /// Keeps passwords alive: the program's main job, as a library.
@@ -63,7 +63,7 @@ pub struct Rotator {
     worker: Arc<Worker>,
 }
 
-/// A live password, until when it lives, and whose it is.
+/// A live password, when it expires, and which identity it was issued to.
 #[derive(Clone, Debug)]
 pub struct Credential {
     pub(crate) password: SecretString,
@@ -78,29 +78,29 @@ impl Credential {
         &self.password
     }
 
-    /// When it expires, by the workspace's clock. Checked by the server at login only: open sessions live on.
+    /// When it expires, by the workspace's clock. The server checks this only at login: open sessions stay open.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// How long it was still valid when it was handed out, with the clock's error taken out.
+    /// How long it was still valid when it was handed out, corrected for errors of the machine's clock.
     pub fn valid_for(&self) -> Duration {
         Duration::try_from(self.left).unwrap_or_default()
     }
 
-    /// Whose it is, where the token says so.
+    /// The identity that it was issued to, if the token says so.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
 }
 
 impl Rotator {
-    /// Starts a configuration by hand; what is not set comes from the environment and the files, as for the program.
+    /// Starts a configuration in code. What is not set comes from the environment and the files, as for the program.
     pub fn builder() -> Builder {
         Builder { overrides: Overrides::default(), environment: true, state_directory: None, service_file: None }
     }
 
-    /// A rotator for a configuration that is loaded already.
+    /// A rotator for a configuration that is already loaded.
     pub fn new(config: Config) -> Self {
         Rotator { rotation: Rotation::new(config), renewals: Arc::default(), worker: Arc::default() }
     }
@@ -110,12 +110,13 @@ impl Rotator {
         self.rotation.config()
     }
 
-    /// Rotates every connection now; tries again for up to a minute where that can help. Goes on when it is dropped.
+    /// Rotates every connection now, with retries for up to a minute if they can help. Goes on if the future is
+    /// dropped.
     pub async fn run_once(&self) -> Report {
         self.rotate(RotateRequest::All { since: Timestamp::now() }).await
     }
 
-    /// Rotates what is due; does nothing, and asks nobody, where nothing is. Goes on when it is dropped.
+    /// Rotates what is due; if nothing is, it does nothing and sends no request. Goes on if the future is dropped.
     pub async fn run_if_due(&self) -> Report {
         self.rotate(RotateRequest::Due).await
     }
@@ -138,7 +139,7 @@ impl Rotator {
         }
     }
 
-    /// Stays and keeps every connection alive until `stop` is ready. Dropping it is as good: nothing is left half-written.
+    /// Keeps every connection alive until `stop` is ready. Dropping the future stops it too: nothing is left half-written.
     pub async fn run(&self, stop: impl Future) {
         let (running, dropped) = tokio::sync::oneshot::channel::<()>();
         let rotation = self.rotation.for_a_command();
@@ -152,20 +153,20 @@ impl Rotator {
                 if let Err(failure) = ended {
                     tracing::error!("{failure}");
                 }
-                // There is nothing to keep alive with, but who called waits for `stop`.
+                // The daemon has ended with a failure, but the caller expects to wait for `stop`.
                 stop.await;
             }
         }
         drop(running);
     }
 
-    /// A live password for a connection by its name: the published one, or a new one where that is due.
+    /// A live password for the connection with this name: the published one, or a new one if that is due.
     ///
-    /// Any number of calls at the same time share one renewal. Where a credential still lives, the first of them waits at most 2 s
-    /// for a new one, and nobody waits again until that renewal is over.
+    /// Any number of simultaneous calls share one renewal. If the published credential is still live, nobody waits for the new one
+    /// for longer than 2 s after the renewal began.
     ///
     /// # Errors
-    /// The name is unknown, or there is no live credential and none can be got.
+    /// The name is unknown, or there is no live credential and a new one cannot be obtained.
     pub async fn credential(&self, name: &str) -> Result<Credential, Failure> {
         self.credential_valid_for(name, LEAST_VALID).await
     }
@@ -173,7 +174,7 @@ impl Rotator {
     /// The same, with at least `least` of its life left.
     ///
     /// # Errors
-    /// As [`Rotator::credential`]; also where even a new one does not live that long.
+    /// As [`Rotator::credential`]; also if even a new one does not live that long.
     pub async fn credential_valid_for(&self, name: &str, least: Duration) -> Result<Credential, Failure> {
         let index = self.rotation.index_of(name)?;
         let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
@@ -182,14 +183,14 @@ impl Rotator {
     }
 }
 
-/// As [`Rotator::credential_valid_for`], on the runtime of the caller: for a command that asks once.
+/// As [`Rotator::credential_valid_for`], on the caller's runtime: for a command that asks only once.
 pub(crate) async fn credential_now(rotation: &Rotation, name: &str, least: Duration) -> Result<Credential, Failure> {
     let index = rotation.index_of(name)?;
     let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
     renewal::credential(rotation, &Arc::default(), index, least).await
 }
 
-/// Settings by hand: the same as the program's flags.
+/// Settings in code, the same as the program's flags.
 #[derive(Clone)]
 pub struct Builder {
     overrides: Overrides,
@@ -217,7 +218,7 @@ impl Builder {
         client_secret: String => SecretString::from;
         /// The file that holds the OAuth secret.
         client_secret_file: std::path::PathBuf => std::convert::identity;
-        /// The profile of `~/.databrickscfg` to take what is missing from.
+        /// The profile of `~/.databrickscfg` that supplies missing settings.
         profile: String => std::convert::identity;
         /// The PostgreSQL host.
         pg_host: String => std::convert::identity;
@@ -266,14 +267,14 @@ impl Builder {
         self
     }
 
-    /// Take nothing from environment variables that set anything.
+    /// Ignores all environment variables that are settings.
     #[must_use]
     pub fn without_environment(mut self) -> Self {
         self.environment = false;
         self
     }
 
-    /// Loads the rest and makes the rotator.
+    /// Loads the other settings and makes the rotator.
     ///
     /// # Errors
     /// As [`Config::load`].

@@ -1,4 +1,4 @@
-//! The parts that decide when something is tried, for `benches/year.rs`: it simulates them as they are.
+//! The parts that decide when to try, for `benches/year.rs`, which simulates time around them.
 
 pub use crate::os::clock::Moment;
 pub use crate::rotation::backoff::{Backoff, Change, MOST_PER_HOUR, RetryScope, Step, TIME_FOR_TRIES};

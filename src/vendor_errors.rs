@@ -1,22 +1,22 @@
-//! What the vendor's errors say about trying again, whichever endpoint sends them: one table, a source for each row.
+//! What the vendor's errors say about trying again, for all endpoints: one table, with a source for each row.
 //!
-//! Neither the status nor the code nor the text decides alone. 403 is sent for "may not" and for "has expired", 400 for "wrong"
-//! and for "later". So each row names what it needs of the three.
+//! Neither status nor code nor text is enough alone: 403 means both "not allowed" and "expired", 400 both "wrong" and "later".
+//! So each row names which of the three it needs.
 //!
 //! Sources: `go` is databricks-sdk-go (apierr/, httpclient/errors.go); a name with a number is a public issue of that repository.
 
-/// What a request that was refused needs.
+/// What can make a refused request succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remedy {
-    /// The access token is no longer accepted: a new one.
+    /// A new access token: this one is no longer accepted.
     SignInAgain,
-    /// Nothing but time.
+    /// Only time.
     Wait,
 }
 
-/// One row: all that is given must hold.
+/// One row: every condition that is given must hold.
 struct Row {
-    /// HTTP status codes; none: any.
+    /// HTTP status codes; empty: any.
     statuses: &'static [u16],
     /// The error code, in any case; empty: any.
     code: &'static str,
@@ -37,7 +37,7 @@ const fn row(
     Row { statuses, code, text, remedy, source }
 }
 
-/// An unknown 4xx is in no row, and gets no invented remedy.
+/// An unknown 4xx is in no row: no remedy is invented for it.
 const TABLE: &[Row] = &[
     row(&[401], "", "", Remedy::SignInAgain, "RFC 9110, section 15.5.2"),
     row(&[], "", "token is expiring within", Remedy::SignInAgain, "databrickslabs/brickster#258: 30 s before the end"),

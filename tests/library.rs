@@ -1,4 +1,4 @@
-//! The library, as an application that pools connections uses it.
+//! The library as used by an application that pools connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod support;

@@ -1,8 +1,8 @@
-//! Which part of the program knows which: no two rooms (the modules that src/lib.rs names) may need each other, nor two modules of one
-//! room. What needs each other can be understood, tested and changed only together.
+//! Which part of the program imports which: no two rooms (the modules that src/lib.rs names) may need each other, nor two modules of
+//! one room. Parts that need each other can only be understood, tested and changed together.
 //!
-//! Read from the text, without tests and comments. A path counts where it begins with `crate`, `super` or `self`; a name that a room
-//! hands on (`pub use`) counts as the room that it comes from.
+//! Read from the source text, without tests and comments. A path counts if it begins with `crate`, `super` or `self`; a name that a
+//! room re-exports (`pub use`) counts as the room that it comes from.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
 
 #[path = "rooms/source.rs"]
@@ -37,7 +37,7 @@ fn no_two_parts_of_the_program_need_each_other() {
     assert!(said.is_empty(), "\n{said}");
 }
 
-/// What the children of this module import from each other; the children of the crate are its rooms.
+/// What the children of this module import from each other. The children of the crate are its rooms.
 fn imports(sources: &[Source], parent: &[String]) -> Imports {
     let child_of = |module: &[String]| module.strip_prefix(parent).and_then(<[String]>::first).cloned();
     let children: BTreeSet<String> = sources.iter().filter_map(|source| child_of(&source.module)).collect();
@@ -63,7 +63,7 @@ fn imports(sources: &[Source], parent: &[String]) -> Imports {
     imports
 }
 
-/// The imports from which a way leads back, as `importer -> imported`.
+/// The imports that are part of a circle, as `importer -> imported`.
 fn in_circles(imports: &Imports) -> BTreeMap<String, BTreeSet<String>> {
     let leads_back = |start: &str, end: &str| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![end]);

@@ -1,8 +1,8 @@
-//! Running a command over and over: how long it takes, the most memory it held, what it is at rest.
+//! Runs commands repeatedly and measures their time, their peak memory, and their state at rest.
 //!
-//! No command sees anything of the machine's environment. Times are from before the start of the process to after its
-//! end. Peak memory is what GNU time reads from the kernel (`ru_maxrss`); it stands between so that the peak is not that
-//! of this process, which a child inherits when it is started.
+//! No command sees the machine's environment. Times are from before the start of the process to after its end. Peak
+//! memory is the kernel's figure (`ru_maxrss`) as GNU time reports it. GNU time runs in between, because a child
+//! inherits the peak of the process that starts it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::workspace::scratch_directory;
 
-/// Nothing here takes its tools from the PATH of whoever runs it.
+/// Tools are not taken from the caller's PATH.
 const TOOL_DIRECTORIES: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 
-/// Caches and the like are warm after so many rounds that do not count.
+/// Rounds that do not count: after these, caches and the like are warm.
 const WARM_UP_ROUNDS: usize = 3;
 
 /// Where a tool is installed.
@@ -24,7 +24,7 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     TOOL_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
-/// A home directory for some commands, gone after them.
+/// A home directory for some commands, removed when dropped.
 pub(crate) struct Home(tempfile::TempDir);
 
 impl Home {
@@ -36,7 +36,7 @@ impl Home {
         self.0.path().join(inside)
     }
 
-    /// Writes a file that nobody else may read.
+    /// Writes a file that only its owner may read.
     pub(crate) fn write(&self, inside: &str, text: &str) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = self.path(inside);
@@ -46,7 +46,7 @@ impl Home {
         path
     }
 
-    /// A command in this home, with an environment that has nothing of the machine's.
+    /// A command in this home, without the machine's environment.
     pub(crate) fn trial(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Trial {
         let directory = self.0.path();
         let mut environment = BTreeMap::new();
@@ -72,7 +72,7 @@ impl Home {
     }
 }
 
-/// A command to be run again and again.
+/// A command to run repeatedly.
 pub(crate) struct Trial {
     program: OsString,
     arguments: Vec<OsString>,
@@ -101,13 +101,13 @@ impl Trial {
         self
     }
 
-    /// Keeps its last words in a file of that name, where another command runs in the same home at the same time.
+    /// Writes its messages to a file of that name, for when another command runs in the same home at the same time.
     pub(crate) fn saying_into(mut self, name: &str) -> Self {
         self.output = self.directory.join(name);
         self
     }
 
-    /// What the last run said on standard error.
+    /// The last run's output on standard error.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
@@ -143,7 +143,7 @@ impl Trial {
         began.elapsed()
     }
 
-    /// Runs it once; the most memory that it held resident, in bytes. None without GNU time.
+    /// Runs it once; its peak resident memory, in bytes. None without GNU time.
     fn peak(&self) -> Option<u64> {
         let time =
             installed("time").filter(|time| super::version_of(time).is_some_and(|version| version.contains("GNU")))?;
@@ -154,7 +154,8 @@ impl Trial {
         Some(kibibytes * 1024)
     }
 
-    /// Runs it once; its system calls of these kinds, as strace shows them. None without strace, or where it may not look.
+    /// Runs it once; its system calls of these kinds, as strace shows them. None without strace, or if strace may not
+    /// trace it.
     pub(crate) fn system_calls(&self, kinds: &str) -> Option<String> {
         let strace = installed("strace")?;
         let report = self.directory.join("calls");
@@ -166,7 +167,7 @@ impl Trial {
     }
 }
 
-/// Times the commands one after the other, round after round.
+/// Times the commands in turn, round after round.
 pub(crate) fn in_turn(trials: &[Option<&Trial>], rounds: usize) -> Vec<Option<Samples>> {
     let mut times = vec![Vec::with_capacity(rounds); trials.len()];
     for round in 0..WARM_UP_ROUNDS + rounds {
@@ -183,7 +184,7 @@ pub(crate) fn peaks(trials: &[Option<&Trial>], rounds: usize) -> Vec<Option<u64>
     trials.iter().map(|trial| (0..rounds).filter_map(|_| trial.as_ref()?.peak()).max()).collect()
 }
 
-/// Times of one command, from the shortest.
+/// The times of one command, shortest first.
 pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {
@@ -196,7 +197,7 @@ impl Samples {
         self.quantile(0.5)
     }
 
-    /// The time that this part of the runs did not exceed.
+    /// The time that this part of the runs did not exceed, such as 0.95.
     pub(crate) fn quantile(&self, part: f64) -> Duration {
         #[expect(
             clippy::cast_possible_truncation,
@@ -217,7 +218,7 @@ pub(crate) struct Idle {
     /// Bytes, since its start.
     pub(crate) peak: u64,
     pub(crate) threads: usize,
-    /// How often its threads have gone to wait for something or made room for another process.
+    /// How often its threads have waited for something or made room for another process.
     pub(crate) switches: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `run` as a service manager sees it: how soon it is ready, and what it is at rest.
+//! `run` as a service manager sees it: how soon it is ready, and its state at rest.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -13,7 +13,7 @@ use super::table::{Limit, MIB, Row, Verdict, mib};
 use super::workspace::Workspace;
 use super::{ROUNDS, configure_many, dbx_rotator, program, system_authorities, trust_beside_the_platforms_own};
 
-/// What must hold.
+/// The limits.
 const READY_WALL: Duration = Duration::from_millis(5);
 const IDLE_RESIDENT: u64 = 6 * MIB;
 /// With so many identities, after so many rotations of all together, it may hold this, and no more than after half of them but for
@@ -26,14 +26,14 @@ const SHORT_LIFE: Duration = Duration::from_secs(16);
 const IDLE_THREADS: usize = 1;
 const IDLE_WAKE_UPS: u64 = 1;
 
-/// After its rotation `run` comes to rest within this.
+/// How long `run` may take after its rotation to come to rest.
 const SETTLING: Duration = Duration::from_secs(3);
-/// Longer than the minute between two scheduled wake-ups and shorter than two: one falls into it.
+/// Longer than the minute between two scheduled wake-ups but shorter than two: exactly one falls into it.
 const IDLE_WINDOW: Duration = Duration::from_secs(65);
 /// Context switches within one such interval are one wake-up: once awake, it may wait for the disk too.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The socket on which a manager hears how it goes (sd_notify(3)).
+/// The manager's socket, which receives the status (sd_notify(3)).
 struct Ear(UnixDatagram);
 
 impl Ear {
@@ -41,7 +41,7 @@ impl Ear {
         let path = home.path("notify");
         let ear = UnixDatagram::bind(&path).expect("a socket");
         ear.set_read_timeout(Some(Duration::from_secs(10))).expect("set a time limit");
-        // As the packaged unit has it.
+        // As in the packaged unit.
         (Self(ear), trial.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "120000000"))
     }
 
@@ -105,7 +105,7 @@ pub(super) fn ready() -> Vec<Row> {
     ]
 }
 
-/// `run` after its rotation: what it holds and how often it wakes.
+/// `run` after its rotation: its memory, and how often it wakes up.
 pub(super) fn idle() -> Vec<Row> {
     let name = format!("`run`, idle for {} s after a rotation, watched by a manager", IDLE_WINDOW.as_secs());
     if !Path::new("/proc/self/task").exists() {
@@ -113,7 +113,8 @@ pub(super) fn idle() -> Vec<Row> {
     }
     eprintln!("watching run for {} s ...", (SETTLING + IDLE_WINDOW).as_secs());
     let (workspace, home) = (Workspace::start(), Home::new());
-    // As most people run it, by a name that is looked up and with the platform's own store: both leave memory behind.
+    // As most people run it: with a host name to look up and the platform's own store, both of which leave memory in
+    // use.
     trust_beside_the_platforms_own(&home, &workspace);
     let run = dbx_rotator(&home, &workspace, &["run"]).without_env("SSL_CERT_FILE");
     let (ear, run) = Ear::of(&home, run.env("DATABRICKS_HOST", workspace.url_as("localhost")));

@@ -1,4 +1,4 @@
-//! The table that is printed, and the machine that it was measured on.
+//! The printed table, and the machine that it was measured on.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ pub(crate) const MIB: u64 = 1024 * 1024;
 
 const HEAD: [&str; 6] = ["what", "wall, median", "p95", "peak memory", "limit", "met"];
 
-/// What a command may cost.
+/// The limits of a command.
 pub(crate) struct Limit {
     pub(crate) wall: Option<Duration>,
     pub(crate) peak: Option<u64>,
@@ -20,7 +20,7 @@ pub(crate) struct Limit {
 pub(crate) enum Verdict {
     Met,
     Missed,
-    /// Nothing is asked, or it could not be measured.
+    /// There is no limit, or it could not be measured.
     Open,
 }
 
@@ -53,7 +53,7 @@ impl Row {
         Self { what: what.into(), wall: None, spread: None, memory: None, limit: None, met: Verdict::Open }
     }
 
-    /// A command that was timed, with the largest of its peaks.
+    /// A command that was timed, with its largest peak.
     pub(crate) fn timed(what: String, samples: &Samples, peak: Option<u64>, limit: Option<Limit>) -> Self {
         let median = samples.median();
         let limit = limit.unwrap_or(Limit { wall: None, peak: None });
@@ -61,7 +61,7 @@ impl Row {
         let peak_kept = limit.peak.map(|most| peak.map(|peak| peak <= most));
         let met = match (wall_kept, peak_kept) {
             (Some(false), _) | (_, Some(Some(false))) => Verdict::Missed,
-            // What could not be measured is not met.
+            // Without a limit, or without a measurement of the peak, it is neither met nor missed.
             (None, None) | (_, Some(None)) => Verdict::Open,
             _ => Verdict::Met,
         };
@@ -78,7 +78,7 @@ impl Row {
     }
 }
 
-/// The rows as a Markdown table, in columns for who reads it as it is.
+/// The rows as a Markdown table, aligned for people who read the source.
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let cell = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut cells = vec![HEAD.map(str::to_owned)];
@@ -129,13 +129,13 @@ pub(crate) mod machine {
         text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
     }
 
-    /// A sentence for below the table.
+    /// A sentence to print below the table.
     pub(crate) fn description(load_before: &str) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let curl = measure::installed("curl").and_then(|curl| version_of(&curl)).unwrap_or_default();
         let curl = curl.split(" (").next().filter(|curl| !curl.is_empty()).unwrap_or("no curl").to_owned();
-        // As cargo tells its build scripts and rustup its proxies: whatever compiled this is first on the PATH.
+        // Cargo's build scripts and rustup's proxies do the same: the compiler in use is first on the PATH.
         let rustc = version_of(Path::new("rustc")).unwrap_or_else(|| "an unknown rustc".to_owned());
         format!(
             "Measured on {}, {cores} cores, {} {}, scratch directory on {}, {curl}, {}; load {load_before} before and {} after. \
@@ -164,7 +164,7 @@ pub(crate) mod machine {
             let (place, kind) = (words.next()?, words.next()?);
             directory.starts_with(place).then(|| (place.len(), kind.to_owned()))
         };
-        // The later of two mounts at one place covers the earlier.
+        // Of two mounts at one place, the later hides the earlier.
         let longest = mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length);
         longest.map_or_else(|| "an unknown file system".to_owned(), |(_, kind)| kind)
     }

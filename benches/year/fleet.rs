@@ -1,4 +1,4 @@
-//! 10,000 servers and one workspace: how many token requests come in one second.
+//! 10,000 servers and one workspace: the highest number of token requests in one second.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,15 +14,16 @@ use super::{moment, seconds, timestamp};
 const MACHINES: u32 = 10_000;
 const LIFE: f64 = 3_600.0;
 const HOUR: f64 = 3_600.0;
-/// The workspace is out of order for the 25th hour after the power cut.
+/// The workspace is down during the 25th hour after the power cut.
 const OUTAGE: std::ops::Range<f64> = 24.0 * HOUR..25.0 * HOUR;
 const END: f64 = 27.0 * HOUR;
-/// What the timers have in `RandomizedDelaySec=`.
+/// The timers' `RandomizedDelaySec=`.
 const DELAY: f64 = 90.0;
 /// How long a timer's run goes on (`--retry-for` in the units).
 const RUN: Duration = Duration::from_secs(8 * 60);
 const SCOPE: RetryScope = RetryScope::Identity(0);
-/// At least so much lower after the power cut, at most so many times the steady rate after the outage.
+/// The targets: at least this factor lower after the power cut, and at most this multiple of the steady rate after the
+/// outage.
 const LOWER: f64 = 60.0;
 const TIMES_STEADY: f64 = 10.0;
 
@@ -41,7 +42,7 @@ struct Machine {
     issued: Option<f64>,
     backoff: Backoff,
     failing_since: Option<f64>,
-    /// When the present run of a timer gives up.
+    /// When the timer's current run gives up.
     run_ends: f64,
 }
 
@@ -124,7 +125,7 @@ impl Machine {
     }
 }
 
-/// Peaks of requests in one second.
+/// The most requests in one second.
 struct Peaks {
     boot: u32,
     second_wave: u32,
@@ -132,7 +133,7 @@ struct Peaks {
     /// The mean.
     steady_rate: f64,
     outage: u32,
-    /// How long it took until 99 of 100 machines had a credential again.
+    /// The time until 99 of 100 machines had a credential again.
     recovered: f64,
 }
 

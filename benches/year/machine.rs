@@ -1,4 +1,4 @@
-//! One machine for a year: how long clients read a dead password, by schedule.
+//! One machine for a year: how long clients read a dead password, with each schedule.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::world::{World, YEAR};
 use super::{moment, seconds, timestamp};
 
 const LIFE: f64 = 3_600.0;
-/// What an exchange takes that is answered.
+/// How long an answered request takes.
 const ANSWER: f64 = 0.5;
 const MACHINES: u64 = 5;
-/// At most so much more than the best possible.
+/// The target: at most this factor above the best possible.
 const TARGET: f64 = 1.1;
 /// How long a timer's run goes on (`--retry-for` in the units).
 const RUN: Duration = Duration::from_secs(8 * 60);
@@ -25,17 +25,17 @@ const SCOPE: RetryScope = RetryScope::Connection(0);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Schedule {
-    /// The Python original's: every 50 minutes awake, whatever happens.
+    /// The Python original's: every 50 minutes of awake time, whatever happens.
     Loop,
     Daemon,
     Timer,
-    /// From the refresh point on, at the first moment at which there is an answer to be had.
+    /// From the refresh point on, at the first moment when a request would be answered.
     Best,
-    /// At each moment at which there is an answer to be had: no schedule, but the end of what can be reached.
+    /// At every moment when a request would be answered: not a schedule, but the limit of what is possible.
     Always,
 }
 
-/// What a year came to.
+/// The results of a year.
 #[derive(Clone, Copy, Default)]
 struct Year {
     dead: f64,
@@ -71,7 +71,7 @@ impl Machine<'_> {
         }
         self.year.requests += 1.0;
         if self.world.unreachable.end(self.now).is_some() {
-            // Half of them are refused at once, half are never answered.
+            // Half of them are refused at once, the other half are never answered.
             self.now += if self.random.bool() { 0.1 } else { limit };
             return false;
         }
@@ -94,7 +94,7 @@ impl Machine<'_> {
         (self.issued, self.expires) = (at - ANSWER, at - ANSWER + LIFE);
     }
 
-    /// The refresh point by the real time.
+    /// The refresh point in real time.
     fn refresh_at(&self, spread: Spread) -> f64 {
         seconds(refresh_at(timestamp(self.issued), timestamp(self.expires), None, spread))
     }
@@ -104,12 +104,12 @@ impl Machine<'_> {
     }
 
     fn sleep_until(&mut self, at: f64) {
-        // A nanosecond may be lost between a time stamp and a number of seconds.
+        // A nanosecond may be lost when a time stamp is converted to seconds.
         self.now = at.max(self.now) + 0.001;
         self.now = self.world.asleep.end(self.now).unwrap_or(self.now);
     }
 
-    /// Tries once and notes it; when to try again.
+    /// Tries once and notes the result; returns when to try again.
     fn attempt(&mut self, backoff: &mut Backoff) -> Option<f64> {
         let (before, expires) = (self.now, self.expires);
         let answered = self.ask();
@@ -142,10 +142,10 @@ impl Machine<'_> {
             let next = backoff.next_try(&[SCOPE], self.expires > self.now, moment(self.now)).map(seconds);
             match next {
                 _ if !self.is_due(spread) => {
-                    // It looks at the clock every minute.
+                    // The daemon looks at the clock every minute.
                     self.sleep_until(self.refresh_at(spread).min(self.now + 60.0));
                 }
-                // The wait for another token ends when the present one dies.
+                // The wait for a newer token ends when the present one expires.
                 Some(next) if self.expires > self.now => self.sleep_until(next.min(self.expires)),
                 Some(next) => self.sleep_until(next),
                 None => drop(self.attempt(&mut backoff)),
@@ -161,7 +161,7 @@ impl Machine<'_> {
                 self.run();
             }
             let next = ((self.now - delay) / 600.0).floor() * 600.0 + 600.0 + delay;
-            // Waking up starts a run at once.
+            // A resume starts a run at once.
             self.sleep_until(next);
         }
     }
@@ -182,13 +182,13 @@ impl Machine<'_> {
             let expires = self.expires;
             let next = self.attempt(&mut backoff);
             let left = SignedDuration::from_secs_f64(self.expires - self.now);
-            // A token that is repeated is left to the next run where it lives until then.
+            // If the same token came again but lives until the next run, it is left to that.
             let lives = !backoff.has_failed(SCOPE) && left >= NEXT_RUN;
             match next.filter(|next| self.expires == expires && *next < end && !lives) {
                 Some(next) => {
                     let before = self.now;
                     self.sleep_until(next);
-                    // Its time does not run while the machine sleeps.
+                    // The run's time stands still while the machine sleeps.
                     end += self.now - before - self.world.awake(before, self.now).0;
                 }
                 None => return,
@@ -203,7 +203,7 @@ impl Machine<'_> {
         }
     }
 
-    /// `earliest` is the age from which a credential is replaced.
+    /// `earliest` is the age at which a credential may be replaced.
     fn best(&mut self, earliest: f64) {
         while self.now < YEAR {
             let from = if self.cli { self.expires - 300.0 } else { self.issued + earliest };

@@ -1,11 +1,11 @@
-//! What happens to one machine in a year: sleep, outages, an API that does not answer, a clock that is set.
+//! What happens to one machine in a year: sleep, outages, an API that does not answer, changes of the clock.
 
 use fastrand::Rng;
 
 pub(crate) const DAY: f64 = 86_400.0;
 pub(crate) const YEAR: f64 = 365.0 * DAY;
 
-/// Times from a start to an end, in order, without overlaps.
+/// Spans of time in order, without overlaps.
 #[derive(Default)]
 pub(crate) struct Spans(Vec<(f64, f64)>);
 
@@ -22,13 +22,13 @@ impl Spans {
         Spans(merged)
     }
 
-    /// The end of the span that holds this time.
+    /// The end of the span that contains this time.
     pub(crate) fn end(&self, at: f64) -> Option<f64> {
         let after = self.0.partition_point(|span| span.0 <= at);
         self.0[..after].last().filter(|span| at < span.1).map(|span| span.1)
     }
 
-    /// How much of a time lies in them.
+    /// How much of a period is within the spans.
     fn within(&self, from: f64, to: f64) -> f64 {
         let first = self.0.partition_point(|span| span.1 <= from);
         self.0[first..].iter().take_while(|span| span.0 < to).map(|span| span.1.min(to) - span.0.max(from)).sum()
@@ -38,15 +38,16 @@ impl Spans {
 /// One machine's year.
 pub(crate) struct World {
     pub(crate) asleep: Spans,
-    /// The machine has just woken up and has no network yet: requests fail at once.
+    /// The machine has just resumed and has no network yet: requests fail at once.
     pub(crate) without_network: Spans,
-    /// The token endpoint cannot be reached.
+    /// The token endpoint is unreachable.
     pub(crate) unreachable: Spans,
-    /// It can, but the API that mints does not answer.
+    /// The token endpoint answers, but the API that mints does not.
     pub(crate) hanging: Spans,
     /// Asleep or unreachable.
     out: Spans,
-    /// The wall clock is ahead by an hour. One that is behind is corrected for by what the workspace said.
+    /// The wall clock is an hour ahead. A clock that is behind makes no difference, since the workspace's time corrects
+    /// it.
     ahead: Spans,
 }
 
@@ -55,7 +56,7 @@ impl World {
         let mut random = Rng::with_seed(seed);
         let asleep = if laptop { nights(&mut random) } else { Vec::new() };
         let mut unreachable = now_and_then(&mut random, DAY, 6.0 * 60.0, 1.5);
-        // After waking up the network takes some seconds.
+        // After a resume the network needs a few seconds.
         let without_network: Vec<_> = asleep.iter().map(|(_, end)| (*end, end + 2.0 + 10.0 * random.f64())).collect();
         unreachable.extend(&without_network);
         let hanging = now_and_then(&mut random, 14.0 * DAY, 45.0 * 60.0, 1.2);
@@ -66,12 +67,12 @@ impl World {
         World { asleep: Spans::of(asleep), without_network, unreachable: Spans::of(unreachable), hanging, out, ahead }
     }
 
-    /// The workspace's time as the program takes it to be: a wall clock that is set forward is believed.
+    /// The workspace's time as the program estimates it: it believes a clock that was set forward.
     pub(crate) fn believed(&self, at: f64) -> f64 {
         if self.ahead.end(at).is_some() { at + 3_600.0 } else { at }
     }
 
-    /// The first time from which a request would be answered.
+    /// The first time when a request would be answered.
     pub(crate) fn possible(&self, mut at: f64) -> f64 {
         while let Some(end) = self.out.end(at).or_else(|| self.hanging.end(at)) {
             at = end;
@@ -79,7 +80,7 @@ impl World {
         at
     }
 
-    /// How long the machine is awake between two times, and how long of that the token endpoint can be reached.
+    /// How long the machine is awake between two times, and how much of that the token endpoint is reachable.
     pub(crate) fn awake(&self, from: f64, to: f64) -> (f64, f64) {
         if to <= from {
             return (0.0, 0.0);
@@ -87,7 +88,7 @@ impl World {
         (to - from - self.asleep.within(from, to), to - from - self.out.within(from, to))
     }
 
-    /// When so many seconds awake will have passed.
+    /// When this many more seconds of awake time will have passed.
     pub(crate) fn after_awake(&self, mut at: f64, mut wait: f64) -> f64 {
         loop {
             at = self.asleep.end(at).unwrap_or(at);
@@ -100,7 +101,7 @@ impl World {
     }
 }
 
-/// One in so many seconds on the average, of a length with this median and this spread (lognormal), of at most eight hours.
+/// One span in `every` seconds on average, with lognormal lengths of this median and spread, at most eight hours.
 fn now_and_then(random: &mut Rng, every: f64, median: f64, sigma: f64) -> Vec<(f64, f64)> {
     let (mut at, mut all) = (0.0, Vec::new());
     loop {
@@ -113,12 +114,12 @@ fn now_and_then(random: &mut Rng, every: f64, median: f64, sigma: f64) -> Vec<(f
     }
 }
 
-/// Box and Muller.
+/// A normal random number (Box and Muller).
 fn normal(random: &mut Rng) -> f64 {
     (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
 }
 
-/// A laptop is used from about 8 to about 19 o'clock, and closed now and then.
+/// When a laptop is asleep: it is used from about 8 to about 19 o'clock, and closed now and then.
 fn nights(random: &mut Rng) -> Vec<(f64, f64)> {
     let mut all = Vec::new();
     for day in 0..365_u32 {

@@ -1,18 +1,18 @@
-//! What the vendor's CLI says when it fails, and what that means: the one list of its texts, each with the version and the place where
-//! it was seen. Texts are compared without regard to case: versions differ in it.
+//! What the vendor's CLI says when it fails, and what that means. This is the only list of its texts, each with the version and place
+//! where it was seen. Case is ignored, because versions differ in it.
 //!
-//! What is not in the list may be the network, and is tried again.
+//! An unknown text may be a network problem, and is tried again.
 
-/// What a failure of the CLI means for who calls it.
+/// What a failure of the CLI means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// pip's retired `databricks-cli`, which has no `auth token`.
     Legacy,
-    /// The file that keeps its logins cannot be read: another login does not help before that is gone.
+    /// The CLI's login file cannot be read. Another login helps only once that file is gone.
     BrokenCache,
-    /// A person has to log in.
+    /// A person must log in.
     LoginNeeded,
-    /// It cannot tell which login is meant.
+    /// It cannot tell which login to use.
     Profile,
     /// Nobody signs in at this host.
     NoWorkspace,
@@ -44,7 +44,7 @@ const TEXTS: [(Meaning, &str); 38] = [
     // databricks-sdk-go, u2m/cache/file.go: "cache: needs version 1, got version 2".
     (BrokenCache, "cache: needs version"),
     (BrokenCache, "cache: parse"),
-    // databricks/cli, cmd/auth/token.go, all versions: kept for the SDKs, which look for it.
+    // databricks/cli, cmd/auth/token.go, all versions: kept because the SDKs look for it.
     (LoginNeeded, "oauth is not configured for this host"),
     // databricks/cli 0.264.2, issue 3439.
     (LoginNeeded, "cache: token not found"),
@@ -62,9 +62,9 @@ const TEXTS: [(Meaning, &str); 38] = [
     (LoginNeeded, "refresh token not found"),
     // RFC 6749, section 5.2, as golang/oauth2 prints it: the refresh token is expired, revoked or used up.
     (LoginNeeded, "invalid_grant"),
-    // Identity providers, by way of the workspace.
+    // From identity providers, passed on by the workspace.
     (LoginNeeded, "session has expired"),
-    // databricks/cli 1.x, pull request 6684 and, since, 6731: the code of a failure that is JSON.
+    // databricks/cli 1.x, pull request 6684 and later 6731: the code in a JSON failure.
     (LoginNeeded, "\"error_code\": \"invalid_refresh_token\""),
     (LoginNeeded, "\"error_code\": \"unauthenticated\""),
     // databricks/cli, cmd/auth/token.go, all versions.
@@ -89,14 +89,14 @@ const TEXTS: [(Meaning, &str); 38] = [
     (Proxy, "username/password authentication failed"),
 ];
 
-/// What the CLI means by what it printed, and by the code of its failure where that was JSON.
+/// What the CLI means by its output, and by the error code if that was JSON.
 pub(super) fn meaning(said: &str, code: &str) -> Meaning {
     let all = format!("{said}\n\"error_code\": \"{code}\"").to_lowercase();
     TEXTS.iter().find(|(_, text)| all.contains(text)).map_or(Meaning::Unknown, |(meaning, _)| *meaning)
 }
 
-/// Whether a program's text is the script that pip installs for the retired CLI. That its path, or one in it, holds the name of a
-/// release (`databricks_cli_0.278.0_linux_amd64`) does not make a wrapper one.
+/// Whether a text is the script that pip installs for the retired CLI. A wrapper whose path, or a path in it, contains the name
+/// of a release (`databricks_cli_0.278.0_linux_amd64`) is not.
 pub(super) fn is_legacy_script(text: &[u8]) -> bool {
     String::from_utf8_lossy(text).lines().map(str::trim_start).any(|line| {
         let imports = ["from databricks_cli.", "from databricks_cli ", "import databricks_cli"];

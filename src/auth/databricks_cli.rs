@@ -1,8 +1,8 @@
-//! Sign-in through the vendor's CLI, where a person has logged in: `databricks auth token`.
+//! Sign-in with the vendor's CLI, after a person has logged in: `databricks auth token`.
 //!
-//! It hands back the same token until less than 5 minutes are left (databricks-sdk-go, u2m/persistent_auth.go), so what
-//! counts is the expiry that came back. The child gets no terminal, no secret, a time limit of its own, and an environment that
-//! cannot divert it.
+//! The CLI returns the same token until less than 5 minutes are left (databricks-sdk-go, u2m/persistent_auth.go), so the expiry
+//! that it returns is what counts. The child gets no terminal, no secret, its own time limit, and an environment that cannot
+//! redirect it.
 
 mod runs;
 
@@ -30,16 +30,16 @@ use crate::os::dirs::Environment;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 use crate::words;
 
-/// An answer stands in the first lines of what was printed, if anywhere.
+/// Only the first lines of the output are searched for the answer.
 const MOST_LINES: usize = 100;
 
 const INSTALL_HINT: &str =
     "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
 
-/// Signs in; where the CLI only repeats a token that is due, it is asked to refresh it.
+/// Signs in. If the CLI returns a token that is already due, it is asked to refresh it.
 ///
 /// # Errors
-/// Permanent: no CLI, no login, a setting. Transient: network, a hanging or failing CLI.
+/// Permanent: no CLI, no login, a setting. Transient: network, a CLI that hangs or fails.
 pub(crate) async fn sign_in(
     workspace: &Workspace,
     http: &WorkspaceClient<'_>,
@@ -57,7 +57,7 @@ pub(crate) async fn sign_in(
     let known = Anchor::new(needs.now, &Reading::now());
     let now = |anchor: &Option<Anchor>| anchor.as_ref().map_or(needs.now, |anchor| anchor.server);
     let is_due = |token: &Token, anchor: &Option<Anchor>| {
-        // What it is compared with is the time that the caller knows.
+        // The caller compares with the time that it knew.
         let ahead = now(anchor).duration_since(needs.now);
         let by_caller = |at: Timestamp| at.saturating_sub(ahead).unwrap_or(at);
         (needs.is_due)(by_caller(token.issued_at), by_caller(token.expires_at))
@@ -72,7 +72,8 @@ pub(crate) async fn sign_in(
                 anchor = told_of_clock(http, &token, &known, needs).await.or(anchor);
             }
             Ok(_) => {}
-            // An old CLI does not know the option; but a login that is dead will be missed when the token is.
+            // An old CLI does not know the option; without it, the token lasts until its expiry. A lost login must be
+            // reported.
             Err(failure) if failure.is_transient() => {
                 tracing::debug!("`databricks auth token --force-refresh` did not help: {failure}");
             }
@@ -90,8 +91,8 @@ pub(crate) async fn sign_in(
     Ok(SignedIn { token, anchor, warnings: Vec::new(), instead_of: None, trouble, repeated })
 }
 
-/// The workspace's clock, where the token shows that it is not as it is known. Of a token that has expired it is asked: perhaps it is
-/// this machine's clock that is wrong.
+/// The workspace's clock, if the token shows that the known one is wrong. For an expired token the workspace is asked, since this
+/// machine's clock may be wrong.
 async fn told_of_clock(http: &WorkspaceClient<'_>, token: &Token, known: &Anchor, needs: &Needs<'_>) -> Option<Anchor> {
     if token.expires_at <= needs.now
         && let Some(anchor) = http.ask_time(needs.limit).await
@@ -102,10 +103,10 @@ async fn told_of_clock(http: &WorkspaceClient<'_>, token: &Token, known: &Anchor
     anchor_with_issue(Some(known.clone()), issued_at, &Reading::now()).filter(|best| best != known)
 }
 
-// ---- which program ----
+// ---- finding the program ----
 
-/// The CLI's absolute path: as configured, else the first on PATH and in the places where installers put it that is not the
-/// legacy Python CLI of the same name.
+/// The CLI's absolute path: as configured, else the first on PATH or in the usual places, except the legacy Python CLI of
+/// the same name.
 fn find(workspace: &Workspace, environment: &Environment) -> Result<PathBuf, Failure> {
     let bare = |path: &&PathBuf| path.components().count() == 1 && path.is_relative();
     let name = workspace.cli_path.as_ref().filter(bare).map_or(Path::new("databricks"), PathBuf::as_path);
@@ -139,7 +140,7 @@ fn find(workspace: &Workspace, environment: &Environment) -> Result<PathBuf, Fai
     ))
 }
 
-/// The CLI, where a service would not find it: it has another PATH than a shell.
+/// The CLI's path, if a service would not find it because its PATH differs from a shell's.
 pub(crate) fn off_the_usual_path(workspace: &Workspace, environment: &Environment) -> Option<PathBuf> {
     let found = find(workspace, environment).ok()?;
     let few: Environment =
@@ -162,14 +163,14 @@ fn legacy(path: &Path) -> Failure {
     .hint(format!("{INSTALL_HINT}; `pip uninstall databricks-cli` removes the old one"))
 }
 
-// ---- one run of it ----
+// ---- one run ----
 
 struct Cli<'a> {
     program: PathBuf,
     http: &'a WorkspaceClient<'a>,
     workspace: &'a Workspace,
     environment: &'a Environment,
-    /// How long its answer is waited for; the CLI itself may take longer.
+    /// How long to wait for its answer; the CLI itself may take longer.
     limit: Duration,
     now: Timestamp,
 }
@@ -216,11 +217,12 @@ impl Cli<'_> {
         Login { program: self.program.clone(), arguments, environment: self.child_environment() }
     }
 
-    /// What the child needs and nothing that could divert it to another workspace or identity, or that is not its business.
+    /// What the child needs, without anything that could redirect it to another workspace or identity, or that is not meant
+    /// for it.
     fn child_environment(&self) -> Vec<(OsString, OsString)> {
         const KEPT: [&str; 2] = ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
         let absolute = |(name, value): (OsString, OsString)| match std::path::absolute(&value) {
-            // The child runs elsewhere than we do.
+            // The child has another current directory.
             Ok(path) if name == "DATABRICKS_CONFIG_FILE" && !value.is_empty() => (name, path.into_os_string()),
             _ => (name, value),
         };
@@ -239,7 +241,7 @@ impl Cli<'_> {
         }
     }
 
-    // ---- what it said ----
+    // ---- its answer ----
 
     fn read(&self, stdout: &[u8]) -> Result<Token, Failure> {
         let nonsense = |what: &str| {
@@ -251,7 +253,7 @@ impl Cli<'_> {
             (None, Some(token)) => (SecretString::from(token), None),
             (None, None) => return Err(nonsense("printed something that is no token")),
         };
-        // What the token says of itself is the workspace's own word; the CLI reckons by this machine's clock.
+        // The token's own expiry comes from the workspace; the CLI's is by this machine's clock.
         let own = Claims::of(secret.expose_secret()).and_then(|claims| claims.expires_at);
         let told = if own.is_none() { told.and_then(|told| self.by_the_workspace(told)) } else { None };
         if !is_publishable(secret.expose_secret()) {
@@ -261,7 +263,7 @@ impl Cli<'_> {
             .ok_or_else(|| nonsense("printed a token that does not say when it expires"))
     }
 
-    /// A time by this machine's clock, as the workspace has it.
+    /// Converts a time from this machine's clock to the workspace's.
     fn by_the_workspace(&self, here: Timestamp) -> Option<Timestamp> {
         self.now.checked_add(here.duration_since(Timestamp::now())).ok()
     }
@@ -340,7 +342,7 @@ impl Cli<'_> {
         }
     }
 
-    /// A login reads the file, too, so that it fails as long as the file is there.
+    /// A login also reads the file, and fails while the broken file is there.
     fn cure_of_the_cache(&self) -> String {
         let file = self.environment.databricks_token_cache().unwrap_or_else(|| PathBuf::from("token-cache.json"));
         format!("move {} away, then run `{}`", file.display(), self.login_command())
@@ -359,7 +361,7 @@ struct JsonFailure {
     message: String,
 }
 
-/// The first JSON object of this form that begins a line: wrappers, shells and update notes print lines before and after it.
+/// The first JSON object of this form that begins a line: wrappers, shells and update notices print other lines.
 fn json_among_lines<T: for<'de> Deserialize<'de>>(printed: &[u8]) -> Option<T> {
     let mut rest = printed;
     for _ in 0..MOST_LINES {
@@ -375,13 +377,13 @@ fn json_among_lines<T: for<'de> Deserialize<'de>>(printed: &[u8]) -> Option<T> {
     None
 }
 
-/// The token alone on a line, as versions before JSON output print it.
+/// A token alone on a line, as versions without JSON output print it.
 fn bare_token(printed: &[u8]) -> Option<&str> {
     let lines = printed.split(|byte| *byte == b'\n').take(MOST_LINES).map(<[u8]>::trim_ascii);
     lines.filter(|line| line.starts_with(b"eyJ")).find_map(|line| std::str::from_utf8(line).ok())
 }
 
-/// RFC 3339 with any offset, or the older forms with a blank and no zone, which are local time; year 1 means "never told".
+/// RFC 3339 with any offset, or the older forms with a blank and no zone, which are local time; year 1 means "unknown".
 fn parse_expiry(text: &str) -> Option<Timestamp> {
     let instant = text.parse::<Timestamp>().ok().or_else(|| {
         let local: jiff::civil::DateTime = text.parse().ok()?;
@@ -390,7 +392,7 @@ fn parse_expiry(text: &str) -> Option<Timestamp> {
     (instant > Timestamp::UNIX_EPOCH).then_some(instant)
 }
 
-/// What a run that ended so and printed this means, for [`crate::fuzzing`].
+/// What a run with this exit code and output means, for [`crate::fuzzing`].
 #[cfg(any(test, fuzzing))]
 pub(super) fn judge(code: i32, stdout: &[u8], stderr: &[u8]) -> Result<Token, Failure> {
     use std::os::unix::process::ExitStatusExt;

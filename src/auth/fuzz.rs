@@ -1,4 +1,4 @@
-//! Ways in for [`crate::fuzzing`].
+//! Entry points for [`crate::fuzzing`].
 
 use super::{databricks_cli, m2m};
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! Sign-in as a service principal: OAuth 2.0 client credentials (RFC 6749, section 4.4) as Databricks takes them.
+//! Sign-in as a service principal: OAuth 2.0 client credentials (RFC 6749, section 4.4) as Databricks accepts them.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::model::token::{Token, is_publishable};
 use crate::model::{AuthMethod, Client, OWN_ADDRESS};
 use crate::vendor_errors::{Remedy, remedy};
 
-/// The scope that covers the database as well (databricks-sdk-go, auth_m2m.go).
+/// The scope that also covers databases (databricks-sdk-go, auth_m2m.go).
 const FORM: &str = "grant_type=client_credentials&scope=all-apis";
 
-/// Signs in and returns a token that is live in the workspace's own time.
+/// Signs in, and returns a token that is live by the workspace's clock.
 ///
 /// # Errors
 /// Permanent where the client, its secret or a setting must be changed, else transient.
@@ -71,18 +71,18 @@ struct TokenAnswer {
     expires_in: Option<Seconds>,
     error: Option<String>,
     error_description: Option<String>,
-    // Some identity providers' proxies answer in their own words (databricks-sdk-py, oauth.py).
+    // The proxies of some identity providers use their own key (databricks-sdk-py, oauth.py).
     #[serde(rename = "errorCode")]
     error_code: Option<String>,
     #[serde(rename = "errorSummary")]
     error_summary: Option<String>,
-    // The workspace's REST API, where a gateway answers for the token endpoint.
+    // The REST API's key, if a gateway answers for the token endpoint.
     message: Option<String>,
 }
 
 impl TokenAnswer {
     fn complaint(&self) -> Option<(String, String)> {
-        // It may repeat the token that comes with it.
+        // An error's text may repeat the token that comes with it.
         self.access_token.iter().for_each(|token| secrets::keep_until(token, Timestamp::now()));
         let code = self.error.as_ref().or(self.error_code.as_ref());
         let text = self.error_description.as_ref().or(self.error_summary.as_ref()).or(self.message.as_ref());
@@ -91,7 +91,7 @@ impl TokenAnswer {
     }
 }
 
-/// `expires_in` comes as a number or as a string of one (golang/oauth2, internal/token.go).
+/// `expires_in` is a number, or a string with one (golang/oauth2, internal/token.go).
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Seconds {
@@ -174,7 +174,7 @@ fn refused(answer: &Answer, to: &str, complaint: Option<(String, String)>) -> Fa
     }
 }
 
-/// RFC 6749, section 5.2, and what Databricks says beside it.
+/// An error of RFC 6749, section 5.2, with what Databricks adds to it.
 fn rejected(to: &str, code: &str, text: &str, status: StatusCode) -> Failure {
     let said = match (code.is_empty(), text.is_empty()) {
         (false, false) => format!("{code}: {text}"),

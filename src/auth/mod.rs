@@ -1,4 +1,4 @@
-//! Sign-in to a workspace: one file a method, and the chain that users of the Python original expect.
+//! Sign-in to a workspace: one file for each method, and the chain that users of the Python original expect.
 //!
 //! Invariants: nothing here is interactive (no browser, no prompt, stdin closed), and every outcome is typed.
 
@@ -25,34 +25,34 @@ use crate::os::dirs::Environment;
 /// A successful sign-in.
 pub(crate) struct SignedIn {
     pub(crate) token: Token,
-    /// The workspace's clock, where the method tells it.
+    /// The workspace's clock, if the method showed it.
     pub(crate) anchor: Option<Anchor>,
     pub(crate) warnings: Vec<String>,
-    /// Why the method configured first had failed, where this is the second.
+    /// Why the first method failed, if this is the second.
     pub(crate) instead_of: Option<Failure>,
-    /// What a person should mend before the present token dies.
+    /// What a person should repair before the present token expires.
     pub(crate) trouble: Option<Failure>,
-    /// The method keeps handing out a token that is already past its refresh point.
+    /// The method keeps returning a token that is already past its refresh point.
     pub(crate) repeated: bool,
 }
 
-/// What a sign-in must know of its caller's needs.
+/// What the caller needs from a sign-in.
 pub(crate) struct Needs<'a> {
     /// How long one request or child may take.
     pub(crate) limit: Duration,
     /// Whether a token issued and expiring at these times would be replaced at once.
     pub(crate) is_due: &'a (dyn Fn(Timestamp, Timestamp) -> bool + Sync),
-    /// Whether a token of the vendor's CLI, which is a person's, could serve any of the connections.
+    /// Whether a token of the vendor's CLI, which belongs to a person, could serve any of the connections.
     pub(crate) person_can_serve: bool,
-    /// The workspace's time, as far as it is known.
+    /// The workspace's time, as far as known.
     pub(crate) now: Timestamp,
 }
 
-/// Signs in once: by the method configured; by the chain, as a service principal where one is configured, else or after its
-/// failure with the vendor's CLI.
+/// Signs in once, with the configured method. The chain signs in as a service principal if one is configured; otherwise, or
+/// if that fails, with the vendor's CLI.
 ///
 /// # Errors
-/// The failure of the method configured first. It is transient where trying either method again can help.
+/// The failure of the first method. It is transient if another try of either method can help.
 pub(crate) async fn sign_in(
     workspace: &Workspace,
     http: &WorkspaceClient<'_>,
@@ -87,8 +87,7 @@ pub(crate) async fn sign_in(
     }
 }
 
-/// A secret that systemd handed over is a copy, made when the unit started: a new one in its place is not seen before the next
-/// start.
+/// A secret from systemd is a copy, made when the unit started: a new secret takes effect only after a restart.
 fn explained(mut failure: Failure, client: &Client, environment: &Environment) -> Failure {
     let is_copy = matches!((&client.secret, environment.path("CREDENTIALS_DIRECTORY")),
         (SecretSource::File(path), Some(directory)) if path.starts_with(&directory));
@@ -101,7 +100,7 @@ fn explained(mut failure: Failure, client: &Client, environment: &Environment) -
 
 fn both_failed(mut first: Failure, second: &Failure) -> Failure {
     first.message = format!("{}; and with the Databricks CLI: {second}", first.message);
-    // A CLI that is not installed or not logged in changes nothing about what the first method can still do.
+    // If the CLI is not installed or not logged in, that does not change what the first method can still do.
     if second.is_transient() && matches!(second.code, Code::Unavailable | Code::TryAgain) {
         first.kind = second.kind;
     }

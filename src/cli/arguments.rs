@@ -1,4 +1,4 @@
-//! The command line: the one definition that parsing and `--help` are made from.
+//! The command line: one definition for parsing and `--help`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Say only what went wrong; commands that print what was asked for still do
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub(super) quiet: bool,
-    // Last, since its heading goes on for what follows.
+    // Last, because its heading also applies to everything after it.
     #[command(flatten)]
     pub(super) overrides: Overrides,
     #[command(subcommand)]
@@ -309,7 +309,7 @@ impl Arguments {
         if self.once { Command::Rotate(RotateOptions::default()) } else { Command::Run }
     }
 
-    /// How much is said on stderr: what only prints says no more than warnings.
+    /// How much goes to stderr: commands that only print something log nothing below warnings.
     pub(super) fn level(&self, command: &Command) -> LevelFilter {
         match (self.verbose, self.quiet, command) {
             (true, ..) => LevelFilter::DEBUG,
@@ -328,7 +328,7 @@ pub fn command() -> clap::Command {
 }
 
 impl ServiceCommand {
-    /// Whose service is meant.
+    /// Which service is meant.
     pub(super) fn which(&self) -> &WhichManager {
         match self {
             ServiceCommand::Install(options) => &options.which,

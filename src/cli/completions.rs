@@ -13,7 +13,7 @@ pub(super) fn run(shell: Shell) -> Result<u8, Fault> {
 
 fn script(shell: Shell) -> String {
     match shell {
-        // clap_complete 4.6 takes the hyphen of the program's name for the step to a subcommand, in one of the two places.
+        // In one of two places, clap_complete 4.6 takes the hyphen in the program's name for the step to a subcommand.
         Shell::Bash => generated(Bash).replace("dbx__subcmd__rotator", "dbx__rotator"),
         Shell::Zsh => generated(Zsh),
         Shell::Fish => generated(Fish),

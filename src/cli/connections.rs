@@ -17,7 +17,7 @@ use crate::model::Workspace;
 use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{Discovered, discover};
 
-/// How it is shown.
+/// The output format.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
     Table,
@@ -296,7 +296,7 @@ mod tests {
         Database { name, found: DatabaseInfo { target, host, read_only_host, state: State::Available, found_at } }
     }
 
-    /// Words that would be settings of their own, were they not taken for what they are.
+    /// Names that would become settings of their own if they were not escaped.
     const HOSTILE: [&str; 14] = [
         "a\"\non_rotate = [\"/bin/sh\"]\n#",
         "a'\non_rotate = ['/bin/sh']\n",

@@ -1,6 +1,6 @@
-//! What a person types and what is printed for them. One file a subcommand.
+//! What a person types and sees. One file for each subcommand.
 //!
-//! stdout carries what was asked for and nothing else; messages go to stderr. Errors are printed here and only here.
+//! stdout carries only what was asked for; messages go to stderr. Errors are printed only here.
 
 mod arguments;
 mod check;
@@ -50,10 +50,11 @@ use outlook::Whose;
 /// EX_USAGE of sysexits.h.
 const USAGE: u8 = 64;
 
-/// EX_OSERR of sysexits.h is not in the contract; a machine that cannot give a runtime is unavailable.
+/// EX_OSERR of sysexits.h is not one of our exit codes; a machine without resources for a runtime counts as
+/// unavailable.
 const NO_RUNTIME: Code = Code::Unavailable;
 
-/// What a command ends with when it does not end with an exit code.
+/// Why a command ends without an exit code of its own.
 enum Fault {
     Config(ConfigError),
     Failure(Failure),
@@ -122,7 +123,7 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Says why a command ends: on stderr, by `print`, or in the journal with what that wants to know.
+/// Reports why a command ends: in the journal, with the fields that it uses, or on stderr with `print`.
 fn complain(message: &str, hint: Option<&str>, code: Code, kind: Kind, print: impl FnOnce()) {
     if logging::journal::is_connected() {
         // It may have ended before logging was started.
@@ -233,11 +234,11 @@ fn awaits_configuration(error: &ConfigError) -> bool {
     launchd::runs_this(&Environment::of_this_process()) && error.exit_code() != USAGE
 }
 
-/// Runs a future on a runtime of one thread, and leaves behind what does not end by itself.
+/// Runs a future on a runtime with one thread. Tasks that are still running then are dropped.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // For looking up host names, one at a time; then the thread goes.
+        // For looking up host names, one at a time; idle threads end.
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_millis(100))
         .build()

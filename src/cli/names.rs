@@ -1,11 +1,11 @@
-//! The names of the Python original, as names of this program: each takes the options that it always took.
+//! The command names of the Python original, as names of this program. Each takes its original options.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::os::dirs::Environment;
 
-/// Under which name the program was called.
+/// The name that the program was called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Own,
@@ -29,7 +29,7 @@ impl Name {
         }
     }
 
-    /// The words of the command line as this program understands them.
+    /// The command line with this program's own words in place of the original name.
     pub(super) fn words(self, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
         let first: &[&str] = match self {
             Name::Own => &["dbx-rotator"],
@@ -50,7 +50,7 @@ impl Name {
             .map(|home| home.join(".databricks_oauth_rotator.log"))
     }
 
-    /// The original knew 0, 1 for every failure and 2 for usage.
+    /// The original used only 0, 1 for every failure, and 2 for usage.
     pub(super) fn exit_code(self, code: u8) -> u8 {
         match (self, code) {
             (Name::Own, code) | (_, code @ 0) => code,

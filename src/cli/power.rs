@@ -1,4 +1,4 @@
-//! What root does in a home that is somebody else's: nothing. It becomes that user first.
+//! Root does nothing in somebody else's home: it becomes that user first.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use crate::os::dirs::Environment;
 use crate::os::identity;
 use crate::words;
 
-/// Gives up root's power for good where the home directory, or the configuration file that is named, is another user's: for the
-/// programs that such a configuration names, too. Returns a sentence on it, where anything changed.
+/// Gives up root's privileges for good if the home directory or the given configuration file belongs to another user, also
+/// because the configuration can name programs to run. Returns a sentence about it if anything changed.
 ///
 /// # Errors
 /// Root may not become that user here.

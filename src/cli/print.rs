@@ -1,4 +1,4 @@
-//! Printing, where a closed pipe is no error, and the words for times.
+//! Prints to stdout and stderr. A closed pipe is not an error. Also the words for times.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -33,8 +33,8 @@ pub(super) fn news(text: &str) -> Result<(), Failure> {
     if is_quiet() { Ok(()) } else { out(text) }
 }
 
-/// Prints lines of ours to stdout, without secrets and with nothing in them that cannot be seen. What others wrote stands on one
-/// line ([`line`], [`table`]).
+/// Prints our own lines to stdout, without secrets and invisible characters. Foreign text must be on one line ([`line`],
+/// [`table`]).
 ///
 /// # Errors
 /// As [`exactly`].
@@ -42,10 +42,11 @@ pub(super) fn out(text: &str) -> Result<(), Failure> {
     exactly(&foreign::lines(text))
 }
 
-/// Prints to stdout just this: a secret that was asked for, or what others read by a grammar of its own. A reader that has gone away (`| head`) has had enough.
+/// Prints a text to stdout unchanged: a secret that was asked for, or another program's format. A reader that has gone away (`| head`) is
+/// not an error.
 ///
 /// # Errors
-/// Anything else that keeps the text from being written, such as a full disk.
+/// Anything else that prevents writing the text, such as a full disk.
 pub(super) fn exactly(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -76,7 +77,7 @@ pub(super) fn json_with_secrets(value: &impl serde::Serialize) -> Result<(), Fai
     exactly("\n")
 }
 
-/// Prints what went wrong and what to do next to stderr, a line each.
+/// Prints a failure and the next step to stderr, one line each.
 pub(super) fn error(message: &str, hint: Option<&str>) {
     let hint = hint.map(|hint| format!("hint: {}\n", foreign::line(hint))).unwrap_or_default();
     to_stderr(&format!("error: {}\n{hint}", foreign::line(message)));
@@ -92,7 +93,7 @@ pub(super) fn fault(fault: &ConfigError) {
     to_stderr(&format!("error: {}\n", foreign::lines(&fault.to_string())));
 }
 
-/// Prints what works but is unwise to stderr.
+/// Prints a warning to stderr about something that works but is unwise.
 pub(super) fn warning(message: &str) {
     if is_quiet() {
         return;
@@ -100,11 +101,11 @@ pub(super) fn warning(message: &str) {
     to_stderr(&format!("warning: {}\n", foreign::line(message)));
 }
 
-/// Prints what clap says of the command line: with its colours, or without them where it may quote what cannot be shown.
+/// Prints clap's message about the command line: in colour, or without if it may quote invisible characters.
 pub(super) fn usage(error: &clap::Error) {
     let is_printable = |word: OsString| word.to_str().is_some_and(|word| word.chars().all(foreign::is_printable));
     if !error.use_stderr() || std::env::args_os().all(is_printable) {
-        // A closed pipe is no reason to fail.
+        // A closed pipe is not an error.
         let _ = error.print();
     } else {
         to_stderr(&foreign::lines(&error.render().to_string()));
@@ -115,7 +116,7 @@ fn to_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// A line of text, with its end, whoever wrote it.
+/// One line of foreign text, with its line end.
 pub(super) fn line(text: &str) -> String {
     format!("{}\n", foreign::line(text))
 }
@@ -138,7 +139,8 @@ pub(super) fn duration(length: SignedDuration) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, two blanks apart, none at the end of a line. A cell is one line, whoever wrote it.
+/// Columns as wide as their widest cell, with two blanks between them and none at the end of a line. Each cell is made one
+/// line.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let cells = |row: &Vec<String>| row.iter().map(|cell| foreign::line(cell).into_owned()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();

@@ -1,5 +1,5 @@
-//! `dbx-rotator status --prometheus`: the text format of Prometheus, for node_exporter's textfile collector and the like.
-//! <https://prometheus.io/docs/instrumenting/exposition_formats/>
+//! `dbx-rotator status --prometheus`: Prometheus' text format, for node_exporter's textfile collector and similar
+//! programs. <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::foreign;
 use crate::generated::read_back;
 use crate::service::State;
 
-/// What is told of one connection.
+/// The values for one connection.
 pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
     pub(super) live: bool,
@@ -21,7 +21,7 @@ pub(super) struct Sample<'a> {
     pub(super) permanent_failures: u64,
 }
 
-/// One line of it: a metric, its labels, its value.
+/// One line: a metric, its labels, its value.
 #[derive(Debug, PartialEq)]
 struct Line {
     metric: &'static str,
@@ -29,10 +29,10 @@ struct Line {
     value: String,
 }
 
-/// What a metric is called, its kind, and its help.
+/// The name, the kind and the help of a metric.
 type Metric = (&'static str, &'static str, &'static str);
 
-/// How the value of a connection is had; none where it is not known.
+/// Gets a value of a connection; none if it is unknown.
 type Value = fn(&Sample<'_>) -> Option<String>;
 
 const GAUGES: [(Metric, Value); 4] = [
@@ -78,10 +78,10 @@ fn seconds(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.as_second().to_string())
 }
 
-/// All metrics, each with its help and type; what is not known of a connection has no line.
+/// All metrics, each with its help and type; unknown values have no line.
 ///
 /// # Errors
-/// It would not be read as it is meant.
+/// A reader of the format would not read what was meant.
 pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> Result<String, Failure> {
     let (mut text, mut meant) = (String::new(), Vec::new());
     for ((metric, kind, help), value) in GAUGES {
@@ -110,7 +110,7 @@ fn labels(sample: &Sample<'_>) -> Vec<(&'static str, String)> {
     vec![("connection", foreign::line(sample.name).into_owned())]
 }
 
-/// Writes one metric, and notes what it says.
+/// Writes one metric, and adds its lines to `meant`.
 fn add(text: &mut String, meant: &mut Vec<Line>, metric: Metric, lines: impl IntoIterator<Item = Line>) {
     let (name, kind, help) = metric;
     // Writing to a String cannot fail.
@@ -128,7 +128,7 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// The lines as a reader of the format finds them; none for a text with any other line.
+/// The lines as a reader of the format sees them; none if any other line is among them.
 fn read(text: &str) -> Option<Vec<Line>> {
     text.split_terminator('\n').filter(|line| !line.starts_with("# ")).map(read_line).collect()
 }

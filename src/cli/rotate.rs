@@ -19,7 +19,7 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -
     }
     let request =
         if options.if_due { RotateRequest::DueBeforeNextRun } else { RotateRequest::All { since: Timestamp::now() } };
-    // Decided without a runtime: a timer that finds nothing due is to cost nothing.
+    // Decided without a runtime, since a timer that finds nothing due should cost nothing.
     let report = match options.if_due.then(|| rotation.nothing_to_do(&request, only.as_deref())).flatten() {
         Some(report) => report,
         None => block_on(async {
@@ -107,7 +107,7 @@ fn dry_run(options: &RotateOptions, rotation: &Rotation, only: Option<&[usize]>)
     Ok(0)
 }
 
-/// The whole answer as the contract's JSON has it.
+/// The whole answer in the documented JSON form.
 #[derive(Serialize)]
 struct Answer<'a> {
     version: u32,
@@ -122,7 +122,7 @@ struct Row<'a> {
     error: Option<Error<'a>>,
 }
 
-/// A failure as the contract's JSON has it.
+/// A failure in the documented JSON form.
 #[derive(Serialize)]
 pub(super) struct Error<'a> {
     kind: Kind,

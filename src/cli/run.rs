@@ -15,7 +15,7 @@ use crate::os::watch::{self, Stamps};
 use crate::rotation::Rotation;
 use crate::words;
 
-/// What is said below a fault of the configuration under launchd.
+/// The hint below a configuration error under launchd.
 const WAITING: &str = "waiting until that is mended; `dbx-rotator service stop` ends the wait";
 
 pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault> {
@@ -25,7 +25,7 @@ pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault
         let mut hangup = listen(SignalKind::hangup())?;
         let mut closed = listen(SignalKind::hangup())?;
         tracing::info!("{}", rotation.config().summary());
-        // To a service it means: read the configuration again. To a program in a terminal: that has been closed.
+        // For a service, the signal means: read the configuration again. In a terminal: the terminal was closed.
         let in_terminal = std::io::stderr().is_terminal();
         let stop = async {
             tokio::select! {
@@ -43,7 +43,7 @@ pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault
         }
         tokio::select! {
             _ = finish_all(LAST_WAIT) => {}
-            // Who asks twice does not want to wait.
+            // A second signal means that nobody wants to wait.
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -52,7 +52,7 @@ pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault
     })?
 }
 
-/// Waits until there is a configuration that can be used, saying once of each fault that it is waited for.
+/// Waits until there is a usable configuration. Reports each error once.
 pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Result<Config, Failure> {
     let say = |fault: &str| {
         logging::before_start(|| announce::refused(fault, Some(WAITING), Code::Configuration, Kind::Permanent));
@@ -71,7 +71,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
                 }
                 Err(_) => {}
             }
-            // It may have appeared before anybody watched.
+            // A file may have changed before the watch began.
             watch::changed(&files, || Stamps::of(&files) != before).await;
         }
     })?

@@ -1,4 +1,4 @@
-//! `dbx-rotator service`: the conversation with a person around the units.
+//! `dbx-rotator service`: the dialogue with a person about units and agents.
 
 use std::io::{self, BufRead, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ use crate::words;
 /// What the shell of a person often sets, and a manager does not hand to its services.
 const MISSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
 
-/// How often the password file is looked at while a first rotation is waited for.
+/// How often the password file is checked while waiting for the first rotation.
 const GLANCE: Duration = Duration::from_millis(200);
 
-/// Every so many looks the manager is asked whether the service still runs.
+/// Every how many checks the manager is asked whether the service still runs.
 const LOOKS_PER_QUESTION: u32 = 5;
 
 impl From<WriteError> for Fault {
@@ -171,15 +171,15 @@ impl Service {
     fn wanted_config(&self, overrides: &Overrides) -> Result<Config, ConfigError> {
         let config = Some(self.inputs.config.clone()).filter(|file| file.exists());
         let overrides = Overrides { config, ..overrides.clone() };
-        // Of no other file than the service's own, and with the profiles of whom it runs as.
+        // Only the service's own file counts, and the profiles of the user that it runs as.
         let environment = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
         let environment = environment.into_iter().fold(self.environment.clone(), Environment::without);
         let environment = environment.with("HOME", &self.account.home);
         Config::load_in(environment.handing_over(self.inputs.handed_over()), &overrides)
     }
 
-    /// Where this program is for a unit: by the name that people call it, which stays when a package manager replaces what it
-    /// stands for.
+    /// The path of this program for a unit: the name that people call it by, which stays valid when a package manager
+    /// replaces the file behind it.
     fn program(&self) -> Result<PathBuf, Fault> {
         let program = std::env::current_exe().map_err(|error| cannot_find_itself(&error))?;
         let path = self.environment.get_os("PATH").cloned().unwrap_or_default();
@@ -219,7 +219,7 @@ impl Service {
         Ok(self.manager.state()?.is_some_and(|state| state.kind == way && state.lacks_namespaces))
     }
 
-    /// Shows what came of a start that was asked for at that time; returns the exit code.
+    /// Shows the result of a start that was requested at `asked`; returns the exit code.
     fn show(&self, way: Way, started: &Started, asked: Timestamp) -> Result<u8, Fault> {
         let rotation = Rotation::new(as_service(&self.inputs.config, &self.inputs, false)?);
         let seen = if *started == Started::Untold { Some(self.watch(&rotation, asked)?) } else { None };
@@ -243,12 +243,12 @@ impl Service {
         }
     }
 
-    /// Where the manager is not told how it goes: looks until every password is live or needs a person, or the service has ended, or
-    /// for as long as a rotation takes.
+    /// For a manager that gets no status reports: checks until every password is live or needs a person, or the service has ended,
+    /// or a rotation's time has passed.
     fn watch(&self, rotation: &Rotation, asked: Timestamp) -> Result<Started, Fault> {
         let (begun, mut looks) = (Instant::now(), 0_u32);
         while begun.elapsed() < PATIENCE {
-            // To ask the manager is dearer than to look at two files.
+            // Asking the manager costs more than reading two files.
             let state = if looks.is_multiple_of(LOOKS_PER_QUESTION) { self.manager.state()? } else { None };
             if let Some(ended) = state.filter(|state| !state.is_up() && state.last_result.is_some()) {
                 return Ok(Started::Failed(ended.last_exit_code));
@@ -262,7 +262,7 @@ impl Service {
         Ok(Started::NotYet)
     }
 
-    // ---- what is there ----
+    // ---- what is set up ----
 
     fn installed(&self) -> Result<State, Failure> {
         self.manager.state()?.ok_or_else(|| self.not_installed())
@@ -303,7 +303,7 @@ impl Service {
         Ok(u8::from(!well))
     }
 
-    /// What `service install` has put into the keychain.
+    /// The keychain items that `service install` has made.
     fn keychain_items(&self) -> Vec<keychain::Item> {
         let Ok(config) = as_service(&self.inputs.config, &self.inputs, false) else { return Vec::new() };
         config.keychain_items().into_iter().filter(|item| item.service == keychain::SERVICE).collect()
@@ -329,7 +329,7 @@ impl Service {
         }
         let own = self.inputs.credential.clone().unwrap_or_else(|| self.inputs.config.with_file_name("client-secret"));
         for file in [&[self.inputs.config.clone()][..], &credential_files(&own)].concat() {
-            // A link that leads nowhere is one of them, too.
+            // A dangling link counts too.
             if file.symlink_metadata().is_err() {
                 continue;
             }

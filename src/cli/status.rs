@@ -95,7 +95,7 @@ pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Resul
     Ok(view.all_live())
 }
 
-/// Whether each password is live, or a try since then has failed for a reason that needs a person.
+/// Whether each password is live, or a try since `since` has failed for a reason that needs a person.
 pub(super) fn is_settled(rotation: &Rotation, since: Timestamp) -> Result<bool, Failure> {
     let (snapshot, unknown) = (rotation.snapshot()?, ConnectionRecord::default());
     Ok(snapshot.statuses.iter().enumerate().all(|(index, status)| {
@@ -105,7 +105,7 @@ pub(super) fn is_settled(rotation: &Rotation, since: Timestamp) -> Result<bool, 
     }))
 }
 
-/// All connections as they stand, with what is known of their past.
+/// The state of all connections, with what is known of their past.
 struct View {
     snapshot: Snapshot,
     /// As the clients see them that are worst off.
@@ -202,7 +202,7 @@ fn row<'a>(
         last_rotation_at: known.last_rotation_at,
         last_attempt_at: known.last_attempt_at,
         last_error: known.last_error.as_ref().map(Error::from),
-        // A retry that was planned by a run that has ended is no plan.
+        // A retry planned by a run that has ended does not count.
         next_rotation_at: known
             .next_attempt_at
             .filter(|at| *at > Timestamp::now())
@@ -270,7 +270,7 @@ fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String
     format!("{}{file}{service}{remarks}{outlook}", print::table(&rows))
 }
 
-/// How the service manager sees it, for people.
+/// How the service manager sees the service, for people.
 pub(super) fn service_lines(state: &State, now: Timestamp) -> String {
     let manager = match state.scope {
         Scope::User => format!("{}, yours", state.manager),

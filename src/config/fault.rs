@@ -8,7 +8,7 @@ use crate::failure::Code;
 use crate::foreign;
 use crate::foreign::could_be_secret;
 
-/// Why there is no configuration to work with. Its text fits one screen and never holds a secret.
+/// Why there is no usable configuration. Its text fits one screen and never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Box<Fault>);
 
@@ -24,40 +24,40 @@ struct Fault {
 struct SourceLocation {
     file: PathBuf,
     line: usize,
-    /// In characters, from 1.
+    /// In characters, counted from 1.
     column: usize,
     text: String,
-    /// What stands before the caret below it.
+    /// What comes before the caret, below the line.
     indent: String,
     /// In characters, at least 1.
     width: usize,
 }
 
-/// So many characters of a line are shown at most: a screen's width or two.
+/// How many characters of a line are shown at most: about two screen widths.
 const LONGEST_SHOWN: usize = 160;
 
 impl ConfigError {
-    /// A fault that has no place in a file.
+    /// A fault without a place in a file.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message = foreign::line(&message.into()).into_owned();
         ConfigError(Box::new(Fault { message, location: None, hint: None, usage: false }))
     }
 
-    /// A fault that has no place in a file, and whose message has several lines.
+    /// A fault without a place in a file, with a message of several lines.
     pub(crate) fn list<'l>(lines: impl IntoIterator<Item = &'l str>) -> Self {
         let mut error = Self::new("");
         error.0.message = lines.into_iter().map(foreign::line).collect::<Vec<_>>().join("\n");
         error
     }
 
-    /// The same fault as one of the command line.
+    /// The same fault, but of the command line.
     #[must_use]
     pub(crate) fn of_usage(mut self) -> Self {
         self.0.usage = true;
         self
     }
 
-    /// A command line that cannot mean anything (exit code 64 instead of 78).
+    /// A command line that makes no sense (exit code 64 instead of 78).
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(message).of_usage()
     }
@@ -76,7 +76,7 @@ impl ConfigError {
         self
     }
 
-    /// The same fault of a file that will be called so.
+    /// The same fault with another name for its file: the one that the text will have.
     #[must_use]
     pub(crate) fn in_file(mut self, file: &Path) -> Self {
         if let Some(location) = &mut self.0.location {
@@ -85,25 +85,25 @@ impl ConfigError {
         self
     }
 
-    /// What is wrong, without its place and without what to do next.
+    /// What is wrong, without its place and the next step.
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// All of it on one line, for logs.
+    /// The whole fault on one line, for logs.
     pub(crate) fn sentence(&self) -> String {
         let Fault { message, location, hint, .. } = &*self.0;
         let location = location
             .as_ref()
             .map(|location| format!(" ({}:{}:{})", location.file.display(), location.line, location.column));
         let hint = hint.as_ref().map(|hint| format!(" - {hint}"));
-        // What is set in belongs to the line above it.
+        // Indented lines belong to the line above.
         let message = message.replace(":\n    ", ": ").replace("\n    ", ", ").replace('\n', "; ");
         let text = format!("{message}{}{}", location.unwrap_or_default(), hint.unwrap_or_default());
         foreign::line(&text).into_owned()
     }
 
-    /// The exit code, as sysexits.h numbers them: 64 for usage, else 78.
+    /// The exit code as in sysexits.h: 64 for usage, else 78.
     pub fn exit_code(&self) -> u8 {
         if self.0.usage { 64 } else { Code::Configuration.exit_code() }
     }
@@ -115,7 +115,7 @@ impl SourceLocation {
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let end = floor_boundary(text, span.end).clamp(start, line_end);
-        // Tabs are kept: see below.
+        // Tabs stay, see below.
         let shown = foreign::lines(&without_secret(text[line_start..line_end].trim_end_matches('\r'))).into_owned();
         let length = shown.chars().count();
         let column = foreign::lines(&text[line_start..start]).chars().count().min(length) + 1;
@@ -132,7 +132,7 @@ impl SourceLocation {
     }
 }
 
-/// Of a long line what is around the fault, and by how many characters the fault is further to the left there.
+/// The part of a long line around the fault, and by how many characters that moves the fault to the left.
 fn around(line: String, column: usize) -> (String, usize) {
     const CUT: &str = "...";
     let length = line.chars().count();
@@ -146,15 +146,15 @@ fn around(line: String, column: usize) -> (String, usize) {
     (format!("{before}{shown}{after}"), from.saturating_sub(before.len()))
 }
 
-/// Tabs are kept, so that the caret stands under its character whatever a tab's width is.
+/// Tabs stay, so that the caret is below its character whatever the tab width is.
 fn as_blank(c: char) -> char {
     if c == '\t' { '\t' } else { ' ' }
 }
 
-/// The line with its value masked where it could be a secret: by what it is called, or by what it looks like.
+/// The line with its value masked if that could be a secret, judged by its key or its form.
 fn without_secret(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
-    // What these name is a path.
+    // The values of these are paths.
     let names =
         ["client_secret_file", "password_file", "token_file"].iter().fold(lower, |line, key| line.replace(key, ""));
     // A proxy's address may hold a password, and where it is not well-formed nobody knows where that ends.

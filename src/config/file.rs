@@ -1,4 +1,4 @@
-//! config.toml as it is written, before it is merged with the other sources. Unknown keys are refused.
+//! config.toml as written, before it is merged with the other sources. Unknown keys are refused.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use super::wording::plain;
 use crate::os::files::read_text_up_to;
 use crate::words;
 
-/// How large a configuration may be, in bytes. A connection takes 100 to 300.
+/// The largest configuration, in bytes. A connection takes 100 to 300.
 const LARGEST: u64 = 1024 * 1024;
 
-/// How many connections it may have; the password file that they would fill is read by each client at each login.
+/// How many connections it may have. Every client reads their password file at each login.
 const MOST_CONNECTIONS: usize = 10_000;
 
-/// How deep brackets and braces may be nested: two levels are needed.
+/// How deeply brackets and braces may be nested; two levels are needed.
 const DEEPEST: usize = 16;
 
 /// The whole file.
@@ -50,7 +50,7 @@ pub(crate) struct WorkspaceTable {
     pub(crate) profile: Option<Spanned<String>>,
     pub(crate) cli_path: Option<Spanned<String>>,
     pub(crate) ca_file: Option<Spanned<String>>,
-    /// Accepted by the parser only to be refused with a reason.
+    /// Accepted by the parser only in order to be refused with a reason.
     pub(crate) client_secret: Option<Spanned<de::IgnoredAny>>,
 }
 
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
 pub(crate) struct Interval(pub(crate) Duration);
 
 impl Interval {
-    /// What makes sense: shorter is a storm, longer than a day no token lives.
+    /// The sensible range: shorter would flood the workspace, and no token lives longer than a day.
     pub(crate) const RANGE: std::ops::RangeInclusive<Duration> =
         Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
 
@@ -158,7 +158,7 @@ pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
 /// Python original's `--interval` always was.
 ///
 /// # Errors
-/// A sentence with what would have been right.
+/// A sentence with examples of what is accepted.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let minutes = || Some(Duration::from_secs(text.trim().parse::<u64>().ok()?.checked_mul(60)?));
     let written = || Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok();
@@ -167,17 +167,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration: write it like 50 (minutes), 90s or 1h 30m"))
 }
 
-/// A parsed file with its text, which faults point into.
+/// A parsed file with its text, which faults refer to.
 pub(crate) struct ConfigSource {
     pub(crate) path: PathBuf,
-    /// A secret may have been written into it by mistake.
+    /// Wiped, since a secret may have been written into it by mistake.
     pub(crate) text: Zeroizing<String>,
     pub(crate) file: ConfigFile,
     line_starts: Vec<usize>,
 }
 
 impl ConfigSource {
-    /// Reads and parses a file; none if it does not exist and nobody named it.
+    /// Reads and parses a file; none if it does not exist and was not given explicitly.
     pub(crate) fn read(path: &Path, named: bool) -> Result<Option<Self>, ConfigError> {
         let text = match read_text_up_to(path, LARGEST) {
             Ok(text) => text,
@@ -219,13 +219,14 @@ impl ConfigSource {
         ConfigError::new(message).at(&self.path, &self.text, at.span())
     }
 
-    /// The line, from 1, that a value stands in.
+    /// The line of a value, from 1.
     pub(crate) fn line<T>(&self, at: &Spanned<T>) -> usize {
         self.line_starts.partition_point(|start| *start <= at.span().start) + 1
     }
 }
 
-/// Where brackets or braces are nested deeper than any setting needs: the parser would take memory for each of them.
+/// The first place where brackets or braces are nested deeper than any setting needs: the parser would use memory for
+/// each.
 fn too_deep(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
@@ -247,7 +248,7 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-/// The last byte of the string that begins here (TOML 1.0, "String"), or of its line where it does not end.
+/// The last byte of the string that begins here (TOML 1.0, "String"), or of its line if the string does not end.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let quote = bytes[start];
     let is_long = bytes[start..].starts_with(&[quote; 3]);
@@ -271,14 +272,14 @@ mod tests {
 
     use super::*;
 
-    /// The keys that a table knows, in the words of the parser that refuses another.
+    /// The keys that a table accepts, taken from the parser's message about an unknown one.
     fn keys(text: &str) -> BTreeSet<String> {
         let refused = toml_edit::de::from_str::<ConfigFile>(text).unwrap_err().to_string();
         let (_, expected) = refused.split_once("expected one of ").unwrap();
         expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
-    /// What a section of the manual page names in bold at the head of its paragraphs.
+    /// The names in bold at the head of the paragraphs in a section of the manual page.
     fn described(section: &str) -> BTreeSet<String> {
         let page = include_str!("../../dist/man/dbx-rotator.toml.5");
         let (_, rest) = page.split_once(&format!(".SH {section}\n")).unwrap();
@@ -332,7 +333,7 @@ mod tests {
         let example = include_str!("../../dist/config.toml");
         let sections = [
             ("GLOBAL SETTINGS", "unknown = 1\n", &["workspace", "connection"][..]),
-            // It is known only to be refused.
+            // This key is accepted only in order to be refused.
             ("\"[[workspace]]\"", "[[workspace]]\nunknown = 1\n", &["client_secret"]),
             ("\"[[connection]]\"", "[[connection]]\nunknown = 1\n", &[]),
         ];

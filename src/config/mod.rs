@@ -1,7 +1,7 @@
 //! The settings: flags > environment > config.toml > a profile of `~/.databrickscfg` > defaults.
 //!
-//! One file a source, [`merge`] puts them together and remembers where each value came from. Nothing is written here, and
-//! a secret file is only named: it is read when a rotation needs it, so that a new secret needs no restart.
+//! One file for each source; [`merge`] combines them and remembers where each value came from. Nothing is written here. A
+//! secret's file is not read here either: a rotation reads it when needed, so that a new secret needs no restart.
 
 mod fault;
 mod file;
@@ -30,7 +30,7 @@ use crate::os::keychain::Item;
 use crate::os::trust;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 
-/// Everything that is set, with where each value came from.
+/// All settings, with where each value came from.
 #[derive(Clone)]
 pub struct Config {
     pub(crate) workspaces: Vec<Workspace>,
@@ -50,10 +50,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads all sources; `overrides` wins over the environment, that over the files.
+    /// Reads all sources. `overrides` wins over the environment, and the environment over the files.
     ///
     /// # Errors
-    /// The first fault found, with its place; or all settings that are missing, with the places that could give them.
+    /// The first fault, with its place; or all missing settings, with the places where they could be given.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         merge::load(overrides, Environment::of_this_process(), false)
     }
@@ -182,7 +182,7 @@ impl Config {
         names.join(" and ")
     }
 
-    /// The log file, where one is wanted.
+    /// The log file, if one is wanted.
     pub fn log_file(&self) -> Option<&Path> {
         self.log_file.as_deref()
     }
@@ -192,7 +192,7 @@ impl Config {
         self.file.as_deref()
     }
 
-    /// Whether every setting has the same value, wherever it comes from; of secrets only whether they are set.
+    /// Whether all settings have the same values, wherever they come from. Of secrets only whether they are set.
     pub(crate) fn says_the_same_as(&self, other: &Config) -> bool {
         let values = |config: &Config| -> Vec<(String, &'static str, String)> {
             config.settings.iter().map(|one| (one.section.clone(), one.key, one.value.clone())).collect()
@@ -220,7 +220,7 @@ impl Config {
         format!("Keeping {what} alive in {}", self.named_password_files())
     }
 
-    /// The files in which a person gives or mends what signs in: settings, secrets, profiles.
+    /// The files in which people change what signs in: settings, secrets, profiles.
     pub(crate) fn files_of_people(&self) -> Vec<PathBuf> {
         let secrets = self.workspaces.iter().filter_map(|workspace| match &workspace.client.as_ref()?.secret {
             SecretSource::File(path) => Some(path.clone()),
@@ -230,7 +230,7 @@ impl Config {
         absolute(self.file.clone().into_iter().chain(secrets).chain(profiles))
     }
 
-    /// The items of the keychain that client secrets are read from.
+    /// The keychain items from which client secrets are read.
     pub(crate) fn keychain_items(&self) -> Vec<Item> {
         let item = |workspace: &Workspace| {
             let client = workspace.client.as_ref()?;
@@ -240,7 +240,7 @@ impl Config {
         self.workspaces.iter().filter_map(item).collect()
     }
 
-    /// Where a configuration may appear, or be mended, when none can be loaded.
+    /// The files to watch while no usable configuration exists.
     pub(crate) fn files_to_come(overrides: &Overrides) -> Vec<PathBuf> {
         let environment = Environment::of_this_process();
         let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
@@ -270,25 +270,25 @@ impl Config {
         connection.root_for_libpq(|| trust::bundle(&self.environment))
     }
 
-    /// Every effective setting with where it came from, secrets as `(set)`.
+    /// Every effective setting with its origin, secrets as `(set)`.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
     }
 
-    /// What works but is unwise or was left aside, a sentence each.
+    /// What works but is unwise, or was ignored, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// What was set and is not used, with the reason, a sentence each: for who looks at the settings.
+    /// What was set but is not used, with the reason, one sentence each, for people who look at the settings.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Where a configuration file is read from, or would be.
+    /// The path of the configuration file, whether or not it exists.
     ///
     /// # Errors
-    /// None is known when there is no home directory.
+    /// No path is known, because there is no home directory.
     pub fn path(overrides: &Overrides) -> Result<PathBuf, ConfigError> {
         let environment = Environment::of_this_process();
         merge::config_path(&overrides.expanded(&environment)?, &environment)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// The source of one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A command line flag, or the builder's setter of that name.
+    /// A command line flag, or the builder's setter with that name.
     Flag(&'static str),
     /// An environment variable.
     Environment(&'static str),
@@ -55,7 +55,7 @@ impl<T> Sourced<T> {
 /// One line of `config show`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Which table it belongs to, such as `connection "orders"`; empty for what is global.
+    /// Its table, such as `connection "orders"`; empty for global settings.
     pub section: String,
     /// Its name in config.toml.
     pub key: &'static str,

@@ -1,4 +1,4 @@
-//! What is given on the command line or through the library's builder: the source that wins over all others.
+//! Values from the command line or the library's builder: the source that wins over all others.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! All files that the program reads or writes, as one set: what is written must be nothing else.
+//! All files that the program reads or writes, as one set, so that no written file has a second role.
 //!
-//! Paths are compared after links have been followed, and files that exist by what they are, so that `..`, a link, a second hard
-//! link or another case of letters hides nothing. Two settings may read one file; who writes one has it alone.
+//! Paths are compared after following links, and existing files by their identity, so that `..`, a link, a second hard link or
+//! different case hides nothing. Several settings may read the same file, but a written file belongs to one setting.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -12,10 +12,10 @@ use std::path::{Component, Path, PathBuf};
 
 use super::origin::Origin;
 
-/// Links in a row after which a path is taken as it stands (Linux gives up at 40).
+/// After this many links in a row a path is taken as it is (Linux gives up at 40).
 const MOST_LINKS: usize = 40;
 
-/// What is done with a file.
+/// How a file is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Reads,
@@ -25,34 +25,34 @@ pub(super) enum Access {
 /// One file in one role.
 #[derive(Clone, Debug)]
 pub(super) struct Use {
-    /// What it is called: `token_file of connection "orders"`.
+    /// The role in words: `token_file of connection "orders"`.
     pub(super) role: String,
     pub(super) origin: Origin,
     pub(super) path: PathBuf,
     pub(super) access: Access,
 }
 
-/// Two roles that one path cannot have; `at` is where to point.
+/// Two roles that cannot share a path; `at` is the place to report.
 #[derive(Debug)]
 pub(super) struct Clash {
     pub(super) at: Origin,
     pub(super) message: String,
 }
 
-/// By what two paths are known to be one file.
+/// What identifies a file.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     Path(PathBuf),
-    /// Device and number.
+    /// Device and inode.
     File(u64, u64),
-    /// A file to be, by its directory and its name.
+    /// A file that does not exist yet, by its directory and its name.
     In(u64, u64, OsString),
 }
 
 /// Finds the first clash, in the order of the uses.
 ///
 /// # Errors
-/// Two roles on one path of which one writes, or a path below a file.
+/// Two roles share a path and one of them writes, or a path is below a file.
 pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     let resolved: Vec<PathBuf> = uses.iter().map(|one| resolve(&one.path)).collect();
     let mut known: HashMap<Key, usize> = HashMap::new();
@@ -103,7 +103,8 @@ fn same_file(one: &Use, other: &Use) -> Clash {
     Clash { at: pointed_at(one, other), message }
 }
 
-/// Where to point: at what stands in the configuration, there at who writes, and of two that do at the later one.
+/// The place to report: preferably one in the configuration file, and of two there the one that writes, else the later
+/// one.
 fn pointed_at(one: &Use, other: &Use) -> Origin {
     let in_file = [other, one].into_iter().filter(|one| matches!(one.origin, Origin::File(..)));
     in_file.min_by_key(|one| one.access != Access::Writes).unwrap_or(other).origin.clone()
@@ -117,7 +118,7 @@ fn keys(path: &Path) -> Vec<Key> {
         Err(_) => {
             let directory = path.parent().and_then(|parent| fs::metadata(parent).ok());
             if let (Some(directory), Some(name)) = (directory, path.file_name()) {
-                // On a Mac names usually differ in more than their case.
+                // On macOS names that differ only in case usually mean the same file.
                 let name = if cfg!(target_os = "macos") { name.to_ascii_lowercase() } else { name.to_owned() };
                 keys.push(Key::In(directory.dev(), directory.ino(), name));
             }
@@ -126,7 +127,7 @@ fn keys(path: &Path) -> Vec<Key> {
     keys
 }
 
-/// The path with all links followed, those to nowhere too, so that it is known where a file would be made.
+/// The path with all links followed, even dangling ones, so that it is known where a file would be created.
 fn resolve(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest: VecDeque<OsString> = parts(&whole);

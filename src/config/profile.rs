@@ -1,5 +1,5 @@
-//! `~/.databrickscfg`, read as the vendor's SDKs read it (config_file.go of databricks-sdk-go): sections stand alone, there is
-//! no inheritance from DEFAULT, `[__settings__] default_profile` names the one to use when nobody does.
+//! `~/.databrickscfg`, read as the vendor's SDKs read it (config_file.go of databricks-sdk-go): each section stands alone and
+//! does not inherit from DEFAULT; `[__settings__] default_profile` names the one to use by default.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::words;
 
 const SETTINGS: &str = "__settings__";
 
-/// In bytes; thousands of profiles fit.
+/// The largest file, in bytes: thousands of profiles fit.
 const LARGEST: u64 = 1024 * 1024;
 
-/// So many names of profiles fit into a message.
+/// How many names of profiles a message lists.
 const SHOWN: usize = 20;
 
-/// One profile: its name, where it stands, and its keys. Any value may be a secret.
+/// One profile: its name, its place, and its keys. Any value may be a secret.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) name: String,
@@ -30,7 +30,7 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// A key's value and the line it stands in; an empty value counts as unset.
+    /// The value of a key and its line; an empty value counts as unset.
     pub(crate) fn get(&self, key: &str) -> Option<(&str, usize)> {
         self.secret(key).map(|(value, line)| (value.expose_secret(), line))
     }
@@ -40,14 +40,14 @@ impl Profile {
         self.keys.iter().rfind(|(name, ..)| name == key).map(|(_, value, line)| (value, *line))
     }
 
-    /// The same with where it stands.
+    /// The same with its origin.
     pub(crate) fn sourced(&self, key: &str) -> Option<Sourced<String>> {
         let (value, line) = self.get(key)?;
         Some(Sourced::new(value.to_owned(), Origin::Profile(self.name.clone(), Arc::from(self.file.as_path()), line)))
     }
 
-    /// Reads the profile that is named, or else the default one. A missing file or a missing DEFAULT is no fault unless a
-    /// profile was asked for by name.
+    /// Reads the named profile, or else the default one. A missing file or a missing DEFAULT is only a fault if a profile
+    /// was named.
     pub(crate) fn read(path: &Path, named: Option<&str>) -> Result<Option<Self>, ConfigError> {
         let text = match read_text_up_to(path, LARGEST) {
             Ok(text) => text,
@@ -139,17 +139,17 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Profile>, ConfigError> {
             ));
         }
     }
-    // The unnamed start of the file is DEFAULT only where it holds something.
+    // The start of the file, without a header, is DEFAULT only if it contains something.
     sections.retain(|section| section.name != "DEFAULT" || !section.keys.is_empty());
     Ok(sections)
 }
 
-/// The text up to a faulty line, that line masked: it may be a secret that lost its key.
+/// The text up to a faulty line, with that line masked: it may be a secret without its key.
 fn mask(text: &str, span: &std::ops::Range<usize>) -> String {
     format!("{}{}", &text[..span.start], "*".repeat(text[span.clone()].chars().count().min(8)))
 }
 
-/// An inline comment starts at a `#` or `;` after a blank; without the blank it is part of the value.
+/// A comment at the end of a line starts at a `#` or `;` after a blank; without the blank it is part of the value.
 fn without_comment(value: &str) -> &str {
     let end = value
         .char_indices()

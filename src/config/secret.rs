@@ -1,4 +1,4 @@
-//! A client secret: where it is to be had, and how it is read when it is needed.
+//! A client secret: where it is, and how it is read when needed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,25 +19,25 @@ use crate::os::keychain::{self, Item};
 use crate::os::streams;
 use crate::words;
 
-/// Whether a file that a unit is handed over, or takes it from, holds a secret. Where nobody has put one systemd passes an empty
-/// line: less, it cannot set.
+/// Whether a credential's file holds a secret. If nobody has set one, systemd passes an empty line, since it cannot set less.
 pub(crate) fn is_filled(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.len() > 1)
 }
 
-/// Where the machine's manager takes a unit's secret from, where there is one: the plain file, or one beside it that is encrypted.
+/// The file from which the machine's manager takes a unit's secret, if there is one: the plain file, or the encrypted one next to
+/// it.
 pub(crate) fn credential_source(plain: &Path) -> Option<PathBuf> {
     credential_files(plain).into_iter().find(|path| is_filled(path))
 }
 
-/// The files that a secret may be in where this is the plain one: `systemd-creds` adds `.cred` to what it encrypts.
+/// The files that may hold a secret, given the plain one: encrypted with `systemd-creds` it has `.cred` appended.
 pub(crate) fn credential_files(plain: &Path) -> [PathBuf; 2] {
     let mut encrypted = plain.to_owned().into_os_string();
     encrypted.push(".cred");
     [plain.to_owned(), encrypted.into()]
 }
 
-/// What a client's id or secret is without what editors and shells put around it: a byte order mark, blanks, line ends.
+/// A client's id or secret without what editors and shells put around it: a byte order mark, blanks, line ends.
 ///
 /// # Errors
 /// Why it can be none, to follow its name; never the value, which may be a secret.
@@ -77,7 +77,7 @@ fn bare_secret(text: &str) -> Result<&str, String> {
     Ok(secret)
 }
 
-/// No secret is longer; a larger file is the wrong file.
+/// No secret is longer; a larger file must be the wrong one.
 const LARGEST_SECRET: usize = 16 * 1024;
 
 /// How long whoever writes a secret into a pipe is waited for: it may ask a person first.
@@ -110,7 +110,7 @@ impl SecretSource {
     /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors
-    /// Permanent: the file cannot be read, is empty, or is no secret.
+    /// Permanent: the file cannot be read, is empty, or does not hold a secret.
     pub(crate) fn read(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
         self.find(client_id).inspect(|(secret, _)| secrets::keep(secret))
     }

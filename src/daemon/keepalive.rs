@@ -1,6 +1,7 @@
-//! The loop's sign of life, from the loop itself: to the service manager where that watches, else to a watchdog of our own.
+//! Shows that the loop is alive: to the service manager if it watches, else to a watchdog of our own.
 //!
-//! Invariant: it pings only when the loop comes round, or while a look takes no longer than it rightly can.
+//! Invariant: it pings only when the loop comes round, or during a look, and then no longer than a look can rightly
+//! take.
 
 use std::time::Duration;
 
@@ -9,27 +10,27 @@ use crate::os::timer;
 use crate::os::watchdog::{self, Watchdog};
 use crate::words;
 
-/// Longer than one look can rightly take: a minute for the lock, and the files. Requests are not waited for in it.
+/// Longer than one look can rightly take: a minute for the lock, and the files. A look does not wait for requests.
 const LONGEST_STEP: Duration = Duration::from_secs(90);
 
-/// The least patience that a loop can live up to: it beats no more often than each half of this.
+/// The shortest watchdog timeout that the loop can meet: it pings at most once in each half of this.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Where the beats go.
+/// Where the pings go.
 pub(super) struct WatchdogKeepalive {
     manager: Manager,
     own: Option<Watchdog>,
-    /// The longest time between two beats.
+    /// The longest time between two pings.
     pace: Duration,
 }
 
 impl WatchdogKeepalive {
-    /// A keepalive that nobody hears: an application that embeds the loop watches itself.
+    /// Pings that go nowhere: an application that embeds the loop watches itself.
     pub(super) fn unheard(tick: Duration) -> Self {
         WatchdogKeepalive { manager: Manager::NONE, own: None, pace: tick }
     }
 
-    /// A keepalive that the service manager hears, else a watchdog of our own.
+    /// Pings to the service manager, else to a watchdog of our own.
     pub(super) fn new(manager: Manager, tick: Duration) -> Self {
         let pace = |patience: Duration| tick.min(patience.max(LEAST_PATIENCE) / 2);
         let asked_for = manager.patience().or(manager.unheard_patience());
@@ -60,8 +61,8 @@ impl WatchdogKeepalive {
         }
     }
 
-    /// Waits for another instance or for files, at most as long as `work` may rightly take, pinging meanwhile with `each`; goes on
-    /// waiting in silence for one that takes too long.
+    /// Awaits `work`, which waits for another instance or for files. Pings and calls `each` meanwhile, but no longer than `work`
+    /// may rightly take; after that it only waits, and the watchdog fires.
     pub(super) async fn ping_during<T>(&self, work: impl Future<Output = T>, each: impl Fn()) -> T {
         let pinging = async {
             let mut left = LONGEST_STEP;

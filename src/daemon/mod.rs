@@ -1,8 +1,8 @@
-//! The loop that stays and rotates.
+//! The loop of the long-running command.
 //!
-//! It never sleeps longer than [`TICK`] and then looks at the wall clock and at the password file again: an entry that
-//! somebody deleted is noticed within that time, a clock that was set and a machine that woke up at once. What needs a person
-//! is a state and no end: it is said once, probed slowly, and left at once when a file changes that a person mends.
+//! It never sleeps longer than [`TICK`], then reads the wall clock and the password file again. So a deleted entry is noticed
+//! within that time, and a clock that was set or a machine that woke up at once. A failure that needs a person does not end
+//! the loop: it is reported once, retried slowly, and retried at once when a file changes that may repair it.
 
 mod keepalive;
 mod status;
@@ -27,30 +27,30 @@ use crate::rotation::{ConnectionStatus, Outcome, Rotation, Running, Session, spr
 use keepalive::WatchdogKeepalive;
 use status::Row;
 
-/// The longest sleep: this bounds how late it is noticed that an entry was deleted.
+/// The longest sleep: a deleted entry is noticed within this time.
 const TICK: Duration = Duration::from_secs(60);
 
-/// The shortest: whatever the schedule says, the loop does not spin.
+/// The shortest sleep: the loop never spins, whatever the schedule says.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How soon it is looked again where somebody still writes to a password file that was replaced meanwhile.
+/// The longest sleep while another program still writes to a password file that has been replaced.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How long another instance's rotation is waited for before looking again.
+/// How long one look waits for another instance's rotation.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Reads the configuration again.
 type Load<'a> = dyn Fn() -> Result<Config, ConfigError> + Sync + 'a;
 
-/// Rotates until `stop` is ready; ends at the next await even inside a request, with nothing half-written. Nobody is told
-/// anything: for an application that embeds the loop.
+/// Rotates until `stop` is ready. It ends at the next await, even inside a request, with nothing half-written. For an
+/// application that embeds the loop: nothing is reported to a service manager.
 pub(crate) async fn run(rotation: &Rotation, stop: impl Future) {
     let mut daemon = Daemon::new(rotation.clone(), Manager::NONE, WatchdogKeepalive::unheard(TICK), None);
     until(stop, daemon.keep(std::future::pending)).await;
 }
 
-/// The same as a service: tells the manager that started this process how it goes, and reads the configuration again by `load`
-/// whenever `reload` is ready or what needs a person may have been mended.
+/// The same for a service: reports to the service manager, and reads the configuration again with `load` whenever `reload` is
+/// ready or a file changes that may end a failure.
 pub(crate) async fn serve(rotation: Rotation, load: &Load<'_>, reload: impl AsyncFnMut(), stop: impl Future) {
     let manager = Manager::of_this_process();
     let mut daemon = Daemon::new(rotation, manager, WatchdogKeepalive::new(manager, TICK), Some(load));
@@ -66,19 +66,19 @@ async fn until(stop: impl Future, keep: impl Future<Output = ()>) {
     }
 }
 
-/// What the service manager waits to hear.
+/// What the service manager is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// That every connection which can be live is live.
+    /// For every connection to be live, except those that need a person.
     Starting,
-    /// That the new configuration is in use.
+    /// For the new configuration to be in use.
     Reloading,
     Up,
 }
 
 /// What ended a wait.
 enum Wake {
-    /// Time, or something that was in flight.
+    /// The time has come, or a request has ended.
     Look,
     Reload,
     /// Files have changed that can end a failure.
@@ -95,9 +95,9 @@ struct Daemon<'a> {
     seen: Option<Vec<ConnectionStatus>>,
     /// Why the last try of a connection failed, by its place in the configuration.
     failures: BTreeMap<usize, Failure>,
-    /// Why the new configuration is not in use.
+    /// Why the new configuration cannot be used.
     refused: Option<String>,
-    /// The files as they were when they were last heeded.
+    /// The files as they were when they last caused a new try.
     heeded: Heeded,
     phase: Phase,
     manager: Manager,
@@ -107,7 +107,7 @@ struct Daemon<'a> {
     running: Running,
 }
 
-/// The files a change of which can end a failure, as they were.
+/// The files whose changes can end a failure, as they were.
 struct Heeded {
     people: Stamps,
     logins: Stamps,
@@ -123,7 +123,7 @@ impl Heeded {
         }
     }
 
-    /// What has changed since, the most telling first.
+    /// What has changed since. Of several changes, the one that can repair most.
     fn changed(&self, config: &Config) -> Option<Change> {
         let now = Heeded::of(config);
         if now.people != self.people {
@@ -161,7 +161,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Servers that start together, after a power cut, do not ask the workspace together.
+    /// Spreads the requests of servers that start together, after a power cut for example.
     async fn wait_after_boot(&self) {
         let wait = if self.is_server { after_boot(Moment::now().since_boot, self.spread) } else { Duration::ZERO };
         if !wait.is_zero() {
@@ -187,7 +187,7 @@ impl<'a> Daemon<'a> {
             match wake {
                 Wake::Look => {}
                 Wake::Reload => {
-                    // Who starts is not told to reload (sd_notify(3)).
+                    // A service that is starting must not report a reload (sd_notify(3)).
                     if self.phase != Phase::Starting {
                         self.manager.tell(News::Reloading);
                         self.phase = Phase::Reloading;
@@ -233,7 +233,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Tells the manager how it goes, and waits until there is something to do.
+    /// Reports to the service manager, and waits until there is something to do.
     async fn rest(&mut self, reload: &mut impl AsyncFnMut()) -> Wake {
         let pause = self.report();
         let mut arrived = Vec::new();
@@ -255,7 +255,7 @@ impl<'a> Daemon<'a> {
         wake
     }
 
-    /// Tells the manager how it goes; returns how long there is nothing to do.
+    /// Reports to the service manager. Returns how long there is nothing to do.
     fn report(&mut self) -> Duration {
         // Without the password file nothing is known of anybody.
         let read = || self.rotation.snapshot().map(|snapshot| snapshot.statuses).unwrap_or_default();
@@ -263,17 +263,17 @@ impl<'a> Daemon<'a> {
         self.report_expired(&statuses);
         let rows = self.rows(&statuses);
         let settled = rows.iter().all(|row| row.left.is_some() || row.failure.is_some_and(|why| !why.is_transient()));
-        // The death of what cannot be renewed is to be said when it happens.
+        // If a failing connection's credential expires, that must be reported when it happens.
         let deaths = rows.iter().filter(|row| row.failure.is_some()).filter_map(|row| row.left);
         let next = rows.iter().filter(|row| !row.in_flight).map(|row| row.next).chain(deaths).min();
         let pace = self.keepalive.pace().max(PAUSE);
         let pause = next.map_or(pace, |next| Duration::try_from(next).unwrap_or_default()).clamp(PAUSE, pace);
-        // What they write is not where anybody reads it before we put it there.
+        // What others write to the replaced file is read by nobody until it is carried over.
         let pause = if self.rotation.is_settled() { pause } else { pause.min(SOON) };
         let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
         match self.phase {
             Phase::Starting if !settled => self.manager.tell(News::StillStarting(&text)),
-            // Who waits for the end of a reload waits for what it has started.
+            // Whoever waits for a reload also waits for the requests that it started.
             Phase::Reloading if !settled && self.session.is_in_flight() => self.manager.tell(News::Status(&text)),
             Phase::Starting | Phase::Reloading => {
                 self.phase = Phase::Up;
@@ -284,7 +284,7 @@ impl<'a> Daemon<'a> {
         pause
     }
 
-    /// Says once of each connection that its credential died before there was a new one.
+    /// Reports once for each connection that its credential expired before there was a new one.
     fn report_expired(&mut self, statuses: &[ConnectionStatus]) {
         for (index, failure) in &self.failures {
             let Some(connection) = self.rotation.config().connections().get(*index) else { continue };
@@ -309,8 +309,8 @@ impl<'a> Daemon<'a> {
         self.rotation.config().connections().iter().enumerate().map(row).collect()
     }
 
-    /// Reads the configuration again, and tries at once what this change can have repaired. A new configuration that cannot be used
-    /// is said and left aside; what an unchanged connection has in the password file stays.
+    /// Reads the configuration again, and retries at once what this change may have repaired. An unusable new configuration is
+    /// reported and ignored. The entries of unchanged connections stay.
     fn reload(&mut self, changed: Change) {
         self.heeded = Heeded::of(self.rotation.config());
         self.session.backoff.retry_now(|scope| changed.can_repair(scope));
@@ -336,7 +336,7 @@ impl<'a> Daemon<'a> {
                 if is_same {
                     self.session.set_rotation(self.rotation.clone());
                 } else {
-                    // What the old one has started comes to its end, and is not published.
+                    // What the old session has started runs to its end, but is not published.
                     self.session = Session::of_daemon(self.rotation.clone(), self.is_server);
                     self.failures.clear();
                 }
@@ -354,7 +354,7 @@ impl<'a> Daemon<'a> {
     }
 }
 
-/// Waits until files have changed that can end a failure which a person must end. For ever where there is no such failure.
+/// Waits until a file changes that can end a failure which needs a person. Never returns if there is no such failure.
 async fn files_have_changed(
     config: &Config,
     heeded: &Heeded,
@@ -366,7 +366,7 @@ async fn files_have_changed(
     }
     let files = [config.files_of_people(), config.login_files(), config.password_files_to_watch()].concat();
     loop {
-        // It may have changed while the last look was reading it.
+        // A file may have changed while the last look was reading it.
         watch::changed(&files, || heeded.changed(config).is_some()).await;
         if let Some(changed) = heeded.changed(config) {
             return changed;

@@ -1,27 +1,27 @@
-//! What the service manager is told in STATUS=: for each connection how long it is valid and when the next try is, or what a
-//! person must do. A pure function; `systemctl status` shows it on one line.
+//! The text for the service manager's STATUS=: for each connection how long it is valid and when the next try is, or what a
+//! person must do. A pure function; `systemctl status` shows the text on one line.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::failure::Failure;
 
-/// More than these are only counted.
+/// Further connections are only counted.
 const LONGEST_LIST: usize = 8;
 
-/// How one connection does.
+/// The state of one connection.
 pub(super) struct Row<'a> {
     pub(super) name: &'a str,
-    /// What is left of the published credential, where that lives.
+    /// The time until the published credential expires; none if there is no live one.
     pub(super) left: Option<SignedDuration>,
-    /// How long until the next rotation or try.
+    /// The time until the next rotation or try.
     pub(super) next: SignedDuration,
     /// Its identity is signing in.
     pub(super) in_flight: bool,
     pub(super) failure: Option<&'a Failure>,
 }
 
-/// What is said of all connections, those in trouble first; `refused` is why a new configuration is not in use.
+/// The text for all connections, failing ones first. `refused` is why a new configuration is not in use.
 pub(super) fn text(rows: &[Row<'_>], refused: Option<&str>, now: Timestamp, zone: &TimeZone) -> String {
     let mut order: Vec<&Row<'_>> = rows.iter().collect();
     order.sort_by_key(|row| (row.left.is_some(), row.failure.is_none()));

@@ -1,8 +1,9 @@
 //! Text that others wrote (servers, files, programs, the environment), made fit to be shown: one line of printable characters,
 //! without the secrets of this process.
 //!
-//! Every sink passes its text through here. Doing so twice changes nothing, so a text may be cleaned where it comes in and again
-//! where it goes out. What is not printable is shown as JSON and TOML escape it, so that their strings keep their meaning.
+//! Every sink passes its text through here. Doing it twice changes nothing, so a text may be cleaned both where it comes in and
+//! where it goes out. Unprintable characters are written as JSON and TOML escape them, so that strings of these formats keep
+//! their meaning.
 
 mod quote;
 pub(crate) mod secrets;
@@ -12,39 +13,40 @@ use std::fmt::Write as _;
 
 pub(crate) use quote::{could_be_secret, quoted};
 
-/// The longest line that a sink gets, in characters: some screens full.
+/// The longest line that a sink gets, in characters: a few screens full.
 const LONGEST_LINE: usize = 4_000;
 
-/// The text on one line, shortened where it is too long for any reader.
+/// The text on one line, shortened where it is too long for a reader.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     shortened(escaped(secrets::removed(beginning(text)), is_printable))
 }
 
-/// The same from within a panic: without waiting for whoever panicked over the secrets. None where they cannot be looked at.
+/// The same during a panic. Returns none instead of waiting for the secrets, since the thread that panics may hold their
+/// lock.
 pub(crate) fn line_of_a_panic(text: &str) -> Option<String> {
     Some(shortened(escaped(secrets::try_removed(beginning(text))?, is_printable)).into_owned())
 }
 
-/// The same for text that is ours and has several lines: line breaks and tabs stay. Foreign parts of it go through [`line`] before.
+/// The same for our own text of several lines: line breaks and tabs stay. Foreign parts must have gone through [`line`].
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(secrets::removed(text), |c| matches!(c, '\n' | '\t') || is_printable(c))
 }
 
-/// Whether it can be shown as it is. What is invisible, or changes how the rest is shown, cannot.
+/// Whether it can be shown as it is. Not so if it is invisible or changes how its neighbours are shown.
 pub(crate) fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
-        // Blanks of other widths.
+        // Spaces of other widths.
         '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => true,
-        // Letters and marks by their category, but nothing of them is seen.
+        // Letters and marks by category, but invisible.
         '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => false,
         '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}' => false,
         c => has_a_shape(c),
     }
 }
 
-/// By the standard library's table: no control or format character, no separator, nothing unassigned or private. An accent is
-/// one only after a letter.
+/// Asks the standard library's table: false for control and format characters, separators, unassigned and private ones. An
+/// accent counts only after a letter.
 fn has_a_shape(c: char) -> bool {
     let mut pair = ['a', c].iter().collect::<String>();
     let length = pair.len();
@@ -52,7 +54,7 @@ fn has_a_shape(c: char) -> bool {
     pair.len() == length
 }
 
-/// Appends `c` as JSON and TOML write what cannot be shown.
+/// Appends `c` as JSON and TOML escape unprintable characters.
 pub(crate) fn push_escaped(text: &mut String, c: char) {
     // Writing to a String cannot fail.
     let _ = match c {
@@ -75,18 +77,18 @@ fn escaped(text: Cow<'_, str>, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// More than is ever shown: so a text without end costs no more than that.
+/// More than is ever shown, so that an endless text costs no more than this.
 pub(crate) fn beginning(text: &str) -> &str {
     &text[..boundary_before(text, 8 * LONGEST_LINE)]
 }
 
-/// The last place at `index` or before it where no character is cut.
+/// The last character boundary at or before `index`.
 pub(super) fn boundary_before(text: &str, index: usize) -> usize {
     (0..=index.min(text.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
 }
 
 fn shortened(text: Cow<'_, str>) -> Cow<'_, str> {
-    // A character has at least one byte.
+    // A character has at least one byte, so this needs no count.
     if text.len() <= LONGEST_LINE {
         return text;
     }

@@ -1,13 +1,13 @@
-//! Someone else's words within a sentence of ours.
+//! Foreign words in our sentences.
 
 use super::{beginning, line, secrets};
 
-/// Someone else's words, fit to stand in a message: one printable line, at most 300 characters, no secret of this process, and
-/// nothing that could be a token.
+/// Foreign text made fit for a message: one printable line, at most 300 characters, no secret of this process, and nothing
+/// that could be a token.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 300;
     let text = secrets::removed(beginning(text));
-    // Both as it is and as it is shown: what is escaped runs together with what follows.
+    // Checked raw and as shown: an escape can join a word to what follows it.
     let words = text.split_whitespace().map(|word| match line(word) {
         shown if could_be_secret(word) || could_be_secret(&shown) => "...".into(),
         shown => shown,
@@ -20,7 +20,8 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// A JWT, an OAuth secret (`dose...`), a personal access token (`dapi...`), or any unbroken run as long as one but a host's name.
+/// A JWT, an OAuth secret (`dose...`), a personal access token (`dapi...`), or any unbroken run as long as one, except a host
+/// name.
 pub(crate) fn could_be_secret(word: &str) -> bool {
     const SHORTEST_JWT: usize = 60;
     let token_like = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
@@ -31,8 +32,8 @@ pub(crate) fn could_be_secret(word: &str) -> bool {
     })
 }
 
-/// Names of Lakebase's hosts are longer than many a token: labels of lower-case letters, digits and hyphens, of at most 63 bytes
-/// (RFC 1035, section 2.3.4), the last one of few letters. No token of so many characters is like that but by a miracle.
+/// Lakebase's host names are longer than many tokens: labels of lower-case letters, digits and hyphens, of at most 63 bytes (RFC
+/// 1035, section 2.3.4), the last one of a few letters. A random token practically never looks like that.
 fn is_host_name(run: &str) -> bool {
     let is_label = |label: &&str| {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -1,4 +1,4 @@
-//! What servers and programs of others say: it is read, judged and put into words.
+//! Answers of servers and other programs: they are read, judged and described.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -9,7 +9,7 @@ use crate::http::Answer;
 use crate::model::token::{Claims, Token, is_publishable};
 use crate::{auth, lakebase};
 
-/// Statuses that are told apart somewhere.
+/// Statuses that some code tells apart.
 const STATUSES: [u16; 10] = [200, 201, 302, 400, 401, 403, 404, 408, 429, 503];
 
 fn answer(choice: u8, body: &[u8]) -> Answer {
@@ -37,7 +37,7 @@ pub fn token_answer(data: &[u8]) {
     check_token(auth::fuzz::token_answer(&answer(choice, body)));
     if let Ok(text) = std::str::from_utf8(body) {
         let token = SecretString::from(text);
-        // Whoever reads the claims of a text reads the same of it a second time.
+        // Reading the claims is deterministic.
         assert_eq!(Claims::of(token.expose_secret()), Claims::of(text));
     }
 }
@@ -47,7 +47,7 @@ pub fn error_body(data: &[u8]) {
     check(&lakebase::fuzz::api_error(&answer(choice, body)));
 }
 
-/// The first byte is the exit code; what comes before the first NUL went to stdout, the rest to stderr.
+/// The first byte is the exit code. What comes before the first NUL is stdout, the rest stderr.
 pub fn cli_output(data: &[u8]) {
     let Some(([code], output)) = split::<1>(data) else { return };
     let mut parts = output.splitn(2, |byte| *byte == 0);

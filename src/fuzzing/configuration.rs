@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::os::dirs::Environment;
 
-/// No text of ours may hold it: it is a client secret.
+/// A client secret, which must not be in any text of ours.
 const SECRET: &str = "dose0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 thread_local! {
-    /// A home directory with nothing in it but what an input puts there.
+    /// A home directory with only the files that an input puts there.
     static HOME: tempfile::TempDir = tempfile::tempdir().unwrap();
 }
 
@@ -19,7 +19,7 @@ fn load(home: &Path, file: Option<&Path>, variables: &[(&str, &str)]) -> Result<
     Config::load_in(environment.with("HOME", home), &overrides)
 }
 
-/// What a person may see of it, whether it was good or not.
+/// Everything that a person may see of it, whether it loaded or not.
 fn shown(loaded: &Result<Config, ConfigError>) -> String {
     match loaded {
         Ok(config) => {
@@ -27,7 +27,7 @@ fn shown(loaded: &Result<Config, ConfigError>) -> String {
             let mut all: Vec<String> = settings.chain(config.warnings().iter().cloned()).collect();
             all.push(config.summary());
             for connection in config.connections() {
-                // Whatever is accepted can be written into a password file.
+                // Everything that is accepted can be written into a password file.
                 assert!(connection.key().is_none_or(|key| key.host().bytes().all(|byte| byte.is_ascii_graphic())));
             }
             all.join("\n")
@@ -62,7 +62,7 @@ pub fn databrickscfg(data: &[u8]) {
     });
 }
 
-/// Whether an input spells the beginning of the secret itself, in any case: host names are put in lower case.
+/// Whether an input contains the beginning of the secret itself, in any case: host names become lower case.
 fn spells_it(data: &[u8]) -> bool {
     let start = &SECRET.as_bytes()[..6];
     data.windows(start.len()).any(|window| window.eq_ignore_ascii_case(start))

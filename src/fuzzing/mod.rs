@@ -1,6 +1,7 @@
-//! What the fuzz targets in `fuzz/` call: hostile input goes into one reader or editor, and what must hold afterwards is checked.
+//! The functions behind the targets in `fuzz/`: hostile input goes into one reader or editor, and then the invariants are
+//! checked.
 //!
-//! It exists for fuzzing and for the test that runs every kept input again. A function panics where an invariant does not hold.
+//! For fuzzing, and for the test that runs every kept input again. A function panics if an invariant is broken.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -19,10 +20,10 @@ pub use answers::{cli_output, error_body, foreign_text, token_answer};
 pub use configuration::{config, databrickscfg};
 pub use password_file::password_file;
 
-/// What takes one input.
+/// Takes one input.
 pub type Target = fn(&[u8]);
 
-/// Every target, by the name of its program and its corpus.
+/// Every target, with the name of its program and its corpus.
 pub const TARGETS: [(&str, Target); 8] = [
     ("password_file", password_file),
     ("config", config),
@@ -34,13 +35,13 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("foreign_text", foreign_text),
 ];
 
-/// The first bytes of an input choose, the rest is the text.
+/// Splits off the first bytes of an input, which choose; the rest is the text.
 fn split<const N: usize>(data: &[u8]) -> Option<([u8; N], &[u8])> {
     let (choice, text) = data.split_first_chunk::<N>()?;
     Some((*choice, text))
 }
 
-/// Holds for every message that a person reads: one line without control characters, of bounded length.
+/// Checks what holds for every message: one line without control characters, of limited length.
 fn check_message(message: &str) {
     assert!(!message.chars().any(char::is_control), "a message holds a control character: {message:?}");
     assert!(message.chars().count() <= 2_000, "a message of {} characters: {message}", message.chars().count());
@@ -58,7 +59,7 @@ mod tests {
             for file in std::fs::read_dir(corpus.join(name)).unwrap_or_else(|_| panic!("{name} has no corpus")) {
                 let file = file.unwrap().path();
                 let input = std::fs::read(&file).unwrap();
-                // Its name is told by the panic's own thread, which the runner shows with what was printed.
+                // Printed here, so that the output of a failed test ends with the input's name.
                 eprintln!("{}", file.display());
                 target(&input);
                 inputs += 1;

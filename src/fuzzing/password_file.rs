@@ -1,10 +1,10 @@
-//! The password file's edit against the model of libpq's reader.
+//! Checks the password file's edit with the model of libpq's reader.
 
 use crate::pgpass::{Entry, Key, publish, verify};
 
 use super::split;
 
-/// Keys that meet each other and what a hostile file holds: open and named ones, escapes, capitals, a socket.
+/// Keys that interfere with each other and with hostile files: open and named ones, escapes, capitals, a socket.
 fn entries(chosen: u8, last_copies: u8) -> Vec<Entry> {
     let keys = [
         ("h", 5432, "*", "u"),
@@ -26,7 +26,8 @@ fn entries(chosen: u8, last_copies: u8) -> Vec<Entry> {
         .collect()
 }
 
-/// Whether a line, without its line end, has exactly these key fields once unescaped, and no byte that tears it apart.
+/// Whether a line, without its line end, has exactly these key fields when unescaped, and no byte that splits or joins
+/// lines.
 fn is_own(line: &[u8], key: &Key) -> bool {
     if line.iter().any(|byte| matches!(byte, 0 | b'\r')) {
         return false;
@@ -46,7 +47,7 @@ fn is_own(line: &[u8], key: &Key) -> bool {
     fields == wanted && open
 }
 
-/// The lines that are nobody's of ours, the line end of the last one left out.
+/// The lines that are not ours, without the line end of the last one.
 fn foreign<'f>(file: &'f [u8], entries: &[Entry]) -> Vec<&'f [u8]> {
     let is_ours = |line: &[u8]| {
         let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
@@ -74,7 +75,7 @@ pub fn password_file(data: &[u8]) {
     let (before, after) = (foreign(file, &entries), foreign(&edit.bytes, &entries));
     assert_eq!(before.len(), after.len(), "foreign lines were lost or made");
     for (number, (old, new)) in before.iter().zip(&after).enumerate() {
-        // Only the last line may have got the end that it lacked.
+        // Only the last line may have got a missing line end.
         let same = old == new
             || (number + 1 == before.len() && new.strip_suffix(b"\r") == Some(old))
             || (number + 1 == before.len()

@@ -1,4 +1,4 @@
-//! One call of the workspace's REST API with an access token.
+//! Calls of the workspace's REST API with an access token.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use super::classify::{About, classify_error, nonsense};
 use crate::failure::{Code, Failure};
 use crate::http::{Answer, WorkspaceClient};
 
-/// The name under which workspaces that share an address are told apart (databricks-sdk-go, httpclient).
+/// The header that selects one of several workspaces with the same address (databricks-sdk-go, httpclient).
 const WORKSPACE_ID: &str = "X-Databricks-Workspace-Id";
 
-/// No workspace has so many; a server that never ends its list is broken.
+/// No workspace has this many pages; a server that never ends its list is broken.
 const MOST_PAGES: usize = 200;
 
-/// The API of one workspace for who holds this token.
+/// The API of one workspace, called with one access token.
 pub(crate) struct Api<'a> {
     pub(crate) http: &'a WorkspaceClient<'a>,
-    /// Tells workspaces apart that share an address.
+    /// Selects one of several workspaces with the same address.
     pub(crate) workspace_id: Option<&'a str>,
     pub(crate) token: &'a SecretString,
-    /// Whose token it is, for messages.
+    /// The identity that the token was issued to, for messages.
     pub(crate) subject: Option<&'a str>,
-    /// For one request.
+    /// The time limit of one request.
     pub(crate) limit: Duration,
 }
 
@@ -39,7 +39,7 @@ struct Me {
 }
 
 impl Api<'_> {
-    /// Who the token's bearer is: an e-mail, or an application id (RFC 7644, section 3.11).
+    /// The identity that the token was issued to: an e-mail address or an application id (RFC 7644, section 3.11).
     ///
     /// # Errors
     /// As [`Api::get`].
@@ -52,7 +52,7 @@ impl Api<'_> {
     /// Reads one object.
     ///
     /// # Errors
-    /// What the answer means, in words; transient where asking again can help.
+    /// What the answer means, in words; transient if asking again can help.
     pub(super) async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -77,10 +77,10 @@ impl Api<'_> {
         Ok((self.read(&answer, about)?, answer))
     }
 
-    /// Reads all pages of a list, or as many as `wanted` asks for by its answer.
+    /// Reads the pages of a list, as long as `wanted` returns true.
     ///
     /// # Errors
-    /// As [`Api::get`]; also where the list never ends.
+    /// As [`Api::get`]; also if the list never ends.
     pub(super) async fn pages<T: Page>(
         &self,
         path: &[&str],

@@ -11,10 +11,10 @@ use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
-/// The longest life that can be asked for, as a protobuf duration; 5 to 60 minutes are allowed.
+/// The longest life that can be requested, as a protobuf duration; 5 to 60 minutes are allowed.
 const TTL: &str = "3600s";
 
-/// An endpoint, as far as it matters here.
+/// An endpoint; only the fields that are used here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Endpoint {
@@ -31,7 +31,7 @@ struct EndpointStatus {
     hosts: Hosts,
 }
 
-/// Unpooled hosts; those of the pooler do not take tokens.
+/// Hosts without a pooler; the pooler's hosts do not accept tokens.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Hosts {
@@ -87,7 +87,7 @@ impl Page for Endpoints {
     }
 }
 
-/// A branch; of it only the name matters.
+/// A branch; only its name is used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Branch {
@@ -109,7 +109,7 @@ impl Page for Branches {
     }
 }
 
-/// A project, as far as it matters here.
+/// A project; only the fields that are used here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Project {
@@ -125,12 +125,12 @@ struct ProjectStatus {
 }
 
 impl Project {
-    /// Whether it bears this name as its id or for people.
+    /// Whether this is its id or its display name.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name.strip_prefix("projects/") == Some(name) || self.status.display_name.as_deref() == Some(name)
     }
 
-    /// Its default branch's resource name, which the API may tell whole or by its last part.
+    /// The resource name of its default branch. The API may return it in full or only its last part.
     pub(super) fn default_branch(&self) -> String {
         match self.status.default_branch.as_deref() {
             Some(whole) if whole.starts_with("projects/") => whole.to_owned(),
@@ -161,7 +161,7 @@ struct Credential {
     expire_time: Option<String>,
 }
 
-/// The path of a resource, and of what is below it.
+/// The path segments of a resource, or of a collection below it.
 fn path<'a>(resource: &'a str, below: Option<&'a str>) -> Vec<&'a str> {
     ["api", "2.0", "postgres"].into_iter().chain(resource.split('/')).chain(below).collect()
 }

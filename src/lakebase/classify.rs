@@ -1,6 +1,6 @@
-//! What an answer that is no success means: every form of error body, and the sentence and the next step for each.
+//! What an answer other than a success means: every form of error body, with the sentence and the next step for each.
 //!
-//! 403 is both "may not" and "has expired" (databricks-sdk-go#1061), so the body decides.
+//! 403 means both "not allowed" and "expired" (databricks-sdk-go#1061), so the body decides.
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ pub(super) struct About {
     pub(super) object: String,
 }
 
-/// A success that is none.
+/// A success with an unusable body.
 pub(super) fn nonsense(to: &str, about: &About, what: &str) -> Failure {
     Failure::transient(
         Code::Unavailable,
@@ -26,7 +26,7 @@ pub(super) fn nonsense(to: &str, about: &About, what: &str) -> Failure {
     .hint("it is tried again; if it stays so, check the host and the proxy")
 }
 
-/// The failure that an answer means; `to` is the workspace's address, `subject` whose token it was.
+/// The failure that an answer means. `to` is the workspace's address, `subject` the identity of the token.
 pub(super) fn classify_error(answer: &Answer, to: &str, subject: Option<&str>, about: &About) -> Failure {
     if let Some(trouble) = answer.trouble(to) {
         return trouble;
@@ -70,7 +70,7 @@ pub(super) fn classify_error(answer: &Answer, to: &str, subject: Option<&str>, a
         Failure::transient(Code::Unavailable, format!("{to} cannot {} {} now: {said}", about.verb, about.object))
             .hint("start it in the workspace, or wait until it is up")
     } else {
-        // Nobody knows what it means, so nothing is made up.
+        // The cause is unknown, so the message names none.
         let status = answer.status.as_u16();
         Failure::permanent(Code::Configuration, format!("{to} refused to {} {}: {said}", about.verb, about.object))
             .hint(format!("it answered with HTTP status {status}; `dbx-rotator connections` lists what there is"))
@@ -91,7 +91,7 @@ fn redirected(to: &str, answer: &Answer) -> Failure {
         .hint("check that the host is the workspace's own address")
 }
 
-/// A page for people: the workspace's own login page, or that of somebody between.
+/// A web page: the workspace's own login page, or one from something on the way.
 fn page(to: &str, about: &About, answer: &Answer) -> Failure {
     let is_own = String::from_utf8_lossy(&answer.body).to_ascii_lowercase().contains("databricks");
     if is_own {
@@ -126,14 +126,14 @@ fn is_other_workspace(words: &str) -> bool {
     words.contains("unable to load oauth config") || (names_it && not_it.iter().any(|text| words.contains(text)))
 }
 
-/// What was said, whatever the form.
+/// The error code and message, whatever the form of the body.
 #[derive(Debug, PartialEq, Eq)]
 struct ApiError {
     code: String,
     text: String,
 }
 
-/// The forms of the REST API of different ages, and SCIM's (RFC 7644, section 3.12).
+/// The forms that the REST API has had over time, and SCIM's (RFC 7644, section 3.12).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -167,7 +167,7 @@ impl ApiError {
         Some(ApiError { code: quoted(&code), text })
     }
 
-    /// What a page says between `<pre>` and `</pre>`.
+    /// The text between `<pre>` and `</pre>`.
     fn of_html(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once("<pre>")?;
         let (inner, _) = rest.split_once("</pre>")?;

@@ -1,4 +1,4 @@
-//! Where a database is, and how it does.
+//! Where a database is, and its state.
 
 use super::api::Api;
 use super::autoscaling::Endpoint;
@@ -7,11 +7,10 @@ use crate::failure::{Code, Failure};
 use crate::model::{DatabaseRef, is_of_endpoint, uid_of};
 
 impl Api<'_> {
-    /// Finds a database. An instance that has meanwhile become an autoscaling project is found there; `known` is what was found
-    /// last.
+    /// Finds a database. An instance that has become an autoscaling project is found there; `known` is the last result.
     ///
     /// # Errors
-    /// Permanent: it is not there, or may not be seen. Transient: the API cannot say now.
+    /// Permanent: it does not exist, or this identity may not see it. Transient: the API cannot answer now.
     pub(crate) async fn find(
         &self,
         database_ref: &DatabaseRef,
@@ -38,7 +37,7 @@ impl Api<'_> {
                 Ok(upgraded.unwrap_or_else(|| instance.into_found(name)))
             }
             Err(failure) if failure.code == Code::Configuration => {
-                // Why it is not there as an instance is what counts where it is no project either.
+                // If it is not a project either, the failure of the instance is what counts.
                 let host = known.and_then(|known| known.host.as_deref());
                 self.upgraded(name, host).await.ok().flatten().ok_or(failure)
             }
@@ -46,7 +45,7 @@ impl Api<'_> {
         }
     }
 
-    /// The endpoint that an instance was followed to before; none where there was none, or it is gone.
+    /// The endpoint that the instance had become when it was last found; none if it had not, or the endpoint is gone.
     async fn find_followed(&self, known: Option<&DatabaseInfo>) -> Result<Option<DatabaseInfo>, Failure> {
         let Some(DatabaseInfo { target: Target::Endpoint(endpoint), .. }) = known else { return Ok(None) };
         match self.endpoint(endpoint).await {
@@ -56,7 +55,7 @@ impl Api<'_> {
         }
     }
 
-    /// The project of an instance's name, or that has its host.
+    /// The project that has the instance's name or host.
     async fn upgraded(&self, name: &str, host: Option<&str>) -> Result<Option<DatabaseInfo>, Failure> {
         if let Ok(project) = self.project(name).await
             && let Some(found) = self.main_endpoint(&project.default_branch()).await?
@@ -80,7 +79,7 @@ impl Api<'_> {
         }
     }
 
-    /// The endpoint of a branch that reads and writes.
+    /// The read-write endpoint of a branch.
     async fn main_endpoint(&self, branch: &str) -> Result<Option<DatabaseInfo>, Failure> {
         let mut main = None;
         self.endpoints_of(branch, |endpoint| {
@@ -116,7 +115,7 @@ impl Api<'_> {
         })
     }
 
-    /// The endpoint that has this host, of all that can be seen.
+    /// The endpoint with this host, among all that can be seen.
     async fn endpoint_with(&self, host: &str) -> Result<Option<Endpoint>, Failure> {
         let mut projects = Vec::new();
         self.projects(|project| {

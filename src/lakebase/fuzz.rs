@@ -1,4 +1,4 @@
-//! Ways in for [`crate::fuzzing`].
+//! Entry points for [`crate::fuzzing`].
 
 use super::classify::{About, classify_error};
 use crate::failure::Failure;

@@ -1,4 +1,4 @@
-//! What an identity can see.
+//! The databases that an identity can see.
 
 use super::api::Api;
 use super::{DatabaseInfo, Target};
@@ -8,14 +8,13 @@ use crate::model::short_name;
 /// One database of a workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
-    /// What a connection to it might be called.
+    /// A suitable name for a connection to it.
     pub(crate) name: String,
     pub(crate) found: DatabaseInfo,
 }
 
 impl Api<'_> {
-    /// All instances and endpoints, by name. A family that the workspace does not have counts as empty, as long as it has the
-    /// other one.
+    /// All instances and endpoints, by name. If the workspace has only one of the two families, the other counts as empty.
     ///
     /// # Errors
     /// As every call of the API.
@@ -80,7 +79,7 @@ fn is_endpoint(one: &Database) -> bool {
     matches!(one.found.target, Target::Endpoint(_))
 }
 
-/// Whether the workspace has no such API.
+/// Whether the failure means that the workspace does not have this API.
 fn is_absent(failure: &Failure) -> bool {
     failure.code == Code::Configuration
 }

@@ -1,4 +1,4 @@
-//! New credentials: as few as the API allows for as many databases as ask for one.
+//! New credentials: as few as the API allows for all databases that need one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::model::AuthMethod;
 use crate::model::token::{Token, is_publishable};
 use crate::vendor_errors::is_about_one_database;
 
-/// What came of minting for one database.
+/// The result of minting for one database.
 pub(super) type Minted = Result<Arc<Token>, Refused>;
 
-/// Why there is no credential, and whether that concerns all that were asked for together.
+/// Why there is no credential, and whether that concerns all databases of the request.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) failure: Failure,
@@ -65,7 +65,7 @@ async fn mint_family(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> V
         minted.push(((*target).clone(), mint_alone(api, method, target).await));
     }
     let failures: Vec<&Failure> = minted.iter().filter_map(|(_, one)| Some(&one.as_ref().err()?.failure)).collect();
-    // Refused to each alike: then it is not the database, and one wait is enough for all.
+    // All were refused alike: then the cause is not one database, and one wait is enough for all.
     let alike = failures.len() == minted.len() && failures.windows(2).all(|pair| pair[0].code == pair[1].code);
     let shared = alike && failures.first().is_some_and(|failure| failure.code != Code::Configuration);
     for (_, one) in &mut minted {

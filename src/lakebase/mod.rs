@@ -1,7 +1,7 @@
-//! Lakebase's own API: where a database is, how it does, and new credentials for it.
+//! Lakebase's own API: where a database is, its state, and new credentials for it.
 //!
-//! There are two families with field names of their own, provisioned instances (`/api/2.0/database`) and autoscaling projects
-//! (`/api/2.0/postgres`); the former become the latter, in place. Nothing here signs in, and nothing knows of files.
+//! There are two families with different field names: provisioned instances (`/api/2.0/database`) and autoscaling projects
+//! (`/api/2.0/postgres`). Instances are upgraded to projects in place. Nothing here signs in or touches files.
 
 mod api;
 mod autoscaling;
@@ -22,7 +22,7 @@ pub(crate) use api::Api;
 pub(crate) use list::Database;
 pub(crate) use mint::{Refused, mint};
 
-/// Who hands out credentials for a database.
+/// What a database's credentials are requested for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Target {
@@ -41,13 +41,13 @@ impl fmt::Display for Target {
     }
 }
 
-/// What the API says of one database.
+/// What the API says about one database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DatabaseInfo {
     pub(crate) target: Target,
-    /// The host that reads and writes; none while it is being set up.
+    /// The read-write host; none while it is being set up.
     pub(crate) host: Option<String>,
-    /// The host that only reads, where there are readable secondaries.
+    /// The read-only host, if there are readable secondaries.
     pub(crate) read_only_host: Option<String>,
     pub(crate) state: State,
     /// By this machine's clock.
@@ -55,13 +55,13 @@ pub(crate) struct DatabaseInfo {
 }
 
 impl DatabaseInfo {
-    /// The host of one kind.
+    /// The read-only or the read-write host.
     pub(crate) fn host_for(&self, read_only: bool) -> Option<&str> {
         if read_only { self.read_only_host.as_deref() } else { self.host.as_deref() }
     }
 }
 
-/// How a database does.
+/// The state of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum State {
@@ -74,13 +74,13 @@ pub(crate) enum State {
     Deleting,
     Degraded,
     Disabled,
-    /// One that this version does not know, or none.
+    /// A state that this version does not know, or none.
     #[serde(other)]
     Unknown,
 }
 
 impl State {
-    /// Its word, as it stands in tables and JSON.
+    /// The word for it in tables and JSON.
     pub(crate) fn word(self) -> &'static str {
         match self {
             State::Available => "available",
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    /// What people who cannot connect should know; none where nothing keeps them from it.
+    /// What people who cannot connect should know; none if this state does not prevent it.
     pub(crate) fn remark(self) -> Option<&'static str> {
         match self {
             State::Available | State::Unknown => None,
@@ -111,7 +111,7 @@ impl State {
         }
     }
 
-    /// Whether nobody can connect before a person does something.
+    /// Whether nobody can connect until a person does something.
     pub(crate) fn needs_person(self) -> bool {
         matches!(self, State::Stopped | State::Disabled | State::Deleting)
     }

@@ -11,7 +11,7 @@ use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
-/// An instance, as far as it matters here. Its name may be absent from a reply.
+/// An instance; only the fields that are used here. A reply may lack the name.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Instance {
@@ -37,7 +37,7 @@ impl Instance {
         }
     }
 
-    /// What is found, under the name that it was asked for by, where it does not tell its own.
+    /// The result. Its name is `asked_for` if the reply lacks one.
     pub(super) fn into_found(self, asked_for: &str) -> DatabaseInfo {
         let state = self.state();
         let name = self.name.unwrap_or_else(|| asked_for.to_owned());
@@ -102,7 +102,7 @@ impl Api<'_> {
     }
 }
 
-/// A random UUID (RFC 9562, section 5.4), by which the workspace knows a request that comes twice.
+/// A random UUID (RFC 9562, section 5.4), by which the workspace recognises a repeated request.
 fn request_id() -> String {
     let random = fastrand::u128(..);
     let id = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);

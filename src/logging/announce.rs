@@ -1,7 +1,7 @@
-//! What a rotation says, in the words that the Python original documented and that people's scripts look for.
+//! The messages about rotations, in the words that the Python original documented and that people's scripts look for.
 //!
-//! To the journal the four events that matter go with a MESSAGE_ID, by which `journalctl -x` finds what to do about them in
-//! dist/systemd/dbx-rotator.catalog, and with fields that `journalctl` can select by (`DBX_CONNECTION=prod`).
+//! In the journal, the four events that matter have a MESSAGE_ID, for which `journalctl -x` shows what to do
+//! (dist/systemd/dbx-rotator.catalog), and fields that `journalctl` can select by (`DBX_CONNECTION=prod`).
 
 use std::path::Path;
 
@@ -22,17 +22,17 @@ const ROTATED: &str = "ce79da91aa1b4021862743484309ecf3";
 const FAILED: &str = "8b56375e0b7d46d391b8819f45eda73e";
 /// A rotation fails until a person does something.
 const NEEDS_PERSON: &str = "1c414086903a4e71a162c5d125523a12";
-/// A credential expired while no new one could be had.
+/// A credential expired before there was a new one.
 const EXPIRED: &str = "fb4837c583004d7a97433282fda35dac";
 
-/// Of a failure that more connections share, so many are named in the journal.
+/// How many of the connections that share a failure are named in the journal.
 const LONGEST_LIST: usize = 64;
 
 pub(crate) fn start() {
     tracing::info!("Starting OAuth token rotation cycle");
 }
 
-/// What a sign-in brought, and the database credential where one was minted with it; `now` is the workspace's time.
+/// Reports a sign-in, and the database credential if one was minted with it; `now` is the workspace's time.
 pub(crate) fn obtained(token: &Token, minted: Option<&Token>, now: Timestamp) {
     tracing::info!("Successfully obtained token via {}", token.method);
     let (what, published) = match minted {
@@ -47,7 +47,7 @@ pub(crate) fn obtained(token: &Token, minted: Option<&Token>, now: Timestamp) {
     tracing::debug!("  - SHA-256 begins with: {}", fingerprint(published.secret.expose_secret()));
 }
 
-/// Where a database is and how it does, where that is news.
+/// Reports where a database is and its state, if that is news.
 pub(crate) fn found(database_ref: &DatabaseRef, before: Option<&DatabaseInfo>, now: &DatabaseInfo) {
     let was_endpoint = before.is_some_and(|before| matches!(before.target, Target::Endpoint(_)));
     if let (DatabaseRef::Instance(_), Target::Endpoint(endpoint), false) = (database_ref, &now.target, was_endpoint) {
@@ -73,7 +73,7 @@ pub(crate) fn found(database_ref: &DatabaseRef, before: Option<&DatabaseInfo>, n
 fn valid_for(left: SignedDuration) -> String {
     match left.as_secs() {
         seconds if seconds < 120 => format!("{} seconds", seconds.max(0)),
-        // Half a minute of the answer's way must not make 59 of 60 minutes.
+        // Rounded, so that the answer's travel time does not turn 60 minutes into 59.
         seconds => format!("{} minutes", (seconds + 30) / 60),
     }
 }
@@ -110,8 +110,8 @@ pub(crate) fn completed() {
     tracing::info!("Token rotation completed successfully");
 }
 
-/// `next` is when it is tried again and how long that is, where this run will; `connections` are the names of those that it
-/// concerns.
+/// `next` is the time of the next try and how long until then, if this run will try again; `connections` are the names of
+/// the affected connections.
 pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)>, connections: &[&str]) {
     let _concerned = concerning(connections);
     let hint = hint(failure);
@@ -139,7 +139,7 @@ pub(crate) fn failed(failure: &Failure, next: Option<(Timestamp, SignedDuration)
     }
 }
 
-/// A credential died while `failure` kept a new one from being had.
+/// A credential expired, because `failure` prevented a new one.
 pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
     tracing::error!(
         message_id = EXPIRED,
@@ -154,7 +154,7 @@ pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
     );
 }
 
-/// A program that is to be told of a connection's rotation did not do its work.
+/// The program that should be told of a connection's rotation failed.
 pub(crate) fn hook_failed(connection: &str, failure: &Failure) {
     tracing::warn!(
         dbx_connection = connection,
@@ -166,7 +166,7 @@ pub(crate) fn hook_failed(connection: &str, failure: &Failure) {
     );
 }
 
-/// A command ended with an error before there was a rotation.
+/// A command ended with an error before any rotation.
 pub(crate) fn refused(message: &str, hint: Option<&str>, code: Code, kind: Kind) {
     let shown = hint.map(|hint| format!(" - {hint}")).unwrap_or_default();
     tracing::error!(
@@ -179,7 +179,8 @@ pub(crate) fn refused(message: &str, hint: Option<&str>, code: Code, kind: Kind)
     );
 }
 
-/// A journal entry can hold a field several times, an event cannot: what is said inside these spans concerns all of them.
+/// A journal entry can have a field several times, an event cannot. Messages inside these spans concern all of the
+/// connections.
 fn concerning(connections: &[&str]) -> Vec<EnteredSpan> {
     let span = |name: &&str| tracing::error_span!("concerning", dbx_connection = name).entered();
     connections.iter().take(LONGEST_LIST).map(span).collect()

@@ -1,5 +1,5 @@
-//! What a sink of messages gets: each value of an event or a span on one printable line, without secrets. So nobody who says
-//! something can forget it, whoever else's words he repeats.
+//! Makes each value of an event or a span one printable line without secrets before a sink gets it. So no caller can forget
+//! to, whatever foreign text it logs.
 
 use std::fmt::Debug;
 
@@ -13,7 +13,7 @@ use crate::foreign;
 /// No event or span has more fields (`tracing::field`).
 const MOST_FIELDS: usize = 32;
 
-/// Hands on to a sink what it may have.
+/// Cleans what it passes on to a sink.
 pub(super) struct Clean<L>(pub(super) L);
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>, L: Layer<S>> Layer<S> for Clean<L> {
@@ -49,14 +49,14 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>, L: Layer<S>> Layer<S> for Cle
     }
 }
 
-/// The values of fields as texts that can be shown.
+/// The values of fields as printable texts.
 #[derive(Default)]
 struct Texts(Vec<(Field, DisplayValue<String>)>);
 
 impl Texts {
     fn with_values(&self, fields: &FieldSet, hand_on: impl FnOnce(&ValueSet<'_>)) {
         let Some(any) = fields.iter().next() else { return hand_on(&fields.value_set(&[])) };
-        // A field without a value counts for nothing.
+        // Fields without a value are ignored.
         let mut values: [(&Field, Option<&dyn Value>); MOST_FIELDS] = [(&any, None); MOST_FIELDS];
         for (place, (field, text)) in values.iter_mut().zip(&self.0) {
             *place = (field, Some(text));
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::foreign::secrets;
 
-    /// A sink that notes what it gets.
+    /// A sink that records what it gets.
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<String>>);
 

@@ -1,8 +1,8 @@
-//! A log file that several may share: a timer, a daemon, a person, logrotate. It never ends a rotation and never delays one.
+//! A log file that several may share: a timer, a daemon, a person, logrotate. It never prevents or delays a rotation.
 //!
-//! Each line is one write to the end of the file, so lines of several processes never mix. Before each the file is looked for by
-//! its name, and opened again where somebody put it aside or took it away. A file that is full is put aside as `NAME.1`, under a
-//! lock on it that is not waited for: who does not get it goes on writing.
+//! Each line is one write to the end of the file, so lines of several processes never mix. Before each line the path is checked,
+//! and opened again if somebody renamed or removed the file. A full file is renamed to `NAME.1` under a lock on it. Nobody waits
+//! for the lock: a process that does not get it goes on writing.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -21,16 +21,16 @@ use descriptor::Way;
 
 mod descriptor;
 
-/// The size at which a log file is put aside, in bytes (as in the Python original).
+/// The size at which a log file is renamed, in bytes (as in the Python original).
 const LARGEST: u64 = 10 * 1024 * 1024;
 
 /// How many old log files are kept (as in the Python original).
 const OLD_FILES: usize = 5;
 
-/// How long the reader of a pipe is waited for, once.
+/// How long to wait for the reader of a pipe, once.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// A log that lines are appended to.
+/// A log file to append lines to.
 pub(super) struct LogFile {
     path: PathBuf,
     /// The descriptor of this process that the path names.
@@ -40,7 +40,7 @@ pub(super) struct LogFile {
 
 struct State {
     log: Log,
-    /// The last line was written in part.
+    /// Only a part of the last line was written.
     is_torn: bool,
     /// The reader of a pipe has not read for a while.
     is_stuck: bool,
@@ -50,7 +50,7 @@ struct State {
     is_told: bool,
 }
 
-/// What the path led to when it was opened last.
+/// What the path led to when it was last opened.
 struct Log {
     file: File,
     way: Way,
@@ -85,7 +85,7 @@ impl LogFile {
         self.descriptor == Some(2)
     }
 
-    /// Appends a line; returns what went wrong, once for as long as it goes wrong.
+    /// Appends a line. Returns what is wrong, but only once until it works again.
     pub(super) fn write(&self, line: &str) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = if self.descriptor.is_some() { Ok(()) } else { self.get_ready(&mut state, line) };
@@ -152,7 +152,7 @@ impl Log {
         let mut options = OpenOptions::new();
         options.create(true).append(true).mode(0o600).custom_flags(flags.bits().cast_signed());
         let file = match options.open(path) {
-            // A pipe that nobody reads yet.
+            // A pipe that has no reader yet.
             Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => options.read(true).open(path)?,
             opened => opened?,
         };
@@ -160,15 +160,15 @@ impl Log {
         if !data.is_file() {
             return Ok(Log { file, way: Way::Plain, regular: None });
         }
-        // Of others it is none of their business; and a umask may have left too little.
+        // Others must not read it; and the umask may have left too little.
         if data.permissions().mode() & 0o677 != 0o600 {
-            // Best effort: it may be somebody else's.
+            // Best effort: the file may have another owner.
             let _ = file.set_permissions(Permissions::from_mode(0o600));
         }
         Ok(Log { file, way: Way::Plain, regular: Some((fs::canonicalize(path)?, Identity::of(&data))) })
     }
 
-    /// Opens the file anew where the path leads to another one by now, or to none.
+    /// Opens the file again if the path now leads to another one, or to none.
     fn follow(&mut self, path: &Path) -> io::Result<()> {
         let Some((_, identity)) = &self.regular else { return Ok(()) };
         match fs::metadata(path) {
@@ -180,21 +180,21 @@ impl Log {
         Ok(())
     }
 
-    /// Puts the file aside where it would be too large with so many bytes more.
+    /// Renames the file if this many more bytes would make it too large.
     fn make_room(&mut self, path: &Path, more: u64) -> io::Result<()> {
         let Some((name, identity)) = &self.regular else { return Ok(()) };
         let length = self.file.metadata()?.len();
         if length == 0 || length.saturating_add(more) <= LARGEST {
             return Ok(());
         }
-        // Some file systems know no locks: then two of us may put one file aside too many.
+        // Some file systems have no locks: then two processes may rename one file too many.
         if let Err(TryLockError::WouldBlock) = self.file.try_lock() {
             return Ok(());
         }
         let is_still_there = fs::symlink_metadata(name).is_ok_and(|data| Identity::of(&data) == *identity);
         let aside = if is_still_there { put_aside(name) } else { Ok(()) };
         if aside.is_ok() {
-            // The lock goes with the old file.
+            // Opening the new file drops the old one and its lock.
             *self = Log::open(path)?;
         } else {
             let _ = self.file.unlock();
@@ -209,7 +209,7 @@ impl Identity {
     }
 }
 
-/// Renames `name` to `name.1`, and what is there to the next number, up to the first that is free. What is no file is let be.
+/// Renames `name` to `name.1`, and older files to the next number, up to the first free one. Anything but a file stays.
 fn put_aside(name: &Path) -> io::Result<()> {
     let numbered = |number: usize| {
         let mut name = name.as_os_str().to_owned();

@@ -1,8 +1,8 @@
 //! The systemd journal, by its native protocol: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
 //!
-//! journald learns a message's unit from the cgroup of its sender, which it looks up when it reads the message: that of a process
-//! which has ended meanwhile belongs to no unit, and `journalctl -u` does not find it. So a process that said something waits at
-//! its end until journald has read all of it.
+//! journald learns a message's unit from the cgroup of its sender when it reads the message. If the sender has ended by then, the
+//! message belongs to no unit, and `journalctl -u` does not find it. So a process that logged something waits at its end until
+//! journald has read all of it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -22,13 +22,13 @@ const USER_UNIT: (&str, &str) = ("USER_UNIT", concat!(env!("CARGO_PKG_NAME"), ".
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// journald reads faster than this even on a machine under load; where it hangs, an exit matters more than a log.
+/// journald reads faster than this even on a busy machine; if it hangs, a timely exit matters more than a log.
 const LONGEST_WAIT: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
-/// Such a datagram fills the smallest send buffer there can be, so that the socket is writable again only once it has been read.
+/// A datagram of this size fills the smallest possible send buffer, so the socket is only writable again once it has been read.
 const FENCE: [u8; 2_048] = [b'#'; 2_048];
 
-/// Whether something was said that may not have been read yet.
+/// Whether there are messages that may not have been read yet.
 static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// Whether stderr is connected to the journal (`JOURNAL_STREAM`, systemd.exec(5)).
@@ -36,12 +36,13 @@ pub(crate) fn is_connected() -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(|journal| leads_to(&journal, io::stderr()))
 }
 
-/// Whether this is the file that is named by its device and inode, in decimal. A redirection inherits the variable, too.
+/// Whether the file has this device and inode, in decimal. Needed because a redirected process inherits the variable,
+/// too.
 fn leads_to(journal: &str, file: impl AsFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// The layer that writes there, where stderr is connected to it and it can be reached.
+/// The layer for the journal, if stderr is connected to it and it can be reached.
 pub(super) fn connect() -> Option<Journal> {
     if !is_connected() {
         return None;
@@ -87,23 +88,23 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Journal {
     }
 }
 
-/// Waits until journald has read all that this process said; to be called last.
+/// Waits until journald has read all messages of this process; call this last.
 pub(crate) fn settle() {
     if UNREAD.swap(false, Ordering::Relaxed) {
-        // Best effort: nobody is left to tell.
+        // Best effort: there is nobody to report to.
         let _ = fence();
     }
 }
 
-/// journald reads one datagram after the other and is done with each before it reads the next. So when it has read one more, a
-/// comment that it throws away, it has looked up the sender of all that came before.
+/// journald handles one datagram completely before it reads the next. So once it has read one more, a comment that it ignores,
+/// it has looked up the sender of all earlier ones.
 fn fence() -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     set_socket_send_buffer_size(&socket, 0)?;
     socket.set_nonblocking(true)?;
     socket.connect(SOCKET)?;
     let writable = || poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&LONGEST_WAIT));
-    // Its queue may be full.
+    // journald's queue may be full.
     writable()?;
     socket.send(&FENCE)?;
     writable()?;

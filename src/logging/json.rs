@@ -1,4 +1,4 @@
-//! JSON that is printable and holds no secret of this process: for what is printed, and for the record.
+//! JSON that is printable and holds no secret of this process, for output and for the record.
 
 use std::io;
 
@@ -8,16 +8,16 @@ use zeroize::Zeroizing;
 
 use crate::foreign::{self, secrets};
 
-/// A value on one line. What cannot be shown is escaped, so that who reads it as JSON gets it as it was; secrets are removed from
-/// its texts, not from its keys.
+/// A value on one line. Unprintable characters are escaped, so that a JSON reader gets them unchanged. Secrets are removed from
+/// its strings, but not from its keys.
 ///
 /// # Errors
-/// The value cannot be JSON.
+/// The value cannot be written as JSON.
 pub(crate) fn line(value: &impl Serialize) -> serde_json::Result<String> {
     text(value, true)
 }
 
-/// The same with its secrets, for whoever asked for one.
+/// The same with its secrets, for a user who asked for one.
 ///
 /// # Errors
 /// As [`line`].
@@ -32,7 +32,7 @@ fn text(value: &impl Serialize, is_clean: bool) -> serde_json::Result<String> {
     String::from_utf8(text).map_err(|error| serde_json::Error::io(io::Error::other(error)))
 }
 
-/// Collects each string before it writes it.
+/// Collects each string before writing it.
 struct Printable {
     is_clean: bool,
     is_key: bool,
@@ -50,7 +50,7 @@ impl Printable {
                 '"' => shown.push_str("\\\""),
                 '\\' => shown.push_str("\\\\"),
                 c if foreign::is_printable(c) => shown.push(c),
-                // JSON knows no longer escapes.
+                // JSON has no longer escapes.
                 c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}"))),
             }
         }

@@ -1,5 +1,5 @@
-//! Where messages go: to the system's own log where a service manager runs this, else to stderr, and to a log file where one is
-//! wanted, in the form that users of the Python original know: `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
+//! Where messages go: to the system's log if a service manager runs this, else to stderr, and to a log file if one is wanted, in
+//! the form that users of the Python original know: `2025-01-22 14:30:00 - INFO - Starting OAuth token rotation cycle`.
 
 pub(crate) mod announce;
 #[cfg(feature = "cli")]
@@ -23,5 +23,5 @@ mod unified;
 #[cfg(feature = "cli")]
 pub(crate) use output::{Form, before_start, start};
 
-/// The target of messages that say who somebody is: they stay with that person, on stderr and in the log file.
+/// The target of messages that say who somebody is: only stderr and the log file get them.
 pub(crate) const PRIVATE: &str = concat!(env!("CARGO_CRATE_NAME"), "::private");

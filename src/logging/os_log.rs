@@ -1,7 +1,8 @@
-//! macOS's unified log (os_log), which launchd's agent writes to: `log stream --predicate 'subsystem == "app.dbx-rotator"'`.
+//! The macOS unified log (os_log), where the launchd agent's messages go: `log stream --predicate 'subsystem ==
+//! "app.dbx-rotator"'`.
 //!
-//! Its levels are those that Console shows as people expect them: an error as a fault (red), a warning as an error (yellow), what is
-//! told as the default, and `--verbose` as info, which is only kept where somebody asks for it.
+//! Levels are chosen so that Console shows them as people expect: an error as a fault (red), a warning as an error (yellow),
+//! information as default, and `--verbose` as info, which is only kept on request.
 
 use tracing_oslog::OsLogger;
 
@@ -9,18 +10,18 @@ use super::unified::Unified;
 use crate::os::dirs::Environment;
 use crate::os::launchd;
 
-/// The only one there is so far.
+/// The only category.
 const CATEGORY: &str = "rotation";
 
-/// Whether launchd runs this process: then nobody reads its stderr, and os_log is where messages are looked for.
+/// Whether launchd runs this process. Then nobody reads its stderr, and people look in os_log.
 pub(crate) fn is_connected() -> bool {
     launchd::runs_this(&Environment::of_this_process())
 }
 
-/// The layer that writes there.
+/// The layer for os_log.
 pub(super) fn connect() -> Option<Unified<OsLogger>> {
     is_connected().then(|| Unified::new(OsLogger::new(launchd::SUBSYSTEM, CATEGORY)))
 }
 
-/// What has been said is in the log's own memory, whatever becomes of this process.
+/// Nothing to wait for: the log keeps messages in its own memory, even if this process ends.
 pub(crate) fn settle() {}

@@ -34,7 +34,7 @@ pub(crate) fn start(level: LevelFilter, form: Form, file: Option<&Path>) -> Resu
     Ok(())
 }
 
-/// Logs what `say` says before it is known where else to log to: [`start`] may still follow.
+/// Logs what `say` reports before it is known where else to log; [`start`] may still follow.
 pub(crate) fn before_start(say: impl FnOnce()) {
     tracing::subscriber::with_default(subscriber(LevelFilter::INFO, Form::Log, None), say);
 }
@@ -85,7 +85,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             None => {}
         }
         if let Some(trouble) = self.file.as_ref().and_then(|file| file.write(&line)) {
-            // It comes back here, and the file says nothing of the same trouble a second time.
+            // This event comes back here, but the file reports the same problem only once.
             tracing::warn!("{trouble}");
         }
     }
@@ -129,7 +129,7 @@ impl Visit for Message {
         // Writing to a String cannot fail.
         let _ = match field.name() {
             "message" => write!(self.text, "{value:?}"),
-            // For the journal; the message says it too.
+            // Only for the journal; the message says the same.
             "message_id" => Ok(()),
             "dbx_hint" => {
                 self.hint = Some(format!("{value:?}"));

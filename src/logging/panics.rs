@@ -1,7 +1,7 @@
-//! The end of a program that found a fault of its own: one line without secrets, and an exit code.
+//! How the program ends after a bug: one line without secrets, and an exit code.
 //!
-//! Nothing is undone. Each file is replaced whole or not at all, so what is published stays as it is, and whoever started the
-//! program starts it again.
+//! Nothing is undone. Each file is replaced whole or not at all, so published credentials stay as they are, and the service
+//! manager starts the program again.
 
 use std::any::Any;
 use std::panic::PanicHookInfo;
@@ -12,18 +12,18 @@ use crate::foreign;
 /// EX_SOFTWARE of sysexits.h.
 pub(crate) const EXIT_CODE: i32 = 70;
 
-/// From now on a panic, of whatever thread, ends the process. For the program alone: a library leaves that to its user.
+/// From now on a panic in any thread ends the process. Only for the program: a library leaves that to its user.
 pub(crate) fn end_the_process() {
     std::panic::set_hook(Box::new(|panic| {
         stderr::write(&sentence(panic));
-        // Not by abort: that leaves a core.
+        // No abort: that would dump core.
         std::process::exit(EXIT_CODE);
     }));
 }
 
 fn sentence(panic: &PanicHookInfo<'_>) -> String {
     let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
-    // The text may repeat what others said, and even the secrets themselves may be what it panicked over.
+    // The text may quote others, and the panic may even come from the code that knows the secrets.
     let why = foreign::line_of_a_panic(&format!("{}{place}", text(panic.payload())));
     let why = why.unwrap_or_else(|| "no more can be said".to_owned());
     format!("error: a fault of dbx-rotator itself: {why}; it ends, and what is published stays as it is\n")

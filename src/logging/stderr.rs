@@ -1,21 +1,21 @@
-//! Messages to stderr, which nobody may read: a full pipe delays no rotation.
+//! Messages to stderr. It may have no reader: a full pipe must not delay a rotation.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A reader is waited for so long, once; then it must show that it reads before it is waited for again.
+/// How long to wait for a reader. After one timeout, we do not wait again until the reader has read something.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 const NO_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// A pipe that can be written to takes so many bytes at once without a wait (PIPE_BUF in limits.h).
+/// A writable pipe accepts this many bytes at once without blocking (PIPE_BUF in limits.h).
 const AT_ONCE: usize = if cfg!(target_os = "linux") { 4_096 } else { 512 };
 
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a line. Where nobody reads it is dropped; how many were is said when somebody reads again.
+/// Writes a line. If nobody reads, it is dropped; the number of dropped lines is reported once somebody reads again.
 pub(super) fn write(line: &str) {
     let mut stderr = io::stderr().lock();
     for part in line.as_bytes().chunks(AT_ONCE) {
@@ -30,7 +30,7 @@ pub(super) fn write(line: &str) {
         if dropped > 0 {
             let _ = stderr.write_all(format!("({dropped} messages were lost: nobody read them)\n").as_bytes());
         }
-        // Nobody is left to tell where it cannot be written.
+        // If stderr fails, there is nobody to report to.
         let _ = stderr.write_all(part);
     }
 }

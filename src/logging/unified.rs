@@ -1,7 +1,7 @@
-//! What macOS's unified log gets of an event: its message and its level, without the fields that are meant for the journal, and
-//! nothing of what is private. What is written there is written in the open: whoever administers the machine reads it.
+//! What the macOS unified log gets of an event: its message and its level, without the fields for the journal, and nothing
+//! private. Its text is not redacted: every administrator of the machine can read it.
 //!
-//! The layer that does write is handed in, so that this can be tested where there is no such log.
+//! The writing layer is passed in, so that this can be tested on systems without such a log.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::PRIVATE;
 
-/// Hands on to `inner` what the unified log may have.
+/// Passes on to `inner` what the unified log may have.
 pub(super) struct Unified<L>(L);
 
 impl<L> Unified<L> {
@@ -22,7 +22,7 @@ impl<L> Unified<L> {
 }
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Unified<L> {
-    // The layer for os_log looks in each span for what it put there itself.
+    // The layer for os_log looks in each span for its own data.
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
         self.0.on_new_span(attributes, id, context);
     }
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// What came through, with every field of it.
+    /// What was passed on, with all of its fields.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -113,7 +113,7 @@ mod tests {
             tracing::info!("public");
         });
         assert_eq!(log, [(Level::INFO, "message=public;".to_owned())]);
-        // Everywhere else it is a message of ours like any other.
+        // All other sinks treat it as one of our own messages.
         assert!(PRIVATE.starts_with(env!("CARGO_CRATE_NAME")));
     }
 }

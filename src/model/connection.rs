@@ -1,4 +1,4 @@
-//! One PostgreSQL target, and what is to be done with its credential.
+//! One PostgreSQL target, and what to do with its credential.
 
 use std::path::PathBuf;
 
@@ -10,19 +10,19 @@ use crate::pgpass;
 /// The database that every Lakebase instance has.
 pub(crate) const DEFAULT_DATABASE: &str = "databricks_postgres";
 
-/// What one connection wants beside its entry.
+/// What one connection wants besides its entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outputs {
-    /// A file for the credential and nothing else: no line end either, since programs that read a whole file as the password
-    /// send what they find (Go's `os.ReadFile`, Rust's `read_to_string`, Python's `read`), and `$(cat FILE)` does not mind.
+    /// A file with only the credential. Not even a line end: programs that read a whole file as the password would send it
+    /// (Go's `os.ReadFile`, Rust's `read_to_string`, Python's `read`), and `$(cat FILE)` works without.
     pub(crate) token_file: Option<PathBuf>,
-    /// A file with the one line `PGPASSWORD=...`, as systemd's EnvironmentFile= and a shell's `.` read it alike.
+    /// A file with the one line `PGPASSWORD=...`, which systemd's EnvironmentFile= and a shell's `.` read alike.
     pub(crate) env_file: Option<PathBuf>,
-    /// A program (absolute, below `~/`, or a name to be found on PATH) and its arguments; no shell has a hand in it.
+    /// A program (absolute, below `~/`, or a name to find on PATH) and its arguments, run without a shell.
     pub(crate) on_rotate: Option<Vec<String>>,
 }
 
-/// Host, port, database and user of a connection, as far as they are set: the rest is found by the API and the sign-in.
+/// Host, port, database and user of a connection, as far as they are set: the API and the sign-in supply the rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) host: Option<String>,
@@ -37,45 +37,46 @@ pub struct Connection {
     pub(crate) name: String,
     pub(crate) workspace: usize,
     pub(crate) address: Address,
-    /// What its entry is known by, once host and user are.
+    /// The key of its entry, once host and user are known.
     pub(crate) key: Option<pgpass::Key>,
-    /// By what the API knows its database, where it is to be asked.
+    /// How the API identifies its database, if the API is needed.
     pub(crate) database_ref: Option<DatabaseRef>,
-    /// The read-only host of that place is meant, not the one that reads and writes.
+    /// Use the read-only host of that database instead of the read-write one.
     pub(crate) read_only: bool,
     pub(crate) credential: CredentialKind,
-    /// A database credential only where the API knows its host; else the workspace's token.
+    /// A database credential only if the API knows its host; else the workspace's token.
     pub(crate) only_if_found: bool,
     pub(crate) verify: Verify,
-    /// What was asked for, if anything.
+    /// The mode that was asked for, if any.
     pub(crate) sslmode: Option<SslMode>,
-    /// The authorities that the server's certificate is checked by, where they are not the platform's.
+    /// The authorities that the server's certificate is checked against, if not the platform's.
     pub(crate) sslrootcert: Option<PathBuf>,
     pub(crate) outputs: Outputs,
     pub(crate) listing: Listing,
     pub(crate) last_copy: bool,
     pub(crate) any_identity: bool,
-    /// The client that was set beside another user: its credentials are published all the same, and only its own.
+    /// The client that was set together with a different user: its credentials are published all the same, and no
+    /// others.
     pub(crate) chosen_client: Option<String>,
 }
 
 impl Connection {
-    /// The name that people, commands and the record call it by.
+    /// Its name for people, commands and the record.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The four key fields of its entry; none before its host and its user have been found.
+    /// The four key fields of its entry; none until its host and its user are known.
     pub fn key(&self) -> Option<&pgpass::Key> {
         self.key.as_ref()
     }
 
-    /// Whether its host or its user is not set, and is to be found.
+    /// Whether its host or its user is not set and must be looked up.
     pub(crate) fn is_open(&self) -> bool {
         self.address.host.is_none() || self.address.user.is_none()
     }
 
-    /// Fills in what is not set; a host that is none, or a host or user that cannot stand in a password file, leaves it without a key.
+    /// Fills in what is not set. It gets no key if the host is unusable, or a password file cannot carry host or user.
     pub(crate) fn locate(&mut self, host: Option<&str>, user: Option<&str>) {
         let host = host.filter(|host| server::host_misfit(host).is_none());
         let Address { host: set_host, port, database, user: set_user } = &self.address;
@@ -83,8 +84,8 @@ impl Connection {
         self.key = host.zip(user).and_then(|(host, user)| pgpass::Key::new(host, *port, database, user).ok());
     }
 
-    /// The user that was set, where a client was set beside it that does not go by that name: PostgreSQL refuses such a login,
-    /// unless the role takes this identity.
+    /// The warning about a client that was set together with a user of another name: PostgreSQL refuses such a login unless
+    /// the role accepts this identity.
     pub(crate) fn remark_on_client(&self) -> Option<String> {
         let (client, user) = (self.chosen_client.as_ref()?, self.address.user.as_ref()?);
         if self.any_identity || same_identity(client, user) || !names_an_identity(user) {
@@ -98,7 +99,7 @@ impl Connection {
         ))
     }
 
-    /// The database to log in to: where its entry is for every one, that which every instance has.
+    /// The database to log in to; if the entry is for every database, the one that every instance has.
     pub(crate) fn login_database(&self) -> &str {
         if self.address.database == "*" { DEFAULT_DATABASE } else { &self.address.database }
     }
@@ -121,7 +122,7 @@ impl Connection {
     }
 }
 
-/// E-mail addresses and application ids differ in case between tokens and roles without naming different identities.
+/// E-mail addresses and application ids may differ in case between tokens and roles, and still name the same identity.
 pub(crate) fn same_identity(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }

@@ -1,17 +1,17 @@
-//! Where a connection's database is to be found, and what its password is.
+//! Where to find a connection's database, and what its password is.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// By what the database is known to Lakebase's API.
+/// How Lakebase's API identifies the database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DatabaseRef {
     /// A provisioned instance, by its name.
     Instance(String),
     /// An autoscaling endpoint, by its resource name: `projects/p/branches/b/endpoints/e`.
     Endpoint(String),
-    /// Whichever has this host.
+    /// The instance or endpoint with this host.
     Host(String),
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum CredentialKind {
 }
 
 impl CredentialKind {
-    /// Its word in config.toml and JSON.
+    /// The word for it in config.toml and JSON.
     pub(crate) fn word(self) -> &'static str {
         match self {
             CredentialKind::WorkspaceToken => "workspace-token",
@@ -54,23 +54,24 @@ impl CredentialKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
     No,
-    /// Nobody asked, and who has not been told the host needs another name to connect to: written with each rotation.
+    /// Written with each rotation although nobody asked: the configuration does not give the host, so people need a
+    /// name to connect to.
     ByItself,
-    /// What the configuration asks for is looked after as its entry is.
+    /// Asked for by the configuration: kept up to date as the entry is.
     Asked,
 }
 
-/// How a credential is proved before it is published.
+/// How a credential is checked before it is published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Verify {
-    /// By what it says of itself.
+    /// By its claims.
     #[default]
     Token,
     /// By a login to PostgreSQL.
     Login,
 }
 
-/// Whether a host can be asked for: it has the form that Lakebase gives to its own.
+/// Whether the API can be asked for a host: it has the form of a Lakebase host.
 pub(crate) fn is_lakebase_host(host: &str) -> bool {
     uid_of(host).is_some() || is_of_endpoint(host)
 }
@@ -87,7 +88,7 @@ pub(crate) fn uid_of(host: &str) -> Option<&str> {
     (rest.starts_with("database.") && !uid.is_empty()).then_some(uid)
 }
 
-/// What a connection to an endpoint might be called: its project, with branch and endpoint where those are not the usual ones.
+/// A suitable name for a connection to an endpoint: its project, with branch and endpoint if those are not the usual ones.
 pub(crate) fn short_name(endpoint: &str) -> String {
     let parts: Vec<&str> = endpoint.split('/').collect();
     let usual = |at: usize, usual: &str| parts.get(at).copied().filter(|part| *part != usual);

@@ -125,7 +125,7 @@ impl WorkspaceHost {
         &self.name
     }
 
-    /// Whether a database cannot be there, since the workspace is; this machine itself may have both.
+    /// Whether this is the workspace's own host, where no database can be. This machine itself may have both.
     pub(crate) fn is_named(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_this_machine =
@@ -162,7 +162,7 @@ impl fmt::Display for WorkspaceHost {
     }
 }
 
-/// Whether an address may be spoken to without TLS: only this machine itself.
+/// Whether an address may be used without TLS: only this machine itself.
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),

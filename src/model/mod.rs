@@ -1,5 +1,5 @@
-//! The plain values that everything else speaks of: workspaces, connections, databases, tokens. `config` makes them from settings;
-//! nothing here reads or writes anything.
+//! The plain values that all other parts use: workspaces, connections, databases, tokens. `config` makes them from settings;
+//! nothing here does I/O.
 
 mod connection;
 mod database;

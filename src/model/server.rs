@@ -1,5 +1,5 @@
-//! What a person wrote where a PostgreSQL host or user belongs: a host name, an address or a socket directory, and for a user
-//! anything that is not a left-over of an example. What is neither would be published and never found, so it is refused with what
+//! Checks what a person wrote as a PostgreSQL host or user. A host is a name, an address or a socket directory; a user is
+//! anything that is not left over from an example. Anything else would be published and never found, so it is refused, with what
 //! it looks like.
 
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ fn misfit(value: &str, looks: &str, hint: impl Into<String>) -> Option<Misfit> {
     Some(Misfit { why: format!("`{value}` {looks}"), hint: hint.into() })
 }
 
-/// Why this cannot be the host of a database; none where it can.
+/// Why this cannot be the host of a database; none if it can.
 pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
     if let Some(left_over) = left_over_of(value) {
         return Some(left_over);
@@ -112,7 +112,7 @@ pub(super) fn name_misfit(value: &str) -> Option<Misfit> {
     None
 }
 
-/// Why this cannot be a user; none where it can. The name of a group may hold nearly anything.
+/// Why this cannot be a user; none if it can. The name of a group may hold nearly anything.
 pub(crate) fn user_misfit(value: &str) -> Option<Misfit> {
     if let Some(left_over) = left_over_of(value) {
         return Some(left_over);
@@ -136,7 +136,7 @@ pub(crate) fn database_misfit(value: &str) -> Option<Misfit> {
     user_misfit(value)
 }
 
-/// What is left of an example, a shell or a file that did not do what was expected of it.
+/// Finds what is left of an example, or what a shell or a template should have replaced.
 pub(crate) fn left_over_of(value: &str) -> Option<Misfit> {
     let hint = "write the value itself";
     let between = |open: &str, close: &str| {
@@ -165,7 +165,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// As libpq tells one (`is_unixsock_path` in src/include/port.h).
+/// As libpq recognises one (`is_unixsock_path` in src/include/port.h).
 fn is_socket_directory(value: &str) -> bool {
     value.starts_with(['/', '@']) && value.len() > 1 && !value.chars().any(char::is_control)
 }

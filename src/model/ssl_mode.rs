@@ -1,13 +1,14 @@
-//! libpq's `sslmode`, as far as a credential may be sent with it.
+//! Those of libpq's `sslmode`s with which a credential may be sent.
 
 use std::fmt;
 
-/// How TLS is asked for, in libpq's words (`sslmode`). There is none without: a password in the clear is none.
+/// How TLS is asked for, in libpq's words (`sslmode`). None of them goes without TLS: a password must not be sent in
+/// plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslMode {
-    /// Encrypted; whose certificate it is, is not asked. With a root, as in libpq, it must come from there.
+    /// Encrypted, with any certificate. With a root, as in libpq, the certificate must come from there.
     Require,
-    /// Encrypted, with a certificate for this host from an authority that is trusted.
+    /// Encrypted, with a certificate for this host from a trusted authority.
     VerifyFull,
 }
 
@@ -20,7 +21,7 @@ impl SslMode {
         }
     }
 
-    /// The mode of that word; none for any other, libpq's weaker ones among them.
+    /// The mode for this word; none for any other, including libpq's weaker modes.
     pub fn parse(word: &str) -> Option<Self> {
         [SslMode::Require, SslMode::VerifyFull].into_iter().find(|mode| mode.as_str() == word)
     }

@@ -14,7 +14,7 @@ use crate::model::AuthMethod;
 /// Longer than any token seen (2 to 4 KiB), shorter than any client's line limit (64 KiB in pgx).
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 
-/// What a JWT says of itself (RFC 7519, section 4.1), as far as anything here is decided by it.
+/// What a JWT says about itself (RFC 7519, section 4.1); only the claims that are used here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
     pub(crate) subject: Option<String>,
@@ -76,21 +76,21 @@ impl Claims {
     }
 }
 
-/// An OAuth access token, or a database credential, with what is known of it. All times are the workspace's.
+/// An OAuth access token, or a database credential, with what is known about it. All times are the workspace's.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) secret: SecretString,
     pub(crate) claims: Option<Claims>,
     pub(crate) expires_at: Timestamp,
     pub(crate) issued_at: Timestamp,
-    /// How its bearer signed in.
+    /// How the identity signed in that it was issued to.
     pub(crate) method: AuthMethod,
 }
 
 impl Token {
-    /// A token with the expiry that its source told; the earlier one where the token itself says another.
+    /// A token with the expiry that its source gave, or its own if that is earlier.
     ///
-    /// None where nobody says when it expires.
+    /// None if neither gives an expiry.
     pub(crate) fn new(
         secret: SecretString,
         told: Option<Timestamp>,
@@ -108,13 +108,13 @@ impl Token {
         Some(Token { secret, claims, expires_at, issued_at, method })
     }
 
-    /// Whose it is, where it says so.
+    /// The identity that it was issued to, if it says so.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.claims.as_ref()?.subject.as_deref()
     }
 }
 
-/// Whether a text can stand in a password file as a password for every client (see [`crate::pgpass::Entry::new`]).
+/// Whether every client can read this text as a password from a password file (see [`crate::pgpass::Entry::new`]).
 pub(crate) fn is_publishable(token: &str) -> bool {
     !token.is_empty()
         && token != "*"
@@ -122,7 +122,7 @@ pub(crate) fn is_publishable(token: &str) -> bool {
         && token.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
 }
 
-/// Whether it is a JSON Web Token by its looks: three parts in base64url, of which two are JSON (RFC 7519, section 3).
+/// Whether it looks like a JSON Web Token: three parts in base64url, two of them JSON (RFC 7519, section 3).
 pub(crate) fn is_signed_token(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     let [header, _, signature] = parts[..] else { return false };
@@ -131,7 +131,7 @@ pub(crate) fn is_signed_token(text: &str) -> bool {
     is_header && URL_SAFE_NO_PAD.decode(signature).is_ok_and(|bytes| !bytes.is_empty()) && Claims::of(text).is_some()
 }
 
-/// Names a token without giving it away: the first 16 hexadecimal digits of its SHA-256.
+/// Identifies a token without revealing it: the first 16 hexadecimal digits of its SHA-256.
 pub(crate) fn fingerprint(token: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
     digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! A workspace and who signs in there.
+//! A workspace and the identity that signs in there.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::host::WorkspaceHost;
 use crate::foreign::secrets;
 use crate::proxies::{Proxies, Route};
 
-/// How a workspace is signed in to.
+/// How to sign in to a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthType {
     /// `oauth-m2m` where a client is configured; else, or after its failure, `databricks-cli`.
@@ -21,7 +21,7 @@ pub enum AuthType {
     DatabricksCli,
 }
 
-/// How a token was got, in the words of Databricks' unified authentication.
+/// How a token was obtained, in the words of Databricks' unified authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthMethod {
@@ -47,12 +47,12 @@ pub(crate) enum SecretSource {
     Given(SecretString),
     /// In a file: one line, or a systemd credential.
     File(PathBuf),
-    /// In macOS's keychain: the generic password of this service, for the account that is the client id.
+    /// In the macOS keychain: the generic password of this service, with the client id as its account.
     Keychain(String),
 }
 
 impl SecretSource {
-    /// What a setting with it is called.
+    /// The name of the setting for it.
     pub(crate) fn key(&self) -> &'static str {
         match self {
             SecretSource::Given(_) => "client_secret",
@@ -61,7 +61,7 @@ impl SecretSource {
         }
     }
 
-    /// A secret that is given in full: from here on nothing that is shown holds it.
+    /// A secret that is given in full. From here on it is removed from everything that is shown.
     pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
         let secret = secret.into();
         secrets::keep(&secret);
@@ -69,7 +69,7 @@ impl SecretSource {
     }
 }
 
-/// A service principal: its client id, and where its secret is to be had.
+/// A service principal: its client id, and where its secret is.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) id: String,
@@ -86,7 +86,7 @@ pub struct Workspace {
     pub(crate) account_id: Option<String>,
     pub(crate) auth: AuthType,
     pub(crate) client: Option<Client>,
-    /// The profile that the vendor's CLI is asked for, where the host came from it.
+    /// The profile to name to the vendor's CLI, if the host came from a profile.
     pub(crate) profile: Option<String>,
     pub(crate) cli_path: Option<PathBuf>,
     pub(crate) ca_file: Option<PathBuf>,
@@ -95,7 +95,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Some workspace, for [`crate::fuzzing`].
+    /// Any workspace, for [`crate::fuzzing`].
     #[cfg(any(test, fuzzing))]
     #[allow(clippy::expect_used, reason = "the address is a constant")]
     pub(crate) fn for_fuzzing() -> Self {
@@ -121,7 +121,7 @@ impl Workspace {
         &self.host
     }
 
-    /// Whether both sign in as the same identity in the same way, so that one token serves both.
+    /// Whether both sign in as the same identity in the same way, so that one token is enough for both.
     pub(crate) fn shares_identity_with(&self, other: &Workspace) -> bool {
         self.host.origin() == other.host.origin()
             && self.auth == other.auth

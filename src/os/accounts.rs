@@ -1,24 +1,25 @@
-//! Users of this machine by number (passwd(5), group(5)): what a process needs that gives up root's power for theirs.
+//! Users of this machine by number (passwd(5), group(5)), for a process that gives up root's privileges for one of
+//! them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The group of nobody, for whom no group is known.
+/// The group of the user nobody: used where the user's own group is unknown.
 pub(crate) const NOBODY: u32 = 65_534;
 
-/// Where users of a directory service are asked for.
+/// Where getent(1) may be: it knows the users of a directory service.
 const GETENT: [&str; 2] = ["/usr/bin/getent", "/bin/getent"];
 
 /// One user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) name: String,
-    /// The user's own group.
+    /// The user's primary group.
     pub(crate) gid: u32,
 }
 
-/// The user of this number, where the machine knows one.
+/// The user with this number, if the machine knows one.
 pub(crate) fn of_uid(uid: u32) -> Option<Account> {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&known, uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
@@ -65,7 +66,7 @@ fn find(passwd: &str, uid: u32) -> Option<Account> {
     })
 }
 
-/// The groups whose members name this user.
+/// The groups that have this user as a member.
 fn listing<'t>(groups: &'t str, name: &'t str) -> impl Iterator<Item = u32> + 't {
     groups.lines().filter_map(move |line| {
         let mut fields = line.split(':');
@@ -74,7 +75,7 @@ fn listing<'t>(groups: &'t str, name: &'t str) -> impl Iterator<Item = u32> + 't
     })
 }
 
-/// What the name service knows (getent(1)); nothing where it cannot be asked.
+/// What the name service says (getent(1)); nothing if it cannot be asked.
 fn getent(database: &str, key: &str) -> String {
     let Some(program) = GETENT.iter().find(|program| Path::new(program).exists()) else { return String::new() };
     let output = Command::new(program).args([database, "--", key]).stdin(Stdio::null()).stderr(Stdio::null()).output();

@@ -1,11 +1,12 @@
-//! Whether this process was started by another of this same program, however many stand in between: a program that it runs may
-//! drop the variable that would tell (`env -i`, `sudo`), but not its parents.
+//! Whether this program started this process, directly or through others. A program in between may drop the variable that
+//! would tell (`env -i`, `sudo`), but it cannot change its parents.
 
-/// So many generations are looked at: a chain that is longer is no program's that somebody meant to run.
+/// How many generations are checked. No sensible chain of programs is longer.
 #[cfg(target_os = "linux")]
 const GENERATIONS: usize = 64;
 
-/// Whether an ancestor runs the same file as this process, and that is the program itself, not an application with the library.
+/// Whether an ancestor runs the same file as this process, and that file is the program itself, not an application with the
+/// library.
 #[cfg(target_os = "linux")]
 pub(crate) fn run_this_program() -> bool {
     use std::fs;
@@ -27,13 +28,13 @@ pub(crate) fn run_this_program() -> bool {
     false
 }
 
-/// Elsewhere the variable alone tells.
+/// On other systems only the variable tells.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run_this_program() -> bool {
     false
 }
 
-/// None for the first process, and for one that cannot be seen.
+/// None for the first process, and for one that we may not see.
 #[cfg(target_os = "linux")]
 fn parent_of(process: &str) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{XattrFlags, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr};
 use rustix::io::Errno;
 
-/// What the system says of an attribute that is not there.
+/// The error for an attribute that does not exist.
 #[cfg(not(target_os = "macos"))]
 const NONE: Errno = Errno::NODATA;
 #[cfg(target_os = "macos")]
 const NONE: Errno = Errno::NOATTR;
 
-/// How often it may have grown between the question for its size and the one for itself.
+/// How often a read is tried: the attribute may grow between asking for its size and reading it.
 const TRIES: u32 = 8;
 
 /// The names of all attributes.
@@ -27,7 +27,7 @@ pub(crate) fn names(file: &File) -> io::Result<Vec<OsString>> {
     Ok(names.map(|name| OsStr::from_bytes(name).to_owned()).collect())
 }
 
-/// The value of one; none where it is not there.
+/// The value of an attribute; none if it does not exist.
 ///
 /// # Errors
 /// The system's.
@@ -39,7 +39,7 @@ pub(crate) fn get(file: &File, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Gives one its value, whether or not it is there.
+/// Sets an attribute, whether or not it exists.
 ///
 /// # Errors
 /// The system's.

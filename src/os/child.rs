@@ -1,9 +1,8 @@
-//! Running somebody else's program: found without a shell, told nothing that is ours alone, and ended with all of its children
-//! when its time is over.
+//! Runs other programs: found without a shell, without the variables that are only for us, and ended with all of their
+//! children when their time is up.
 //!
-//! Invariants: only its own time limit ends a child, never that somebody stops waiting for it; and it is asked to end (SIGTERM)
-//! before it is killed. A program may be in the middle of something that must not be done by half, such as the exchange of a
-//! refresh token that can be used once.
+//! Invariants: only its own time limit ends a child, never a caller that stops waiting; and it gets SIGTERM before SIGKILL. It
+//! may be in the middle of something that must not be half done, such as the exchange of a refresh token that can be used once.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -24,22 +23,22 @@ use super::dirs::Environment;
 use super::identity::{is_root, owner_of};
 use super::wiped;
 
-/// So much of the end of each of a child's outputs is kept: more than any token, or the reason of any failure.
+/// How much of the end of each of a child's outputs is kept: more than any token, or the reason of any failure.
 const KEPT_OUTPUT: usize = 64 * 1024;
 
-/// How long a child's output is waited for after its end: something in the background may hold its pipes.
+/// How long a child's output is awaited after its end: a process in the background may keep the pipes open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How long a child has between SIGTERM and SIGKILL to bring to an end what it is doing.
+/// How long a child has between SIGTERM and SIGKILL to finish what it is doing.
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
-/// How often it is looked whether anybody of a group is left that was asked to end: nothing tells that.
+/// How often we check whether a group that got SIGTERM is gone: nothing reports that.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long this program waits for its children before it ends. The vendor's CLI gets 15 s and the grace period.
 pub(crate) const LAST_WAIT: Duration = Duration::from_secs(20);
 
-/// How the names of variables begin that are secrets, identities, or what a service manager told this process alone.
+/// Prefixes of variables that hold secrets or identities, or what the service manager meant for this process only.
 const OURS_ALONE: [&str; 10] = [
     "DATABRICKS_",
     "ARM_",
@@ -53,18 +52,18 @@ const OURS_ALONE: [&str; 10] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
-/// The environment for a child: what is not ours alone, and besides the variables named in `kept`.
+/// The environment for a child: the variables that are not only for us, and those named in `kept`.
 pub(crate) fn inherited(environment: &Environment, kept: &[&str]) -> Vec<(OsString, OsString)> {
     let handed_on = environment.iter().filter(|(name, _)| {
         let name = name.to_string_lossy();
         kept.contains(&name.as_ref()) || !OURS_ALONE.iter().any(|prefix| name.starts_with(prefix))
     });
-    // Much is found below the home directory, which a service manager may not have told.
+    // Many things are found below the home directory, but a service manager may not have set HOME.
     let home = environment.home().map(|home| ("HOME".into(), home.into()));
     home.into_iter().chain(handed_on.map(|(name, value)| (name.clone(), value.clone()))).collect()
 }
 
-/// Where a program of this name may be, best first: on PATH, and where people and installers put programs.
+/// Where a program of this name may be, best first: on PATH, and in the usual places for programs.
 pub(crate) fn candidates(environment: &Environment, name: &Path) -> Vec<PathBuf> {
     let path: OsString = environment.get_os("PATH").cloned().unwrap_or_default();
     // systemd and launchd do not give their children the shell's PATH.
@@ -75,7 +74,7 @@ pub(crate) fn candidates(environment: &Environment, name: &Path) -> Vec<PathBuf>
         .chain(usual.map(PathBuf::from))
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
-        // Root runs by name only what nobody else can replace.
+        // By name, root runs only programs that nobody else can replace.
         .filter(|program| !is_root() || owner_of(program).is_none())
         .collect()
 }
@@ -92,15 +91,15 @@ pub(crate) struct Ran {
     pub(crate) stderr: Zeroizing<Vec<u8>>,
 }
 
-/// Runs a program without a terminal, in a process group of its own, until it ends, or until `over`. Then the whole group is
-/// asked to end and, where it has not after [`GRACE`], killed; and there is `None`. What it leaves running in the background when
-/// it ends by itself is let be.
+/// Runs a program without a terminal, in its own process group, until it ends or `over` is ready. In the latter case the whole
+/// group gets SIGTERM and, after [`GRACE`], SIGKILL, and the result is `None`. Processes that it leaves in the background when it
+/// ends are left alone.
 ///
-/// Who drops this future only stops waiting: the child goes on in a task of the same runtime, and `over` still ends it. Only where
-/// the runtime itself is dropped it goes on alone.
+/// Dropping this future only stops the waiting: the child goes on in a task of the same runtime, and `over` still ends it. Once
+/// the runtime itself is dropped, nothing ends the child.
 ///
 /// # Errors
-/// It cannot be started or waited for.
+/// The program cannot be started or waited for.
 pub(crate) async fn run(
     mut command: Command,
     over: impl Future<Output = ()> + Send + 'static,
@@ -116,20 +115,20 @@ pub(crate) async fn run(
     task.await.unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
 }
 
-/// Waits until no child is left that [`run`] has started anywhere in this process, for at most `limit`; whether none is left.
+/// Waits up to `limit` until all children that [`run`] has started in this process have ended; returns whether they have.
 ///
-/// It is for the end of the program. What still runs then goes on, but what it prints to nobody may end it.
+/// For the end of the program. A child that still runs goes on, but printing to a closed pipe may end it.
 pub(crate) async fn finish_all(limit: Duration) -> bool {
     let mut running = RUNNING.subscribe();
     let none_left = running.wait_for(|count| *count == 0);
-    // An error would mean that the sender is gone, which is never dropped.
+    // An error would mean that the sender was dropped, which never happens.
     timeout(limit, none_left).await.is_ok_and(|found| found.is_ok())
 }
 
 /// How many children [`run`] has started that have not ended.
 static RUNNING: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 
-/// One of [`RUNNING`], as long as it is there.
+/// Counts as one of [`RUNNING`] until it is dropped.
 struct Counted;
 
 impl Counted {
@@ -145,7 +144,7 @@ impl Drop for Counted {
     }
 }
 
-/// Waits for a child's end, and ends its group when its time is over.
+/// Waits for a child's end, and ends its group when its time is up.
 async fn supervise(mut child: Child, over: impl Future<Output = ()>) -> std::io::Result<Option<Ran>> {
     let group = Group::of(&child);
     {
@@ -156,19 +155,19 @@ async fn supervise(mut child: Child, over: impl Future<Output = ()>) -> std::io:
             () = over => {}
         }
         group.send(Signal::TERM);
-        // A wrapper may be gone at once, and what it has started still be busy.
+        // A wrapper may end at once while the program that it started is still busy.
         let gone = async { tokio::join!(&mut finish, group.is_gone()) };
         if timeout(GRACE, gone).await.is_ok() {
             return Ok(None);
         }
         group.send(Signal::KILL);
     }
-    // What hangs in the kernel is not waited for.
+    // A process that hangs in the kernel is not waited for.
     let _ = timeout(LAST_WORDS, child.wait()).await;
     Ok(None)
 }
 
-/// Waits for a child's end and what it printed. Its pipes are not waited for where something in the background holds them.
+/// Waits for a child's end and its output, but not for pipes that a background process keeps open.
 async fn finish(child: &mut Child) -> std::io::Result<Ran> {
     let (mut stdout, mut stderr) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
     let status = {
@@ -186,7 +185,7 @@ async fn finish(child: &mut Child) -> std::io::Result<Ran> {
     Ok(Ran { status, stdout, stderr })
 }
 
-/// The process group that a child leads. Its number cannot be given to another as long as one of it is left.
+/// The process group that a child leads. The number stays taken as long as the group has a member.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -196,12 +195,12 @@ impl Group {
 
     fn send(&self, signal: Signal) {
         if let Some(leader) = self.0 {
-            // It may have ended just now: then there is nobody to tell.
+            // The group may just have ended: then nobody needs the signal.
             let _ = kill_process_group(leader, signal);
         }
     }
 
-    /// Waits until nobody of it is left.
+    /// Waits until the group has no member left.
     async fn is_gone(&self) {
         while self.0.is_some_and(|leader| test_kill_process_group(leader) != Err(Errno::SRCH)) {
             tokio::time::sleep(LOOK).await;
@@ -209,10 +208,10 @@ impl Group {
     }
 }
 
-/// Reads to the end, so that no child waits for a reader or dies for want of one, and keeps the last of it.
+/// Reads to the end and keeps the last part, so that no child blocks on a full pipe or dies of a closed one.
 async fn last_of(pipe: Option<impl AsyncRead + Unpin>, text: &mut Zeroizing<Vec<u8>>) {
     let Some(mut pipe) = pipe else { return };
-    // What could be read before an error is judged as it is.
+    // An error counts as the end: what was read before it is used.
     let mut piece = Zeroizing::new([0; 8 * 1024]);
     while let Ok(length @ 1..) = pipe.read(piece.as_mut_slice()).await {
         wiped::append(text, &piece[..length]);
@@ -251,7 +250,7 @@ mod tests {
         command
     }
 
-    /// A pipe with a name, and what is said through it from now until the last that holds it is gone.
+    /// A named pipe, and what is written to it from now until its last writer closes it.
     fn overheard(directory: &Path) -> (PathBuf, tokio::sync::mpsc::UnboundedReceiver<String>) {
         let pipe = directory.join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -308,7 +307,7 @@ mod tests {
         assert_eq!(said.blocking_recv().as_deref(), Some("ended"));
     }
 
-    /// What those said whose time was over as soon as they had begun.
+    /// What a program and its children write when their time is up as soon as they have started.
     async fn said_at_the_end(script: &str) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
         let (pipe, mut said) = overheard(directory.path());
@@ -318,7 +317,7 @@ mod tests {
         assert_eq!(said.recv().await.unwrap(), "begun");
         begun.send(()).unwrap();
         assert!(waiter.await.unwrap().unwrap().is_none());
-        // The end comes when nobody of the group is left.
+        // The pipe ends when nobody of the group is left.
         let mut all = Vec::new();
         while let Some(line) = said.recv().await {
             all.push(line);

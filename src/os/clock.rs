@@ -1,38 +1,38 @@
 //! What time it is, for this machine and for the workspace.
 //!
-//! Token expiries are in the workspace's time. A machine whose clock is wrong would rotate all the time, or too late. What
-//! the `Date` header of the last answer told, or the time of a token's issue, is therefore kept as an [`Anchor`], together with a
-//! clock that counts sleep and that nobody sets. Of the estimates that these allow, the later one is taken: an estimate that is too late
-//! costs one rotation too early, an estimate that is too early costs a dead password.
+//! Token expiries are in the workspace's time. A machine with a wrong clock would rotate all the time, or too late. So the time from the
+//! last answer's `Date` header, or a token's time of issue, is kept as an [`Anchor`], together with a clock that counts sleep and that
+//! nobody sets. Of the resulting estimates the later one is used: an estimate that is too late costs an early rotation, one that is too
+//! early a dead password.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Beyond this the machine's clock is called wrong, in a warning.
+/// A larger difference is reported as a wrong clock.
 pub(crate) const NOTABLE_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
-/// One look at the machine's clocks.
+/// One reading of the machine's clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// The wall clock (CLOCK_REALTIME).
     pub(crate) wall: Timestamp,
     /// Time since boot, sleep included.
     pub(crate) since_boot: Duration,
-    /// Tells one boot from another; none where the system does not tell.
+    /// Identifies the boot; none where the system does not tell.
     pub(crate) boot_id: Option<String>,
 }
 
 impl Reading {
-    /// Looks at the clocks now.
+    /// Reads the clocks now.
     pub(crate) fn now() -> Self {
         Reading { wall: Timestamp::now(), since_boot: since_boot(), boot_id: boot_id() }
     }
 }
 
-/// A point in time for what waits: the wall clock is what people and records read, the time since boot is what waits are
-/// measured by, since nobody sets it.
+/// A point in time on both clocks: the wall clock for people and records, the time since boot for measuring waits, since
+/// nobody can set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The wall clock.
@@ -42,7 +42,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Looks at both clocks now.
+    /// Reads both clocks now.
     pub(crate) fn now() -> Self {
         Moment { wall: Timestamp::now(), since_boot: since_boot() }
     }
@@ -54,7 +54,7 @@ impl From<&Reading> for Moment {
     }
 }
 
-/// The workspace's time as last told, and the machine's clocks at that moment.
+/// The workspace's time as last reported, and the machine's clocks at that moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Anchor {
     /// The workspace's time at that moment.
@@ -68,7 +68,7 @@ pub(crate) struct Anchor {
 }
 
 impl Anchor {
-    /// An anchor from the time that an answer's `Date` header gives and the clocks when it came.
+    /// An anchor from an answer's `Date` header, and the clocks when it arrived.
     pub(crate) fn new(server: Timestamp, at: &Reading) -> Self {
         Anchor { server, wall: at.wall, since_boot_seconds: at.since_boot.as_secs(), boot_id: at.boot_id.clone() }
     }
@@ -81,9 +81,9 @@ impl Anchor {
 
 /// The workspace's time now, never earlier than the evidence allows.
 ///
-/// In the same boot: the later of "anchor plus time since" (right when the wall clock was set meanwhile) and "wall clock plus
-/// skew" (right when the machine was paused without its clocks counting, as virtual machines are). After a reboot the wall
-/// clock may have been corrected: the later of it as it is and with the old skew.
+/// In the same boot: the later of "anchor plus elapsed time" (right if the wall clock was set meanwhile) and "wall clock plus
+/// skew" (right if the machine was paused and its clocks stood still, as virtual machines are). After a reboot the wall clock
+/// may have been corrected: the later of the wall clock with and without the old skew.
 pub(crate) fn workspace_time(now: &Reading, anchor: Option<&Anchor>) -> Timestamp {
     let Some(anchor) = anchor else { return now.wall };
     let skewed = now.wall.saturating_add(anchor.skew()).unwrap_or(now.wall);
@@ -97,15 +97,14 @@ pub(crate) fn workspace_time(now: &Reading, anchor: Option<&Anchor>) -> Timestam
     }
 }
 
-/// The better of what is known of the workspace's clock and what a token tells that has come just now: it was issued by that clock, so
-/// this shows at least that time. Of a token that was kept for a while the time of issue is past, and tells nothing.
+/// The better of the known anchor and a token's time of issue. The workspace issued the token by its clock, so its time is at least
+/// that. Only for a token that was issued just now: an older time of issue says nothing.
 pub(crate) fn anchor_with_issue(known: Option<Anchor>, issued_at: Timestamp, now: &Reading) -> Option<Anchor> {
     if issued_at > workspace_time(now, known.as_ref()) { Some(Anchor::new(issued_at, now)) } else { known }
 }
 
-/// How far the workspace's clock is ahead of this machine's now, as far as that is sure: none after a reboot, which may have
-/// corrected it. Where a clock was set, or a machine paused, since the workspace told its time, it is the smaller of the two
-/// estimates.
+/// How far the workspace's clock is ahead of this machine's now. None after a reboot, which may have corrected the clock. If
+/// the clock was set or the machine paused since the workspace reported its time, the smaller of the two estimates.
 pub(crate) fn offset(now: &Reading, anchor: &Anchor) -> Option<SignedDuration> {
     if anchor.boot_id.is_none() || anchor.boot_id != now.boot_id {
         return None;
@@ -115,8 +114,8 @@ pub(crate) fn offset(now: &Reading, anchor: &Anchor) -> Option<SignedDuration> {
     Some(if counted.abs() < anchor.skew().abs() { counted } else { anchor.skew() })
 }
 
-/// What is said of a machine's clock that is so far behind the workspace's, or ahead of it where that is negative; none where it
-/// is right enough.
+/// The warning about a machine's clock that is `offset` behind the workspace's (ahead if negative); none if the difference is
+/// small.
 pub(crate) fn wrong_by(offset: SignedDuration, origin: &str) -> Option<String> {
     let direction = if offset.is_positive() { "behind" } else { "ahead of" };
     let seconds = offset.abs().as_secs();
@@ -132,11 +131,11 @@ fn since_boot() -> Duration {
 }
 
 /// CLOCK_MONOTONIC_RAW counts sleep here: it is mach_continuous_time(3). CLOCK_UPTIME_RAW does not, and CLOCK_MONOTONIC is
-/// reckoned from the wall clock and jumps a little with it (Libc, gen/clock_gettime.c).
+/// derived from the wall clock and jumps a little with it (Libc, gen/clock_gettime.c).
 #[cfg(target_os = "macos")]
 fn since_boot() -> Duration {
     let clock = nix::time::ClockId::from_raw(nix::libc::CLOCK_MONOTONIC_RAW);
-    // It cannot fail; were there no such clock, the wall clock would count alone.
+    // This cannot fail; without such a clock, only the wall clock would count.
     nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
@@ -150,7 +149,7 @@ fn boot_id() -> Option<String> {
 fn boot_id() -> Option<String> {
     use sysctl::Sysctl;
 
-    // A UUID of its own for each boot (xnu, bsd/kern/kern_sysctl.c); kern.boottime changes when the clock is set.
+    // A new UUID for each boot (xnu, bsd/kern/kern_sysctl.c); kern.boottime changes when the clock is set.
     sysctl::Ctl::new("kern.bootsessionuuid").and_then(|ctl| ctl.value_string()).ok().map(|id| id.trim().to_owned())
 }
 
@@ -192,7 +191,7 @@ mod tests {
 
     #[test]
     fn after_a_reboot_the_later_reading_counts() {
-        // The clock was an hour ahead and has been mended at boot: the old correction must not be applied to it.
+        // The clock was an hour ahead and was corrected at boot: the old skew must not be applied to it.
         assert_eq!(time(&at(5_600, 5, "b"), &anchor(5_000, 8_600, 100)), 5_600);
         // The clock was an hour behind, and still is.
         assert_eq!(time(&at(1_500, 5, "b"), &anchor(5_000, 1_400, 100)), 5_100);
@@ -203,7 +202,7 @@ mod tests {
         let now = at(1_000, 100, "a");
         let (right, slow, fast) = (anchor(900, 900, 0), anchor(1_100, 980, 80), anchor(880, 1_000, 100));
         let issued = |second| Timestamp::from_second(second).unwrap();
-        // What is known, when the token was issued, and the workspace's time that follows.
+        // What is known, when the token was issued, and the resulting workspace time.
         let cases: [(Option<&Anchor>, i64, i64); 9] = [
             (None, 400, 1_000),
             (None, 1_000, 1_000),
@@ -218,7 +217,7 @@ mod tests {
         for (known, issued_at, expected) in cases {
             let best = anchor_with_issue(known.cloned(), issued(issued_at), &now);
             assert_eq!(workspace_time(&now, best.as_ref()).as_second(), expected, "{known:?}, issued at {issued_at}");
-            // Where it tells nothing new, what is known stays as it is.
+            // A time of issue without news leaves the known anchor as it is.
             let is_news = issued_at == expected && issued_at != 1_000;
             assert_eq!(best.as_ref() == known, !is_news, "{known:?}, issued at {issued_at}");
         }
@@ -229,9 +228,9 @@ mod tests {
         let seconds = |now: &Reading, anchor: &Anchor| offset(now, anchor).map(|offset| offset.as_secs());
         assert_eq!(seconds(&at(1_000, 100, "a"), &anchor(1_120, 1_000, 100)), Some(120));
         assert_eq!(seconds(&at(1_050, 150, "a"), &anchor(880, 1_000, 100)), Some(-120));
-        // It was set right meanwhile.
+        // The clock was corrected meanwhile.
         assert_eq!(seconds(&at(1_170, 150, "a"), &anchor(1_120, 1_000, 100)), Some(0));
-        // It was right, and the machine was paused meanwhile.
+        // The clock was right, and the machine was paused meanwhile.
         assert_eq!(seconds(&at(9_000, 101, "a"), &anchor(1_000, 1_000, 100)), Some(0));
         assert_eq!(seconds(&at(1_000, 5, "b"), &anchor(1_120, 1_000, 100)), None);
         let said = |seconds| wrong_by(SignedDuration::from_secs(seconds), "https://w.example");

@@ -7,8 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// What was allowed when the program started, in bytes.
 static BEFORE: OnceLock<Option<u64>> = OnceLock::new();
 
-/// Forbids this process, and what it starts, to dump core. What cannot be forbidden is let be: it is a second line of
-/// defence.
+/// Forbids this process and its children to dump core. Errors are ignored: this is a second line of defence.
 pub(crate) fn forbid() {
     let limit = getrlimit(Resource::Core);
     let _ = BEFORE.set(limit.current);

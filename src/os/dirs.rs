@@ -5,13 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use secrecy::SecretString;
 
-/// Where the machine's service manager has the configurations of its instances, one for each user: `USER.toml`.
+/// Where the machine's service manager keeps the configurations of its instances, one for each user: `USER.toml`.
 pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/dbx-rotator";
 
 /// The variable that holds a service principal's secret.
 pub(crate) const CLIENT_SECRET: &str = "DATABRICKS_CLIENT_SECRET";
 
-/// Variables that hold other secrets, which nothing here reads and no child gets.
+/// Variables with other secrets. We do not read them, and no child gets them.
 const NOT_KEPT: [&str; 8] = [
     "DATABRICKS_TOKEN",
     "DATABRICKS_PASSWORD",
@@ -23,16 +23,16 @@ const NOT_KEPT: [&str; 8] = [
     "PGPASSWORD",
 ];
 
-/// The directory of ours in others.
+/// The name of our directory within others.
 const OURS: &str = "dbx-rotator";
 
-/// The configuration's name.
+/// The name of the configuration file.
 const CONFIG: &str = "config.toml";
 
-/// Whose customs about places are followed.
+/// The platform that decides where files belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Platform {
-    /// Apple's, "File System Programming Guide".
+    /// Apple's "File System Programming Guide".
     #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tested everywhere"))]
     MacOs,
     #[cfg_attr(target_os = "macos", allow(dead_code, reason = "tested everywhere"))]
@@ -43,32 +43,32 @@ impl Platform {
     const HERE: Platform = if cfg!(target_os = "macos") { Platform::MacOs } else { Platform::Other };
 }
 
-/// The environment as it was when the program started, so that what depends on it can be tested.
+/// The environment when the program started, as a value, so that what depends on it can be tested.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
     variables: std::collections::BTreeMap<OsString, OsString>,
     /// See [`Environment::client_secret`].
     secret: Option<SecretString>,
-    /// Of a secret that is not UTF-8 nothing is kept.
+    /// A secret that is not UTF-8 is not kept.
     secret_is_no_text: bool,
     /// See [`Environment::handed_over`].
     credential: Option<PathBuf>,
 }
 
 impl Environment {
-    /// This process's own.
+    /// The environment of this process.
     pub(crate) fn of_this_process() -> Self {
         std::env::vars_os().collect()
     }
 
-    /// The same with a variable set to this.
+    /// The same with this variable set.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.keep(name.into(), value.into());
         self
     }
 
-    /// The same with a variable not set.
+    /// The same without this variable.
     #[must_use]
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.variables.remove(OsStr::new(name));
@@ -78,7 +78,7 @@ impl Environment {
         self
     }
 
-    /// Secrets do not go where they are cloned in the clear and could be handed on.
+    /// Keeps secrets apart from the other variables, which are cloned in plain text and may be passed on.
     fn keep(&mut self, name: OsString, value: OsString) {
         if name == CLIENT_SECRET {
             self.secret_is_no_text = value.to_str().is_none();
@@ -88,24 +88,24 @@ impl Environment {
         }
     }
 
-    /// What `DATABRICKS_CLIENT_SECRET` says; the variable is not among the others.
+    /// The value of `DATABRICKS_CLIENT_SECRET`, which is not kept among the other variables.
     pub(crate) fn client_secret(&self) -> Option<&SecretString> {
         self.secret.as_ref()
     }
 
-    /// The same seen from outside of a unit to which this file will be handed over as the credential `client-secret`.
+    /// The same as seen from outside a unit that will get this file as the credential `client-secret`.
     #[must_use]
     pub(crate) fn handing_over(mut self, credential: Option<PathBuf>) -> Self {
         self.credential = credential;
         self
     }
 
-    /// The file that a unit gets as the credential `client-secret`, for who looks from outside.
+    /// The file that a unit will get as the credential `client-secret`, if this is seen from outside the unit.
     pub(crate) fn handed_over(&self) -> Option<&Path> {
         self.credential.as_deref()
     }
 
-    /// All variables but those that hold secrets, for the environment of a child.
+    /// All variables except those with secrets, for the environment of a child.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.variables.iter()
     }
@@ -120,7 +120,7 @@ impl Environment {
         self.get_os(name)?.to_str()
     }
 
-    /// The first of these that is set to what is not UTF-8.
+    /// The first of these whose value is not UTF-8.
     pub(crate) fn no_text<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
         let is_none = |name: &str| match name {
             CLIENT_SECRET => self.secret_is_no_text,
@@ -174,7 +174,7 @@ impl Environment {
         Ok(start.map_or_else(|| path.to_owned(), |start| start.join(rest)))
     }
 
-    /// Where the record and the lock live: `$STATE_DIRECTORY`, else where the platform keeps such things.
+    /// The directory of the record and the lock: `$STATE_DIRECTORY`, else the platform's usual place.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.first_of("STATE_DIRECTORY").unwrap_or_else(|| self.state_dir_on(Platform::HERE))
     }
@@ -190,7 +190,7 @@ impl Environment {
         }
     }
 
-    /// Where a log file is that is only named, without a directory: on macOS in `~/Library/Logs`, elsewhere there is no such place.
+    /// Where a log file goes that is given without a directory: `~/Library/Logs` on macOS; other systems have no such place.
     pub(crate) fn log_file_named(&self, name: &str) -> Option<PathBuf> {
         self.log_file_named_on(Platform::HERE, name)
     }
@@ -205,15 +205,15 @@ impl Environment {
         self.absolute("XDG_CONFIG_HOME").unwrap_or_else(|| self.home_or_root().join(".config"))
     }
 
-    /// Where config.toml is looked for when nobody says where it is, best first; then what the machine's service manager runs with
-    /// for this user. The first is where it is missed when there is none.
+    /// Where config.toml is looked for if no path is given, best first; the last is what the machine's service manager uses for
+    /// this user. If none exists, the first is named in the error.
     pub(crate) fn config_files(&self) -> Vec<PathBuf> {
         let of_the_unit = self.first_of("CONFIGURATION_DIRECTORY").map(|directory| directory.join(CONFIG));
         let of_the_machine = self.get("USER").map(|user| Path::new(SYSTEM_DIRECTORY).join(format!("{user}.toml")));
         of_the_unit.into_iter().chain(self.own_config_files_on(Platform::HERE)).chain(of_the_machine).collect()
     }
 
-    /// The user's own config.toml: the one that exists, else where it is missed.
+    /// The user's own config.toml: the one that exists, else the one to name in an error.
     pub(crate) fn own_config_file(&self) -> PathBuf {
         self.own_config_file_on(Platform::HERE)
     }
@@ -224,7 +224,7 @@ impl Environment {
         there.unwrap_or_else(|| PathBuf::from(CONFIG))
     }
 
-    /// On macOS programs of the command line use `~/.config`, and others `~/Library/Application Support`: either will do.
+    /// On macOS command-line programs use `~/.config`, and others `~/Library/Application Support`: both are accepted.
     fn own_config_files_on(&self, platform: Platform) -> Vec<PathBuf> {
         let mut files = vec![self.config_home().join(OURS).join(CONFIG)];
         if platform == Platform::MacOs {
@@ -257,7 +257,7 @@ impl Environment {
         std::env::split_paths(self.get_os(name)?).next().filter(|dir| dir.is_absolute())
     }
 
-    /// A relative path in an XDG variable is to be ignored (Base Directory Specification).
+    /// Relative paths in XDG variables must be ignored (Base Directory Specification).
     fn absolute(&self, name: &str) -> Option<PathBuf> {
         self.path(name).filter(|dir| Path::is_absolute(dir))
     }

@@ -1,7 +1,8 @@
-//! Opening small files that a person or a program of ours names: never a pipe that would hang, never a device without end, never
-//! more than a stated size; and making directories with the mode that they are to have.
+//! Opens small files that a person or this program names, and never a pipe that would block, an endless device, or more than a
+//! stated size. Makes directories with exactly the given mode.
 //!
-//! Where this process is root and the path leads into somebody's place, that is done as that user (see [`super::identity`]).
+//! If this process is root and the path leads through another user's directory, it acts as that user (see
+//! [`super::identity`]).
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::identity::try_as_owner_of;
 
-/// Larger than any configuration, record or secret, in bytes.
+/// Larger than any sensible configuration, record or secret, in bytes.
 pub(crate) const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// The whole of a regular file, as text.
@@ -24,10 +25,10 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>> {
     read_text_up_to(path, LARGEST)
 }
 
-/// The same of a file that may have so many bytes.
+/// The same with another limit, in bytes.
 ///
 /// # Errors
-/// As [`read_text`], but for its size.
+/// As [`read_text`], with this limit.
 pub(crate) fn read_text_up_to(path: &Path, largest: u64) -> Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(Vec::new());
     read_with(path, largest, |file, length| {
@@ -72,7 +73,7 @@ fn read_with(path: &Path, largest: u64, read: impl FnOnce(File, usize) -> Result
     })
 }
 
-/// Opens a regular file so, without waiting for whoever may be at the other end of something else.
+/// Opens a regular file with these options. Never waits for the other end of a pipe.
 ///
 /// # Errors
 /// As `open(2)`; and where it is no regular file.
@@ -81,7 +82,7 @@ pub(crate) fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<Fil
     if file.metadata()?.is_file() { Ok(file) } else { Err(Error::other("it is not a regular file")) }
 }
 
-/// Whether files can be made in a directory, but neither renamed nor removed (`chattr +a`).
+/// Whether files can be created in a directory, but neither renamed nor removed (`chattr +a`).
 #[cfg(target_os = "linux")]
 pub(crate) fn is_append_only(directory: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -94,7 +95,7 @@ pub(crate) fn is_append_only(_: &Path) -> bool {
     false
 }
 
-/// Makes sure that a file can be made in a directory that is to have another name later: where that cannot be, it would stay.
+/// Makes sure that a file created in this directory can be renamed later; otherwise it would stay there.
 ///
 /// # Errors
 /// Permission denied: the directory is append-only.

@@ -1,11 +1,11 @@
-//! Whose power is used where root works in a place that belongs to somebody else.
+//! Whose privileges root uses in a place that belongs to somebody else.
 //!
-//! Whoever owns a directory decides where the links in it lead and what they are when root looks a second time. So root does
-//! nothing there with its own power: a path that passes through somebody's place is opened, written and removed as that user
-//! ([`as_owner_of`]), and a program that was started for somebody's home becomes that user for good ([`leave_root`]). What the
-//! user could not do by hand then fails, and what is made belongs to that user.
+//! The owner of a directory decides where its links lead, and can change them between two looks. So root does nothing there
+//! with its own privileges: a path through another user's directory is opened, written and removed as that user
+//! ([`as_owner_of`]), and a program that was started for somebody's home becomes that user for good ([`leave_root`]). It can
+//! then do only what the user could do by hand, and what it makes belongs to that user.
 //!
-//! Invariant: a process that is not root's is never affected.
+//! Invariant: a process that does not run as root is never affected.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 /// As many links as Linux follows in one path.
 const LINK_LIMIT: usize = 40;
 
-/// A user by number, with the group that a place of theirs has.
+/// A user by number, with the group of a file or directory that the user owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) uid: u32,
@@ -24,15 +24,15 @@ pub(crate) struct Owner {
     pub(crate) gid: u32,
 }
 
-/// Whose place a path leads into: the first user but root who owns a directory on the way, or a link to one. None where all of
-/// these are root's: then nobody else decides where it leads.
+/// Whose place a path leads into: the first user other than root who owns a directory, or a link to one, on the way. None if
+/// root owns all of them: then nobody else decides where the path leads.
 ///
-/// A link at the end is followed. Whose it is, and whose the file, is looked at where the file is opened.
+/// A link at the end is followed. Its owner and the file's are checked where the file is opened.
 pub(crate) fn owner_of(path: &Path) -> Option<Owner> {
     first_owner(path, 0)
 }
 
-/// The first on the way to `path` whom `trusted` does not name.
+/// The first owner on the way to `path` other than `trusted`.
 fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
     let path = std::path::absolute(path).ok()?;
     let mut here = PathBuf::from("/");
@@ -44,7 +44,7 @@ fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
             continue;
         }
         let next = here.join(&name);
-        // What is not there yet will be made in what is.
+        // A part that does not exist yet will be made in its parent.
         let data = next.symlink_metadata().ok()?;
         let is_on_the_way = data.is_dir() || !rest.is_empty();
         if data.uid() != trusted && is_on_the_way {
@@ -64,7 +64,7 @@ fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
     None
 }
 
-/// The components, the first one last.
+/// The components in reverse order.
 fn names(path: &Path) -> Vec<OsString> {
     let name = |component: Component<'_>| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -74,14 +74,14 @@ fn names(path: &Path) -> Vec<OsString> {
     path.components().rev().filter_map(name).collect()
 }
 
-/// Whether this process has root's power.
+/// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Does something to a path: as the user into whose place it leads, where this process is root; else as it is.
+/// Does something to a path: as the user in whose place it is if this process is root, else unchanged.
 ///
-/// `act` must not wait for another task or thread: on Linux this thread alone changes its user meanwhile.
+/// `act` must not wait for another task or thread: on Linux only this thread changes its user meanwhile.
 ///
 /// # Errors
 /// Root may not become that user here.
@@ -92,7 +92,7 @@ pub(crate) fn as_owner_of<T>(path: &Path, act: impl FnOnce() -> T) -> io::Result
     }
 }
 
-/// [`as_owner_of`] for what may fail itself.
+/// [`as_owner_of`] for an `act` that can fail itself.
 ///
 /// # Errors
 /// As `act`, or as [`as_owner_of`].
@@ -100,8 +100,8 @@ pub(crate) fn try_as_owner_of<T, E: From<io::Error>>(path: &Path, act: impl FnOn
     as_owner_of(path, act)?
 }
 
-/// Becomes, for good, the user into whose place the first of these paths leads that is somebody's: the whole process, which must
-/// not have a second thread yet. Returns who that is, where anything changed.
+/// Takes the first of these paths that leads into a user's place, and turns the whole process into that user for good. The
+/// process must not have a second thread yet. Returns the user's number if anything changed.
 ///
 /// # Errors
 /// Root may not become that user here.
@@ -125,18 +125,18 @@ mod acting {
     use super::Owner;
     use crate::os::accounts;
 
-    /// Rights that reach beyond what a user may do by hand; without them root has no more to give away than anybody else.
+    /// Capabilities beyond those of a user. A root without them has no more privileges to give up than anybody else.
     const BEYOND: CapabilitySet =
         CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH).union(CapabilitySet::FOWNER);
 
-    /// Puts root's own user and groups back, whatever happens in between.
+    /// Restores root's user and groups when it is dropped.
     struct Back {
         groups: Vec<Gid>,
     }
 
     impl Drop for Back {
         fn drop(&mut self) {
-            // The saved user id is still root's, so that this cannot fail; if it does, nothing is done with more power than meant.
+            // The saved user id is still root's, so this cannot fail. If it did, we would only have fewer privileges than needed.
             let _ = set_thread_res_uid(None, Uid::ROOT, None);
             let _ = set_thread_res_gid(None, Gid::ROOT, None);
             let _ = set_thread_groups(&self.groups);
@@ -178,8 +178,8 @@ mod acting {
         }
     }
 
-    /// A root without these capabilities may do no more than anybody else; and in a user namespace that does not know the owner
-    /// their power does not reach that owner's files (user_namespaces(7)).
+    /// A root without these capabilities may do no more than anybody else. In a user namespace that does not map the owner,
+    /// they do not apply to that owner's files (user_namespaces(7)).
     fn has_power_over(owner: Owner) -> bool {
         let holds = capabilities(None).is_ok_and(|sets| sets.effective.intersects(BEYOND));
         holds && std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| is_mapped(&map, owner.uid))
@@ -194,7 +194,7 @@ mod acting {
         })
     }
 
-    /// The user's own group: the place may have root's, whose rights are not to be used.
+    /// The user's own group, since the place may have root's, whose privileges must not be used.
     fn group_of(owner: Owner) -> u32 {
         if owner.gid == 0 {
             accounts::of_uid(owner.uid).map_or(accounts::NOBODY, |account| account.gid)
@@ -223,7 +223,7 @@ mod acting {
     }
 }
 
-/// Elsewhere no kept crate gives up all of root's groups, so root is told to be that user.
+/// On other systems no maintained crate can give up all of root's groups, so root is told to run as that user.
 #[cfg(not(target_os = "linux"))]
 mod acting {
     use std::io;
@@ -261,7 +261,7 @@ mod tests {
         let stranger = me() + 1;
         fs::create_dir(scratch.path().join("a")).unwrap();
         symlink("/", scratch.path().join("a/root")).unwrap();
-        // Seen by a root whose number is another one, everything here is somebody's.
+        // Checked as a root with another number, so that everything here belongs to somebody.
         for path in ["", "a", "a/not/yet", "a/root/etc"] {
             let found = first_owner(&scratch.path().join(path), stranger);
             assert!(found.is_some() && (me() == 0 || found.is_some_and(|owner| owner.uid == 0)), "{path}: {found:?}");
@@ -278,7 +278,7 @@ mod tests {
             }
             std::os::unix::fs::lchown(scratch.path().join("link"), Some(4711), Some(4712)).unwrap();
             assert_eq!(first_owner(&scratch.path().join("link"), 0), theirs);
-            // A file, or a link to one, decides nothing about where it is.
+            // A file, or a link to one, does not decide where the path leads.
             fs::write(scratch.path().join("file"), "").unwrap();
             symlink("file", scratch.path().join("to-file")).unwrap();
             symlink(".", scratch.path().join("to-here")).unwrap();

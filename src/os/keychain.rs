@@ -1,14 +1,14 @@
-//! The keychain of macOS: a client secret as a generic password, whose account is the client id. Never interactive: where the
-//! keychain would ask a person, it is a failure that says so.
+//! The macOS keychain: a client secret is stored as a generic password, with the client id as its account. Never interactive:
+//! where the keychain would ask a person, the result is a failure that says so.
 
 use secrecy::SecretString;
 
 use crate::failure::{Code, Failure};
 
-/// What the items are called that `service install` makes.
+/// The name of the items that `service install` makes.
 pub(crate) const SERVICE: &str = super::launchd::SUBSYSTEM;
 
-/// Whether this platform has one.
+/// Whether this platform has a keychain.
 pub(crate) const IS_HERE: bool = cfg!(target_os = "macos");
 
 /// One generic password.
@@ -40,7 +40,7 @@ pub(crate) fn read(item: &Item) -> Result<SecretString, Failure> {
     Ok(SecretString::from(text.trim()))
 }
 
-/// Makes the item, or puts another password into it.
+/// Makes the item, or replaces its password.
 ///
 /// # Errors
 /// As [`read`].
@@ -67,25 +67,25 @@ pub(crate) fn remove(item: &Item) -> Result<bool, Failure> {
     }
 }
 
-/// No dialogue opens while this is held.
+/// While this is held, no dialogue opens.
 #[cfg(target_os = "macos")]
 fn never_ask() -> Option<impl Drop> {
     security_framework::os::macos::keychain::SecKeychain::disable_user_interaction().ok()
 }
 
-/// There is none here.
+/// There is no keychain here.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn read(item: &Item) -> Result<SecretString, Failure> {
     Err(absent(item))
 }
 
-/// There is none here.
+/// There is no keychain here.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn write(item: &Item, _: &SecretString) -> Result<(), Failure> {
     Err(absent(item))
 }
 
-/// There is none here.
+/// There is no keychain here.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn remove(item: &Item) -> Result<bool, Failure> {
     Err(absent(item))
@@ -101,11 +101,11 @@ fn absent(item: &Item) -> Failure {
 #[cfg(any(target_os = "macos", test))]
 const NO_SUCH_ITEM: i32 = -25_300;
 
-/// None of Apple's.
+/// Not one of Apple's codes.
 #[cfg(any(target_os = "macos", test))]
 const NOT_TEXT: i32 = 1;
 
-/// What one of Apple's numbers (SecBase.h) means for who wants the item.
+/// What one of Apple's codes (SecBase.h) means for the reader of the item.
 #[cfg(any(target_os = "macos", test))]
 fn explained(code: i32, said: &str, item: &Item) -> Failure {
     let why = format!("cannot use {item}: {said} ({code})");
@@ -114,14 +114,14 @@ fn explained(code: i32, said: &str, item: &Item) -> Failure {
         NO_SUCH_ITEM => Failure::permanent(Code::Configuration, why).hint(format!(
             "security add-generic-password -U -s {service} -a {account} -T \"$(command -v dbx-rotator)\" -w"
         )),
-        // errSecInteractionNotAllowed: it is locked, or another version of the program made the item.
+        // errSecInteractionNotAllowed: the keychain is locked, or another version of the program made the item.
         -25_308 => Failure::transient(Code::Unavailable, why).hint(
             "log in at the screen, which unlocks the keychain; after an upgrade make the item anew: \
              dbx-rotator service install --keychain --client-secret-file PATH",
         ),
-        // errSecNotAvailable, errSecInteractionRequired: there is no session with a keychain, as over ssh.
+        // errSecNotAvailable, errSecInteractionRequired: this session has no keychain, as over ssh.
         -25_291 | -25_315 => Failure::transient(Code::Unavailable, why).hint("log in at the screen"),
-        // errSecAuthFailed, errSecUserCanceled: somebody, or the item's own list, has said no.
+        // errSecAuthFailed, errSecUserCanceled: a person or the item's access list has refused.
         _ => Failure::permanent(Code::Configuration, why)
             .hint("see the item in Keychain Access, and who may use it; or name a file: client_secret_file"),
     }
@@ -142,7 +142,7 @@ mod tests {
         let absent = explained(NO_SUCH_ITEM, "not found", &item());
         assert!(!absent.is_transient() && absent.code == Code::Configuration);
         let hint = absent.hint.unwrap();
-        // The secret is asked for, and is on no command line.
+        // `-w` comes last, so that the secret is asked for and never on a command line.
         assert!(hint.contains("-s app.dbx-rotator -a 0b1c") && hint.ends_with(" -w"), "{hint}");
         assert!(!explained(-25_293, "auth failed", &item()).is_transient());
         assert!(!explained(NOT_TEXT, "it is not text", &item()).is_transient());

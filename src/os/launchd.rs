@@ -1,16 +1,16 @@
-//! What launchd calls our agent, and whether it has started this process. The names are here and nowhere else; dist/launchd and
-//! the Homebrew formula are held against them.
+//! The names that launchd knows us by, and whether it started this process. This is the only place with these names; tests
+//! compare dist/launchd and the Homebrew formula with them.
 
 use super::dirs::Environment;
 
 /// The agent's label, which is also the name of its property list.
 pub(crate) const LABEL: &str = "app.dbx-rotator.agent";
 
-/// What the messages in the unified log are found by, and the items in the keychain: `log stream --predicate 'subsystem == "app.dbx-rotator"'`.
+/// Identifies our messages in the unified log and our items in the keychain: `log stream --predicate 'subsystem == "app.dbx-rotator"'`.
 pub(crate) const SUBSYSTEM: &str = "app.dbx-rotator";
 
-/// Whether launchd runs this process as our agent. It gives a job its label in this variable (xpc(3)); what a terminal runs has
-/// another one there.
+/// Whether launchd runs this process as our agent. launchd puts a job's label into this variable (xpc(3)); a terminal's
+/// programs have another one there.
 pub(crate) fn runs_this(environment: &Environment) -> bool {
     environment.get("XPC_SERVICE_NAME") == Some(LABEL)
 }

@@ -1,33 +1,34 @@
-//! Asking the kernel whether somebody has a file open for writing, and holding up whoever wants to for a moment.
+//! Asks the kernel whether somebody has a file open for writing, and delays others who want to write it.
 //!
-//! A read lease (`F_SETLEASE`, fcntl(2)) is granted only while nobody has the file open for writing. As long as it is held, who
-//! opens the file to write, or cuts it, waits in the kernel; who reads it is not disturbed. Only Linux has leases, only on some
-//! file systems, and only for the owner of a file or root.
+//! A read lease (`F_SETLEASE`, fcntl(2)) is granted only while nobody has the file open for writing. As long as we hold it,
+//! programs that open the file for writing or truncate it wait in the kernel; readers are not disturbed. Only Linux has leases,
+//! only on some file systems, and only for the owner of a file or root.
 
 use std::fs::File;
 
-/// What the kernel answered.
+/// The kernel's answer.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody else tells"))]
 pub(crate) enum Asked {
-    /// Nobody writes, and nobody can begin to until this is dropped. At most 45 s (`/proc/sys/fs/lease-break-time`): be quick, and
-    /// open the file for writing in this process on no account.
+    /// Nobody writes, and nobody can begin to until this is dropped. It lasts at most 45 s (`/proc/sys/fs/lease-break-time`): be
+    /// quick, and never open the file for writing in this process.
     Quiet(#[allow(dead_code, reason = "held for its drop")] Lease),
     /// Somebody has it open for writing.
     BeingWritten,
-    /// It does not say: there are no leases here.
+    /// The kernel cannot tell: there are no leases here.
     Unknown,
 }
 
-/// Ends when it is dropped.
+/// The lease ends when this is dropped.
 pub(crate) struct Lease(#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are none"))] File);
 
 /// Asks for a lease on a file that is open for reading only.
 #[cfg(target_os = "linux")]
 pub(crate) fn ask(file: &File) -> Asked {
-    // The lease is on what both descriptors stand for.
+    // The lease belongs to the open file that both descriptors share.
     let Ok(own) = file.try_clone() else { return Asked::Unknown };
-    // Whoever is held up is announced by a signal. The usual one, SIGIO, ends a process that does not expect it. SIGURG is ignored
-    // unless somebody listens, and who does must expect it without cause; so nothing changes for the program around this library.
+    // The kernel sends a signal when a writer is delayed. The default, SIGIO, ends a process that does not expect it. SIGURG is
+    // ignored unless somebody listens, and a listener must expect it without cause; so the program around this library is not
+    // affected.
     if fcntl(file, F_SETSIG, libc::SIGURG).is_err() {
         return Asked::Unknown;
     }
@@ -50,18 +51,17 @@ impl Drop for Lease {
     }
 }
 
-/// Which signal tells of a lease; the same number on every architecture (include/uapi/asm-generic/fcntl.h). The libc crate leaves it
-/// out.
+/// Chooses the signal for leases; the same number on every architecture (include/uapi/asm-generic/fcntl.h). The libc crate lacks it.
 #[cfg(target_os = "linux")]
 const F_SETSIG: libc::c_int = 10;
 
-/// The one call that no crate offers safely.
+/// The one system call that no crate offers safely.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "neither rustix nor nix knows F_SETLEASE and F_SETSIG")]
 fn fcntl(file: &File, command: libc::c_int, argument: libc::c_int) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    // SAFETY: the descriptor is open for as long as `file` is borrowed; both commands that are passed here take an int and touch no
+    // SAFETY: the descriptor is open as long as `file` is borrowed; both commands used here take an int and do not access the
     // memory of this process.
     let done = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
     if done == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
@@ -87,7 +87,8 @@ mod tests {
             let path = path.clone();
             move || OpenOptions::new().append(true).open(path).unwrap()
         });
-        // It waits as soon as a second lease is refused: it has the file open by then, but for our leave.
+        // The writer waits as soon as a second lease is refused: by then it has opened the file and only waits for our
+        // lease.
         while matches!(ask(&reader), Asked::Quiet(_)) {
             std::thread::yield_now();
         }

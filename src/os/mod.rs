@@ -1,5 +1,5 @@
-//! What the operating system tells and is told: where things are kept, what time it is and when to wake up, which files have
-//! changed, who has one open, how one is replaced, how a child is run, how the service goes, what must not be dumped.
+//! What we need of the operating system: directories, clocks and timers, watching files, replacing them, leases, children,
+//! the service manager, and no core dumps.
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only there root becomes another user"))]
 pub(crate) mod accounts;

@@ -1,4 +1,4 @@
-//! Telling the service manager how it goes (sd_notify(3)), where there is one that listens.
+//! Reports to the service manager (sd_notify(3)), if one listens.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 #[cfg(all(target_os = "linux", feature = "cli"))]
 use crate::foreign;
 
-/// The start-up may take this much longer, counted from each time it is said.
+/// How much longer the start-up may take from each report of it.
 #[cfg(all(target_os = "linux", feature = "cli"))]
 const LONGER: Duration = Duration::from_secs(3 * 60);
 
@@ -16,18 +16,18 @@ const LONGER: Duration = Duration::from_secs(3 * 60);
 #[cfg(all(target_os = "linux", feature = "cli"))]
 const LONGEST_STATUS: usize = 1_000;
 
-/// What a service manager is told.
+/// What the service manager is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News<'a> {
-    /// It is up: whoever waits for it may go on.
+    /// The service is up: whoever waits for it may go on.
     Ready(&'a str),
-    /// It is still coming up, and may take longer than its start-up time limit.
+    /// The service is still starting, and may take longer than its start-up time limit.
     StillStarting(&'a str),
     /// The configuration is being read again.
     Reloading,
-    /// It is going down.
+    /// The service is stopping.
     Stopping,
-    /// How it goes, for people.
+    /// A status for people.
     Status(&'a str),
 }
 
@@ -35,15 +35,15 @@ pub(crate) enum News<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manager {
     listens: bool,
-    /// How long it goes without a ping before it calls the process hung.
+    /// How long the manager waits for a ping before it considers the process hung.
     patience: Option<Duration>,
 }
 
 impl Manager {
-    /// None: what is told goes nowhere.
+    /// No manager: reports go nowhere.
     pub(crate) const NONE: Manager = Manager { listens: false, patience: None };
 
-    /// As the environment tells (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
+    /// As the environment says (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
     #[cfg(all(target_os = "linux", feature = "cli"))]
     pub(crate) fn of_this_process() -> Self {
         let listens = std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
@@ -56,12 +56,12 @@ impl Manager {
         Manager::NONE
     }
 
-    /// How long it goes without a ping, where it waits for pings and can hear them.
+    /// How long the manager waits for a ping, if it watches and can receive pings.
     pub(crate) fn patience(self) -> Option<Duration> {
         self.patience.filter(|_| self.listens)
     }
 
-    /// The same where it was asked for by somebody who cannot hear pings.
+    /// The same if it watches but cannot receive pings.
     pub(crate) fn unheard_patience(self) -> Option<Duration> {
         self.patience.filter(|_| !self.listens)
     }
@@ -76,7 +76,7 @@ impl Manager {
             }
             News::Status(status) => self.send(&[NotifyState::Status(&one_line(status))]),
             News::Stopping => self.send(&[NotifyState::Stopping]),
-            // Type=notify-reload wants to know when, so that it cannot mistake one reload for another.
+            // Type=notify-reload needs the time, to tell one reload from another.
             News::Reloading => match NotifyState::monotonic_usec_now() {
                 Ok(now) => self.send(&[NotifyState::Reloading, now]),
                 Err(_) => self.send(&[NotifyState::Reloading]),
@@ -84,7 +84,8 @@ impl Manager {
         }
     }
 
-    /// Says that this process lives. Only for the loop that rotates: a ping from anybody else would prove nothing.
+    /// Tells the manager that this process is alive. Only for the loop that rotates: pings from elsewhere would prove
+    /// nothing.
     #[cfg(all(target_os = "linux", feature = "cli"))]
     pub(crate) fn ping(self) {
         if self.patience.is_some() {

@@ -1,14 +1,14 @@
-//! Sleeping by the wall clock, with one wake-up at the end, and one when the clock is set or the machine wakes up.
+//! Sleeps by the wall clock, with a single wake-up at the end or when the clock is set or the machine resumes.
 //!
-//! Tokio's timer follows a clock that stands still in suspend (CLOCK_MONOTONIC, on macOS CLOCK_UPTIME_RAW), and wakes up thrice for
-//! a minute's sleep. Linux has a better one; elsewhere the sleep is cut into steps.
+//! Tokio's timer follows a clock that stops in suspend (CLOCK_MONOTONIC, on macOS CLOCK_UPTIME_RAW), and wakes up three times in a
+//! minute's sleep. Linux has a better one; elsewhere the sleep is cut into steps.
 
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Sleeps for `duration` by the wall clock, or until that is set or the machine comes back from suspend, where the system
-/// can tell. Whoever sleeps looks at the clock afterwards.
+/// Sleeps for `duration` by the wall clock, or until the clock is set or the machine resumes, where the system can tell.
+/// The caller must read the clock afterwards.
 pub(crate) async fn sleep(duration: Duration) {
     #[cfg(target_os = "linux")]
     if by_wall_clock(duration).await.is_ok() {
@@ -17,19 +17,19 @@ pub(crate) async fn sleep(duration: Duration) {
     in_steps(duration, STEP, Timestamp::now).await;
 }
 
-/// The longest that nobody looks at the clock where the system does not tell of a jump. A resume is noticed after what was left of
-/// a step and what the system puts on top of it: timers of background jobs may come up to 10 s late on macOS (xnu,
-/// latency_qos_ns_max in osfmk/kern/timer_call.c). Both together stay within 15 s.
+/// The longest time between two looks at the clock where the system does not report jumps. A resume is noticed after the rest of a
+/// step plus the system's delay: timers of background jobs may come up to 10 s late on macOS (xnu, latency_qos_ns_max in
+/// osfmk/kern/timer_call.c). Both together stay within 15 s.
 const STEP: Duration = Duration::from_secs(5);
 
-/// The wall clock has jumped when it is so far from the clock that stands still in sleep.
+/// The wall clock has jumped if it differs by this much from the clock that stops in suspend.
 const JUMP: SignedDuration = SignedDuration::from_secs(1);
 
-/// Sleeps step by step, until so much time has passed by the wall clock or that has jumped. A step is slept by a clock that stands
-/// still while the machine does.
+/// Sleeps in steps until `duration` has passed by the wall clock, or the wall clock has jumped. Each step uses a clock that stops
+/// in suspend.
 async fn in_steps(duration: Duration, step: Duration, wall: impl Fn() -> Timestamp) {
     let mut left = duration;
-    // One reading a step: a jump between two would not be seen.
+    // Each step reads the clock once: with two readings, a jump between them would be missed.
     let mut last = (wall(), Instant::now());
     while !left.is_zero() {
         tokio::time::sleep(left.min(step)).await;
@@ -45,7 +45,7 @@ async fn in_steps(duration: Duration, step: Duration, wall: impl Fn() -> Timesta
 }
 
 /// A timer that is cancelled when the clock jumps, and every resume counts as a jump (TFD_TIMER_CANCEL_ON_SET,
-/// timerfd_create(2)): both make its descriptor readable.
+/// timerfd_create(2)). The descriptor becomes readable both then and at the end.
 #[cfg(target_os = "linux")]
 async fn by_wall_clock(duration: Duration) -> std::io::Result<()> {
     use rustix::time::{
@@ -62,7 +62,8 @@ async fn by_wall_clock(duration: Duration) -> std::io::Result<()> {
         .ok_or_else(|| std::io::Error::other("too long a sleep"))?;
     let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: end };
     timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &once)?;
-    // Deprecated since it takes any type that names a descriptor; this one owns its descriptor, and nobody closes it meanwhile.
+    // Deprecated because it accepts any type that refers to a descriptor. This one owns its descriptor, and nobody closes it
+    // meanwhile.
     #[allow(deprecated, reason = "its successor is an unsafe function, and there is nothing unsafe about an OwnedFd")]
     let timer = AsyncFd::with_interest(timer, Interest::READABLE)?;
     timer.readable().await?.retain_ready();
@@ -78,7 +79,7 @@ mod tests {
         let started = std::time::Instant::now();
         sleep(Duration::from_millis(20)).await;
         sleep(Duration::ZERO).await;
-        // The wall clock may run a little faster than the other.
+        // The wall clock may run a little faster than the other one.
         assert!(started.elapsed() >= Duration::from_millis(15));
     }
 

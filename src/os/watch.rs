@@ -1,7 +1,7 @@
-//! Waiting for a change of some files, however it is made: written, replaced, moved, removed, or its mode mended.
+//! Waits for changes of files, however they are made: written, replaced, moved, removed, or with another mode.
 //!
-//! What is watched are the directories that hold them, since most programs replace a file rather than write into it; for a
-//! directory that does not exist yet, the nearest one above that does.
+//! It watches the directories of the files, since most programs replace a file instead of writing into it. If a directory
+//! does not exist yet, the nearest existing one above it is watched.
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeMap;
@@ -15,21 +15,22 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A file is mended in several steps (truncate, write, chmod): it is left in peace for so long before anybody looks at it.
+/// A file is often changed in several steps (truncate, write, chmod): it must be unchanged for this long before it is
+/// read.
 pub(crate) const SETTLE: Duration = Duration::from_millis(250);
 
-/// How often files are looked at where the system does not tell of changes by itself.
+/// How often files are checked where the system does not report changes.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// As many links as Linux follows in one path.
 #[cfg(target_os = "linux")]
 const LINK_LIMIT: usize = 40;
 
-/// Names by the directory that they are in.
+/// File names by directory.
 #[cfg(target_os = "linux")]
 type Places = BTreeMap<PathBuf, Vec<OsString>>;
 
-/// What to watch for these files: the directory entries on the way to each that can change what it holds. A link can be
+/// What to watch for these files: every directory entry on the way that can change what a path leads to. A link can be
 /// replaced, and so can its target.
 #[cfg(target_os = "linux")]
 fn places(files: &[PathBuf]) -> Places {
@@ -59,7 +60,7 @@ fn places(files: &[PathBuf]) -> Places {
     places
 }
 
-/// Every link that decides where a path leads, directories among them.
+/// Every link that decides where a path leads, including links to directories.
 #[cfg(target_os = "linux")]
 fn links_on_the_way(path: &Path) -> Vec<PathBuf> {
     let mut links = Vec::new();
@@ -78,7 +79,7 @@ fn links_on_the_way(path: &Path) -> Vec<PathBuf> {
     links
 }
 
-/// What tells one state of a file from another without reading it.
+/// Tells two states of a file apart without reading it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stamps(Vec<Option<Stamp>>);
 
@@ -107,9 +108,9 @@ impl Stamps {
     }
 }
 
-/// Waits until one of these files has changed and been left in peace for a moment. `has_changed` is asked once the files are
-/// watched, so that no change in between goes unseen. Where the system has no more watches to give away, the files are looked at
-/// every two seconds instead.
+/// Waits until one of these files has changed and then stayed unchanged for a moment. `has_changed` is called once the files are
+/// watched, so that no earlier change is missed. If the system has no more watches, the files are checked every two seconds
+/// instead.
 #[cfg(target_os = "linux")]
 pub(crate) async fn changed(files: &[PathBuf], has_changed: impl Fn() -> bool) {
     if let Err(error) = told_of_a_change(files, &has_changed).await {
@@ -134,13 +135,13 @@ async fn told_of_a_change(files: &[PathBuf], has_changed: impl Fn() -> bool) -> 
     Ok(())
 }
 
-/// The same by looking at them every now and then, which costs little: it is only done while something needs a person.
+/// The same by checking now and then. That costs little: it is only done while a failure needs a person.
 #[cfg(not(target_os = "linux"))]
 pub(crate) async fn changed(files: &[PathBuf], has_changed: impl Fn() -> bool) {
     look_until_changed(files, GLANCE, has_changed).await;
 }
 
-/// Looks at the files every `pause`, until they are others than at first and have been left in peace for as long as that.
+/// Checks the files every `pause`, until they have changed and then stayed unchanged for one `pause`.
 async fn look_until_changed(files: &[PathBuf], pause: Duration, has_changed: impl Fn() -> bool) {
     let first = Stamps::of(files);
     let mut last = Stamps::of(files);
@@ -179,11 +180,11 @@ impl Events {
         for (directory, wanted) in places(files) {
             names.insert(inotify.watches().add(&directory, mask)?, wanted);
         }
-        // Room for one event with the longest name at least (inotify(7)).
+        // Room for at least one event with the longest name (inotify(7)).
         Ok(Events { stream: inotify.into_event_stream(vec![0; 4_096])?, names })
     }
 
-    /// The next event that concerns one of the files.
+    /// Waits for the next event that concerns one of the files.
     async fn next(&mut self) -> io::Result<()> {
         loop {
             let event = std::future::poll_fn(|context| {
@@ -192,7 +193,7 @@ impl Events {
             .await
             .ok_or(io::ErrorKind::UnexpectedEof)??;
             let concerns = |name: &OsString| self.names.get(&event.wd).is_some_and(|wanted| wanted.contains(name));
-            // Without a name: the directory itself has changed, or events were lost.
+            // An event without a name: the directory itself has changed, or events were lost.
             if event.name.as_ref().is_none_or(concerns) {
                 return Ok(());
             }
@@ -213,7 +214,7 @@ mod tests {
         let files = [file.to_owned()];
         let mut events = Events::of(&files).unwrap();
         change();
-        // What is noticed is there at once; the marker comes after it.
+        // Events come in order, so the marker's comes after the one of the change.
         let marker = file.with_file_name("marker");
         let mut marked = Events::of(std::slice::from_ref(&marker)).unwrap();
         fs::write(&marker, "").unwrap();
@@ -269,7 +270,7 @@ mod tests {
             swap(link, target);
             tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap().unwrap();
         }
-        // A circle has an end.
+        // A loop of links must not hang.
         std::os::unix::fs::symlink("b", at("a")).unwrap();
         std::os::unix::fs::symlink("a", at("b")).unwrap();
         assert!(links_on_the_way(&at("a/x")).len() <= LINK_LIMIT);

@@ -1,12 +1,12 @@
-//! A watchdog of our own, for where no service manager watches (launchd, a terminal): a thread that ends the process when the
-//! loop that rotates has not come round for too long. Whoever started the process starts it again.
+//! Our own watchdog, for where no service manager watches (launchd, a terminal): a thread that ends the process when the loop
+//! that rotates has not come round for too long. Whoever started the process starts it again.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A loop that has not come round for so long will not: three times the longest that it sleeps.
+/// A loop that has not come round for this long is hung: three times the longest that it sleeps.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3 * 60);
 
 /// The thread calls nothing but the system, so the smallest stack will do.
@@ -21,8 +21,8 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts the thread; the process ends once `patience` passes without a [`Watchdog::beat`]. Time in suspend does not count,
-    /// as it does not for the loop (`Instant`).
+    /// Starts the thread. The process ends once `patience` passes without a [`Watchdog::beat`]. Time in suspend does not count
+    /// for it, nor for the loop (`Instant`).
     pub(crate) fn start(patience: Duration) -> std::io::Result<Self> {
         Self::start_with(patience, end_this_process)
     }
@@ -36,7 +36,7 @@ impl Watchdog {
                 let Some(left) = patience.checked_sub(since).filter(|left| !left.is_zero()) else { break hung(since) };
                 let before = Instant::now();
                 std::thread::sleep(left);
-                // It was this thread as well that stood still (a stopped process, a frozen container): the loop gets its time anew.
+                // This thread was not running either (a stopped process, a frozen container): the loop gets its full time again.
                 if before.elapsed() > left + patience / 2 {
                     watched.beat();
                 }
@@ -56,10 +56,10 @@ impl Watchdog {
     }
 }
 
-/// Not by way of the log, which may be what the loop hangs in.
+/// Does not use the log, since the loop may hang in it.
 fn end_this_process(since: Duration) {
     let said = format!("error: the loop that rotates has hung for {} s: ended, to be started again\n", since.as_secs());
-    // Without waiting for a reader of stderr: a full pipe must not save a hung process.
+    // Never block on stderr: a full pipe must not keep a hung process alive.
     let _ = rustix::io::ioctl_fionbio(std::io::stderr(), true);
     let _ = std::io::stderr().write_all(said.as_bytes());
     std::process::abort();

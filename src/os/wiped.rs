@@ -1,8 +1,8 @@
-//! Buffers that may hold a secret and grow: what they leave behind when they move is wiped.
+//! Growing buffers that may hold a secret: the memory that they leave behind is wiped.
 
 use zeroize::Zeroizing;
 
-/// Appends, and wipes the old place where a larger one is needed; a plain `Vec` leaves what it held in freed memory.
+/// Appends. If a larger buffer is needed, the old one is wiped; a plain `Vec` would leave its contents in freed memory.
 pub(crate) fn append(buffer: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
     let needed = buffer.len().saturating_add(more.len());
     if needed > buffer.capacity() {

@@ -1,4 +1,4 @@
-//! The two files that hold a credential: bare, and as a variable.
+//! The two files that hold a credential: alone, and as a variable.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::os::replace::Allowance;
 /// The variable that libpq and most other clients take the password from.
 const VARIABLE: &str = "PGPASSWORD=";
 
-/// Bytes that need no quotes, be it systemd, a shell or a container's `--env-file` that reads them: those of a JWT, and more.
+/// Bytes that need no quotes for systemd, a shell or a container's `--env-file`: those of a JWT, and a few more.
 const PLAIN: &[u8] = b"-_.+/=";
 
-/// What a backslash stands before within double quotes: systemd's SHELL_NEED_ESCAPE (src/basic/env-file.c), which is POSIX's
+/// What a backslash escapes within double quotes: systemd's SHELL_NEED_ESCAPE (src/basic/env-file.c), the same as POSIX's
 /// list for a shell (2.2.3).
 const ESCAPED: &[u8] = b"\"\\`$";
 
@@ -55,7 +55,7 @@ impl<'a> CredentialFile<'a> {
         self.place.is_settled()
     }
 
-    /// Removes what was left behind.
+    /// Removes what was left behind beside it.
     pub(super) fn tidy(&self, is_known: &dyn Fn(&str) -> bool) {
         self.place.tidy(|bytes| self.form.is_ours(bytes, is_known));
     }
@@ -82,7 +82,7 @@ impl<'a> CredentialFile<'a> {
 }
 
 impl Form {
-    /// The whole file. It fits its buffer, so that growing leaves no copy of it in memory.
+    /// The whole file. The buffer is large enough, since growing would leave a copy of it in memory.
     fn of(self, password: &str) -> Zeroizing<Vec<u8>> {
         let mut text = Zeroizing::new(Vec::with_capacity(VARIABLE.len() + 2 * password.len() + 3));
         match self {
@@ -96,8 +96,8 @@ impl Form {
         text
     }
 
-    /// Whether there was nothing in it but what may be replaced: nothing at all, a credential that we wrote, or a token. A path is
-    /// easily mistyped, and what stands there may be somebody's only copy of a password.
+    /// Whether the old contents may be replaced: nothing, a credential that we wrote, or a token. A path is easily mistyped, and
+    /// the file there may be somebody's only copy of a password.
     fn is_ours(self, old: &[u8], is_known: &dyn Fn(&str) -> bool) -> bool {
         let Ok(text) = str::from_utf8(old) else { return false };
         let line = text.strip_suffix('\n').unwrap_or(text);
@@ -127,7 +127,7 @@ impl Form {
     }
 }
 
-/// A value as systemd and a shell read it back alike; quoted only where it must be, since others take quotes for a part of it.
+/// Writes a value that systemd and a shell read alike. Quoted only if necessary, since some readers keep quotes as part of it.
 fn push_value(value: &[u8], text: &mut Vec<u8>) {
     if value.iter().all(|byte| byte.is_ascii_alphanumeric() || PLAIN.contains(byte)) {
         return text.extend_from_slice(value);
@@ -142,7 +142,7 @@ fn push_value(value: &[u8], text: &mut Vec<u8>) {
     text.push(b'"');
 }
 
-/// What [`push_value`] made a value of; none for what it never writes.
+/// The value that [`push_value`] wrote as this; none for what it never writes.
 fn plain_value(text: &str) -> Option<Zeroizing<String>> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {

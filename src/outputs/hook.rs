@@ -1,4 +1,4 @@
-//! The program that is told of a rotation: found, run, and its failure put into words.
+//! The program that is told of a rotation: finds it, runs it, and describes its failure.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -17,26 +17,26 @@ use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;
 use crate::words;
 
-/// A program that is to tell a pool or a service needs a moment; the next connection's rotation waits for it.
+/// Long enough to tell a connection pool or a service; the connection's next rotation waits for it.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Set for the program, and so for all that it starts: a rotation that finds it runs no programs. One that rotates would otherwise
-/// start itself without end.
+/// Set for the program and all that it starts. A rotation that finds it set runs no programs; otherwise a program that rotates
+/// would start itself without end.
 const INSIDE: &str = "DBX_ROTATOR_HOOK";
 
-/// Whether this process runs inside such a program. An application that keeps its environment from the library is asked too, and
-/// the program finds itself among its parents where the variable was dropped on the way.
+/// Whether this process runs inside such a program. The real environment is checked too, since an application may hide it from
+/// the library; so are the parents, since a program on the way may have dropped the variable.
 pub(crate) fn is_inside(environment: &Environment) -> bool {
     environment.get_os(INSIDE).is_some()
         || std::env::var_os(INSIDE).is_some_and(|value| !value.is_empty())
         || ancestors::run_this_program()
 }
 
-/// Variables by which libpq would go elsewhere than the program is told, or which were told of another rotation.
+/// Variables that would send libpq elsewhere than this rotation's, or that belong to another rotation.
 const DIVERTING: [&str; 4] = ["PGSERVICE", "PGHOSTADDR", "DBX_ROTATOR_TOKEN_FILE", "DBX_ROTATOR_ENV_FILE"];
 
-/// Runs it until its end, or until `over`: then all of it is asked to end, and killed where it does not. It goes on where nobody
-/// waits for it any more.
+/// Runs it until it ends or `over` is ready; then its whole group gets SIGTERM, and SIGKILL if that is not enough. It goes on
+/// even if nobody waits for it any more.
 pub(super) async fn run(
     command: &[String],
     outputs: &Outputs,
@@ -72,7 +72,7 @@ pub(super) async fn run(
     }
 }
 
-/// The program's absolute path: as given, else the first of its name that can be executed.
+/// The program's absolute path: as given, else the first executable with this name.
 fn find(name: &str, environment: &Environment) -> Result<PathBuf, Failure> {
     let path = environment.expand(Path::new(name)).map_err(|why| no_program(&format!("on_rotate: {why}")))?;
     if name.is_empty() {
@@ -94,7 +94,7 @@ fn no_program(message: &str) -> Failure {
     )
 }
 
-/// What may pass by itself is a machine that is short of something, or a program that is being replaced.
+/// Transient only if the machine lacks something, or the program is just being replaced.
 fn cannot_start(error: &io::Error, message: String) -> Failure {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ExecutableFileBusy | ErrorKind::Interrupted => {
@@ -105,7 +105,7 @@ fn cannot_start(error: &io::Error, message: String) -> Failure {
 }
 
 fn variables(outputs: &Outputs, about: &Rotated<'_>) -> Vec<(&'static str, OsString)> {
-    // It runs in another directory than we do.
+    // The program runs in another directory than we do.
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
     let mut variables = vec![
         (INSIDE, "1".into()),
@@ -122,7 +122,7 @@ fn variables(outputs: &Outputs, about: &Rotated<'_>) -> Vec<(&'static str, OsStr
     variables
 }
 
-/// The last line that it printed, as an error if there is one, with a colon before it.
+/// The last line that it printed, to stderr if possible, with a colon before it.
 fn last_words(ran: &Ran) -> String {
     let last = |output: &[u8]| {
         let text = String::from_utf8_lossy(output);

@@ -1,4 +1,4 @@
-//! Where something is written, and what a person reads when it cannot be.
+//! A file that is kept up to date, and what people read when it cannot be.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::os::replace::{
 };
 use crate::words;
 
-/// How the names of new files begin, until they have their own.
+/// How the names of new files begin before they are renamed.
 const PREFIX: &str = ".dbx-rotator-new-";
 
-/// The mode of a new file, and the most that a private one may have: nothing for others, and nothing to execute.
+/// The mode of a new file, and the most that a private one may have: nothing for others, and not executable.
 const PRIVATE: u32 = 0o600;
 
 /// Any access of group or others.
@@ -26,10 +26,10 @@ const OTHERS: u32 = 0o077;
 /// The mode of a directory that has to be made.
 const DIRECTORY: u32 = 0o700;
 
-/// A file to be kept up to date.
+/// A file to keep up to date.
 #[derive(Clone, Copy)]
 pub(super) struct ManagedFile<'a> {
-    /// What it is called when it is spoken of.
+    /// Its name in messages.
     pub(super) what: &'static str,
     pub(super) path: &'a Path,
     /// Whether nobody else may read it.
@@ -37,7 +37,7 @@ pub(super) struct ManagedFile<'a> {
 }
 
 impl ManagedFile<'_> {
-    /// What is there, if it can be read.
+    /// Its present state.
     pub(super) fn look(&self) -> Result<Snapshot, Failure> {
         self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(error)))
     }
@@ -52,7 +52,7 @@ impl ManagedFile<'_> {
         self.as_owner(|| self.keep_as_we_are(allowance, edit))
     }
 
-    /// With the power of the user whose place the path leads to, where root would work in it.
+    /// Acts as the owner of the file's place, if that is not root's.
     fn as_owner<T>(&self, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         as_owner_of(self.path, act).map_err(|error| self.failure(&error).hint("run it as that user"))?
     }
@@ -104,7 +104,7 @@ impl ManagedFile<'_> {
             match (&round, carry.take()) {
                 (Round::Overtaken, kept) => carry = kept,
                 (Round::Behind, Some(displaced)) if self.private => {
-                    // What was put in its place at the last moment may not be ours to replace.
+                    // A file that was put there at the last moment may not be ours to replace.
                     if let Err(failure) = edit(&displaced.theirs) {
                         let _ = displaced.put_back(&old.target);
                         return Err(failure);
@@ -118,23 +118,23 @@ impl ManagedFile<'_> {
             }
             Ok(round)
         });
-        // Whatever became of it, what somebody else wrote is not lost.
+        // In every case, what somebody else wrote is kept.
         leave(carry, self.path, PREFIX);
         outcome?.or(is_written.then_some(())).ok_or_else(|| self.cannot(FileFault::Unsettled(tries)))
     }
 
-    /// Whether somebody else has made something else of what was put there just now.
+    /// Whether somebody else has changed what was just put there.
     fn is_overwritten(&self, ours: &[u8]) -> Result<bool, Failure> {
         let now = Snapshot::take(self.path).map_err(|error| self.cannot(error))?;
         Ok(*now.bytes != ours)
     }
 
-    /// What was left behind beside a file that is ours alone, one at a time: whether there was any.
+    /// Deals with one file that was left behind beside a private file; returns whether there was one.
     fn save_one(&self, old: &Snapshot, edit: &mut impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>) -> bool {
         Carry::one_left_behind(old, PREFIX).map(|left| self.drop_or_save(left, old, edit)).is_some()
     }
 
-    /// There is nothing to be taken over into a file that is ours alone; but what is not ours is not removed either.
+    /// Nothing is merged into a private file, but a displaced file that is not ours is kept.
     fn drop_or_save(
         &self,
         carry: Carry,
@@ -161,12 +161,12 @@ impl ManagedFile<'_> {
         as_owner_of(self.path, || !has_leftovers(self.path, PREFIX)).unwrap_or(true)
     }
 
-    /// Whether somebody still writes to what it has replaced.
+    /// Whether somebody still writes to the file that it replaced.
     pub(super) fn is_waited_for(&self) -> bool {
         as_owner_of(self.path, || is_displaced_being_written(self.path, PREFIX)).unwrap_or_default()
     }
 
-    /// Removes what was left behind beside a file that is ours alone, `is_ours` says of what.
+    /// Removes what was left behind beside a private file, if `is_ours` says so.
     pub(super) fn tidy(&self, is_ours: impl Fn(&[u8]) -> bool) {
         let _ = as_owner_of(self.path, || self.tidy_as_we_are(is_ours));
     }
@@ -177,7 +177,7 @@ impl ManagedFile<'_> {
             true => Ok(Zeroizing::default()),
             false => Err(self.failure(&"it is not ours")),
         };
-        // One that cannot be renamed is found again.
+        // A file that cannot be renamed is found again, so the tries are limited.
         for _ in 0..TRIES {
             if !self.save_one(&old, &mut check) {
                 return;
@@ -188,13 +188,13 @@ impl ManagedFile<'_> {
     fn mode(&self, was: Option<u32>) -> u32 {
         match was {
             None => PRIVATE,
-            // Readable in any case: 0400 stays 0400.
+            // Always readable: 0400 stays 0400.
             Some(was) if self.private => was & PRIVATE | 0o400,
             Some(was) => was,
         }
     }
 
-    /// One attempt; `carry` becomes what is to be carried now.
+    /// One attempt. `carry` gets the displaced file, if its contents must still be carried over.
     fn replace(
         &self,
         old: &Snapshot,
@@ -258,7 +258,7 @@ impl ManagedFile<'_> {
 
     // ---- what is said ----
 
-    /// A failure about this file, for this reason.
+    /// A failure with this file and this reason.
     pub(super) fn failure(&self, why: &dyn std::fmt::Display) -> Failure {
         let message = format!("cannot write the {} {}: {why}", self.what, self.path.display());
         Failure::permanent(Code::CannotWrite, message)

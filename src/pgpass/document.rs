@@ -2,7 +2,8 @@
 //!
 //! Invariants, each with a test over thousands of hostile files:
 //! - every foreign line stays as it is, byte for byte, and in its order;
-//! - afterwards libpq reads our password for every connection that an entry serves (but for the user's narrower lines);
+//! - afterwards libpq reads our password for every connection that an entry serves (except where the user has narrower
+//!   lines);
 //! - the file ends with a line end, because libpq loses a last line of certain lengths without one;
 //! - publishing again changes nothing but passwords, and not a byte when they are the same.
 
@@ -27,7 +28,7 @@ pub struct Edit {
     pub bytes: Zeroizing<Vec<u8>>,
     /// Where each entry stands now, in the order of the entries.
     pub placements: Vec<Placement>,
-    /// What placement cannot cure.
+    /// What moving lines cannot fix.
     pub warnings: Vec<Warning>,
 }
 
@@ -41,31 +42,31 @@ impl fmt::Debug for Edit {
 /// Where one entry stands after an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Whose entry.
+    /// The key of the entry.
     pub key: Key,
     /// The number of its (first) line in the new file, from 1.
     pub line: usize,
-    /// How it came there.
+    /// How it got there.
     pub how: How,
     /// Further lines with the same key that were refreshed or added, for readers of the last match.
     pub copies: usize,
 }
 
-/// How an entry came to its line.
+/// How an entry got to its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It stood there.
+    /// It was there already.
     InPlace,
     /// The file had no such entry.
     Inserted,
-    /// A line above it could have won: it was moved.
+    /// It was moved, since a line above could have won.
     Moved {
-        /// The number of the line where it stood, from 1.
+        /// The number of its old line, from 1.
         from: usize,
     },
 }
 
-/// Something in the file that placement cannot cure. Line numbers are those of the new file, from 1; the text of a
+/// A problem of the file that moving lines cannot fix. Line numbers are those of the new file, from 1; the text of a
 /// warning never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,28 +83,28 @@ pub enum Warning {
         /// Its length in bytes.
         length: usize,
     },
-    /// libpq does not see the line end, and so not the next line.
+    /// libpq does not see the line end, and so misses the next line.
     Nul {
         /// The first such line.
         line: usize,
     },
-    /// A byte order mark hides the line that it stands on from most clients.
+    /// A byte order mark, which hides its line from most clients.
     ByteOrderMark {
-        /// The line, which was the first.
+        /// The line; it was the first one.
         line: usize,
     },
     /// The user's own lines for single databases win over our entry for every database.
     Exceptions {
         /// Our entry.
         key: Key,
-        /// The first of them.
+        /// The first of those lines.
         line: usize,
         /// Its four key fields.
         fields: String,
-        /// How many there are.
+        /// How many such lines there are.
         count: usize,
     },
-    /// A line below ours would win in node-postgres, which takes the last match; a last copy was not asked for.
+    /// In node-postgres, which takes the last match, a line below ours would win; a last copy was not asked for.
     RivalBelow {
         /// Our entry.
         key: Key,
@@ -171,9 +172,9 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Puts every entry into the file, so that clients read it and nothing else changes.
+/// Puts every entry into the file so that clients read it, and changes nothing else.
 ///
-/// An entry whose key was given before is left out, with a warning. No entries: no change.
+/// Of entries with the same key only the first is used, with a warning. Without entries nothing changes.
 ///
 /// ```
 /// use dbx_rotator::pgpass::{Entry, Key, publish};
@@ -199,21 +200,21 @@ pub fn publish(original: &[u8], entries: &[Entry]) -> Edit {
     Edit { bytes: assembled.bytes, placements, warnings }
 }
 
-/// The first entry of each key, and the keys that came again.
+/// The first entry of each key, and the keys that were repeated.
 fn distinct(entries: &[Entry]) -> (Vec<&Entry>, Vec<Key>) {
     let mut seen = HashSet::with_capacity(entries.len());
     let (first, again): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| seen.insert(entry.key()));
     (first, again.into_iter().map(|entry| entry.key().clone()).collect())
 }
 
-/// One change on the way from the old file to the new.
+/// One edit of the old file.
 struct Change {
-    /// What it replaces; empty for a line that comes in between.
+    /// The bytes that it replaces; empty for an inserted line.
     span: Range<usize>,
-    /// The old number of the line that it stands at or above, from 0.
+    /// The number of the old line that it replaces or precedes, from 0.
     line: usize,
     entry: usize,
-    /// How the line ends that is written; `None` takes a line out.
+    /// The line end of the new line; `None` removes a line.
     write: Option<Ending>,
 }
 
@@ -221,7 +222,7 @@ struct Assembly<'a> {
     original: &'a [u8],
     entries: &'a [&'a Entry],
     ending: Ending,
-    /// From the top of the file to its end.
+    /// In the order of the file.
     changes: Vec<Change>,
     appended: &'a [usize],
 }
@@ -231,12 +232,12 @@ struct Assembled {
     bytes: Zeroizing<Vec<u8>>,
     /// For each entry, the first line written, from 0.
     first_line: Vec<usize>,
-    /// For each change of number: from which old line on, and by how much in all.
+    /// Where line numbers shift: from which old line on, and by how much in total.
     shifts: Vec<(usize, isize)>,
 }
 
 impl Assembled {
-    /// The new number of an old line that is still there, from 1.
+    /// The new number of an old line that still exists, from 1.
     fn line(&self, old: usize) -> usize {
         let after = self.shifts.partition_point(|(from, _)| *from <= old);
         let shift = after.checked_sub(1).and_then(|index| self.shifts.get(index)).map_or(0, |(_, shift)| *shift);
@@ -263,7 +264,7 @@ impl<'a> Assembly<'a> {
                 changes.push(Change { span: own.span.clone(), line: own.line, entry, write: keep.then_some(ending) });
             }
         }
-        // Stable: what is inserted at one place keeps its order, and comes before the line that stands there.
+        // A stable sort: what is inserted at one place keeps its order, before the line that is already there.
         changes.sort_by_key(|change| change.span.start);
         Self { original, entries, ending: survey.ending, changes, appended: &layout.append_order }
     }
@@ -272,7 +273,7 @@ impl<'a> Assembly<'a> {
         let Self { original, entries, ending, changes, appended } = self;
         let written = changes.iter().filter(|change| change.write.is_some()).map(|change| change.entry);
         let room: usize = written.chain(appended.iter().copied()).map(|entry| entries[entry].longest_line()).sum();
-        // Enough for all of it: a buffer that grows leaves copies of passwords behind.
+        // Reserve everything: a growing buffer would leave copies of passwords behind.
         let replaced: usize = changes.iter().map(|change| change.span.len()).sum();
         let mut bytes = Zeroizing::new(Vec::with_capacity(original.len().saturating_sub(replaced) + room + 2));
         let mut first_line = vec![usize::MAX; entries.len()];
@@ -305,7 +306,7 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// Writes one line, after ending the line above it where that was cut short.
+/// Writes one line. Ends the line above first if its line end is missing.
 fn write_line(entry: &Entry, file_ending: Ending, line_end: Ending, out: &mut Vec<u8>) {
     end_line(file_ending, out);
     entry.write(out);
@@ -370,10 +371,10 @@ fn warnings(
     warnings
 }
 
-/// One entry that clients would not read as it was to be published.
+/// An entry that clients would not read as published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Whose entry.
+    /// The key of the entry.
     pub key: Key,
     /// What clients read instead.
     pub found: Found,
@@ -409,7 +410,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Reads the file back as clients do: does each entry win, with its password?
+/// Checks as clients do: does each entry win, with its password?
 ///
 /// # Errors
 /// One [`Mismatch`] for each entry that does not.

@@ -1,7 +1,7 @@
-//! One entry: whom it is for, and the one line that every client reads the same.
+//! One entry: the connections that it is for, and the one line that every client reads the same.
 //!
-//! A password file has no standard, only readers, and they disagree about blanks, escapes, wildcards and bytes
-//! outside ASCII. What they were all measured to agree on is
+//! A password file has no standard, only readers, and they disagree about blanks, escapes, wildcards and bytes outside
+//! ASCII. Measurements show that they all agree on
 //!
 //! ```text
 //! host:port:database:user:password LF
@@ -21,7 +21,7 @@ pub(crate) const EVERY: &str = "*";
 /// Longest line that is written, in bytes: pgx ignores a file with a line of 65,536 bytes or more, so stay well below.
 const LINE_LIMIT: usize = 60_000;
 
-/// Whom an entry is for: the four key fields, as configured and unescaped.
+/// The connections that an entry is for: the four key fields, as configured and unescaped.
 ///
 /// Host and user are literal; the database is literal or `*`, which serves every database of that host, port and user
 /// (and replication connections). [`fmt::Display`] gives `host:port:database:user`, which holds no secret.
@@ -75,7 +75,7 @@ pub enum KeyError {
         /// The first character that cannot be written.
         character: char,
     },
-    /// The line would be longer than some clients read.
+    /// The line would be longer than some clients can read.
     #[error("the {field} is {length} bytes long: at most {limit} fit", limit = Key::FIELD_LIMIT)]
     TooLong {
         /// `host`, `database` or `user`.
@@ -102,13 +102,14 @@ impl KeyError {
 }
 
 impl Key {
-    /// Longest host, database or user, in bytes. A host name has 253, a PostgreSQL name 63; the rest is courtesy.
+    /// The longest host, database or user, in bytes. A host name has at most 253, a PostgreSQL name 63; more is allowed
+    /// to be lenient.
     pub const FIELD_LIMIT: usize = 1024;
 
     /// Checks four values and makes them a key. `database` may be `*`.
     ///
     /// # Errors
-    /// A [`KeyError`] that names the field, for whatever some client would read differently or not at all.
+    /// A [`KeyError`] that names the field, if some client would read a value differently or not at all.
     pub fn new(
         host: impl Into<String>,
         port: u16,
@@ -201,7 +202,7 @@ impl Key {
         sentences
     }
 
-    /// Appends the four key fields as they stand in the file, with the colon that ends them.
+    /// Appends the four key fields as the file has them, each with its colon.
     fn write(&self, out: &mut Vec<u8>) {
         write_escaped(&self.host, out);
         out.push(b':');
@@ -246,7 +247,7 @@ fn write_escaped(value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// What is to be published: a key and its password.
+/// An entry to publish: a key and its password.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
@@ -281,9 +282,9 @@ pub enum PasswordError {
 impl Entry {
     /// Checks that every client can read this password for this key.
     ///
-    /// `last_copy` asks for one more copy as the last line where another line of the file would win in
-    /// node-postgres, which reads the last match instead of the first. A password with `:` or `\` is escaped, which
-    /// asyncpg and sqlx 0.8 do not undo; a token never holds either.
+    /// `last_copy` asks for one more copy as the last line if another line would win in node-postgres, which reads the
+    /// last match instead of the first. A `:` or `\` in the password is escaped, which asyncpg and sqlx 0.8 do not
+    /// undo; tokens never contain either.
     ///
     /// # Errors
     /// A [`PasswordError`], never with the password in it.
@@ -306,7 +307,7 @@ impl Entry {
         Ok(entry)
     }
 
-    /// Whom it is for.
+    /// The connections that it is for.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
@@ -318,7 +319,7 @@ impl Entry {
         &self.password
     }
 
-    /// Is one more copy wanted as the last line, for node-postgres?
+    /// Whether one more copy is wanted as the last line, for node-postgres.
     #[must_use]
     pub fn last_copy(&self) -> bool {
         self.last_copy
@@ -330,8 +331,8 @@ impl Entry {
         write_escaped(self.password.expose_secret(), out);
     }
 
-    /// An upper bound of the line's length in bytes, line end included: what to reserve, so that a growing buffer
-    /// leaves no copy of the password behind.
+    /// An upper bound of the line's length in bytes, line end included. Reserving it keeps a buffer from growing and
+    /// leaving a copy of the password behind.
     pub(crate) fn longest_line(&self) -> usize {
         let escapes = |text: &str| text.len() + text.bytes().filter(|byte| matches!(byte, b':' | b'\\')).count();
         let Key { host, database, user, .. } = &self.key;

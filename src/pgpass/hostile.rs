@@ -1,4 +1,4 @@
-//! Files that nobody has, so large or of such a shape that whoever is careless with them takes minutes or all memory.
+//! Files that nobody has, of a size or shape that would cost careless code minutes or all memory.
 
 use super::{Entry, FileFault, How, Key, PasswordFile, Warning, publish, verify};
 
@@ -31,7 +31,7 @@ fn an_edit_takes_one_pass_whatever_the_file_is_made_of() {
         ("NUL in each line", lines(|_| "db.example:5432:*:ada@example.com:x\0\n".to_owned())),
     ];
     for (name, mut file) in shapes {
-        // With our own line below all of them, where everything above it counts, and without.
+        // With our own line below all others, where everything above it counts, and without.
         for own in ["", "\ndb.example:5432:*:ada@example.com:old\n"] {
             file.extend_from_slice(own.as_bytes());
             let edit = publish(&file, &[entry()]);
@@ -71,7 +71,7 @@ fn a_file_of_more_than_16_mib_is_refused_by_its_size_alone() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("pgpass");
     let file = std::fs::File::create(&path).unwrap();
-    // So many bytes could not be read.
+    // Too large to be read.
     for size in [(16 << 20) + 1, 1 << 40] {
         file.set_len(size).unwrap();
         let error = PasswordFile::new(&path).publish(&[entry()]).unwrap_err();

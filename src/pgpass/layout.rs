@@ -1,34 +1,34 @@
 //! Where every entry goes. Decided from a [`Survey`] alone, before a byte is written.
 //!
 //! The rule, for each entry:
-//! 1. Where its own line stands above every rival and hazard, it stays; further copies are refreshed.
-//! 2. Otherwise its lines are taken out and it becomes the first line, or stands directly below the user's narrower
-//!    lines above the first rival or hazard. All parsers that a bad line confuses are confused by lines *above*.
-//! 3. Of our own entries, one for a named database stands above the one for every database, or it would never be read.
-//! 4. Where the last line is to be read too (`last_copy`), one copy stands below every rival.
+//! 1. If its own line is above every rival and hazard, it stays; further copies are refreshed.
+//! 2. Otherwise its lines are removed and it becomes the first line, or comes directly below the user's narrower lines
+//! above the first rival or hazard. All parsers that a bad line confuses are confused by lines *above*.
+//! 3. Of our own entries, one for a named database comes before the one for every database, or it would never be read.
+//! 4. If the last line is to be read too (`last_copy`), one copy comes below every rival.
 //!
-//! A second run finds everything as the rule wants it, and moves nothing.
+//! A second run finds everything in place, and moves nothing.
 
 use std::collections::HashMap;
 
 use super::entry::Entry;
 use super::survey::{Finding, Slot, Survey};
 
-/// So many lines of one entry are refreshed from the top, and the last one.
+/// How many lines of one entry are refreshed from the top, besides the last one.
 const MOST_COPIES: usize = 100;
 
-/// What becomes of one entry's lines.
+/// What happens to one entry's lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Where a line is inserted; `None` when the first own line stays.
+    /// Where a line is inserted; `None` if its first line stays.
     pub(crate) insert: Option<Slot>,
-    /// For each own line: is it written anew where it stands (or taken out)?
+    /// For each of its lines: is it written again in place, or removed?
     pub(crate) keep: Vec<bool>,
     /// Is one more copy appended as the last line?
     pub(crate) append: bool,
 }
 
-/// A position in the file to be: twice the line's number for the place above a line, plus one for the line itself.
+/// A position in the new file: twice a line's number for the place above the line, plus one for the line itself.
 type Position = usize;
 
 fn above(slot: Slot) -> Position {
@@ -39,8 +39,8 @@ fn at(line: usize) -> Position {
     2 * line + 1
 }
 
-/// The plans for all entries, in their order, and the order in which they are written where several are inserted at
-/// one place or appended.
+/// The plans for all entries, in the order of the entries, and the order of writing where several are inserted at one
+/// place or appended.
 pub(crate) struct Layout {
     pub(crate) plans: Vec<Plan>,
     /// Indices of entries as inserted, for those that share a place.
@@ -54,7 +54,7 @@ pub(crate) fn lay_out(entries: &[&Entry], survey: &Survey) -> Layout {
     let open = open_entries(entries);
     let mut stays = vec![false; entries.len()];
     for (index, finding) in survey.findings.iter().enumerate() {
-        // A named entry must also stand above the open one: above its line, or above where that can stand at best.
+        // A named entry must also be above the open one: above its line, or above the highest place that it can get.
         let limit = open[index].map(|open| ceiling(&survey.findings[open])).unwrap_or_default();
         stays[index] = match finding.own.first() {
             Some(own) => [finding.bar, limit].into_iter().flatten().all(|bar| own.line < bar),
@@ -98,13 +98,13 @@ fn open_entries(entries: &[&Entry]) -> Vec<Option<usize>> {
     entries.iter().map(find).collect()
 }
 
-/// The line above which everything must stand that is to be read before this open entry.
+/// The line that everything to be read before this open entry must be above.
 fn ceiling(open: &Finding) -> Option<usize> {
     let first = open.own.first().map(|own| own.line);
     [first, open.bar].into_iter().flatten().min()
 }
 
-/// Decides which own lines stay as copies and who needs a last line, open entries first: for readers of the last
+/// Decides which lines stay as copies and which entries need a last line, open entries first: for readers of the last
 /// match, an open entry is the rival of its named ones.
 fn keep_and_append(entries: &[&Entry], survey: &Survey, open: &[Option<usize>], inserts: &[Option<Slot>]) -> Vec<Plan> {
     let mut plans: Vec<Plan> = Vec::with_capacity(entries.len());
@@ -123,8 +123,8 @@ fn keep_and_append(entries: &[&Entry], survey: &Survey, open: &[Option<usize>], 
 }
 
 fn plan(entry: &Entry, finding: &Finding, insert: Option<Slot>, last_rival: Option<Position>) -> Plan {
-    // Stay: the first line and all copies. Move: only what shields a line from the NUL above.
-    // Copies beyond what anybody could have meant go: each is as long as a token.
+    // If the entry stays: the first line and all copies. If it moves: only lines that shield the next one from a NUL
+    // above. Copies beyond any sensible number are removed: each is as long as a token.
     let last = finding.own.len().saturating_sub(1);
     let is_kept = |at: usize| insert.is_none() && (at < MOST_COPIES || at == last);
     let mut keep: Vec<bool> = (0..).zip(&finding.own).map(|(at, own)| is_kept(at) || own.shields).collect();
@@ -133,7 +133,7 @@ fn plan(entry: &Entry, finding: &Finding, insert: Option<Slot>, last_rival: Opti
         match finding.own.last() {
             // A copy that stands below every rival already does what a new one would.
             Some(own) if at(own.line) > rival => keep[finding.own.len() - 1] = true,
-            // The copy of an earlier run, below which somebody wrote since: it moves.
+            // The copy of an earlier run is no longer last: it moves.
             Some(own) if insert.is_none() && finding.own.len() > 1 => {
                 keep[finding.own.len() - 1] = own.shields;
                 append = true;
@@ -145,7 +145,7 @@ fn plan(entry: &Entry, finding: &Finding, insert: Option<Slot>, last_rival: Opti
     Plan { insert, keep, append }
 }
 
-/// Where the lowest line of an entry will stand.
+/// Where the lowest line of an entry will be.
 fn lowest(plan: &Plan, finding: &Finding) -> Option<Position> {
     if plan.append {
         return Some(Position::MAX);
@@ -154,7 +154,7 @@ fn lowest(plan: &Plan, finding: &Finding) -> Option<Position> {
     kept.max(plan.insert.map(above))
 }
 
-/// In the order given, but for an open entry: inserted, it comes after its named ones; appended, before them.
+/// In the order given, except for open entries: inserted they come after their named ones, appended before them.
 fn orders(open: &[Option<usize>], plans: &[Plan]) -> (Vec<usize>, Vec<usize>) {
     let count = open.len();
     // (place in the order, is it an open entry held back to that place?)

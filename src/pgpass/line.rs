@@ -1,7 +1,7 @@
 //! The grammar of one line, and what a line means to a key.
 //!
-//! Everything works on bytes and borrows. A field keeps its escapes; comparing takes them into account, so nothing is
-//! copied and no second copy of somebody's password comes to be.
+//! Everything works on borrowed bytes. A field keeps its escapes; comparing takes them into account, so that no second
+//! copy of a password is made.
 
 use super::entry::Key;
 
@@ -16,7 +16,7 @@ pub(crate) fn strip_line_end(mut line: &[u8]) -> &[u8] {
     line
 }
 
-/// The four key fields of a line as they stand there, escapes and all, and what follows the fourth colon.
+/// The four key fields of a line with their escapes, and the rest after the fourth colon.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a> {
     pub(crate) host: &'a [u8],
@@ -27,7 +27,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Splits at the first four unescaped colons; a line with fewer is no entry.
+    /// Splits at the first four unescaped colons; a line with fewer is not an entry.
     pub(crate) fn split(line: &'a [u8]) -> Option<Self> {
         let (host, rest) = split_field(line)?;
         let (port, rest) = split_field(rest)?;
@@ -36,7 +36,7 @@ impl<'a> Fields<'a> {
         Some(Self { host, port, database, user, password })
     }
 
-    /// The four key fields for a person to read, without what could disturb a terminal, and never the password.
+    /// The four key fields for people: nothing that could disturb a terminal, and never the password.
     pub(crate) fn display(&self) -> String {
         let Self { host, port, database, user, .. } = self;
         [host, port, database, user].map(|field| printable(field)).join(":")
@@ -69,12 +69,12 @@ fn split_field(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// Is this field the wildcard? `\*` is not: it is a literal star.
+/// Whether this field is the wildcard. `\*` is not: it is a literal star.
 pub(crate) fn is_wild(field: &[u8]) -> bool {
     field == b"*"
 }
 
-/// Does the field, unescaped as libpq does it (a backslash makes any next byte literal), spell this value?
+/// Whether the field, unescaped as libpq does it (a backslash makes any next byte literal), is this value.
 fn spells(field: &[u8], value: &[u8]) -> bool {
     let mut bytes = field.iter();
     let unescaped = std::iter::from_fn(|| match bytes.next() {
@@ -84,8 +84,8 @@ fn spells(field: &[u8], value: &[u8]) -> bool {
     unescaped.eq(value)
 }
 
-/// The form in which a field and a value are alike if any client, however it reads escapes and case, may think so:
-/// without backslashes and in lower case.
+/// A form in which a field equals a value if any client may think so, however it reads escapes and case: without
+/// backslashes and in lower case.
 fn folded(field: &[u8]) -> impl Iterator<Item = u8> {
     field.iter().filter(|&&byte| byte != b'\\').map(u8::to_ascii_lowercase)
 }
@@ -113,14 +113,14 @@ pub(crate) enum Relation {
     Rival,
 }
 
-/// How one field of a line faces the key's.
+/// How one field of a line relates to the key's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Face {
     Differs,
     Same,
-    /// Literal where the key is open.
+    /// Literal where the key has a wildcard.
     Inside,
-    /// Wild where the key is literal, or the same in another client's reading.
+    /// A wildcard where the key is literal, or equal as some client reads it.
     Covers,
 }
 
@@ -136,7 +136,7 @@ fn face(field: &[u8], value: &[u8]) -> Face {
     }
 }
 
-/// A key's fields as the bytes that clients look for, prepared for many comparisons.
+/// A key's fields as the bytes that clients compare, prepared for many comparisons.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted<'k> {
     pub(crate) key: &'k Key,
@@ -181,9 +181,9 @@ impl<'k> Wanted<'k> {
     }
 }
 
-/// Two hashes of the folded fields of a line or a key, to find the few that can concern each other among many.
+/// Two hashes of the folded fields of a line or a key, to find quickly which of many can concern each other.
 ///
-/// Lines and keys that any client may match have [`Print::meets`]; the reverse need not hold.
+/// If any client may match a line with a key, [`Print::meets`] is true; the reverse need not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Print {
     /// Of host, port and user; `None` when one of them is or may be a wildcard.
@@ -203,7 +203,7 @@ impl Print {
         Self { place, database }
     }
 
-    /// Can the two concern each other? (A wildcard meets everything.)
+    /// Whether the two can concern each other. A wildcard meets everything.
     pub(crate) fn meets(self, other: Self) -> bool {
         fn either(one: Option<u64>, other: Option<u64>) -> bool {
             one.is_none() || other.is_none() || one == other
@@ -226,23 +226,23 @@ fn hash(bytes: impl Iterator<Item = u8>, start: u64) -> u64 {
     bytes.chain([0xff]).fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// What kind of line it is, before any key comes into it.
+/// What kind of line it is, whatever the keys are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind<'a> {
-    /// Blank, or a comment: no client makes anything of it.
+    /// Blank or a comment: ignored by every client.
     Nothing,
     /// A line on which clients disagree, so that nothing below it is safe. With its fields if it has them.
     Hazard(Option<Fields<'a>>),
-    /// An entry that all clients read the same way, as far as its form goes; `odd` when its form is no such thing,
-    /// which does not matter where the line is ours and is written anew.
+    /// An entry that all clients read the same way. `odd` if its form is unusual, which does not matter for our own
+    /// lines, since they are written anew.
     Entry { fields: Fields<'a>, odd: bool },
 }
 
 impl<'a> Kind<'a> {
-    /// `line` comes without its line end.
+    /// `line` has no line end.
     pub(crate) fn of(line: &'a [u8]) -> Self {
         let plain = line.iter().all(|byte| matches!(byte, b' '..=b'~'));
-        // A NUL glues lines together for libpq, a bare CR splits them for others: such a line is never ours alone.
+        // A NUL joins lines for libpq, a bare CR splits them for others: such a line is never only ours.
         let torn = !plain && line.iter().any(|byte| matches!(byte, 0 | b'\r'));
         let unclear = !plain && line.iter().any(|&byte| !matches!(byte, b'\t' | b' '..=b'~'));
         let harmful = unclear || line.len() > LONG;

@@ -1,13 +1,13 @@
-//! The password file (`~/.pgpass`): one of its lines is ours, all others are somebody else's.
+//! The password file (`~/.pgpass`): some of its lines are ours, all others belong to somebody else.
 //!
 //! Four parts, from deciding to doing:
-//! - an [`Entry`] is what is to be published, checked so that every client can read it;
-//! - [`Reading`] is what clients read today: libpq's own reader as a model;
-//! - [`publish`] decides what the file is to hold, and [`verify`] reads that back through the model; both are pure;
+//! - an [`Entry`] is what to publish, checked so that every client can read it;
+//! - [`Reading`] is what clients read now: a model of libpq's own reader;
+//! - [`publish`] decides what the new file holds, and [`verify`] reads it back through the model; both are pure;
 //! - [`PasswordFile`] reads and replaces the file on disk, atomically and durably.
 //!
-//! The file is bytes here, never text: one Latin-1 comment must not stop a rotation. A line is ours by its four
-//! unescaped key fields and by nothing else.
+//! The file is bytes here, never text: one Latin-1 comment must not stop a rotation. Only its four unescaped key fields
+//! make a line ours.
 
 mod document;
 mod entry;

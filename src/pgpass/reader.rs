@@ -1,13 +1,13 @@
-//! What clients read today: libpq's `passwordFromFile()` (`fe-connect.c`, PostgreSQL 13 to 18) as a model.
+//! What clients read now: a model of libpq's `passwordFromFile()` (`fe-connect.c`, PostgreSQL 13 to 18).
 //!
-//! The model answers in memory what libpq would answer from a file, oddities included, because the promise is about
-//! what clients read and not about what a sane parser would. Three oddities matter:
+//! The model gives the answer that libpq would give, including its oddities, because we promise what clients read and
+//! not what a sane parser would. Three oddities matter:
 //!
-//! - a NUL hides the rest of its line *and the line end*, so the next line is glued on;
+//! - a NUL hides the rest of its line *and the line end*, so the next line is joined to it;
 //! - a last line without LF whose length fills the line buffer exactly (255, 511, 1023, ... bytes) is lost;
-//! - a field is compared along the wanted value, so an unescaped `::1` matches the host `::1`.
+//! - a field is compared along the wanted value, so that an unescaped `::1` matches the host `::1`.
 //!
-//! `tests/files/pgpass_libpq.rs` holds the model against the real library.
+//! `tests/files/pgpass_libpq.rs` compares the model with the real library.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,16 +21,17 @@ use super::line::{Fields, Print, Relation, Wanted, is_wild, strip_line_end};
 /// The socket directory that Debian, PGDG and the psycopg wheels build into libpq; upstream's is `/tmp`.
 pub const DEBIAN_SOCKET_DIRECTORY: &[u8] = b"/var/run/postgresql";
 
-/// How many bytes of a line can name a database. PostgreSQL's names have at most 63 bytes (NAMEDATALEN), each perhaps escaped.
+/// How many bytes of a line may be a database name. PostgreSQL's names have at most 63 bytes (NAMEDATALEN), each perhaps
+/// escaped.
 const LONGEST_DATABASE: usize = 1024;
 
 /// libpq's port when a connection gives none.
 const DEFAULT_PORT: &[u8] = b"5432";
 
-/// One connection as a client describes it; `None` or empty is "not given", with libpq's defaults.
+/// One connection as a client describes it; `None` or empty means libpq's default.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// Host name, address or socket directory; when not given `hostaddr` is looked up, else `localhost`.
+    /// Host name, address or socket directory; if not given, `hostaddr`, else `localhost`.
     pub host: Option<&'a [u8]>,
     /// Numeric address: only matters without `host`.
     pub hostaddr: Option<&'a [u8]>,
@@ -38,9 +39,9 @@ pub struct Target<'a> {
     pub port: Option<&'a [u8]>,
     /// Database; the user's name when not given.
     pub database: Option<&'a [u8]>,
-    /// User; libpq puts the operating system's name here before it looks anything up.
+    /// User; libpq fills in the operating system's user name before it searches.
     pub user: &'a [u8],
-    /// The directory that this libpq takes for `localhost`: [`DEBIAN_SOCKET_DIRECTORY`] or `/tmp`.
+    /// The directory that this libpq treats as `localhost`: [`DEBIAN_SOCKET_DIRECTORY`] or `/tmp`.
     pub socket_directory: &'a [u8],
 }
 
@@ -75,7 +76,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The four values that lines are held against.
+/// The four values that lines are compared with.
 #[derive(Clone, Copy)]
 struct Sought<'a> {
     host: &'a [u8],
@@ -90,7 +91,7 @@ impl<'a> Sought<'a> {
         Self { host: key.host().as_bytes(), port: wanted.port.as_bytes(), database, user: key.user().as_bytes() }
     }
 
-    /// A colon in a wanted value can match an unescaped one, so fingerprints of split fields say nothing.
+    /// A colon in a wanted value can match an unescaped one; then fingerprints of split fields are useless.
     fn splits_cleanly(&self) -> bool {
         let Self { host, port, database, user } = self;
         ![host, port, database, user].iter().any(|value| value.contains(&b':'))
@@ -130,7 +131,7 @@ fn match_field<'l>(field: &'l [u8], wanted: &[u8]) -> Option<&'l [u8]> {
     }
 }
 
-/// Up to the first unescaped colon; a backslash goes, unless it is the last byte.
+/// Reads up to the first unescaped colon; backslashes are dropped, except as the last byte.
 fn unescape_password(rest: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut password = Zeroizing::new(Vec::with_capacity(rest.len()));
     let mut bytes = rest.iter();
@@ -147,7 +148,7 @@ fn unescape_password(rest: &[u8]) -> Zeroizing<Vec<u8>> {
 /// The line that a client would take, and the password it would send (which `Debug` leaves out).
 #[derive(Clone)]
 pub struct Match {
-    /// The line's number in the file, from 1; where lines are glued together, the first of them.
+    /// The line's number in the file, from 1; of joined lines, the first.
     pub line: usize,
     /// The password, unescaped. Empty is a match too: it hides the lines below.
     pub password: Zeroizing<Vec<u8>>,
@@ -159,7 +160,7 @@ impl fmt::Debug for Match {
     }
 }
 
-/// What clients read today for one key.
+/// What clients read now for one key.
 #[derive(Clone, Debug)]
 pub enum Current {
     /// No line serves the key.
@@ -168,10 +169,10 @@ pub enum Current {
     Shadowed {
         /// Its number, from 1.
         line: usize,
-        /// Its four key fields as they stand there; never a password.
+        /// Its four key fields as the file has them; never a password.
         fields: String,
     },
-    /// The key's own line wins (but for narrower lines above it, which are the user's exceptions).
+    /// The key's own line wins (except over narrower lines above it, which are the user's exceptions).
     Ours {
         /// Its number, from 1.
         line: usize,
@@ -180,7 +181,7 @@ pub enum Current {
     },
 }
 
-/// A line as libpq sees it. Borrowed, but for lines that a NUL glued together.
+/// A line as libpq sees it. Borrowed, unless a NUL joined several lines.
 enum Text<'a> {
     Whole(&'a [u8]),
     Glued(Zeroizing<Vec<u8>>),
@@ -224,7 +225,7 @@ impl fmt::Debug for Reading<'_> {
 }
 
 impl<'a> Reading<'a> {
-    /// Reads the bytes of a password file. What cannot match anything is left out: comments, and lines with too few fields, of
+    /// Reads the bytes of a password file. Lines that cannot match are dropped: comments, and lines with too few fields, of
     /// which a hostile file may have millions.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
@@ -260,10 +261,10 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// What clients read today for this key.
+    /// What clients read now for this key.
     ///
-    /// For a key that serves every database this asks for each database that the file names where it matters, and
-    /// for one that it does not name: libpq can tell no others apart.
+    /// For a key for every database, this checks each database that the file names where it matters, and one that the
+    /// file does not name: libpq cannot tell any others apart.
     #[must_use]
     pub fn current(&self, key: &Key) -> Current {
         let wanted = Wanted::new(key);
@@ -293,7 +294,7 @@ impl<'a> Reading<'a> {
         Current::Missing
     }
 
-    /// The lines that can match, in order; all of them where fingerprints say nothing.
+    /// The lines that can match, in order; all of them if fingerprints are useless.
     fn candidates(&self, print: Option<Print>) -> impl Iterator<Item = &Logical<'a>> {
         self.lines.iter().filter(move |line| match print {
             None => true,
@@ -306,9 +307,9 @@ fn is_own(wanted: &Wanted<'_>, logical: &Logical<'_>) -> bool {
     Fields::split(logical.bytes()).is_some_and(|fields| wanted.relation(&fields) == Relation::Own)
 }
 
-/// Among the lines above our own, one that takes a named database of ours without being narrower than ours.
+/// A line above our own that wins for a database of ours without being narrower than ours.
 fn exception_thief<'r, 'a>(wanted: &Wanted<'_>, above: &[&'r Logical<'a>]) -> Option<&'r Logical<'a>> {
-    // Judged at the line that wins, which is the first: an exception of the user may stand above another line.
+    // Only the first matching line wins: another line may be below an exception of the user.
     let mut won: HashSet<Vec<u8>> = HashSet::new();
     above.iter().copied().find(|logical| {
         served_databases(wanted, logical.bytes()).any(|database| {
@@ -318,7 +319,7 @@ fn exception_thief<'r, 'a>(wanted: &Wanted<'_>, above: &[&'r Logical<'a>]) -> Op
     })
 }
 
-/// Does the line match with every field but the database spelled out?
+/// Whether the line matches with every field except the database spelled out.
 fn is_exception(sought: &Sought<'_>, line: &[u8]) -> bool {
     fn literal<'l>(rest: &'l [u8], wanted: &[u8]) -> Option<&'l [u8]> {
         if rest.starts_with(b"*:") { None } else { match_field(rest, wanted) }
@@ -330,12 +331,12 @@ fn is_exception(sought: &Sought<'_>, line: &[u8]) -> bool {
         .is_some()
 }
 
-/// Every database for which this line can match the key: with unescaped colons about there may be several.
+/// Every database for which this line can match the key: with unescaped colons there may be several.
 fn served_databases(wanted: &Wanted<'_>, line: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let rest = match_field(line, wanted.key.host().as_bytes())
         .and_then(|rest| match_field(rest, wanted.port.as_bytes()))
         .unwrap_or_default();
-    // A line of colons would be as many databases.
+    // A line full of colons would yield as many databases.
     let named = &rest[..rest.len().min(LONGEST_DATABASE)];
     let ends = named.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
     ends.filter_map(move |end| {
@@ -360,7 +361,7 @@ struct Fgets<'a> {
 }
 
 impl<'a> Iterator for Fgets<'a> {
-    /// The number of the first line that went into it, and the text with its line end.
+    /// The number of its first line, and its text with the line end.
     type Item = (usize, Text<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -368,7 +369,7 @@ impl<'a> Iterator for Fgets<'a> {
         let mut length = 0;
         let mut glued: Option<Zeroizing<Vec<u8>>> = None;
         loop {
-            // enlargePQExpBuffer(&buf, 128): room for 128 bytes and a NUL more than what is there.
+            // enlargePQExpBuffer(&buf, 128): room for 128 bytes and a NUL beyond the present length.
             while length + 128 + 1 > self.capacity {
                 self.capacity *= 2;
             }
@@ -379,7 +380,7 @@ impl<'a> Iterator for Fgets<'a> {
             let chunk = &window[..line_feed.map_or(window.len(), |at| at + 1)];
             // The flag is only set by a read that wanted more than there was.
             let end_of_file = line_feed.is_none() && window.len() < room;
-            // strlen(): what follows a NUL is lost, the line end with it.
+            // strlen(): everything after a NUL is lost, including the line end.
             let seen = chunk.iter().position(|&byte| byte == 0).map_or(chunk, |nul| &chunk[..nul]);
 
             match &mut glued {

@@ -1,8 +1,8 @@
 //! The password file on disk: read it, replace it atomically and durably, lose nobody's edit.
 //!
-//! Nobody locks a password file, so there is no lock to join: the file is read, edited, and before the new content
-//! takes its place it is read again. Whoever edits it at the same moment is heard, too. (That two of *our* processes do not
-//! work at once is the caller's lock to see to.)
+//! Nobody locks a password file, so there is no lock to join: the file is read, edited, and read again before the new
+//! content takes its place. Edits that somebody else makes at the same moment are kept. (The caller's lock must keep two of
+//! *our* processes apart.)
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const WHAT: &str = "password file";
 /// How the names of new files begin, until they have the password file's.
 const PREFIX: &str = ".pgpass-new-";
 
-/// Bits that a password file must not have: libpq ignores it when group or others have any access, lib/pq when it is
+/// Mode bits that a password file must not have: libpq ignores it if group or others have any access, lib/pq if it is
 /// executable.
 const TOO_OPEN: u32 = 0o177;
 
@@ -62,13 +62,13 @@ impl std::fmt::Debug for PasswordFile {
 
 /// What [`PasswordFile::read`] found. `Debug` leaves the bytes out: they hold passwords.
 pub struct Contents {
-    /// The whole file; empty when there is none.
+    /// The whole file; empty if there is none.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// Is there a file?
+    /// Whether the file exists.
     pub exists: bool,
-    /// Its permission bits (`0o600`); those of a new file when there is none.
+    /// Its permission bits (`0o600`); if there is no file, those of a new one.
     pub mode: u32,
-    /// The file that was read: where the path's symbolic links end.
+    /// The file that was read: the end of the path's symbolic links.
     pub target: PathBuf,
 }
 
@@ -91,19 +91,19 @@ impl Contents {
 /// What [`PasswordFile::publish`] did.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// Was there new content to write? (A mode that was mended is a note.)
+    /// Whether new content was written. (A corrected mode is a note.)
     pub changed: bool,
-    /// Where each entry stands, in the order of the entries.
+    /// Where each entry is, in the order of the entries.
     pub placements: Vec<Placement>,
-    /// What placement cannot cure.
+    /// What moving lines cannot fix.
     pub warnings: Vec<Warning>,
-    /// What happened to the file besides: a sentence each, without a subject, such as "mode ...", "written in place ...".
+    /// What else happened to the file: phrases without a subject, such as "mode ..." or "written in place ...".
     pub notes: Vec<String>,
     /// The mode that it has, where its file system sets none that libpq would accept.
     pub fixed_mode: Option<u32>,
 }
 
-/// The four key fields of an entry, as they are written; all of any other line.
+/// The four key fields of an entry as written; any other line as a whole.
 fn key_fields(line: &[u8]) -> &[u8] {
     let mut is_escaped = false;
     let mut colons = 0;
@@ -117,19 +117,19 @@ fn key_fields(line: &[u8]) -> &[u8] {
     line
 }
 
-/// What the attempts of one publication have done before the last.
+/// What the earlier attempts of one publication have done.
 #[derive(Default)]
 struct SoFar {
-    /// What somebody else wrote, and the file does not hold yet.
+    /// What somebody else wrote and the file does not hold yet.
     carry: Option<Carry>,
     changed: bool,
     notes: Vec<String>,
-    /// What is in place already.
+    /// What is already in place.
     published: Option<Published>,
 }
 
 impl SoFar {
-    /// An attempt has brought the file to where it should be, and what was carried with it.
+    /// An attempt has brought the file, and what was carried, to the wanted state.
     fn written(&mut self, changed: bool, notes: &mut Vec<String>) {
         if let Some(carry) = self.carry.take() {
             carry.done();
@@ -137,7 +137,7 @@ impl SoFar {
         self.placed(changed, notes);
     }
 
-    /// An attempt has brought the file to where it should be; whether that holds what was carried is not certain.
+    /// An attempt has brought the file to the wanted state; what was carried may be missing from it.
     fn placed(&mut self, changed: bool, notes: &mut Vec<String>) {
         self.changed |= changed;
         for note in notes.drain(..) {
@@ -149,13 +149,13 @@ impl SoFar {
 }
 
 impl PasswordFile {
-    /// The password file at this path; nothing is touched yet.
+    /// The password file at this path; nothing is read or written yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self::with_fs_hooks(path, Arc::new(Disk))
     }
 
-    /// For tests: with a world that can be told to misbehave.
+    /// For tests: with a file system that can be told to misbehave.
     #[doc(hidden)]
     #[must_use]
     pub fn with_fs_hooks(path: impl Into<PathBuf>, fs_hooks: Arc<dyn FsHooks>) -> Self {
@@ -178,7 +178,7 @@ impl PasswordFile {
         &self.path
     }
 
-    /// Reads the file; a missing one is empty contents.
+    /// Reads the file; if it is missing, the contents are empty.
     ///
     /// # Errors
     /// When it cannot be read, is no regular file, or is not to be trusted ([`FileError::is_read`] holds).
@@ -189,10 +189,11 @@ impl PasswordFile {
         Ok(Contents { bytes, exists: file.is_some(), mode, target })
     }
 
-    /// Publishes all entries in one replacement of the file, and reads them back. Blocks: for a few milliseconds
-    /// usually, for at most a few seconds where somebody else keeps writing.
+    /// Publishes all entries in one replacement of the file, and reads them back. Blocks: usually for a few
+    /// milliseconds, and for less than a second if somebody else keeps writing.
     ///
-    /// Nothing is written when nothing would change. On an error the old content is still there.
+    /// Nothing is written if nothing would change. On an error the old content is in place, unless the error says
+    /// otherwise.
     ///
     /// # Errors
     /// A [`FileError`] that says what failed; its [`FileError::hint`] says what to do.
@@ -220,7 +221,7 @@ impl PasswordFile {
             Ok::<_, FileFault>(round)
         });
         let SoFar { carry, published: in_place, .. } = so_far;
-        // Whatever became of it, what somebody else wrote is not lost.
+        // In every case, what somebody else wrote is kept.
         leave(carry, &self.path, PREFIX);
         // Somebody keeps writing; but clients read what was published.
         outcome?.or(in_place).ok_or(FileFault::Unsettled(tries))
@@ -237,7 +238,7 @@ impl PasswordFile {
         let carried = so_far.carry.as_ref().map(|carry| carry.onto(&old.bytes, key_fields, edit)).transpose()?;
         let source = carried.as_ref().unwrap_or(&old.bytes);
         let Edit { bytes, placements, warnings } = publish(source, entries);
-        // Proven before a byte is written: a live password is never replaced by something worse.
+        // Checked before a byte is written: a live password is never replaced by something worse.
         self.check(&bytes, entries)?;
         let changed = bytes != old.bytes;
         let (mut notes, mut fixed_mode) = (Vec::new(), None);
@@ -274,7 +275,7 @@ impl PasswordFile {
                 Err(_) => return Ok(Round::Overtaken),
             }
             if so_far.carry.is_some() {
-                // Somebody may have read the file before that was in it which is carried: it is put in again where it is missing.
+                // Somebody may have read the file before the carried lines were in it. Check again, and add what is missing.
                 so_far.placed(changed, notes);
                 so_far.carry = so_far.carry.take().map(Carry::placed);
                 let notes = so_far.notes.clone();
@@ -290,8 +291,8 @@ impl PasswordFile {
         Ok(Round::Done(Published { changed, placements, warnings, notes, fixed_mode }))
     }
 
-    /// Takes over what somebody wrote at the very moment that an earlier process replaced the file, and removes what that left
-    /// behind. The entries of these keys stay as they are. Nothing is written where nothing was left.
+    /// Carries over what somebody wrote at the moment when an earlier process replaced the file, and removes the leftovers.
+    /// The entries of these keys stay as they are. Nothing is written if there are no leftovers.
     ///
     /// # Errors
     /// As [`PasswordFile::publish`].
@@ -309,12 +310,13 @@ impl PasswordFile {
         self.publish(&entries).map(drop)
     }
 
-    /// Whether somebody still writes to what was replaced by an earlier publication: [`PasswordFile::settle`] will take that over.
+    /// Whether somebody still writes to a file that an earlier publication replaced: [`PasswordFile::settle`] will carry that
+    /// over.
     pub(crate) fn is_waited_for(&self) -> bool {
         as_owner_of(&self.path, || is_displaced_being_written(&self.path, PREFIX)).unwrap_or_default()
     }
 
-    /// Whether nothing was left behind beside the file.
+    /// Whether nothing was left behind next to the file.
     pub(crate) fn is_settled(&self) -> bool {
         as_owner_of(&self.path, || !has_leftovers(&self.path, PREFIX)).unwrap_or(true)
     }
@@ -334,7 +336,7 @@ impl PasswordFile {
     fn mend_mode(&self, old: &Snapshot, content_changes: bool) -> (u32, bool, Option<String>) {
         let Some(file) = &old.file else { return (NEW_MODE, !content_changes, None) };
         let was = file.mode();
-        // Without group, others and execution, but readable: 0400 stays 0400.
+        // No access for group and others, not executable, but readable: 0400 stays 0400.
         let mode = was & !TOO_OPEN & 0o777 | 0o400;
         if mode == was {
             return (mode, true, None);

@@ -1,6 +1,6 @@
-//! One pass over the password file: where our own lines are, and which foreign lines matter to whom.
+//! One pass over the password file: where our own lines are, and which foreign lines matter to which entry.
 //!
-//! Lines are numbered from 0 in here and from 1 wherever a person sees them.
+//! Lines are numbered from 0 in here, and from 1 wherever people see them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::entry::Entry;
 use super::line::{Fields, Kind, Print, Relation, Wanted, strip_line_end};
 
-/// A line with more bytes than this makes pgx ignore the whole file, wherever it stands.
+/// One longer line makes pgx ignore the whole file.
 const PGX_LIMIT: usize = 65_535;
 
 /// How a line ends.
@@ -16,7 +16,7 @@ const PGX_LIMIT: usize = 65_535;
 pub(crate) enum Ending {
     Lf,
     CrLf,
-    /// The last line, cut short: it gets the file's own ending.
+    /// The last line without a line end: it gets the file's usual one.
     None,
 }
 
@@ -38,14 +38,15 @@ impl Ending {
     }
 }
 
-/// A line that is ours: its four fields are those of an entry to publish.
+/// A line of ours: its four fields are those of an entry to publish.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnLine {
     pub(crate) line: usize,
-    /// Where it stands in the file, line end included.
+    /// Its place in the file, line end included.
     pub(crate) span: Range<usize>,
     pub(crate) ending: Ending,
-    /// Directly above it a NUL swallows the line end for libpq, so that taking it out would swallow the next line.
+    /// The line above has a NUL that hides its line end from libpq, so that without this line the next one would be
+    /// lost.
     pub(crate) shields: bool,
 }
 
@@ -57,7 +58,7 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// Its four key fields, out of the file that was surveyed.
+    /// Its four key fields; `bytes` is the file that was surveyed.
     pub(crate) fn fields(&self, bytes: &[u8]) -> String {
         let line = bytes.get(self.span.clone()).unwrap_or_default();
         Fields::split(line).map(|fields| fields.display()).unwrap_or_default()
@@ -69,7 +70,7 @@ impl Foreign {
 pub(crate) struct Finding {
     /// Its lines, from the top.
     pub(crate) own: Vec<OwnLine>,
-    /// The first foreign line that it must stand above: a rival or a hazard.
+    /// The first foreign line that it must be above: a rival or a hazard.
     pub(crate) bar: Option<usize>,
     /// The narrower lines above the bar and above its first own line: how many, the first, and where the last one ends.
     pub(crate) exceptions: usize,
@@ -82,7 +83,7 @@ pub(crate) struct Finding {
 /// A place between two lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot {
-    /// The line above which it is.
+    /// The line below it.
     pub(crate) line: usize,
     /// The same as an offset in the file.
     pub(crate) offset: usize,
@@ -93,7 +94,7 @@ pub(crate) struct Slot {
 pub(crate) struct Survey {
     /// One for each entry, in the same order.
     pub(crate) findings: Vec<Finding>,
-    /// What a new line ends with: the file's own way, LF where it is mixed.
+    /// The line end for new lines: the file's own, LF if it is mixed.
     pub(crate) ending: Ending,
     /// The first line with a NUL.
     pub(crate) nul: Option<usize>,
@@ -119,8 +120,8 @@ impl<'e> Index<'e> {
         Self { wanted, by_place }
     }
 
-    /// The entries that the line is not disjoint from, into `found`. A line that is one entry's own means nothing to
-    /// the others: how our own lines stand to each other is for the layout to decide.
+    /// Collects into `found` the entries that the line is not disjoint from. A line of one entry means nothing to the
+    /// others: the layout decides how our own lines relate to each other.
     fn find(&self, fields: &Fields<'_>, torn: bool, found: &mut Vec<(usize, Relation)>) {
         found.clear();
         let print = Print::from(fields);
@@ -177,9 +178,9 @@ struct Surveyor {
     first_hazard: Option<usize>,
     nul: Option<usize>,
     too_long: Option<(usize, usize)>,
-    /// Does the line above hold a NUL?
+    /// Whether the line above has a NUL.
     after_nul: bool,
-    /// Whom the line at hand concerns.
+    /// The entries that the current line concerns.
     found: Vec<(usize, Relation)>,
 }
 
@@ -194,7 +195,7 @@ impl Surveyor {
         if let Some(fields) = &fields {
             index.find(fields, torn, &mut self.found);
         }
-        // Whatever is odd about our own line goes when it is written anew.
+        // An odd form of our own line does not matter, since it is written anew.
         let own = self.found.iter().any(|(_, relation)| *relation == Relation::Own);
         let hazard = odd && !own;
         if hazard {
@@ -221,7 +222,7 @@ impl Surveyor {
                     finding.own.push(OwnLine { line, span: span.clone(), ending: Ending::of(text), shields });
                 }
                 Relation::Narrower => {
-                    // Only where ours is still to come, and nothing stands above that drives ours to the top.
+                    // Only if our line is still to come, and nothing above forces it to the top.
                     if self.first_hazard.is_none() && finding.bar.is_none() && finding.own.is_empty() {
                         finding.exceptions += 1;
                         finding.below_exceptions = Slot { line: line + 1, offset: span.end };

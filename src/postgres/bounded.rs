@@ -1,7 +1,7 @@
-//! What a server may say before it has proved itself: so much, and no message longer than any login needs.
+//! Limits what a server may send before it has proved who it is: the bytes in all, and the length of each message.
 //!
-//! The client below reserves memory for whatever length a message claims, and keeps all rows. So the bytes are counted where they
-//! come from the network, and lengths are looked at before the client sees them.
+//! The client library reserves memory for whatever length a message claims, and keeps all rows. So the bytes are counted as they
+//! arrive from the network, and each length is checked before the client sees it.
 
 use std::fmt;
 use std::io;
@@ -10,16 +10,16 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// From the first byte to the end of the session, TLS and all, in bytes. A login takes a few thousand.
+/// The limit for a whole session with its TLS, in bytes. A login takes a few thousand.
 pub(super) const MOST: usize = 1024 * 1024;
 
-/// One message, in bytes with its length: longer than any error, notice or row of a login.
+/// The limit for one message, in bytes, including its length field: longer than any error, notice or row of a login.
 const LONGEST_MESSAGE: u32 = 64 * 1024;
 
-/// The type and the length of a message (PostgreSQL, "Message Formats").
+/// The size of a message's type and length (PostgreSQL, "Message Formats").
 const HEAD: usize = 5;
 
-/// The server said more than a login takes.
+/// The server sent more than a login needs.
 #[derive(Debug)]
 pub(super) struct TooMuch(String);
 
@@ -35,14 +35,14 @@ fn too_much(what: impl Into<String>) -> io::Error {
     io::Error::other(TooMuch(what.into()))
 }
 
-/// Looks at what is read before it is handed on.
+/// Checks what was read before it is handed on.
 pub(super) trait Check {
     /// # Errors
-    /// It is too much.
+    /// The limit is exceeded.
     fn look(&mut self, read: &[u8]) -> io::Result<()>;
 }
 
-/// So many bytes are left.
+/// How many bytes may still be read.
 pub(super) struct Bytes(usize);
 
 impl Check for Bytes {
@@ -53,11 +53,11 @@ impl Check for Bytes {
     }
 }
 
-/// Where in the sequence of messages the stream is.
+/// The position of the stream in the sequence of messages.
 #[derive(Default)]
 pub(super) struct Messages {
     head: Vec<u8>,
-    /// Of the present message's body, in bytes.
+    /// How many bytes of the current message's body are still to come.
     left: usize,
 }
 
@@ -84,7 +84,7 @@ impl Check for Messages {
     }
 }
 
-/// The length of a message's body: the length that it claims counts itself.
+/// The length of a message's body. The length that a message claims includes the length field.
 fn body_of(length: u32) -> io::Result<usize> {
     if length > LONGEST_MESSAGE {
         return Err(too_much(format!("it sent a message of {length} bytes during a login")));
@@ -93,7 +93,7 @@ fn body_of(length: u32) -> io::Result<usize> {
     usize::try_from(body).map_err(io::Error::other)
 }
 
-/// A stream of which all that is read is looked at.
+/// A stream that passes everything it reads to a check.
 pub(super) struct Bounded<S, C> {
     stream: S,
     check: C,

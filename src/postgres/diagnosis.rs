@@ -14,7 +14,7 @@ use crate::words;
 
 const NETWORK: &str = "check network, VPN and firewall: PostgreSQL needs its own port (5432) open, HTTPS is not enough";
 
-/// What is said of a login that had `limit`.
+/// Describes the failure of a login that was given `limit`.
 pub(super) fn diagnose(fault: &Fault, target: &Target<'_>, limit: Duration) -> Failure {
     let failure = match fault {
         Fault::Lookup(error) => not_found(error),
@@ -34,12 +34,12 @@ pub(super) fn diagnose(fault: &Fault, target: &Target<'_>, limit: Duration) -> F
     placed(failure, target)
 }
 
-/// A failure, with where and as whom in front.
+/// Puts host, port and user in front of a failure's text.
 pub(super) fn placed(mut failure: Failure, target: &Target<'_>) -> Failure {
     let Target { host, port, user, .. } = target;
     let host = match ServerName::try_from(*host) {
         Ok(ServerName::IpAddress(IpAddr::V6(_))) => format!("[{host}]"),
-        // It may be a URL, say, with a password in it.
+        // It may be anything, such as a URL with a password in it.
         _ => quoted(host),
     };
     failure.message = format!("cannot log in to {host}:{port} as {user}: {}", failure.message);
@@ -54,7 +54,7 @@ fn unavailable(why: impl Into<String>) -> Failure {
     Failure::transient(Code::Unavailable, why)
 }
 
-/// The text of an I/O error; an end of the stream is what a person calls a closed connection.
+/// The text of an I/O error. The end of a stream is called a closed connection.
 fn why(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
@@ -62,7 +62,7 @@ fn why(error: &io::Error) -> String {
     }
 }
 
-/// A name that does not exist is a wrong setting, and yet tried again: private names do not exist until the VPN is up.
+/// A host name that does not exist is a wrong setting, but is retried: private names do not exist until the VPN is up.
 fn not_found(error: &io::Error) -> Failure {
     let is_no_such_name = words::is_no_such_name(&error.to_string());
     let code = if is_no_such_name { Code::Configuration } else { Code::Unavailable };

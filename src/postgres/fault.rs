@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a session, as code sees it; `diagnosis` finds the words.
+//! What can go wrong on the way to a session, as types; `diagnosis` turns them into sentences.
 
 use std::future::Future;
 use std::io;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::bounded::TooMuch;
 use super::refusal::{Meaning, Refusal};
 
-/// What was being done when the time was over.
+/// What was being done when the time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Lookup,
@@ -23,21 +23,21 @@ pub(super) enum Fault {
     Lookup(io::Error),
     /// None of its addresses took a connection.
     Connect(io::Error),
-    /// The time was over.
+    /// The time ran out.
     Late(Stage),
-    /// The server does not do TLS.
+    /// The server does not offer TLS.
     NoTls,
     Tls(rustls::Error),
-    /// The connection ended before the login was through.
+    /// The connection ended before the login was complete.
     Lost(io::Error),
-    /// The server said no.
+    /// The server refused the login.
     Refused(Refusal),
-    /// It said something that is no answer; in our words.
+    /// The server's answer breaks the protocol or a limit; described in our words.
     Strange(String),
 }
 
 impl Fault {
-    /// Whether it is what a server does that is waking up.
+    /// Whether a server that is waking up may cause this.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Fault::Connect(error) => error.kind() == io::ErrorKind::ConnectionRefused,
@@ -47,7 +47,7 @@ impl Fault {
         }
     }
 
-    /// An I/O error once there was a connection: TLS errors hide in it.
+    /// An I/O error on an open connection. It may have a TLS error inside.
     pub(super) fn of_io(error: io::Error) -> Self {
         if let Some(too_much) = error.get_ref().and_then(|inner| inner.downcast_ref::<TooMuch>()) {
             return Fault::Strange(too_much.to_string());

@@ -1,10 +1,10 @@
 //! A real session with PostgreSQL, to prove a credential before it is published.
 //!
-//! What a client of the password file would do, done once: find the host, connect, ask for TLS, log in with the credential,
-//! ask one question and take leave. Every way to fail becomes a [`Failure`] that says what to do next.
+//! It does once what a client that reads the password file would do: find the host, connect, ask for TLS, log in with the
+//! credential, run one query and disconnect. Every way to fail becomes a [`Failure`] that says what to do next.
 //!
-//! Invariants: the credential is sent over TLS or not at all, and unless `require` was asked for only to who has proved to be the
-//! host; it stands in no message, log or `Debug` output; a login ends within its limit, and reads at most 1 MiB.
+//! Invariants: the credential is sent only over TLS and, unless `require` was asked for, only to a server that has proved to be
+//! the host; it appears in no message, log or `Debug` output; a login ends within its limit, and reads at most 1 MiB.
 
 mod bounded;
 mod diagnosis;
@@ -28,36 +28,36 @@ use tls::Tls;
 
 pub use crate::model::SslMode;
 
-/// The wait before a server that is waking up is tried again: most have woken within a second.
+/// The wait before the second try. Most servers that were asleep have woken within a second.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// The longest one: a cold start may take more than 10 s, and a person may be watching.
+/// The longest wait between two tries: a cold start may take more than 10 s, and a person may be watching.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// A limit beyond this is as good as none; it keeps the sum of a clock and a limit in range.
+/// A longer limit is cut to this, so that adding it to the clock cannot overflow.
 const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a login found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// As the server tells it: `16.4`, `17.5 (Debian 17.5-1)`.
+    /// As the server reports it: `16.4`, `17.5 (Debian 17.5-1)`.
     pub server_version: String,
-    /// Whom the server took us for (`session_user`).
+    /// The user that the server logged us in as (`session_user`).
     pub user: String,
-    /// From the first try until the session had ended.
+    /// From the first try to the end of the session.
     pub took: Duration,
-    /// How often it was tried: more than once where the server had to wake up.
+    /// More than one where the server had to wake up.
     pub tries: u32,
 }
 
-/// Logs in, asks who we are, and ends the session as the protocol wants it.
+/// Logs in, asks for the session's user, and ends the session properly.
 ///
-/// `limit` is for the whole of it. A server that is waking up (it refuses or drops connections, says that it is starting, or
-/// has no authorization ready yet) is tried again until then.
+/// `limit` covers all tries. A server that is waking up (it refuses or drops connections, says that it is starting, or has
+/// no authorization ready yet) is tried again within the limit.
 ///
 /// # Errors
-/// Configuration: the host, the database or the authorities are wrong. `SignInRefused`: the role or its token are.
-/// Unavailable: out of reach, not trusted, paused, barred or in trouble; transient unless a person must act.
+/// Configuration: the host, the database or the certificate authorities are wrong. `SignInRefused`: the role or its
+/// token is. Unavailable: unreachable, not trusted, paused, blocked or failing; transient unless a person must act.
 pub async fn login(target: &Target<'_>, password: &SecretString, limit: Duration) -> Result<Session, Failure> {
     let started = Instant::now();
     let until = started + limit.min(LONGEST_LIMIT);
@@ -73,7 +73,7 @@ pub async fn login(target: &Target<'_>, password: &SecretString, limit: Duration
         };
         let wait = waits.next().unwrap_or(LONGEST_WAIT);
         let again = fault.may_pass() && wait < until.saturating_duration_since(Instant::now());
-        // What was said before the time was over says more than that it is over.
+        // An earlier error says more than that the time ran out.
         let most = match (fault, told.take()) {
             (Fault::Late(_), Some(before)) => before,
             (fault, _) => fault,
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(millis, [250, 500, 1000, 2000, 2000, 2000]);
     }
 
-    /// A library user's runtime may have many threads.
+    /// A library user's runtime may have several threads.
     #[test]
     fn a_login_may_move_between_threads() {
         fn moves<T: Send>(_: &T) {}
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_tried_until_the_time_is_over_and_then_told() {
-        // Bound, so that nobody else gets the port, and not listening.
+        // Bound but not listening, so that nobody else gets the port.
         let taken = TcpSocket::new_v4().unwrap();
         taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = taken.local_addr().unwrap().port();

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::fault::{Fault, Stage, within};
 
-/// Connects to the first of the host's addresses that takes a connection, in the order of the resolver.
+/// Connects to the first of the host's addresses that accepts a connection, in the resolver's order.
 pub(super) async fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream, Fault> {
     let lookup = async {
         let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(Fault::Lookup)?.collect();
@@ -18,20 +18,20 @@ pub(super) async fn connect(host: &str, port: u16, until: Instant) -> Result<Tcp
     let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let mut told = None;
     for address in addresses {
-        // An address that swallows packets must leave time for the others.
+        // An address that never answers must leave time for the others.
         let share = until.saturating_duration_since(Instant::now()) / left.max(1);
         left = left.saturating_sub(1);
         let fault = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // A login is a handful of small messages; it works without, only slower.
+                // Only a matter of speed: a login is a handful of small messages.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
             Ok(Err(error)) => Fault::Connect(error),
             Err(_) => Fault::Late(Stage::Connect),
         };
-        // Addresses that there is no route to come last (RFC 6724, rule 1): the first failure says most, unless a later
-        // one shows that the machine is there.
+        // Addresses without a route come last (RFC 6724, rule 1), so the first failure says most, unless a later one
+        // shows that the machine exists.
         if told.is_none() || fault.may_pass() {
             told = Some(fault);
         }

@@ -1,8 +1,8 @@
-//! What a server means that says no: Lakebase's own sentences first, then PostgreSQL's codes (Appendix A of its manual).
+//! What a server's refusal means: Lakebase's own sentences first, then PostgreSQL's codes (Appendix A of its manual).
 
 use tokio_postgres::error::DbError;
 
-/// An error response, as far as it matters.
+/// The parts of an error response that matter here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refusal {
     /// Five characters.
@@ -21,37 +21,37 @@ impl From<&DbError> for Refusal {
     }
 }
 
-/// What it comes to.
+/// What a refusal means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// The token is dead, another identity's than the role's, or the role is for another kind of identity.
+    /// The token has expired or belongs to another identity than the role, or the role is for another kind of identity.
     NotAuthorized,
-    /// The password is none of Databricks' tokens.
+    /// The password is not a Databricks token.
     NoToken,
-    /// The server took the password for the role's own, and takes none of those.
+    /// The server took it for the role's own password, and accepts no such passwords.
     NoNativeLogin,
-    /// There is no such role, it is not one for a token, or the token is dead.
+    /// The role does not exist or is not for tokens, or the token has expired.
     NoSuchRole,
-    /// The pooler, which knows no tokens.
+    /// A pooler that does not accept tokens.
     Pooler,
-    /// The role may not log in from here or at all.
+    /// The role may not log in from here, or not at all.
     Forbidden,
-    /// The role may not enter this database.
+    /// The role may not connect to this database.
     NoRightToConnect,
     NoSuchDatabase,
-    /// These alone stand in the way, and a person must act.
+    /// This alone prevents the login, and a person must act.
     Barred(Bar),
-    /// One of several things stands in the way, or what decides is not there yet.
+    /// One of several causes, or what would decide is not ready yet.
     NotReady,
-    /// It is starting or stopping.
+    /// The server is starting or stopping.
     Starting,
-    /// All its connections are taken.
+    /// All of the server's connections are taken.
     Full,
     /// Anything else.
     Other,
 }
 
-/// What can keep a login from an endpoint whose token is good.
+/// What can prevent a login to an endpoint although the token is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bar {
     Paused,
@@ -61,7 +61,7 @@ pub(super) enum Bar {
 }
 
 impl Bar {
-    /// Each with words that name it, in small letters.
+    /// Each with lower-case words that identify it.
     const ALL: [(Bar, &[&str]); 4] = [
         (Bar::Paused, &["pause", "stopped"]),
         (Bar::ReadableSecondaries, &["readable secondar"]),
@@ -71,7 +71,7 @@ impl Bar {
 }
 
 impl Refusal {
-    /// The bars that it names.
+    /// The causes that the message names.
     pub(super) fn bars(&self) -> Vec<Bar> {
         let text = format!("{}\n{}", self.message, self.detail.as_deref().unwrap_or_default()).to_ascii_lowercase();
         let named = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -94,7 +94,7 @@ impl Refusal {
         } else if says("sasl authentication failed") {
             Some(Meaning::Pooler)
         } else if says("external authorization failed") || says("blocked by databricks ip acl") {
-            // One cause is a fact; several are what the server thinks possible, of which some pass by themselves.
+            // One cause is a fact. Several are what the server thinks possible, and some of those pass without help.
             Some(match self.bars()[..] {
                 [bar] => Meaning::Barred(bar),
                 _ => Meaning::NotReady,
@@ -107,7 +107,7 @@ impl Refusal {
     fn by_sqlstate(&self) -> Meaning {
         match self.sqlstate.as_str() {
             "28P01" => Meaning::NoSuchRole,
-            // Any other way than a password of the role's own to log in has this code (PostgreSQL, auth_failed in auth.c).
+            // Authentication methods other than a password have this code (PostgreSQL, auth_failed in auth.c).
             "28000" if self.message.contains("authentication failed for user") => Meaning::NoSuchRole,
             "28000" if self.message.contains("does not exist") => Meaning::NoSuchRole,
             code if code.starts_with("28") => Meaning::Forbidden,

@@ -1,11 +1,11 @@
-//! What to do about a server that says no.
+//! What to do when a server refuses a login.
 
 use super::Target;
 use super::refusal::{Bar, Meaning, Refusal};
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 
-/// The server's words and the next step; where and as whom is left to `diagnosis`.
+/// The server's words and the next step. `diagnosis` adds host and user.
 pub(super) fn refused(refusal: &Refusal, target: &Target<'_>) -> Failure {
     let meaning = refusal.meaning();
     let said = said(refusal);
@@ -25,7 +25,7 @@ pub(super) fn refused(refusal: &Refusal, target: &Target<'_>) -> Failure {
     failure.hint(hint(&meaning, refusal, target))
 }
 
-/// The server's words, with the code that people search for.
+/// The server's words, with the code that people can search for.
 fn said(refusal: &Refusal) -> String {
     let detail = refusal.detail.as_ref().map(|detail| format!(" ({})", quoted(detail))).unwrap_or_default();
     format!("{}{detail} [{}]", quoted(&refusal.message), quoted(&refusal.sqlstate))
@@ -67,7 +67,7 @@ fn hint(meaning: &Meaning, refusal: &Refusal, target: &Target<'_>) -> String {
     words.to_owned()
 }
 
-/// The statement that makes a role for an identity (the extension databricks_auth).
+/// The statement that creates a role for an identity (extension databricks_auth).
 fn creation(user: &str) -> String {
     let is_id = user.len() == 36 && user.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
     let kind = match user {

@@ -1,4 +1,4 @@
-//! The session itself, over a stream that is encrypted already: log in, ask who we are, take leave.
+//! The session itself, over a stream that is already encrypted: log in, ask for the user, disconnect.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::{Session, Target};
 use crate::foreign::quoted;
 
-/// What the server told of itself and of us.
+/// What the server said about itself and about us.
 #[derive(Debug)]
 pub(super) struct Found {
     server_version: String,
@@ -25,7 +25,7 @@ impl Found {
     }
 }
 
-/// Holds a whole session.
+/// Runs a whole session.
 pub(super) async fn hold<S>(stream: S, target: &Target<'_>, password: &SecretString) -> Result<Found, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -36,21 +36,21 @@ where
         .dbname(target.database)
         .password(password.expose_secret())
         .application_name("dbx-rotator")
-        // TLS is below; the server must not be asked for it once more.
+        // The stream is TLS already.
         .ssl_mode(SslMode::Disable);
     let (client, connection) = config.connect_raw(Bounded::by_message(stream), NoTls).await?;
-    // It holds the password, and is not needed while the server answers.
+    // It holds the password, which is not needed while the server answers.
     drop(config);
     let server_version = quoted(connection.parameter("server_version").unwrap_or("unknown"));
     let question = async move {
-        // The simple protocol, which poolers and proxies of every kind understand. That the client goes with the end of this
-        // is what makes the connection send Terminate.
+        // The simple protocol, which all poolers and proxies understand. The client is dropped at the end of this block, and
+        // so the connection sends Terminate.
         client.simple_query("select session_user").await
     };
     let (answer, end) = tokio::join!(question, connection);
     let rows = match (answer, end) {
         (Ok(rows), _) => rows,
-        // What ended the connection says more than that it has ended.
+        // The cause says more than that the connection is closed.
         (Err(error), Err(cause)) if error.is_closed() => return Err(cause.into()),
         (Err(error), _) => return Err(error.into()),
     };
@@ -83,7 +83,7 @@ mod tests {
         [&[kind], &length[..], body].concat()
     }
 
-    /// The body of the next message, which must be of this kind; the first one of all has none.
+    /// The body of the next message, which must be of this kind. The very first message has no kind.
     async fn next(stream: &mut DuplexStream, kind: Option<u8>) -> Vec<u8> {
         if let Some(kind) = kind {
             assert_eq!(char::from(stream.read_u8().await.unwrap()), char::from(kind));

@@ -1,19 +1,19 @@
-//! Where to log in, and as whom.
+//! Where to log in, and as which user.
 
 use std::path::Path;
 
 use crate::model::{Connection, SslMode};
 
-/// Where to log in, and as whom.
+/// Where to log in, and as which user.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// A name or an address, without brackets.
     pub host: &'a str,
-    /// 5432 for Lakebase.
+    /// Lakebase uses 5432.
     pub port: u16,
-    /// The name of one database; `*` means nothing here.
+    /// The name of one database; `*` has no special meaning here.
     pub database: &'a str,
-    /// The role.
+    /// The PostgreSQL role.
     pub user: &'a str,
     /// How TLS is asked for.
     pub sslmode: SslMode,
@@ -22,7 +22,7 @@ pub struct Target<'a> {
 }
 
 impl Connection {
-    /// What a login needs to know; none before host and user have been found.
+    /// What a login needs to know. None until host and user are known.
     pub(crate) fn login_target(&self) -> Option<Target<'_>> {
         let key = self.key.as_ref()?;
         Some(Target {
@@ -30,7 +30,7 @@ impl Connection {
             port: key.port(),
             database: self.login_database(),
             user: key.user(),
-            // A credential of ours goes to the host itself, unless somebody asked for less.
+            // Our credential must reach only the host itself, unless the user asked for less.
             sslmode: self.sslmode.unwrap_or(SslMode::VerifyFull),
             root: self.sslrootcert.as_deref(),
         })

@@ -1,4 +1,4 @@
-//! TLS as PostgreSQL does it: asked for in the clear, on the port that everything else is on.
+//! TLS as PostgreSQL does it: requested in plain text on the ordinary port.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::failure::{Code, Failure};
 use crate::os::files::read_text;
 use crate::words;
 
-/// `SSLRequest`: its length and the number that stands where a version would (PostgreSQL, Message Formats).
+/// `SSLRequest`: its length, and the number in place of a protocol version (PostgreSQL, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// What is needed to encrypt a connection to one target.
 pub(super) struct Tls {
     connector: TlsConnector,
-    /// An address is not sent to the server (RFC 6066, section 3), a name is.
+    /// A name is sent to the server, an address is not (RFC 6066, section 3).
     name: ServerName<'static>,
 }
 
 impl Tls {
     /// # Errors
-    /// Configuration: the host is neither name nor address, the authorities cannot be used, or there are none.
+    /// Configuration: the host is neither name nor address, or the certificate authorities are unusable or missing.
     pub(super) fn new(target: &Target<'_>) -> Result<Self, Failure> {
         let name = ServerName::try_from(target.host.to_owned()).map_err(|_| {
             Failure::permanent(Code::Configuration, "the host is neither a name nor an address")
@@ -51,15 +51,15 @@ impl Tls {
         Ok(Tls { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
-    /// Asks for TLS and shakes hands. One byte is read in the clear, so that nothing that came before TLS is taken for
-    /// something that came after (CVE-2021-23222).
+    /// Requests TLS and completes the handshake. Only one byte is read in plain text, so that nothing sent before TLS
+    /// is taken for something sent inside it (CVE-2021-23222).
     pub(super) async fn over(&self, stream: TcpStream) -> Result<TlsStream<Bounded<TcpStream, Bytes>>, Fault> {
         let mut stream = Bounded::in_all(stream);
         stream.write_all(&SSL_REQUEST).await.map_err(Fault::Lost)?;
         match stream.read_u8().await.map_err(Fault::Lost)? {
             b'S' => self.connector.connect(self.name.clone(), stream).await.map_err(Fault::of_io),
             b'N' => Err(Fault::NoTls),
-            // What follows is an error's text that nobody vouches for (CVE-2024-10977).
+            // The text of the error comes from nobody we can trust (CVE-2024-10977).
             b'E' => Err(Fault::Strange("it answered the request for TLS with an error".to_owned())),
             _ => Err(Fault::Strange("what answers there is no PostgreSQL".to_owned())),
         }
@@ -98,7 +98,7 @@ fn unusable(error: &Error) -> Failure {
         .hint("install ca-certificates, check SSL_CERT_FILE and SSL_CERT_DIR, or give sslrootcert")
 }
 
-/// `require` without a root: anyone's certificate will do, as in libpq, but the server must have its key.
+/// `require` without a root: any certificate will do, as in libpq, but the server must have its key.
 #[derive(Debug)]
 struct Unasked(Arc<CryptoProvider>);
 
@@ -137,7 +137,7 @@ impl ServerCertVerifier for Unasked {
     }
 }
 
-/// `require` with a root: from one of these authorities, for whatever name (PostgreSQL, "libpq: SSL Support").
+/// `require` with a root: from one of these authorities, for any name (PostgreSQL, "libpq: SSL Support").
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -151,7 +151,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.0.verify_server_cert(certificate, between, name, ocsp, now) {
-            // The name is looked at last, when all else is well.
+            // The name is checked last, after everything else.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -1,8 +1,8 @@
-//! When a failure is tried again: within a second at first, then later and later with jitter, for ever.
+//! When to try again after a failure: within a second at first, then later and later with jitter, without end.
 //!
-//! Pure: the time and the jitter are given. Waits are measured by the time since boot, so a wall clock that is set neither ends
-//! nor prolongs one. Invariants, whatever the clocks do: nothing is tried again at once, each scope is tried at most
-//! [`MOST_PER_HOUR`] times in any hour, and what a server asked for is kept.
+//! Pure: the time and the jitter are passed in. Waits are measured by the time since boot, so setting the wall clock neither
+//! ends nor prolongs one. Invariants, whatever the clocks do: nothing is tried again at once, each scope is tried at most
+//! [`MOST_PER_HOUR`] times in any hour, and a wait that a server asked for is kept.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::failure::{Code, Failure, Kind};
 use crate::os::clock::Moment;
 
-/// The first wait: a hiccup is over by then.
+/// The first wait: long enough for a hiccup.
 const FIRST: Duration = Duration::from_millis(250);
 
 /// The longest wait after a transient failure, so that a repaired service is noticed within a minute.
@@ -24,23 +24,24 @@ const PROBE: Duration = Duration::from_secs(5 * 60);
 /// The wait after a success, before the next one can be due.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// With a live credential each wait is at most this part of what is left of it, so that there is time for several tries ...
+/// While a credential is live, each wait is at most this part of the time left, so that there is time for several tries ...
 const PART_OF_LEFT: u32 = 8;
 
 /// ... but no shorter than this.
 const SHORTEST_CAP: Duration = Duration::from_millis(500);
 
-/// With a live credential what needs a person is tried after half of what is left of it, but not sooner than this.
+/// While a credential is live, a failure that needs a person is retried after half of the time left, but not sooner
+/// than this.
 const SHORTEST_PROBE: Duration = Duration::from_secs(10);
 
-/// A server that asks for more than this is asked again all the same.
+/// The longest wait that a server can ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 
-/// What a server asked for is prolonged by at most a tenth and at most this, so that those who were told the same time do not
-/// come back together.
+/// A wait that a server asked for is prolonged by at most a tenth and at most this, so that clients that were told the same
+/// time do not come back together.
 const LONGEST_SPREAD: Duration = Duration::from_secs(60);
 
-/// A server waits at most this part of the time for which the trouble has lasted ...
+/// A server waits at most this part of the time that its failures have lasted ...
 const PART_OF_TROUBLE: u32 = 4;
 
 /// ... and never longer than this. 10,000 servers that come back within 5 to 10 minutes are 22 requests a second.
@@ -58,21 +59,21 @@ const SHORTEST_WITHOUT_NETWORK: Duration = Duration::from_secs(1);
 /// Who comes so late to a try has slept, and the time without network begins anew: after a wake-up it is a matter of seconds.
 const OVERSLEPT: Duration = Duration::from_secs(10);
 
-/// So many tries of one scope may follow each other as fast as their waits allow ...
+/// This many tries of one scope may follow each other as fast as their waits allow ...
 const BURST: u32 = 300;
 
-/// ... and in the long run this much time lies between two of them. Tokens that live for 20 s still get all tries they need.
+/// ... and on average there is this much time between two of them. Even tokens that live for 20 s get all tries they need.
 const LEAST_BETWEEN: Duration = Duration::from_secs(3);
 
-/// How often one scope is tried in any hour, at most: the burst, and one try each 3 s.
+/// How often one scope is tried in any hour, at most: the burst, and one try every 3 s.
 pub const MOST_PER_HOUR: u32 = BURST + 1_200;
 
-/// What is tried and waits on its own. A wait is kept where the trouble is, so that one bad connection never delays the others.
+/// What is tried and waits on its own. Each wait belongs to what failed, so that one bad connection never delays the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryScope {
-    /// An identity: its sign-in, and what was refused to all of its connections.
+    /// An identity: its sign-in, and failures that concern all of its connections.
     Identity(usize),
-    /// One connection: its token did not pass, is repeated, or was published just now.
+    /// One connection: its token was not acceptable, was handed out again, or has just been published.
     Connection(usize),
     /// The password file and the lock.
     PasswordFile,
@@ -87,9 +88,9 @@ pub enum Step {
     Resolve,
     /// Getting a database credential.
     Mint,
-    /// Proving a credential by a login.
+    /// Proving a credential with a login.
     Login,
-    /// Looking into the token.
+    /// Checking the token.
     Verify,
     /// Replacing the password file.
     Write,
@@ -104,14 +105,14 @@ pub enum Step {
 pub enum Change {
     /// A file that a person edits: the configuration, a profile, a client secret.
     Settings,
-    /// Where the vendor's CLI keeps its login; it concerns the identities that sign in through it.
+    /// The vendor CLI's stored login; it concerns the identities that sign in through the CLI.
     TokenCache,
     /// The password file.
     PasswordFile,
 }
 
 impl Change {
-    /// Whether this can end a trouble of `scope`: a write to the password file repairs no sign-in.
+    /// Whether this can end a failure of `scope`: a change of the password file cannot repair a sign-in.
     pub fn can_repair(self, scope: RetryScope) -> bool {
         match self {
             Change::Settings => true,
@@ -121,7 +122,7 @@ impl Change {
     }
 }
 
-/// What failed, as far as it is news: not the words, which may hold the identifier of a request.
+/// What makes a failure news. Not its text, which may hold the id of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Said {
     kind: Kind,
@@ -129,10 +130,10 @@ struct Said {
     step: Step,
 }
 
-/// What happened last.
+/// The last event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
-    /// None where it failed in a process before this one.
+    /// None if it failed in an earlier process.
     Failed(Option<Step>),
     Repeated,
     Succeeded,
@@ -143,13 +144,13 @@ struct Waiting {
     /// Before jitter.
     wait: Duration,
     until: Duration,
-    /// Until when the server asked to be left alone.
+    /// The end of the wait that the server asked for.
     asked_until: Duration,
-    /// When the trouble began; `before` this it had lasted that long in other processes.
+    /// When the failures began in this process; `before` is how long they had lasted in earlier ones.
     since: Duration,
     before: Duration,
     last: Last,
-    /// What has been said since the trouble began.
+    /// The failures that have been reported since they began.
     said: Vec<Said>,
 }
 
@@ -159,13 +160,13 @@ impl Waiting {
     }
 }
 
-/// Who waits for the next try, and since when.
+/// Which scopes wait for their next try, and since when.
 #[derive(Default)]
 pub struct Backoff {
     waiting: HashMap<RetryScope, Waiting>,
-    /// When each scope would have used up what it may, had it been tried every [`LEAST_BETWEEN`].
+    /// Counts tries: each moves this time on by [`LEAST_BETWEEN`], from now or from where it was if that is later.
     used: HashMap<RetryScope, Duration>,
-    /// Connections whose credential was said to have expired, with that expiry.
+    /// Connections whose expired credential has been reported, with its expiry.
     expired: HashMap<usize, Timestamp>,
     is_server: bool,
     /// Since when this machine has had no network, and when it is looked for again; since boot.
@@ -173,8 +174,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For machines that nobody sits in front of and of which there may be thousands: a trouble that lasts is tried more
-    /// slowly, so that they do not come back together when it ends.
+    /// For machines that nobody sits in front of, and of which there may be thousands: lasting failures are retried more
+    /// slowly, so that the machines do not come back together when an outage ends.
     pub fn for_servers() -> Self {
         Backoff { is_server: true, ..Backoff::default() }
     }
@@ -202,7 +203,7 @@ impl Backoff {
         let wait = match (failure.is_transient() || scope == RetryScope::PasswordFile, failure.code) {
             (true, _) if self.is_server => server_backoff(grown, left, failing_for),
             (true, _) => backoff(grown, left, LONGEST),
-            // A certificate that is not trusted may be a captive portal's.
+            // An untrusted certificate may be a captive portal's.
             (false, Code::Unavailable) => probe(LONGEST, left),
             (false, _) => probe(PROBE, left),
         };
@@ -256,9 +257,9 @@ impl Backoff {
         is_news
     }
 
-    /// Notes a success. Where the next rotation is due as soon as it may be (somebody else keeps overwriting the entry, or the
-    /// tokens are due on arrival), the pause after it grows as after a failure, but not beyond a quarter of what is `left` of the
-    /// new credential: that of one which lives for seconds must not outlive it.
+    /// Notes a success. If a rotation is due again as soon as it is allowed (because somebody keeps overwriting the entry, or the
+    /// tokens are due on arrival), the pause grows as after a failure, but not beyond a quarter of what is `left` of the new
+    /// credential, so that a short-lived one does not expire during it.
     pub fn succeeded(&mut self, scope: RetryScope, left: Option<SignedDuration>, now: Moment) {
         let at_once = |waiting: &&Waiting| {
             let until = waiting.until;
@@ -275,18 +276,18 @@ impl Backoff {
         self.use_one(scope, now);
     }
 
-    /// Clears the troubles of one that has none any more.
+    /// Clears the failures of a scope.
     pub fn clear(&mut self, scope: RetryScope) {
         self.waiting.remove(&scope);
     }
 
-    /// Clears all troubles: nothing is due, whoever repaired it.
+    /// Clears all failures: nothing is due, whoever repaired it.
     pub fn clear_troubles(&mut self) {
         self.waiting.retain(|_, waiting| waiting.last == Last::Succeeded);
     }
 
-    /// Lets those of these scopes be tried now that failed: what was wrong may have been repaired. What a server asked for
-    /// stays, and what was said is remembered.
+    /// Allows the failed ones of these scopes to be tried now, since the cause may have been repaired. Waits that a server
+    /// asked for stay, and reported failures are remembered.
     pub fn retry_now(&mut self, scopes: impl Fn(RetryScope) -> bool) {
         let failed = self.waiting.iter_mut().filter(|(_, waiting)| waiting.last != Last::Succeeded);
         for (_, waiting) in failed.filter(|(scope, _)| scopes(**scope)) {
@@ -318,23 +319,23 @@ impl Backoff {
         self.waiting.insert(scope, Waiting { wait, until, asked_until, since, before, last, said });
     }
 
-    /// How long a scope has been in trouble; none where it is not.
+    /// How long a scope has been failing; none if it is not.
     pub fn failing_for(&self, scope: RetryScope, now: Moment) -> Option<Duration> {
         self.in_trouble(scope).map(|waiting| waiting.failing_for(now))
     }
 
-    /// Whether it is news that this connection's credential expired at this time.
+    /// Whether the expiry of this connection's credential at this time is news.
     pub fn expired(&mut self, connection: usize, at: Timestamp) -> bool {
         self.expired.insert(connection, at) != Some(at)
     }
 
-    /// When the source that repeated a connection's due token will have a newer one, by the wall clock.
+    /// When the source that handed out a due token again will have a newer one, by the wall clock.
     pub fn renewed_at(&self, connection: usize, now: Moment) -> Option<Timestamp> {
         let waiting = self.waiting.get(&RetryScope::Connection(connection))?;
         (waiting.last == Last::Repeated).then(|| at(waiting.until, now))
     }
 
-    /// Whether the last try brought nothing new.
+    /// Whether the last try brought nothing new: it failed, or got the same token.
     pub fn is_in_trouble(&self, scope: RetryScope) -> bool {
         self.in_trouble(scope).is_some()
     }
@@ -344,7 +345,7 @@ impl Backoff {
         self.waiting.get(&scope).is_some_and(|waiting| matches!(waiting.last, Last::Failed(_)))
     }
 
-    /// The step that failed in the last try: what comes before it is no news when it succeeds again.
+    /// The step that failed in the last try. Success of an earlier step is then no news.
     pub fn failed_step(&self, scope: RetryScope) -> Option<Step> {
         match self.waiting.get(&scope)?.last {
             Last::Failed(step) => step,
@@ -352,8 +353,8 @@ impl Backoff {
         }
     }
 
-    /// When all of these may be tried by the wall clock, where that lies ahead. The wait for a newer token does not hold for a
-    /// connection whose password is not `live`.
+    /// When all of these scopes may be tried, by the wall clock; none if that is now. If the connection's password is not
+    /// `live`, it does not wait for a newer token.
     pub fn next_try(&self, all: &[RetryScope], live: bool, now: Moment) -> Option<Timestamp> {
         let until = all.iter().filter_map(|scope| self.earliest(*scope, live)).max()?;
         (until > now.since_boot).then(|| at(until, now))
@@ -377,16 +378,16 @@ impl Backoff {
     }
 }
 
-/// The wait after the next failure in a row: twice the one before, within what `left` of a live credential allows. Once that
-/// is dead the waits go on growing from where they were, not from how many there have been.
+/// The wait after the next failure in a row: twice the previous one, within what `left` of a live credential allows. Once
+/// that has expired, the waits grow on from the last one; the number of failures does not matter.
 fn backoff(before: Option<Duration>, left: Option<Duration>, longest: Duration) -> Duration {
     let part = left.map(|left| left / PART_OF_LEFT);
     let longest = part.map_or(longest, |part| part.clamp(SHORTEST_CAP, longest));
     before.map_or(FIRST, |before| before.saturating_mul(2)).clamp(FIRST, longest)
 }
 
-/// The same for a server: a trouble that has lasted for some minutes and outlived the credential is tried at the slow pace at
-/// once, with no burst of quick tries when the credential dies.
+/// The same for a server. Failures that have lasted for minutes and outlived the credential are retried at the slow pace at
+/// once, without a burst of quick tries when the credential expires.
 fn server_backoff(before: Option<Duration>, left: Option<Duration>, failing_for: Duration) -> Duration {
     let longest = longest_of_server(failing_for);
     if longest > LONGEST && left.is_none() { longest } else { backoff(before, left, longest) }
@@ -396,23 +397,23 @@ fn longest_of_server(failing_for: Duration) -> Duration {
     (failing_for / PART_OF_TROUBLE).clamp(LONGEST, LONGEST_OF_SERVER)
 }
 
-/// The wait for a person: short enough that there is a try before a live credential dies.
+/// The wait after a failure that needs a person: short enough for one more try before a live credential expires.
 fn probe(longest: Duration, left: Option<Duration>) -> Duration {
     left.map_or(longest, |left| (left / 2).clamp(SHORTEST_PROBE, longest))
 }
 
-/// The wait with its jitter: half of it is kept, so that machines that failed together do not come back together.
+/// The wait with jitter: between half and all of it, so that machines that failed together do not come back together.
 fn jittered(wait: Duration, jitter: f64) -> Duration {
     wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// What the other side asked for, and up to a tenth more.
+/// The wait that the other side asked for, and up to a tenth more.
 fn asked_for(asked: Duration, jitter: f64) -> Duration {
     let asked = asked.min(LONGEST_ASKED);
     asked.saturating_add((asked / 10).min(LONGEST_SPREAD).mul_f64(jitter.clamp(0.0, 1.0)))
 }
 
-/// A time since boot by the wall clock.
+/// Converts a time since boot to the wall clock.
 fn at(since_boot: Duration, now: Moment) -> Timestamp {
     let wait = since_boot.saturating_sub(now.since_boot);
     SignedDuration::try_from(wait).ok().and_then(|wait| now.wall.saturating_add(wait).ok()).unwrap_or(now.wall)

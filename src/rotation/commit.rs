@@ -1,7 +1,7 @@
-//! What was acquired is verified, published in one write, and recorded.
+//! Acquired credentials are verified, published in one write, and recorded.
 //!
-//! Waits are noted where the trouble is: a refused sign-in with its identity, a token that does not pass with its connection,
-//! a file that cannot be written with the file.
+//! Each wait belongs to what failed: a refused sign-in to its identity, an unacceptable token to its connection, a file that
+//! cannot be written to the file.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -32,20 +32,20 @@ use crate::os::clock::{Anchor, Moment, wrong_by};
 use crate::os::network;
 use crate::pgpass::{Entry, Key};
 
-/// One connection that has its entry.
+/// One connection with an entry to publish.
 struct Ready {
     index: usize,
     expires_at: Timestamp,
-    /// None where the present credential is kept.
+    /// None if the present credential stays.
     new: Option<PublishedRecord>,
-    /// What the sign-in said beside its success.
+    /// A failure of the sign-in despite its success.
     trouble: Option<Failure>,
-    /// The source hands out the same token again until it will have another.
+    /// The source hands out the same token again for a while.
     repeats: bool,
     password: SecretString,
 }
 
-/// What has arrived, in the making.
+/// Works on what has arrived.
 pub(super) struct Commit<'a> {
     pub(super) rotation: &'a Rotation,
     pub(super) snapshot: &'a mut Snapshot,
@@ -55,12 +55,12 @@ pub(super) struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Verifies, publishes in one write, and records; returns whether there is something new in the password file.
+    /// Verifies, publishes in one write, and records. Returns whether the password file holds something new.
     pub(super) fn take(&mut self, arrivals: Vec<Arrival>) -> bool {
         self.take_locations(&arrivals);
         let mut ready: Vec<Ready> = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
-        // Two connections may turn out to be the same database.
+        // Two connections may be the same database.
         let mut keys: HashSet<Key> = HashSet::new();
         for arrival in arrivals {
             let result = match arrival {
@@ -107,7 +107,7 @@ impl Commit<'_> {
         !entries.is_empty() && self.publish(&entries, ready)
     }
 
-    /// Remembers what the API said, and where connections turned out to be.
+    /// Remembers the API's answers, and the connections' places.
     fn take_locations(&mut self, arrivals: &[Arrival]) {
         let mut located = Vec::new();
         for arrival in arrivals {
@@ -124,7 +124,7 @@ impl Commit<'_> {
         self.snapshot.relocate(located);
     }
 
-    /// What was refused to several for one reason is one failure, and is waited for once.
+    /// Counts a refusal that several connections share as one failure with one wait.
     fn refuse_together(&mut self, result: &SignInResult) {
         let mut together: BTreeMap<&str, (&Failure, Step, Vec<usize>)> = BTreeMap::new();
         for acquired in &result.connections {
@@ -141,7 +141,7 @@ impl Commit<'_> {
         }
     }
 
-    /// Writes all of them; returns whether that changed anything for anybody.
+    /// Writes all entries. Returns whether anything changed for anybody.
     fn publish(&mut self, entries: &[Entry], ready: Vec<Ready>) -> bool {
         let connections: Vec<usize> = ready.iter().map(|one| one.index).collect();
         self.note_coming(&ready);
@@ -180,7 +180,7 @@ impl Commit<'_> {
         let NewCredential { token, source } = fresh;
         verify(connection, config.workspace_of(connection), signed_in, token).map_err(|unfit| {
             match &signed_in.instead_of {
-                // The fallback was of no use: what counts is why there had to be one.
+                // The fallback did not help: the reason for needing it is what counts.
                 Some(first) => Failure { message: format!("{first}; and {unfit}"), ..first.clone() },
                 None => unfit,
             }
@@ -215,7 +215,7 @@ impl Commit<'_> {
         Ok((entry, Ready { index, expires_at, new, trouble, repeats, password }))
     }
 
-    /// A connection whose entry was not known, and which turns out to have a live credential there.
+    /// A connection whose entry was unknown turns out to have a live credential there.
     fn keep_present(&mut self, index: usize, signed_in: &SignedIn) {
         let connection = &self.snapshot.connections()[index];
         let source = connection.credential;
@@ -239,7 +239,7 @@ impl Commit<'_> {
         self.outcomes.push((index, Outcome::NotDue { expires_at: present.map(|present| present.expires_at) }));
     }
 
-    // ---- what is said and remembered ----
+    // ---- messages and the record ----
 
     /// The workspace's time now.
     fn now(&self, result: &SignInResult) -> Timestamp {
@@ -247,12 +247,12 @@ impl Commit<'_> {
         result.anchor.as_ref().map_or(known, |anchor| anchor.server)
     }
 
-    /// Says what a sign-in brought, once where it keeps bringing the same, and heeds the clock that it told.
+    /// Reports what a sign-in got, only once if it keeps getting the same, and uses the clock that it showed.
     fn say_what_came(&mut self, result: &SignInResult) {
         let signed_in = &result.signed_in;
         let connections: Vec<usize> = result.connections.iter().map(|one| one.index).collect();
         let is_news = !connections.iter().all(|index| self.backoff.is_in_trouble(RetryScope::Connection(*index)));
-        // A token that did not pass before will not pass now.
+        // A token that was not acceptable before still is not.
         let in_vain = connections.iter().all(|index| self.backoff.has_failed(RetryScope::Connection(*index)));
         let minted = result.connections.iter().find_map(|acquired| match &acquired.supply {
             Ok(Supply::New(fresh)) if fresh.source.is_minted() => Some(&*fresh.token),
@@ -328,7 +328,7 @@ impl Commit<'_> {
             None => {
                 let left = expires_at.duration_since(there);
                 let renewed = repeats.then(|| ask_cli_again(there, expires_at)).flatten();
-                // By this machine's clock, as all waits are.
+                // By this machine's clock, like all waits.
                 let until = renewed.and_then(|at| now.checked_add(at.duration_since(there)).ok());
                 self.backoff.repeated(who, until, left, moment);
                 Outcome::NotDue { expires_at: Some(expires_at) }
@@ -352,7 +352,7 @@ impl Commit<'_> {
         let wait = next.duration_since(now);
         let outlive = statuses().all(ConnectionStatus::outlives_next_run);
         let given_up = self.patience.gives_up(Duration::try_from(wait).unwrap_or_default(), outlive);
-        // A command must not end in silence, however often it has tried.
+        // A command must not end without a message, however often it has tried.
         if is_news || (given_up && failure.is_transient()) {
             announce::failed(failure, (!given_up).then_some((next, wait)), &self.names(connections));
         } else {

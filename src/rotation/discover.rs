@@ -1,4 +1,4 @@
-//! Which databases the identity of each workspace can see: what could be kept alive.
+//! Lists the databases that the identity of each workspace can see, and whose passwords could be kept alive.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::http::WorkspaceClient;
 use crate::lakebase::{Api, Database};
 use crate::model::Workspace;
 
-/// How long one request or child may take, with a person waiting.
+/// The time limit of one request or child while a person waits.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What one workspace's identity can see.
+/// What the identity of one workspace can see.
 pub(crate) struct Discovered {
-    /// Whose sight it is; none where the workspace does not tell.
+    /// The identity; none if the workspace does not tell.
     pub(crate) user: Option<String>,
     pub(crate) databases: Vec<Database>,
 }
 
-/// Signs in to each workspace and lists, in the order of the configuration.
+/// Signs in to each workspace and lists its databases, in the order of the configuration.
 pub(crate) async fn discover(config: &Config) -> Vec<(&Workspace, Result<Discovered, Failure>)> {
     let mut all = Vec::with_capacity(config.workspaces.len());
     for workspace in &config.workspaces {

@@ -1,6 +1,6 @@
 //! What follows the password file: the other password files, and the files and the service sections of connections beside them.
 //!
-//! The password file stays the truth. Whatever differs from it is written again, without asking anybody for a credential.
+//! The password file is the truth. Files that differ from it are written again, without requesting a credential.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,10 @@ use crate::os::replace::{are_leftovers_there, remove_leftovers};
 use crate::outputs::service_file::{self, Section};
 use crate::pgpass::{Key, PasswordFile};
 
-/// How the names of records begin before they have their own.
+/// How the names of new records begin before they are renamed.
 const RECORD: &str = ".record";
 
-/// Whether what was asked for beside the password file agrees with it.
+/// Whether everything wanted besides the password file agrees with it.
 pub(super) fn are_current(snapshot: &Snapshot, selected: &[usize]) -> bool {
     let files_are = |index: &usize| match published(snapshot.statuses.get(*index)) {
         Some(live) => snapshot.connections()[*index].outputs.are_current(live),
@@ -81,7 +81,7 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
         changed |= snapshot.past_mut(index).last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
     }
     for (index, failure) in failures {
-        // It is tried at every look; that it still fails is no news.
+        // Every look tries it again; the same failure is not news.
         if snapshot.past_mut(index).last_error.as_ref() != Some(&failure) {
             announce::failed(&failure, None, &[snapshot.name(index)]);
             snapshot.past_mut(index).last_error = Some(failure.clone());
@@ -94,7 +94,7 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
     changed
 }
 
-/// Tells the credentials that this connection had before.
+/// Recognises credentials that this connection had before.
 fn known_beside(snapshot: &Snapshot, index: usize) -> impl Fn(&str) -> bool + use<'_> {
     let past = snapshot.past(index);
     move |credential| past.is_some_and(|past| past.knows(credential))
@@ -102,7 +102,7 @@ fn known_beside(snapshot: &Snapshot, index: usize) -> impl Fn(&str) -> bool + us
 
 // ---- what was left behind ----
 
-/// Whether no process that was killed has left anything beside the files that are kept.
+/// Whether no killed process has left anything besides the files that are kept.
 pub(crate) fn is_settled(config: &Config) -> bool {
     config.password_files.iter().all(|path| PasswordFile::new(path).is_settled())
         && config.service_file.as_ref().is_none_or(|path| service_file::is_settled(path))
@@ -110,8 +110,7 @@ pub(crate) fn is_settled(config: &Config) -> bool {
         && !are_leftovers_there(&config.state_dir, RECORD)
 }
 
-/// Takes over what somebody wrote to a file at the moment that it was replaced, and removes what else was left behind. Under the
-/// lock.
+/// Carries over what somebody wrote to a file just as it was replaced, and removes other leftovers. Call it under the lock.
 pub(super) fn tidy(snapshot: &Snapshot) {
     let config = &snapshot.config;
     let keys: Vec<Key> = snapshot.connections().iter().filter_map(|connection| connection.key.clone()).collect();
@@ -151,7 +150,7 @@ fn write_sections(snapshot: &Snapshot) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says once what of the service file was left alone or cannot work; returns whether the record has changed.
+/// Reports once what was left alone in the service file or cannot work. Returns whether the record has changed.
 fn say_remarks(snapshot: &mut Snapshot) -> bool {
     let Some(remarks) = snapshot.service_file_remarks(|listing| listing != Listing::No) else { return false };
     for remark in remarks.iter().filter(|remark| !snapshot.record.remarks.contains(remark)) {
@@ -163,7 +162,8 @@ fn say_remarks(snapshot: &mut Snapshot) -> bool {
 }
 
 impl Snapshot {
-    /// What of the service file was left alone or cannot work, a sentence each; none where it is still to be written.
+    /// One sentence for each thing that was left alone in the service file or cannot work; none if the file must still
+    /// be written.
     pub(crate) fn service_file_remarks(&self, wanted: impl Fn(Listing) -> bool) -> Option<Vec<String>> {
         let sections = sections(self, wanted);
         let path = self.config.service_file.as_ref().filter(|_| !sections.is_empty());
@@ -171,7 +171,7 @@ impl Snapshot {
     }
 }
 
-/// The sections of the connections that are listed so, and whose host and user are known.
+/// The sections of the connections with a wanted listing and a known host and user.
 fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Section> {
     let passfile = snapshot.config.password_file_for_libpq();
     let section = |connection: &Connection| {
@@ -190,7 +190,7 @@ fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Sectio
     snapshot.connections().iter().filter_map(section).collect()
 }
 
-/// The credential that clients read, where it lives.
+/// The credential that clients read, if it is live.
 fn published(status: Option<&ConnectionStatus>) -> Option<&SecretString> {
     let status = status?;
     status.left_to_clients()?;

@@ -1,7 +1,7 @@
-//! The programs that are told of new credentials: each is told of every one to its end, at least once, and in its own time. Nothing
-//! waits for them, and they run outside of the lock.
+//! The programs that are told of new credentials: at least once of each, and each run may finish. Nothing waits for them, and they
+//! run outside of the lock.
 //!
-//! The record says of what a program has still to be told, and since when it runs, so that no other instance starts it as well.
+//! The record says what a program still has to be told, and since when it runs, so that no other instance starts it too.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,10 +19,11 @@ use crate::os::dirs::Environment;
 use crate::outputs::{Rotated, hook};
 use crate::pgpass::Key;
 
-/// A program that was started so long ago by a process that is gone is started again: it may run for 30 s, and end a little later.
+/// A run that began this long ago belongs to a process that is gone, and is repeated: programs may run for 30 s, and end a little
+/// later.
 const LONGEST_RUN: SignedDuration = SignedDuration::from_secs(45);
 
-/// How a program ended that was told of one credential.
+/// The end of a program that was told of one credential.
 struct End {
     index: usize,
     fingerprint: String,
@@ -32,9 +33,9 @@ struct End {
 #[derive(Default)]
 pub(super) struct Hooks {
     running: JoinSet<End>,
-    /// The connections whose program runs.
+    /// The connections whose program is running.
     busy: BTreeSet<usize>,
-    /// Those that have ended, and of which the record does not say so yet.
+    /// Ends that the record does not have yet.
     ends: Vec<End>,
 }
 
@@ -43,12 +44,12 @@ impl Hooks {
         self.running.is_empty()
     }
 
-    /// Whether there are ends to be noted.
+    /// Whether there are ends to note.
     pub(super) fn has_ends(&self) -> bool {
         !self.ends.is_empty()
     }
 
-    /// Waits for the end of one; for ever where none runs.
+    /// Waits for one to end; for ever if none runs.
     pub(super) async fn one_ends(&mut self) {
         match self.running.join_next().await {
             Some(Ok(end)) => {
@@ -60,7 +61,7 @@ impl Hooks {
         }
     }
 
-    /// Notes the ends in the record; returns whether that changed it.
+    /// Notes the ends in the record. Returns whether that changed it.
     pub(super) fn note_ends(&mut self, snapshot: &mut Snapshot) -> bool {
         let mut changed = false;
         for End { index, fingerprint, failure } in self.ends.drain(..) {
@@ -70,13 +71,13 @@ impl Hooks {
             let past = snapshot.past_mut(index);
             changed |= past.hook_error != failure;
             past.hook_error = failure;
-            // A newer one may have come meanwhile.
+            // There may be a newer credential by now.
             changed |= past.untold.take_if(|untold| untold.fingerprint == fingerprint).is_some();
         }
         changed
     }
 
-    /// Starts the programs that have something to be told; returns whether the record says anything new.
+    /// Starts the programs that have something to be told. Returns whether the record has changed.
     pub(super) fn start(&mut self, snapshot: &mut Snapshot) -> bool {
         let now = Timestamp::now();
         let is_waiting = |index: &usize| {
@@ -116,7 +117,7 @@ impl Hooks {
     }
 }
 
-/// Whether a program is to be told that no process tells now.
+/// Whether a program must be told something and no process is doing so.
 pub(super) fn are_waiting(config: &Config, snapshot: &Snapshot, selected: &[usize]) -> bool {
     let now = Timestamp::now();
     selected.iter().any(|index| {
@@ -137,7 +138,7 @@ impl Untold {
     }
 }
 
-/// What a program is told, to be kept for as long as it runs.
+/// What a program is told, kept while it runs.
 struct About {
     connection: String,
     key: Key,

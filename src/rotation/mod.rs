@@ -1,8 +1,8 @@
-//! The rotation: a snapshot of everything is taken once, a plan made from it, credentials are acquired by a deadline, committed in
-//! one write, and what stands beside the password file follows.
+//! The rotation: one snapshot of everything, a plan made from it, credentials acquired within a deadline and committed in one
+//! write; then the other files follow.
 //!
-//! Invariants: a live credential is never replaced by a worse one; no identity waits for another; a failure touches nothing but the
-//! record.
+//! Invariants: a live credential is never replaced by a worse one; no identity waits for another; a failure changes nothing except
+//! the record.
 
 mod acquire;
 pub(crate) mod backoff;
@@ -50,7 +50,7 @@ use crate::os::replace::Allowance;
 use crate::os::timer;
 use crate::words;
 
-/// How long a rotation goes on trying unless told otherwise: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
+/// How long a rotation goes on trying by default: as long as the vendor's SDKs do (databricks-sdk-go, retry.go).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a timer's run waits, at most, for somebody who still writes to a file that it has replaced. What they write would not be
@@ -60,10 +60,10 @@ const TIMERS_SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a command looks whether they have done.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the lock is waited for to bring to an end what was begun.
+/// How long to wait for the lock in order to finish what was begun.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
-/// A configuration, and the record of what was done for it.
+/// A configuration, and where the record of its rotations is.
 #[derive(Clone)]
 pub(crate) struct Rotation {
     config: Arc<Config>,
@@ -79,12 +79,12 @@ impl Rotation {
         Rotation { config: Arc::new(config), store, spread: Spread::NONE, allowance: Allowance::default() }
     }
 
-    /// The same for a daemon: many machines with one workspace do not refresh in step.
+    /// The same for a daemon, so that many machines with one workspace do not refresh at the same time.
     pub(crate) fn spread(self, spread: Spread) -> Self {
         Rotation { spread, ..self }
     }
 
-    /// The same with another configuration; what it remembers beside the disk stays.
+    /// The same with another configuration. A record that is only in memory stays.
     pub(crate) fn with_config(&self, config: Config) -> Self {
         let same_place = config.state_dir == self.config.state_dir;
         let store = if same_place { self.store.clone() } else { record::Store::new(&config.state_dir) };
@@ -105,10 +105,10 @@ impl Rotation {
         &self.config
     }
 
-    /// Where a connection of that name stands in the configuration.
+    /// The place of the connection with this name in the configuration.
     ///
     /// # Errors
-    /// Permanent: there is none of that name.
+    /// Permanent: there is no connection with this name.
     pub(crate) fn index_of(&self, name: &str) -> Result<usize, Failure> {
         self.config.connections.iter().position(|connection| connection.name == name).ok_or_else(|| {
             let names: Vec<&str> =
@@ -150,7 +150,7 @@ impl Rotation {
         only.map_or_else(|| (0..self.config.connections.len()).collect(), <[usize]>::to_vec)
     }
 
-    /// The report, where nothing that is asked for is to be done; found without a runtime, a lock or the network.
+    /// The report if there is nothing to do for this request. Needs no runtime, lock or network.
     pub(crate) fn nothing_to_do(&self, request: &RotateRequest, only: Option<&[usize]>) -> Option<Report> {
         let outcomes = self.outcomes_if_nothing_due(&self.snapshot().ok()?, request, &self.selected(only), true)?;
         let mut report = Report::new(&self.config);
@@ -185,7 +185,7 @@ impl Rotation {
         Some(selected.iter().map(|index| (*index, Outcome::NotDue { expires_at: expires_at(index) })).collect())
     }
 
-    /// Tries until everything asked for is done, cannot be done, or `patience` has run out.
+    /// Tries until everything requested is done, cannot be done, or `patience` has run out.
     pub(crate) async fn rotate(&self, request: &RotateRequest, only: Option<&[usize]>, patience: Duration) -> Report {
         let by_timer = request.is_of_timer();
         let patience = Patience::of_command(patience, by_timer);
@@ -218,7 +218,7 @@ impl Rotation {
             }
             tokio::select! {
                 biased;
-                // A program that was told has ended.
+                // A hook has ended.
                 outcomes = session.wait() => report.add(outcomes),
                 () = timer::sleep(wait) => report.add(session.step(patience.left()).await),
             }
@@ -259,7 +259,7 @@ impl Rotation {
         next.into_iter().chain(untried).chain(renewed).min()
     }
 
-    /// The earliest of these that belongs to a connection whose source is not known to be in trouble.
+    /// The earliest of these whose source has no known failure.
     fn first_without_trouble(&self, renewed: impl Iterator<Item = (usize, Timestamp)>) -> Option<Timestamp> {
         let mut renewed = renewed.peekable();
         renewed.peek()?;
@@ -268,7 +268,7 @@ impl Rotation {
         renewed.filter(|(index, _)| is_well(*index)).map(|(_, at)| at).min()
     }
 
-    /// A failure that may pass is none yet for what lives until the next run has had its time, and one for what does not.
+    /// If the credential lives until the next run has had its time, a transient failure can be left to that run.
     fn leave_to_next_run(&self, report: &mut Report) {
         let snapshot = self.snapshot().ok();
         let outlives = |index| snapshot.as_ref().is_some_and(|seen| seen.worst_status(index).outlives_next_run());
@@ -277,7 +277,7 @@ impl Rotation {
         }
     }
 
-    /// Whether nobody still writes to a file that was replaced meanwhile, and nothing was left behind.
+    /// Whether nothing was left behind, and nobody still writes to a replaced file.
     pub(crate) fn is_settled(&self) -> bool {
         effects::is_settled(&self.config)
     }

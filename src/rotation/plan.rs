@@ -1,4 +1,4 @@
-//! What is to be done, from what was seen: a pure function of the snapshot, the request, the waits and the time.
+//! What to do, as a pure function of the snapshot, the request, the waits and the time.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,17 @@ use super::snapshot::Snapshot;
 use crate::config::Config;
 use crate::os::clock::Moment;
 
-/// What is to be done for the selected connections, each by its place in the configuration.
+/// What to do for the selected connections, each by its place in the configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Those that need no new credential.
     pub(super) not_due: Vec<usize>,
-    /// Those that do, by the identity that signs in for them.
+    /// Those that do, by the identity that must sign in for them.
     pub(super) sign_ins: BTreeMap<usize, Vec<usize>>,
 }
 
-/// `is_in_flight` tells the identities that are signing in already: what is due of them is looked at when they are done.
+/// Identities that are already signing in (`is_in_flight`) are skipped: their connections are checked again when they
+/// are done.
 pub(super) fn plan(
     snapshot: &Snapshot,
     request: &RotateRequest,
@@ -43,14 +44,14 @@ pub(super) fn plan(
     plan
 }
 
-/// The first workspace that shares a connection's identity stands for all of them.
+/// The first workspace with the same identity represents it.
 pub(super) fn identity_of(config: &Config, connection: usize) -> usize {
     let workspace = config.connections.get(connection).map_or(0, |connection| connection.workspace);
     let Some(own) = config.workspaces.get(workspace) else { return workspace };
     config.workspaces.iter().position(|other| other.shares_identity_with(own)).unwrap_or(workspace)
 }
 
-/// Whose waits hold for a connection.
+/// The scopes that can make a connection wait.
 pub(super) fn scopes(config: &Config, connection: usize) -> [RetryScope; 3] {
     [
         RetryScope::Identity(identity_of(config, connection)),

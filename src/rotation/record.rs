@@ -1,8 +1,8 @@
-//! What the last rotations did, on disk, without secrets; and the lock that serialises our own instances.
+//! What the last rotations did: a file without secrets; and the lock that keeps our own instances apart.
 //!
-//! The record is no authority: the password file is. It tells what a token cannot tell of itself (the expiry of an opaque
-//! one), what `status` shows, and the workspace's clock. A record that is lost or unreadable costs a rotation, no more; so it
-//! is replaced atomically but not synced to disk.
+//! The password file decides, not the record. The record adds what a token does not say itself (the expiry of an opaque one),
+//! what `status` shows, and the workspace's clock. Losing it costs at most a rotation, so it is replaced atomically but not
+//! synced to disk.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -29,17 +29,17 @@ use crate::os::files::{is_append_only, make_directories, open_regular, read_byte
 use crate::os::identity::try_as_owner_of;
 use crate::words;
 
-/// The form of record.json; another one is treated as none.
+/// The format of record.json; any other version is ignored.
 const VERSION: u32 = 1;
 
 /// The mode of record and lock, and that of their directory.
 pub(super) const MODE: u32 = 0o600;
 pub(super) const DIRECTORY_MODE: u32 = 0o700;
 
-/// What was not used for longer is forgotten.
+/// What was not used for this long is forgotten.
 const LONGEST_MEMORY: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// How often a waiting instance looks whether the lock is free.
+/// How often a waiting instance checks the lock.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// The whole record.
@@ -49,13 +49,13 @@ pub(crate) struct Record {
     connections: BTreeMap<String, ConnectionRecord>,
     /// By the workspace's address.
     clocks: BTreeMap<String, Anchor>,
-    /// What the API said of the places of connections, by the workspace's address and the place.
+    /// The API's answers about connections' databases, by the workspace's address and the database.
     #[serde(default)]
     places: BTreeMap<String, CachedLookup>,
-    /// Who signs in, by the workspace's address and how.
+    /// Who signs in, by the workspace's address and client or profile.
     #[serde(default)]
     users: BTreeMap<String, String>,
-    /// What has been said of the service file.
+    /// The messages about the service file that were reported.
     #[serde(default)]
     pub(super) remarks: Vec<String>,
     /// The mode of the password file as we left it, where its file system sets none that keeps others out.
@@ -77,7 +77,7 @@ impl Default for Record {
     }
 }
 
-/// What happened last for one entry of one password file.
+/// The last events of one entry of one password file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct ConnectionRecord {
@@ -99,31 +99,31 @@ pub(crate) struct ConnectionRecord {
     pub(crate) refused_alone: bool,
     /// The credential that was last written beside the entry, by its fingerprint.
     pub(crate) beside: Option<String>,
-    /// What `on_rotate` has still to be told.
+    /// What `on_rotate` still has to be told.
     pub(crate) untold: Option<Untold>,
 }
 
-/// A new credential of which `on_rotate` has not been told to the end.
+/// A new credential that `on_rotate` has not been told of, or not to the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Untold {
     /// See [`crate::model::token::fingerprint`].
     pub(crate) fingerprint: String,
-    /// When the program was started for it, where it was; so that no second instance of ours starts it, too.
+    /// When the program was last started for it, so that no other instance starts it too.
     #[serde(default)]
     pub(crate) started_at: Option<Timestamp>,
 }
 
-/// What the API said last of a database whose host is looked up: so that what is published can be looked at without asking
-/// anybody, and an outage of the API takes no connection away.
+/// The API's last answer about a database. With it, published credentials can be judged without a request, and connections
+/// survive an outage of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CachedLookup {
-    /// None: it does not know the database.
+    /// None if the API does not know the database.
     pub(crate) found: Option<DatabaseInfo>,
     /// By this machine's clock.
     pub(crate) asked_at: Timestamp,
 }
 
-/// How many tries failed since the record began.
+/// How many tries have failed since the record began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Failures {
@@ -132,7 +132,7 @@ pub(crate) struct Failures {
 }
 
 impl ConnectionRecord {
-    /// Whether this is a credential that was published, or written beside the entry, last.
+    /// Whether this credential was the last one published, or the last one written to the other files.
     pub(crate) fn knows(&self, credential: &str) -> bool {
         let published = self.published.as_ref().map(|published| &published.fingerprint);
         let name = fingerprint(credential);
@@ -178,33 +178,33 @@ pub(crate) struct PublishedRecord {
     pub(crate) auth: AuthMethod,
     #[serde(default)]
     pub(crate) source: CredentialKind,
-    /// The workspace that it came from; records of older versions do not say.
+    /// The workspace that it came from; older versions did not record it.
     #[serde(default)]
     pub(crate) origin: Option<String>,
 }
 
 impl Record {
-    /// What is known of a connection.
+    /// What is known about a connection.
     pub(crate) fn connection(&self, config: &Config, connection: &Connection) -> Option<&ConnectionRecord> {
         self.connections.get(&key(config, connection))
     }
 
-    /// The same, to be changed; made where there is none.
+    /// The same, to be changed; made if it does not exist.
     pub(crate) fn connection_mut(&mut self, config: &Config, connection: &Connection) -> &mut ConnectionRecord {
         self.connections.entry(key(config, connection)).or_default()
     }
 
-    /// What was looked up of a connection's database.
+    /// The last answer about a connection's database.
     pub(crate) fn lookup(&self, workspace: &Workspace, connection: &Connection) -> Option<&CachedLookup> {
         self.places.get(&database_key(workspace, connection.database_ref.as_ref()?))
     }
 
-    /// Remembers what the API of a workspace said of a database.
+    /// Remembers an API's answer about a database.
     pub(super) fn set_lookup(&mut self, workspace: &Workspace, database: &DatabaseRef, lookup: CachedLookup) {
         self.places.insert(database_key(workspace, database), lookup);
     }
 
-    /// Who signs in to a workspace, where that was needed to know.
+    /// Who signs in to a workspace, if that was ever needed.
     pub(crate) fn user(&self, workspace: &Workspace) -> Option<&str> {
         self.users.get(&identity_key(workspace)).map(String::as_str)
     }
@@ -214,7 +214,7 @@ impl Record {
         self.users.insert(identity_key(workspace), user.to_owned());
     }
 
-    /// Forgets what nobody has used for so long that it is of a configuration that is gone.
+    /// Forgets what has not been used for a long time: its configuration is gone.
     pub(super) fn prune(&mut self, now: Timestamp) {
         let is_old = |at: Timestamp| now.duration_since(at) > LONGEST_MEMORY;
         self.connections.retain(|_, one| {
@@ -229,7 +229,7 @@ impl Record {
         }
     }
 
-    /// The workspace's clock as last told.
+    /// The workspace's clock as last reported.
     pub(crate) fn clock(&self, origin: &str) -> Option<&Anchor> {
         self.clocks.get(origin)
     }
@@ -240,7 +240,7 @@ impl Record {
     }
 }
 
-/// By the entry and its file, not by the name: another configuration may use the same name for something else.
+/// By the entry and its file, not by the name: another configuration may use the same name for another entry.
 fn key(config: &Config, connection: &Connection) -> String {
     let file = config.password_file().display();
     match &connection.key {
@@ -253,36 +253,36 @@ fn database_key(workspace: &Workspace, database: &DatabaseRef) -> String {
     format!("{} {database}", workspace.host.origin())
 }
 
-/// A workspace, and who signs in to it as far as that can be told without asking.
+/// A workspace and its identity, as far as the configuration tells it.
 fn identity_key(workspace: &Workspace) -> String {
     let by = workspace.client.as_ref().map(|client| client.id.as_str()).or(workspace.profile.as_deref());
     format!("{} {}", workspace.host.origin(), by.unwrap_or("databricks-cli"))
 }
 
-/// The directory that holds record and lock.
+/// The directory with the record and the lock.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
-    /// The record where it cannot be kept on disk.
+    /// The record, if it cannot be written to disk.
     memory: Arc<Mutex<Option<Record>>>,
-    /// Among those in this process that share the store: they wait for each other, however long that takes.
+    /// The lock among users of the store in this process: they wait for each other without a limit.
     within_process: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What came of waiting for the lock.
+/// The result of waiting for the lock.
 #[derive(Debug)]
 pub(crate) enum Locked<T> {
-    /// Ours, until it is dropped.
+    /// We hold it until this is dropped.
     By(Held),
-    /// It was held by another instance, and there was no need of it.
+    /// Another instance held it, and it was not needed.
     Needless(T),
 }
 
 /// Held while anything is in flight; released on drop.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// None where there can be no lock file: then the comparison before each replacement of the password file is what is left
-    /// against a second instance.
+    /// None if there can be no lock file. Then the only protection against a second instance is that each replacement of the
+    /// password file compares it first.
     _file: Option<File>,
     _within_process: OwnedMutexGuard<()>,
 }
@@ -300,7 +300,7 @@ impl Store {
         Store { directory: directory.to_owned(), memory: Arc::default(), within_process: Arc::default() }
     }
 
-    /// The record; an empty one where there is none that can be used.
+    /// The record; empty if there is no usable one.
     pub(crate) fn read(&self) -> Record {
         if let Some(record) = self.memory.lock().ok().and_then(|memory| memory.clone()) {
             return record;
@@ -324,7 +324,7 @@ impl Store {
         }
     }
 
-    /// Replaces the record; where that fails it is remembered for as long as the program runs.
+    /// Replaces the record. If that fails, it is kept in memory while the program runs.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let written = try_as_owner_of(&self.directory, || self.write_to_disk(record));
         if let Ok(mut memory) = self.memory.lock() {
@@ -346,7 +346,8 @@ impl Store {
         Ok(())
     }
 
-    /// Where nothing can be renamed, so that a new file would stay beside it. A record that is cut short by a kill counts as lost.
+    /// For a directory where nothing can be renamed, so that a new file would stay. A record that was cut off by a kill counts as
+    /// lost.
     fn write_in_place(&self, record: &Record) -> io::Result<()> {
         let path = self.directory.join("record.json");
         if path.is_symlink() {
@@ -359,8 +360,8 @@ impl Store {
         file.set_len(line.len() as u64)
     }
 
-    /// Waits for the lock; `while_busy` is asked once before, where another instance holds it, and may end the wait with its
-    /// answer. Whoever holds it in this process is waited for without a limit: that is what all of this process wait for.
+    /// Waits for the lock. If another instance holds it, `while_busy` is called once and may end the wait with an answer.
+    /// Within this process the wait has no limit, since the other user is doing what this one waits for.
     ///
     /// # Errors
     /// Transient: another instance held it for all of `limit`.
@@ -399,7 +400,7 @@ impl Store {
         Some(Held { _file: file, _within_process: within_process })
     }
 
-    /// The locked file, none where there can be none; as an error the file that another process has locked.
+    /// The locked file; none if there can be no lock file. The error is the file that another process has locked.
     fn open_and_try(&self) -> Result<Option<File>, File> {
         let tried = self.open_lock().and_then(|file| match file.try_lock() {
             Ok(()) => Ok(Ok(Some(file))),
@@ -414,7 +415,7 @@ impl Store {
 
     fn open_lock(&self) -> io::Result<File> {
         let path = self.directory.join("lock");
-        // For reading as well: only then opening a named pipe does not wait for the other end or fail.
+        // Also for reading: otherwise opening a named pipe would block or fail.
         let options = || OpenOptions::new().read(true).write(true).to_owned();
         let open = || match open_regular(&path, &mut options()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! What became of each connection.
+//! The outcome for each connection.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 
-/// What became of one connection.
+/// The outcome for one connection.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// A new credential is published.
@@ -15,19 +15,19 @@ pub enum Outcome {
         /// When it expires.
         expires_at: Timestamp,
     },
-    /// What is published lives, and there was no need of, or nothing, newer.
+    /// The published credential is live, and no newer one was needed or available.
     NotDue {
-        /// When it expires, where that is known.
+        /// When it expires, if known.
         expires_at: Option<Timestamp>,
     },
-    /// Nothing was changed.
+    /// No new credential was published, or another file for the connection could not be written.
     Failed(Failure),
 }
 
-/// What became of connections, each by its place in the configuration.
+/// Outcomes of connections, each by its place in the configuration.
 pub(super) type Outcomes = Vec<(usize, Outcome)>;
 
-/// What became of all connections.
+/// The outcome for all connections.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// In the order of the configuration.
@@ -56,7 +56,7 @@ impl Report {
         report
     }
 
-    /// Takes what has come since. A connection that was rotated stays so: that nothing was due any more later is no news.
+    /// Adds later outcomes. A rotated connection stays so, even if nothing was due any more later.
     pub(super) fn add(&mut self, outcomes: Outcomes) {
         for (index, outcome) in outcomes {
             match self.outcomes.binary_search_by_key(&index, |(known, ..)| *known) {
@@ -74,8 +74,8 @@ impl Report {
         }
     }
 
-    /// The earliest next try among what failed for a passing reason, where it lies ahead (`next_try` tells); none where trying
-    /// again cannot help.
+    /// The earliest next try of the transient failures, by `next_try`; the inner none means now. None if another try cannot
+    /// help.
     pub(super) fn next_try(
         &self,
         is_in_flight: impl Fn(usize) -> bool,
@@ -97,8 +97,8 @@ impl Report {
         self.outcomes.iter().filter(|(.., outcome)| !matches!(outcome, Outcome::Failed(_))).map(|(index, ..)| *index)
     }
 
-    /// What failed for a passing reason is to be tried again later where that is soon enough, and is a failure where it is not,
-    /// whatever was the reason; returns whether there is any of the first.
+    /// Gives each transient failure the code for "try again later" if the next run is soon enough for it, and no other failure
+    /// that code. Returns whether there is one to be left to the next run.
     pub(super) fn leave_to_next_run(&mut self, is_soon_enough: impl Fn(usize) -> bool) -> bool {
         let mut any = false;
         for (index, _, outcome) in &mut self.outcomes {
@@ -113,7 +113,7 @@ impl Report {
         any
     }
 
-    /// What is left failed because the other side asked for a longer wait than there is time for.
+    /// Time has run out. A failure with a wait that the other side asked for gets the code for "try again later".
     pub(super) fn give_up(&mut self, wait: Duration) {
         for (.., outcome) in &mut self.outcomes {
             if let Outcome::Failed(failure) = outcome
@@ -125,12 +125,12 @@ impl Report {
         }
     }
 
-    /// Each connection's name with what became of it, in the order of the configuration.
+    /// Each connection's name and outcome, in the order of the configuration.
     pub fn outcomes(&self) -> impl Iterator<Item = (&str, &Outcome)> {
         self.outcomes.iter().map(|(_, name, outcome)| (name.as_str(), outcome))
     }
 
-    /// Whether every connection is live now.
+    /// Whether no connection failed. Then all of them are live.
     pub fn succeeded(&self) -> bool {
         self.exit_code() == 0
     }

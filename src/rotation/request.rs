@@ -1,4 +1,4 @@
-//! What is asked of a rotation.
+//! What a rotation is asked to do.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::backoff::TIME_FOR_TRIES;
 use super::record::ConnectionRecord;
 use super::status::ConnectionStatus;
 
-/// Which connections are to be rotated.
+/// Which connections to rotate.
 #[derive(Clone, Debug)]
 pub(crate) enum RotateRequest {
     /// Those that are due.
     Due,
-    /// Those that are due, or would be dead before a timer's next run has had time to replace them.
+    /// Those that are due, or would expire before a timer's next run has had time to replace them.
     DueBeforeNextRun,
     /// All of them, except those that another instance has rotated since.
     All {
@@ -26,7 +26,7 @@ pub(crate) enum RotateRequest {
 }
 
 impl RotateRequest {
-    /// Whether it asks for a new credential for a connection that stands so; `past` is what happened to it before.
+    /// Whether it requests a new credential for a connection with this status; `past` is what happened to it before.
     pub(crate) fn selects(&self, status: &ConnectionStatus, past: Option<&ConnectionRecord>) -> bool {
         match self {
             RotateRequest::Due => status.is_due(),
@@ -38,7 +38,7 @@ impl RotateRequest {
         }
     }
 
-    /// How long a credential must live to be of use.
+    /// The least time that a new credential must live.
     pub(super) fn least(&self) -> SignedDuration {
         if let RotateRequest::ValidFor(least) = self { *least } else { SignedDuration::ZERO }
     }
@@ -48,19 +48,19 @@ impl RotateRequest {
     }
 }
 
-/// How long somebody goes on trying.
+/// How long to go on trying.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// None where nobody ever gives up.
+    /// None if there is no limit.
     end: Option<Instant>,
     by_timer: bool,
 }
 
 impl Patience {
-    /// That of the daemon.
+    /// The daemon's.
     pub(super) const ENDLESS: Patience = Patience { end: None, by_timer: false };
 
-    /// That of a command; a timer runs its command again.
+    /// A command's. A timer runs its command again.
     pub(super) fn of_command(patience: Duration, by_timer: bool) -> Self {
         Patience { end: Instant::now().checked_add(patience), by_timer }
     }

@@ -1,7 +1,7 @@
-//! Rotations that run on: each identity starts when it is due and may be tried, and what is ready is committed at once, so that no
-//! identity ever waits for another.
+//! Rotations that overlap: each identity starts when it is due and may be tried, and results are committed as soon as they are
+//! ready, so that no identity ever waits for another.
 //!
-//! The lock is held, and the record kept in memory, for as long as anything is in flight.
+//! While anything is in flight, the lock is held and the record is kept in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::failure::{Code, Failure};
 use crate::logging::announce;
 use crate::os::clock::Moment;
 
-/// What is ready within this is published in one write.
+/// Results that arrive within this time are published in one write.
 const BATCH: Duration = Duration::from_millis(20);
 
-/// After this the password file is read again before anything is committed.
+/// If the snapshot is older than this, the password file is read again before anything is committed.
 const STALE: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
-/// A command that has less time left than this still lets one attempt come to its end.
+/// Even a command with less time left than this lets one attempt finish.
 const LEAST_FOR_AN_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// The rotations of one process for one request.
@@ -45,7 +45,7 @@ pub(crate) struct Session {
     patience: Patience,
     pub(crate) backoff: Backoff,
     held: Option<Held>,
-    /// While the lock is held.
+    /// Kept while the lock is held.
     snapshot: Option<Snapshot>,
     /// What the last step came to, where that has ended.
     seen: Option<Vec<ConnectionStatus>>,
@@ -92,13 +92,13 @@ impl Session {
         }
     }
 
-    /// That of a daemon: whatever is due, for ever.
+    /// A daemon's: whatever is due, without end.
     pub(crate) fn of_daemon(rotation: Rotation, is_server: bool) -> Self {
         let backoff = if is_server { Backoff::for_servers() } else { Backoff::default() };
         Session::new(rotation, RotateRequest::Due, None, Patience::ENDLESS, backoff)
     }
 
-    /// The configuration says the same as before, in new words: what is in flight goes on.
+    /// For a configuration that differs only in form: what is in flight goes on.
     pub(crate) fn set_rotation(&mut self, rotation: Rotation) {
         self.rotation = rotation;
     }
@@ -119,18 +119,18 @@ impl Session {
         self.in_flight.contains(&identity_of(&self.rotation.config, index))
     }
 
-    /// Whether a program that is told of a rotation still runs.
+    /// Whether a hook is still running.
     pub(super) fn has_hooks(&self) -> bool {
         !self.hooks.is_idle()
     }
 
-    /// When a connection that is due may be tried, where that lies ahead; `live` is whether clients read a live credential.
+    /// When a due connection may be tried; none if that is now. `live` is whether clients read a live credential.
     pub(crate) fn next_try(&self, index: usize, live: bool, now: Moment) -> Option<Timestamp> {
         self.backoff.next_try(&scopes(&self.rotation.config, index), live, now)
     }
 
-    /// Looks at everything once, starts what is due and may be tried, and brings the files beside the password file up to date.
-    /// `limit` is for how long another instance is waited for.
+    /// Reads everything once, starts what is due and may be tried, and updates the other files. `limit` is how long to wait for
+    /// another instance.
     pub(crate) async fn step(&mut self, limit: Duration) -> Outcomes {
         self.seen = None;
         if self.held.is_none() {
@@ -238,7 +238,8 @@ impl Session {
         self.rotation.snapshot_with(record)
     }
 
-    /// What is not due after all; where all were asked for, that is because another instance has just rotated it.
+    /// The outcomes of connections that are not due after all; if all were requested, another instance has just rotated
+    /// them.
     fn not_due(&self, not_due: &[usize], snapshot: &Snapshot) -> Outcomes {
         let outcome = |index: &usize| {
             let expires_at = snapshot.statuses[*index].token.as_ref().map(|token| token.expires_at);
@@ -293,18 +294,17 @@ impl Session {
             connections,
         };
         self.in_flight.insert(identity);
-        // It is not ended when nobody waits for it any more: what it has started may be a person's login that is being renewed.
+        // It runs to its end even if nobody waits any more: it may be renewing a person's login.
         let (running, sender) = (tokio::spawn(job.run(self.sender.clone())), self.sender.clone());
         tokio::spawn(async move {
-            // A fault of the program must not leave an identity waiting for ever.
+            // Even if the job panics, its identity must not stay in flight for ever.
             if running.await.is_err() {
                 let _ = sender.send(Arrival::broken_off(identity, concerned));
             }
         });
     }
 
-    /// Waits until something is ready, or a program that was told has ended; for ever where nothing is awaited. Nothing is lost when
-    /// this is dropped.
+    /// Waits until something is ready or a hook has ended; for ever if nothing is awaited. Dropping this loses nothing.
     pub(crate) async fn wait(&mut self) -> Outcomes {
         loop {
             let ends = self.batch_ends.filter(|_| !self.batch.is_empty());
@@ -369,7 +369,7 @@ impl Session {
         outcomes
     }
 
-    /// Writes what stands beside the password file, starts the programs that are to be told, and keeps the record.
+    /// Writes the other files, starts hooks, and keeps the record.
     fn take_effect(&mut self, snapshot: &mut Snapshot, outcomes: &mut Outcomes, has_changed: bool) {
         let wrote = effects::write(snapshot, outcomes);
         let ended = self.hooks.note_ends(snapshot);
@@ -379,7 +379,7 @@ impl Session {
         }
     }
 
-    /// Notes in the record how programs ended, if the lock is free; else at the next occasion.
+    /// Notes the ends of hooks in the record if the lock is free; otherwise later.
     fn note_ends(&mut self) {
         let taken = self.held.is_none().then(|| self.rotation.store.try_lock()).flatten();
         if self.held.is_none() && taken.is_none() {
@@ -394,7 +394,7 @@ impl Session {
         }
     }
 
-    /// Waits for the programs that are told, and notes how they ended, before a command ends.
+    /// Before a command ends: waits for its hooks, and notes their ends.
     pub(super) async fn finish(&mut self, limit: Duration) {
         while self.has_hooks() {
             self.hooks.one_ends().await;
@@ -410,7 +410,7 @@ impl Session {
         }
     }
 
-    /// Without the password file, or the lock, nothing can be done for anybody.
+    /// Without the password file or the lock, no connection can be rotated.
     fn all_failed(&mut self, failure: &Failure) -> Outcomes {
         self.has_failed = true;
         if self.backoff.failed(RetryScope::PasswordFile, Step::Lock, failure, None, Moment::now(), fastrand::f64()).1 {

@@ -1,5 +1,5 @@
-//! Everything that a round looks at, read once: the record, the password file, the clocks. From it follows how each connection
-//! stands; nothing is asked of the network.
+//! Everything that a round looks at, read once: the record, the password file, the clocks. The state of each connection
+//! follows from it without any request.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::os::clock::Reading;
 use crate::os::replace::Allowance;
 use crate::pgpass::{Contents, PasswordFile};
 
-/// What was found at one moment. Everything in it goes by a connection's place in the configuration.
+/// What was found at one moment. Connections are referred to by their place in the configuration.
 pub(crate) struct Snapshot {
     pub(crate) config: Arc<Config>,
-    /// The connections with the hosts and users that were looked up, where some are not set.
+    /// The connections with hosts and users that were looked up, if some are not set.
     located: Option<Vec<Connection>>,
     pub(crate) record: Record,
     /// By the password file that has the best of each.
@@ -97,7 +97,7 @@ impl Snapshot {
         &self.config.connections[index].name
     }
 
-    /// Takes over hosts and users that were just looked up. What is published is then judged by the entries that follow from them.
+    /// Uses hosts and users that were just looked up. Published credentials are then judged by the resulting entries.
     pub(super) fn relocate(&mut self, news: Vec<(usize, Connection)>) {
         let is_news = |(index, connection): &(usize, Connection)| self.connections()[*index].key != connection.key;
         let news: Vec<(usize, Connection)> = news.into_iter().filter(is_news).collect();
@@ -111,13 +111,13 @@ impl Snapshot {
         self.judge();
     }
 
-    /// How old it is, by this machine's clock.
+    /// When it was taken, by this machine's clock.
     pub(super) fn taken_at(&self) -> Timestamp {
         self.clock.wall
     }
 }
 
-/// The connections with what the record knows of those whose host or user is not set; none where all are set.
+/// The connections, with hosts and users from the record where they are not set; none if all are set.
 fn located(config: &Config, record: &Record) -> Option<Vec<Connection>> {
     if !config.connections.iter().any(Connection::is_open) {
         return None;

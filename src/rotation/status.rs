@@ -1,4 +1,4 @@
-//! Which connections are due: read from what clients would read, with nothing asked of the network.
+//! Which connections are due: decided by what clients would read, without any request.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::model::token::{Claims, fingerprint};
 use crate::os::clock::{Reading, workspace_time};
 use crate::pgpass::{Contents, Current, Reading as FileReading};
 
-/// How a connection stands.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// A live credential is published, and it is not yet to be replaced.
+    /// A live credential is published, and is not due for replacement.
     Live,
     /// A live credential is published, and it is past the refresh point.
     Due,
-    /// What is published has expired.
+    /// The published credential has expired.
     Expired,
     /// Clients read no credential for this connection.
     Missing,
 }
 
-/// A published token, as far as it is known when it lives.
+/// A published token with a known expiry.
 #[derive(Clone, Debug)]
 pub(crate) struct Live {
     pub(crate) password: SecretString,
@@ -44,20 +44,20 @@ pub(crate) struct Live {
     is_of_other_workspace: bool,
 }
 
-/// One connection as it stands.
+/// The status of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionStatus {
     pub(crate) state: State,
-    /// Why it is due, where it is.
+    /// Why it is due, if it is.
     pub(crate) reason: Option<String>,
-    /// What is published, where that is a token with a known expiry.
+    /// The published token, if its expiry is known.
     pub(crate) token: Option<Live>,
     /// The workspace's time at which this was found.
     pub(crate) now: Timestamp,
 }
 
 impl ConnectionStatus {
-    /// That of a connection which has a new credential; `now` is the workspace's time.
+    /// The status after publishing a new credential; `now` is the workspace's time.
     pub(super) fn of_new(
         password: SecretString,
         published: &PublishedRecord,
@@ -73,18 +73,18 @@ impl ConnectionStatus {
         ConnectionStatus { state, reason: None, token: Some(token), now }
     }
 
-    /// What is left of the published credential; none where there is no live one.
+    /// The time until the published credential expires; none if there is no live one.
     pub(crate) fn left(&self) -> Option<SignedDuration> {
         let token = self.token.as_ref()?;
         Some(token.expires_at.duration_since(self.now)).filter(|left| left.is_positive())
     }
 
-    /// What is left of a credential that clients really read.
+    /// The same, but only if clients really read that credential.
     pub(crate) fn left_to_clients(&self) -> Option<SignedDuration> {
         self.left().filter(|_| matches!(self.state, State::Live | State::Due))
     }
 
-    /// How long until the refresh point of the published credential.
+    /// The time until the refresh point of the published credential.
     pub(crate) fn until_refresh(&self) -> Option<SignedDuration> {
         Some(self.token.as_ref()?.refresh_at.duration_since(self.now))
     }
@@ -98,18 +98,18 @@ impl ConnectionStatus {
         self.token.as_ref().is_some_and(|token| dies_before_next_run(token.issued_at, token.expires_at, self.now))
     }
 
-    /// Whether clients can do with what they read until a timer's next run has had its time.
+    /// Whether clients can go on with what they read until a timer's next run has had its time.
     pub(crate) fn outlives_next_run(&self) -> bool {
         self.left_to_clients().is_some_and(|left| left >= NEXT_RUN)
     }
 
-    /// When the published credential expired, where it has.
+    /// When the published credential expired, if it has.
     pub(crate) fn expired_at(&self) -> Option<Timestamp> {
         self.token.as_ref().map(|token| token.expires_at).filter(|_| self.state == State::Expired)
     }
 }
 
-/// All connections as they stand, in the order of the configuration.
+/// The status of all connections, in the order of the configuration.
 pub(super) fn survey(
     config: &Config,
     connections: &[Connection],
@@ -179,7 +179,7 @@ fn judge(
     ConnectionStatus { state: State::Live, reason: None, token: Some(token), now }
 }
 
-/// A token's times: from its own claims and from the record of that very token.
+/// A token's times: from its own claims, and from the record if that is about the same token.
 fn known(
     config: &Config,
     record: &Record,
@@ -194,14 +194,14 @@ fn known(
     let is_coming = past.is_some_and(|past| past.coming.as_ref() == Some(&name));
     secrets::keep_until(&password, claims.expires_at.unwrap_or_else(Timestamp::now));
     let origin = config.workspace_of(connection).host.origin();
-    // Without the record the token itself tells; the other name of one workspace costs one rotation, after which the record tells.
-    // What a database credential names as its issuer is not documented.
+    // Without a record, the token's own issuer counts. If the workspace has another name too, that costs one rotation, and then
+    // the record knows. The issuer in a database credential is not documented.
     let by_itself = || claims.issuer_origin().filter(|_| !connection.credential.is_minted());
     let came_from = told.map_or_else(by_itself, |told| told.origin.clone());
     let is_of_other_workspace = came_from.is_some_and(|from| from != origin);
-    // The workspace may have told an earlier expiry than the token does.
+    // The workspace may have reported an earlier expiry than the token has.
     let expires_at = claims.expires_at.into_iter().chain(told.map(|told| told.expires_at)).min()?;
-    // A token that nobody knows the issue of is taken for one of the usual hour.
+    // A token with an unknown issue is assumed to live for the usual hour.
     let usual = || expires_at.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(expires_at);
     let issued_at = claims.issued_at.or(told.map(|told| told.issued_at)).unwrap_or_else(usual);
     Some(Live {
@@ -209,7 +209,7 @@ fn known(
         issued_at,
         expires_at,
         refresh_at: refresh_at(issued_at, expires_at, config.interval, spread),
-        // What a database credential says of its subject is not documented; who signed in for it is known.
+        // The subject of a database credential is not documented, but it is known who signed in for it.
         subject: told.and_then(|told| told.subject.clone()).or(claims.subject),
         is_recorded: told.is_some() || is_coming,
         is_of_other_workspace,

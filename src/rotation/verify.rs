@@ -6,7 +6,7 @@ use crate::model::AuthMethod;
 use crate::model::token::Token;
 use crate::model::{Connection, Workspace, names_an_identity, same_identity};
 
-/// Checks what a sign-in brought for one connection: `fresh` is the token itself, or what was minted with it.
+/// Checks a sign-in's result for one connection: `fresh` is the access token itself, or what was minted with it.
 ///
 /// # Errors
 /// Permanent: it belongs to another identity or another workspace.
@@ -22,7 +22,7 @@ pub(crate) fn verify(
     if connection.any_identity || subject.is_some_and(|subject| same_identity(subject, user)) {
         return Ok(());
     }
-    // Whoever set both gets what was asked for; a fallback, or anybody else's token, was asked for by nobody.
+    // Whoever set both wants this client's token. Nobody asked for a fallback's, or another identity's.
     if signed_in.instead_of.is_none() && subject.is_some_and(|subject| is_chosen_client(connection, subject)) {
         return Ok(());
     }
@@ -35,13 +35,13 @@ pub(crate) fn verify(
     Err(Failure::permanent(Code::IdentityMismatch, message).hint(hint(signed_in.token.method)))
 }
 
-/// Whose the credential is: as it says, or where it does not name anybody, who signed in for it.
+/// The identity of a credential: the one that it names, or else the one that signed in for it.
 pub(crate) fn subject_of<'s>(signed_in: &'s SignedIn, fresh: &'s Token) -> Option<&'s str> {
     fresh.subject().filter(|subject| names_an_identity(subject)).or_else(|| signed_in.token.subject())
 }
 
-/// What to say when the credential of a client is published that does not go by the user's name; nothing where the one `before`
-/// was that client's already.
+/// The warning about publishing a client's credential under a user of another name; none if the one `before` was already that
+/// client's.
 pub(crate) fn remark(connection: &Connection, subject: Option<&str>, before: Option<&str>) -> Option<String> {
     let is_client = |subject: &str| is_chosen_client(connection, subject);
     let is_news = subject.is_some_and(is_client) && !before.is_some_and(is_client);
@@ -76,7 +76,8 @@ pub(crate) fn could_be(connection: &Connection, subject: Option<&str>) -> bool {
     connection.any_identity || !names_an_identity(user) || !subject.is_some_and(names_another)
 }
 
-/// Whether a token of the vendor's CLI, which is a person's, could serve: never where the user is the client id itself.
+/// Whether a token of the vendor's CLI, which belongs to a person, could serve: never if the user is the client id
+/// itself.
 pub(crate) fn a_person_can_serve(connection: &Connection, workspace: &Workspace) -> bool {
     let is_client = workspace.client.as_ref().is_some_and(|client| same_identity(&client.id, user_of(connection)));
     connection.any_identity || !is_client

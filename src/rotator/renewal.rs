@@ -1,4 +1,4 @@
-//! Single flight: who wants the same new credential at the same time shares one renewal, and its result or failure.
+//! Single flight: callers that need a new credential at the same time share one renewal, and its result or failure.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,22 +12,22 @@ use super::Credential;
 use crate::failure::{Code, Failure};
 use crate::rotation::{ConnectionStatus, PATIENCE, RotateRequest, Rotation, Snapshot, State};
 
-/// How long the renewal of a credential that still lives may keep somebody waiting who wants to connect.
+/// How long a caller that wants to connect may wait for the renewal of a credential that is still live.
 const RENEWAL_WAIT: Duration = Duration::from_secs(2);
 
-/// How long after a failure nobody who wants to connect tries to renew a credential that still lives.
+/// How long after a failure such callers get the live credential without another try.
 const RETRY_COOLDOWN: SignedDuration = SignedDuration::from_secs(15);
 
-/// The renewals that run, by connection.
+/// The running renewals, by connection.
 #[derive(Default)]
 pub(super) struct Renewals(Mutex<HashMap<usize, Renewal>>);
 
 #[derive(Clone)]
 struct Renewal {
     started: Instant,
-    /// How long the new credential is to live.
+    /// The least remaining life that was asked for.
     least: SignedDuration,
-    /// How it ended, once it has; that it failed is of interest only where nothing lives.
+    /// The failure if it failed, once it has ended. It only matters if there is no live credential.
     end: watch::Receiver<Option<Option<Failure>>>,
 }
 
@@ -36,7 +36,7 @@ impl Renewals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The renewal of a connection that runs, or one that starts now.
+    /// The running renewal of a connection, or a new one.
     fn join(self: &Arc<Self>, rotation: &Rotation, index: usize, least: SignedDuration, patience: Duration) -> Renewal {
         let mut all = self.lock();
         if let Some(running) = all.get(&index) {
@@ -50,7 +50,7 @@ impl Renewals {
             let request = if least.is_zero() { RotateRequest::Due } else { RotateRequest::ValidFor(least) };
             let report = rotation.rotate(&request, Some(&[index]), patience).await;
             renewals.lock().remove(&index);
-            // Nobody may wait any more.
+            // Perhaps nobody waits any more.
             let _ = sender.send(Some(report.failure_of(index).cloned()));
         });
         renewal
@@ -58,17 +58,17 @@ impl Renewals {
 }
 
 impl Renewal {
-    /// Waits for its end; none where the runtime went away with it.
+    /// Waits for its end and returns its failure; none if the runtime ended first.
     async fn over(mut self) -> Option<Failure> {
         let end = self.end.wait_for(Option::is_some).await.ok()?;
         end.clone().flatten()
     }
 }
 
-/// A live password with at least `least` of its life left: the published one, or a new one where that is due.
+/// A live password with at least `least` of its life left: the published one, or a new one if that is due.
 ///
 /// # Errors
-/// There is no such credential and none can be got.
+/// There is no such credential and a new one cannot be obtained.
 pub(super) async fn credential(
     rotation: &Rotation,
     renewals: &Arc<Renewals>,
@@ -85,7 +85,7 @@ pub(super) async fn credential(
         };
     }
     let mut failure = None;
-    // One that runs already may have been asked for less.
+    // A renewal that is already running may have been started for less.
     for _ in 0..2 {
         let renewal = renewals.join(rotation, index, least, PATIENCE);
         let enough = renewal.least >= least;
@@ -110,8 +110,8 @@ pub(super) async fn credential(
     }
 }
 
-/// A new credential if one can be had within a moment, else the present one, which lives: a pool must not wait for an outage to
-/// end. After a failure nobody is asked again for a while.
+/// A new credential if it comes within a moment, else the present live one: a pool must not wait for the end of an outage.
+/// After a failure nothing is tried for a while.
 async fn renewed_or(
     rotation: &Rotation,
     renewals: &Arc<Renewals>,
@@ -135,7 +135,7 @@ fn live(rotation: &Rotation, index: usize) -> Result<Option<Credential>, Failure
     Ok(published(&rotation.snapshot()?, index))
 }
 
-/// What is published for one connection, if that lives.
+/// The published credential of a connection, if it is live.
 fn published(snapshot: &Snapshot, index: usize) -> Option<Credential> {
     let status: &ConnectionStatus = snapshot.statuses.get(index).filter(|status| status.state != State::Missing)?;
     let (token, left) = status.token.as_ref().zip(status.left())?;

@@ -1,4 +1,4 @@
-//! The thread that works for a rotator, with a runtime of its own.
+//! The thread that works for a rotator, with its own runtime.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -11,24 +11,24 @@ use crate::words;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Started by the first piece of work. Ends after the last, once the rotator is gone.
+/// Starts with the first piece of work. Ends after the last one, once the rotator is dropped.
 #[derive(Default)]
 pub(super) struct Worker {
     queue: Mutex<Option<UnboundedSender<Work>>>,
 }
 
 impl Worker {
-    /// Lets the thread do it, and waits for its result; the work goes on where nobody waits any more.
+    /// Runs the work on the thread and waits for its result. The work goes on even if nobody waits any more.
     ///
     /// # Errors
-    /// Transient: there can be no thread, or the work ended with a panic.
+    /// Transient: no thread can be started, or the work panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Failure> {
         let (sender, receiver) = oneshot::channel();
         let work = async move {
-            // Who waited may have stopped.
+            // Perhaps nobody waits any more.
             let _ = sender.send(work.await);
         };
         self.queue()?.send(Box::pin(work)).map_err(|_| broken("it has ended"))?;
@@ -46,7 +46,7 @@ impl Worker {
             .build()
             .map_err(|error| broken(&words::of_io(&error)))?;
         let name = "dbx-rotator".to_owned();
-        // The caller's own subscriber of messages is heard there, too.
+        // The caller's tracing subscriber also gets this thread's messages.
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         let work = move || tracing::dispatcher::with_default(&dispatch, || runtime.block_on(serve(receiver)));
         std::thread::Builder::new().name(name).spawn(work).map_err(|error| broken(&words::of_io(&error)))?;

@@ -1,4 +1,4 @@
-//! Whose passwords a system unit keeps alive: a user of this machine by name, with the home directory.
+//! The user that a system unit works for: by name, with the home directory.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The user that a person names, else the one who called sudo.
+    /// The user named on the command line, else the one who called sudo.
     ///
     /// # Errors
-    /// Nobody is named, or there is no such user here.
+    /// No user is named, or the user does not exist here.
     pub(crate) fn wanted(name: Option<&str>, environment: &Environment) -> Result<Self, ConfigError> {
         let by_sudo = || environment.get("SUDO_USER").filter(|name| *name != "root");
         let Some(name) = name.or_else(by_sudo) else {
@@ -43,7 +43,7 @@ impl Account {
         line.split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
     }
 
-    /// The user who runs this program, where the name is known.
+    /// The user who runs this program, if the name is known.
     pub(crate) fn own(environment: &Environment) -> Option<Self> {
         let known = accounts::of_uid(rustix::process::getuid().as_raw()).map(|account| account.name);
         let name = known.or_else(|| environment.get("USER").map(str::to_owned))?;

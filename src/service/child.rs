@@ -1,4 +1,4 @@
-//! Running a service manager's own program: to its end, or not for ever.
+//! Runs a service manager's own program, to its end or up to a time limit.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -12,16 +12,16 @@ use crate::words;
 /// What a program answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// None where a signal ended it.
+    /// None if a signal ended it.
     pub(super) code: Option<i32>,
     pub(super) out: String,
     pub(super) err: String,
 }
 
-/// Runs it, called by `line` in what is said about it, without a terminal.
+/// Runs it without a terminal. Messages call it `line`.
 ///
 /// # Errors
-/// It is not there; or `TryAgain`, where it had not ended after `limit`.
+/// It does not exist; `TryAgain` if it has not ended within `limit`.
 pub(super) fn run(mut command: Command, line: &str, limit: Duration) -> Result<Answer, Failure> {
     command.env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -44,7 +44,7 @@ pub(super) fn run(mut command: Command, line: &str, limit: Duration) -> Result<A
     Ok(Answer { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) })
 }
 
-/// That a manager is not to be had.
+/// A manager is not available.
 pub(super) fn cannot_run(why: String) -> Failure {
     Failure::permanent(Code::Unavailable, why)
 }

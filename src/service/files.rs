@@ -1,4 +1,4 @@
-//! The files that a service manager reads. Invariant: only one that bears our mark is ever replaced or removed.
+//! The files that a service manager reads. Invariant: only a file with our mark is ever replaced or removed.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use crate::failure::{Code, Failure};
 use crate::os::files::{check_that_nothing_stays, make_directories, set_mode};
 use crate::words;
 
-/// The mode of a directory that has to be made: what a manager reads is no secret.
+/// The mode of a new directory: what a manager reads is not secret.
 const DIRECTORY: u32 = 0o755;
 
 /// The same of a file.
@@ -19,7 +19,7 @@ pub(super) fn is_ours(file: &Path, mark: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|text| text.contains(mark))
 }
 
-/// Returns whether it was removed.
+/// Removes the file if it is ours. Returns whether it did.
 pub(super) fn remove_if_ours(file: &Path, mark: &str) -> Result<bool, Failure> {
     if !is_ours(file, mark) {
         return Ok(false);
@@ -28,7 +28,7 @@ pub(super) fn remove_if_ours(file: &Path, mark: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Writes a text that bears the mark; returns whether it was written: what somebody else wrote stays.
+/// Writes a text with our mark, unless the file is somebody else's. Returns whether it did.
 pub(super) fn write(file: &Path, text: &str, mark: &str) -> Result<bool, Failure> {
     if file.exists() && !is_ours(file, mark) {
         return Ok(false);

@@ -1,8 +1,7 @@
-//! What the operating system's service manager is told and asked: which units or agents there are, whether they run, and how to
-//! set them up for a person.
+//! The operating system's service manager: which units or agents there are, whether they run, and how to set them up.
 //!
-//! Nothing here prints or asks: `cli/service.rs` does. What it must know of a manager is [`ServiceManager`]; which one runs here is
-//! decided in this file and nowhere else.
+//! Nothing here prints or asks: `cli/service.rs` does. It knows a manager only as a [`ServiceManager`], and only this file decides
+//! which one runs here.
 
 mod account;
 mod child;
@@ -28,10 +27,10 @@ pub(crate) use state::State;
 #[cfg(not(target_os = "macos"))]
 use systemd::Systemd;
 
-/// How long a start may take until a person is told that it still goes on: a rotation that works takes no longer.
+/// How long a start may take before a person is told that it still goes on: a working rotation takes no longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which of the two ways keeps the passwords alive.
+/// The two ways to keep the passwords alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Way {
@@ -42,46 +41,46 @@ pub(crate) enum Way {
     Daemon,
 }
 
-/// Whose manager is meant.
+/// The scope of a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scope {
-    /// The manager of the user who asks (`systemctl --user`, launchd's gui/UID).
+    /// The calling user's manager (`systemctl --user`, launchd's gui/UID).
     User,
-    /// The machine's.
+    /// The machine's manager.
     System,
 }
 
-/// What came of a start.
+/// The result of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Started {
-    /// Every password that can be live is.
+    /// Every password that can be live is live.
     #[cfg_attr(target_os = "macos", allow(dead_code, reason = "launchd does not learn of it"))]
     Well,
-    /// It is still at it.
+    /// The start still goes on.
     NotYet,
     /// It ended with this exit code.
     Failed(Option<i32>),
-    /// It runs; the manager does not know how it goes.
+    /// It runs, but the manager does not know how it goes.
     #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "systemd is told"))]
     Untold,
 }
 
-/// The service of one user, in the hands of one manager.
+/// The service of one user under one manager.
 pub(crate) trait ServiceManager {
-    /// Which of the ways it can do is meant: `daemon` is whether a person asked for a daemon.
+    /// Which way to use, of those that it offers; `daemon` is whether a person asked for a daemon.
     fn way(&self, daemon: bool) -> Way;
 
-    /// What a service of this manager finds in its environment.
+    /// The environment of this manager's services.
     fn environment(&self) -> &Environment;
 
-    /// How it stands; none where it is not set up.
+    /// The state of the service; none if it is not set up.
     ///
     /// # Errors
     /// The manager does not answer.
     fn state(&self) -> Result<Option<State>, Failure>;
 
-    /// What shows its messages.
+    /// The command that shows the service's messages.
     fn logs(&self, way: Way) -> String;
 
     /// Sees to it that what the manager reads is there, for a service that writes in these directories; returns the files that had
@@ -91,25 +90,25 @@ pub(crate) trait ServiceManager {
     /// A file cannot be written, or the manager does not take them.
     fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>;
 
-    /// Puts the Python original out of service; returns what it is called where it was in service.
+    /// Stops and disables the Python original; returns its name if it was in use.
     ///
     /// # Errors
     /// The manager refuses.
     fn retire_original(&self) -> Result<Option<&'static str>, Failure>;
 
-    /// Enables this way and not the other, and starts it anew; comes back when it has rotated, or has not for a while.
+    /// Enables this way, disables the other, and restarts the service. Returns when it has rotated, or after a while.
     ///
     /// # Errors
     /// The manager refuses.
     fn enable(&self, way: Way) -> Result<Started, Failure>;
 
-    /// Starts it anew, as with another configuration.
+    /// Restarts it, for example with another configuration.
     ///
     /// # Errors
     /// The manager refuses.
     fn restart(&self, way: Way) -> Result<Started, Failure>;
 
-    /// Starts it where it does not run.
+    /// Starts it if it does not run.
     ///
     /// # Errors
     /// The manager refuses.
@@ -121,30 +120,30 @@ pub(crate) trait ServiceManager {
     /// The manager refuses.
     fn stop(&self) -> Result<(), Failure>;
 
-    /// Stops and disables it, and removes what [`ServiceManager::provide`] wrote; returns the files that went.
+    /// Stops and disables it, and removes what [`ServiceManager::provide`] wrote; returns the removed files.
     ///
     /// # Errors
     /// The manager refuses, or a file cannot be removed.
     fn remove(&self) -> Result<Vec<PathBuf>, Failure>;
 
-    /// Lets it go on while the user is logged out.
+    /// Lets it go on after the user has logged out.
     ///
     /// # Errors
     /// Not allowed, or not possible.
     fn enable_lingering(&self) -> Result<(), Failure>;
 
-    /// What may keep it from working later, a sentence each: of these variables some are set here and not for the service, and who
-    /// has not asked for it to be `lingering` may want it.
+    /// One sentence for each thing that may stop it from working later: `missed` variables that are set here but not for the
+    /// service, and logging out if `lingering` was not asked for.
     fn advice(&self, way: Way, missed: &[&str], here: &Environment, lingering: bool) -> Vec<String>;
 
-    /// What stays behind when it is removed, and how to end that.
+    /// What remains after its removal, and how to end that.
     fn remains(&self) -> Option<String>;
 }
 
 /// The manager of this scope for this user.
 ///
 /// # Errors
-/// There is none here, or none that can do it.
+/// There is none here, or it cannot do this.
 pub(crate) fn manager(scope: Scope, account: &Account) -> Result<Box<dyn ServiceManager>, Failure> {
     #[cfg(target_os = "macos")]
     return Ok(Box::new(Launchd::new(scope, account)?));
@@ -152,7 +151,7 @@ pub(crate) fn manager(scope: Scope, account: &Account) -> Result<Box<dyn Service
     Ok(Box::new(Systemd::new(scope, account.clone())?))
 }
 
-/// How the service of the user who asks stands, for who only wants to know; none where there is none, or none can be asked.
+/// The state of the calling user's service, for a report; none if there is no service, or no manager to ask.
 pub(crate) fn look(environment: &Environment) -> Option<State> {
     #[cfg(target_os = "macos")]
     return Launchd::look(environment);

@@ -1,7 +1,8 @@
-//! config.toml and the secret's file for a service, from what a person gave by flag or environment: a service sees neither.
+//! config.toml and the secret's file for a service, from what a person gave by flag or environment, which a service does
+//! not see.
 //!
-//! Invariants: what else an existing file says stays as it is, comments included; what is written has been read back as the
-//! service will read it; a secret only ever goes into a file of mode 0600, or into the keychain.
+//! Invariants: everything else in an existing file stays, including comments; what is written has been read back as the
+//! service will read it; a secret only goes into a file of mode 0600, or into the keychain.
 
 use std::fs;
 use std::io::Write as _;
@@ -22,10 +23,10 @@ use crate::os::keychain::{self, Item as Password};
 use crate::proxies::without_password;
 use crate::words;
 
-/// What stands above a file that is made here.
+/// The head of a new file.
 const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n";
 
-/// The secret's file, beside the configuration of a user.
+/// The name of the secret's file, next to a user's configuration.
 const SECRET: &str = "client-secret";
 
 /// The setting that may be a list of paths.
@@ -34,41 +35,42 @@ const PASSWORD_FILES: &str = "password_file";
 /// Settings that are one path.
 const PATHS: [&str; 1] = ["log_file"];
 
-/// What is not the same for a service without being another setting.
+/// Settings that may differ for a service although it does the same.
 const OF_THE_SERVICE: [&str; 6] =
     ["client_secret", "client_secret_file", "client_secret_keychain", "cli_path", "state_directory", "workspace_id"];
 
-/// Which files a service reads, and what else it sees.
+/// The files that a service reads, and its environment.
 #[derive(Clone)]
 pub(crate) struct ServiceInputs {
     /// The configuration.
     pub(crate) config: PathBuf,
-    /// Where the manager takes the secret from to hand it to the unit as a credential; none where the configuration names it.
+    /// The file from which the manager hands the secret to the unit as a credential; none if the configuration names the
+    /// secret.
     pub(crate) credential: Option<PathBuf>,
     /// The service's own environment.
     pub(crate) environment: Environment,
-    /// Whether a person wants client secrets in the keychain instead of a file.
+    /// Whether client secrets should be in the keychain instead of a file.
     pub(crate) keychain: bool,
 }
 
 impl ServiceInputs {
-    /// The file that the manager hands over as a credential, where there is one, be it encrypted.
+    /// The file that the manager hands over as a credential, if there is one, encrypted or not.
     pub(crate) fn handed_over(&self) -> Option<PathBuf> {
         credential_source(self.credential.as_ref()?)
     }
 }
 
-/// What puts a secret into the keychain.
+/// Puts a secret into the keychain.
 type Store = fn(&Password, &SecretString) -> Result<(), Failure>;
 
-/// What is to be written, and how that differs from what is there.
+/// What to write, and how that differs from what is there.
 pub(crate) struct Plan {
     inputs: ServiceInputs,
     is_new: bool,
-    /// None where the file stays as it is.
+    /// None if the file stays as it is.
     config: Option<String>,
     secret: Option<(PathBuf, SecretString)>,
-    /// What goes into the keychain.
+    /// New items for the keychain.
     items: Vec<(Password, SecretString)>,
     store: Store,
     changes: Vec<String>,
@@ -120,20 +122,21 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The file that it is about.
+    /// The configuration file.
     pub(crate) fn file(&self) -> &Path {
         &self.inputs.config
     }
 
-    /// What would change in files that exist, a line each; a person is asked before.
+    /// What would change in existing files, one line each; a person must agree to it first.
     pub(crate) fn changes(&self) -> &[String] {
         if self.is_new { &[] } else { &self.changes }
     }
 
-    /// Writes what there is to write; returns the files.
+    /// Writes what has to be written; returns the files.
     ///
     /// # Errors
-    /// The configuration would not do for a service, or a file cannot be written; then the files are as they were.
+    /// The configuration would not work for a service (nothing is changed then), or something cannot be written (the
+    /// configuration is unchanged then).
     pub(crate) fn carry_out(&self, config: &Config) -> Result<Vec<PathBuf>, WriteError> {
         let mut written = Vec::new();
         let system = self.inputs.credential.is_some();
@@ -155,7 +158,7 @@ impl Plan {
         Ok(written)
     }
 
-    /// That the service will do what is wanted: it sees the same settings.
+    /// Checks that the service would see the same settings.
     fn is_seen(&self, file: &Path, wanted: &Config) -> Result<(), WriteError> {
         let seen = as_service(file, &self.inputs, self.secret.is_some())
             .map_err(|error| WriteError::Config(Box::new(error.in_file(&self.inputs.config))))?;
@@ -194,7 +197,7 @@ impl Plan {
     fn take_over(&mut self, config: &Config, setting: &Setting, document: &mut DocumentMut) -> Result<(), Failure> {
         let (section, shown) = (setting.section.as_str(), setting.value.as_str());
         match setting.key {
-            // Wherever it is given.
+            // Handled for all secrets together, wherever they were given.
             "client_secret" | "client_secret_file" if self.inputs.keychain => {}
             "client_secret" | "client_secret_file" => {
                 if let Some(client) = workspace_of(config, section).and_then(|workspace| workspace.client.as_ref()) {
@@ -220,7 +223,7 @@ impl Plan {
                 self.set(document, section, PASSWORD_FILES, new);
             }
             key if PATHS.contains(&key) => self.set(document, section, key, absolute(shown).into()),
-            // It has no key of its own: the address carries it, where that is not a profile's.
+            // The id has no key: it goes into the address, unless that comes from a profile.
             "workspace_id" => {
                 let host = |other: &&Setting| other.section == section && other.key == "host";
                 let from_profile = |other: &Setting| matches!(other.origin, Origin::Profile(..));
@@ -243,11 +246,11 @@ impl Plan {
                 self.leave_keychain(document, section);
                 return Ok(());
             }
-            // It is not given by flag or environment.
+            // It was not given by flag or environment.
             (None, SecretSource::Keychain(_)) => return Ok(()),
             (None, SecretSource::Given(_)) => (self.inputs.config.with_file_name(SECRET), true),
             (Some(credential), _) => {
-                // What the file names would win over what is handed over.
+                // A file named there would win over the credential.
                 if let Some((table, prefix)) = table_of(document, section)
                     && table.remove("client_secret_file").is_some()
                 {
@@ -311,7 +314,7 @@ impl Plan {
         }
     }
 
-    /// Takes all client secrets into the keychain.
+    /// Moves all client secrets into the keychain.
     fn move_secrets(&mut self, config: &Config, document: &mut DocumentMut) -> Result<(), Failure> {
         for workspace in config.workspaces() {
             let Some(client) = &workspace.client else { continue };
@@ -341,7 +344,7 @@ impl Plan {
             Some(old) => self.changes.push(format!("{prefix}{key} = {} (was {})", shown(&new), shown(old))),
             None => self.changes.push(format!("{prefix}{key} = {}", shown(&new))),
         }
-        // Whatever stands behind the value in its line stays.
+        // The rest of the value's line stays.
         if let Some(old) = table.get_mut(key).and_then(Item::as_value_mut) {
             let decor = old.decor().clone();
             *old = new;
@@ -352,7 +355,7 @@ impl Plan {
     }
 }
 
-/// A path from wherever it is read.
+/// The absolute path, which is valid in every current directory.
 fn absolute(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
@@ -364,7 +367,7 @@ fn absolute_files(config: &Config) -> Vec<String> {
 
 /// Why the files of a service could not be written.
 pub(crate) enum WriteError {
-    /// What would be written would not do.
+    /// The resulting configuration would not work.
     Config(Box<ConfigError>),
     /// It could not be written.
     Failure(Failure),
@@ -376,8 +379,8 @@ impl From<Failure> for WriteError {
     }
 }
 
-/// The configuration as the service reads it: with this file, and nothing of this environment. The secret that its manager hands
-/// over, where it does and there is one or will be, is found where that takes it from.
+/// The configuration as the service reads it: with this file, and without this process's environment. If the manager hands over
+/// a secret, now or later (`secret_to_be`), it is read from the manager's source file.
 ///
 /// # Errors
 /// As [`Config::load`].
@@ -387,12 +390,12 @@ pub(crate) fn as_service(file: &Path, inputs: &ServiceInputs, secret_to_be: bool
     Config::load_in(inputs.environment.clone().handing_over(credential), &overrides)
 }
 
-/// Whether a service would not see where this setting comes from.
+/// Whether the setting's source is hidden from a service.
 fn is_unseen(setting: &Setting) -> bool {
     matches!(setting.origin, Origin::Flag(_) | Origin::Environment(_))
 }
 
-/// The vendor's CLI, where the service needs it and would not find it. Another user's is none of root's business.
+/// The vendor's CLI if the service needs it and would not find it. Root does not look for another user's.
 fn hidden_cli(config: &Config, workspace: &Workspace, inputs: &ServiceInputs) -> Option<PathBuf> {
     let needed = workspace.auth != AuthType::OauthM2m && workspace.client.is_none() && workspace.cli_path.is_none();
     let own = inputs.credential.is_none();
@@ -404,15 +407,15 @@ fn workspace_of<'c>(config: &'c Config, section: &str) -> Option<&'c Workspace> 
     config.workspaces().iter().find(|workspace| section == format!("workspace \"{}\"", workspace.name()))
 }
 
-/// A workspace's address with its id, where that is known.
+/// A workspace's address, with its id if known.
 fn address(config: &Config, section: &str, shown: &str) -> String {
     let Some(workspace) = workspace_of(config, section) else { return shown.to_owned() };
     let origin = workspace.host().origin();
     workspace.workspace_id.as_ref().map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))
 }
 
-/// The table that a setting of this section belongs into, made where there is none, and how to name it; none where something
-/// else has its name.
+/// The table for a setting of this section, made if missing, and its name for messages; none if something else has that
+/// name.
 fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut Table, &'static str)> {
     let (kind, prefix) = match section.split(' ').next() {
         Some("workspace") => ("workspace", "workspace: "),
@@ -421,7 +424,7 @@ fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut
     };
     let item = document.entry(kind).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     if !item.is_array_of_tables() {
-        // An inline array is written out.
+        // An inline array is expanded.
         *item = Item::ArrayOfTables(std::mem::take(item).into_array_of_tables().ok()?);
     }
     let tables = item.as_array_of_tables_mut()?;
@@ -432,7 +435,7 @@ fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut
         let name = table.get("name").and_then(Item::as_str);
         name.is_some_and(|name| section == format!("{kind} \"{name}\""))
     };
-    // The only one need not have a name.
+    // If there is only one table, it may have no name.
     let index = tables.iter().position(is_called).unwrap_or(0);
     Some((tables.get_mut(index)?, prefix))
 }
@@ -445,7 +448,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A file beside `target`, to take its place.
+/// A new file next to `target` that will replace it.
 fn staged(target: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<tempfile::NamedTempFile, Failure> {
     let fail = |error: std::io::Error| cannot("write", target, &error);
     let directory = target.parent().unwrap_or(Path::new("/"));
@@ -472,7 +475,7 @@ mod tests {
         ServiceInputs { config: directory.join("config.toml"), credential: None, environment, keychain: false }
     }
 
-    /// What somebody gives by flags: all that a service principal needs.
+    /// What a person might give by flags: all that a service principal needs.
     fn flags(directory: &Path) -> Overrides {
         let text = |text: &str| Some(text.to_owned());
         Overrides {
@@ -496,7 +499,7 @@ mod tests {
         Plan::new(&wanted(overrides, inputs), inputs.clone()).unwrap()
     }
 
-    /// Installs with these flags; returns the files that were written.
+    /// Installs with these flags; returns the written files.
     fn install(overrides: &Overrides, inputs: &ServiceInputs) -> Vec<PathBuf> {
         let config = wanted(overrides, inputs);
         match Plan::new(&config, inputs.clone()).unwrap().carry_out(&config) {
@@ -585,7 +588,7 @@ mod tests {
             panic!("it would not do")
         };
         assert!(error.to_string().contains("config.toml:"), "{error}");
-        // What was given by a flag and is not in the file.
+        // A setting that was given by a flag but is not in the file.
         plan.config = Some(before.replace("db.example", "other.example"));
         let Err(WriteError::Failure(failure)) = plan.carry_out(&wanted(&other, &inputs)) else {
             panic!("it would not do")
@@ -608,7 +611,7 @@ mod tests {
         assert!(as_service(&inputs.config, &inputs, false).is_ok());
     }
 
-    /// What was put into the stand-in for the keychain.
+    /// What was put into the stand-in keychain.
     static STORED: std::sync::Mutex<Vec<(Password, String)>> = std::sync::Mutex::new(Vec::new());
 
     fn store(item: &Password, secret: &SecretString) -> Result<(), Failure> {
@@ -622,7 +625,7 @@ mod tests {
         let in_files = inputs(scratch.path());
         install(&flags(scratch.path()), &in_files);
         let in_keychain = ServiceInputs { keychain: true, ..in_files.clone() };
-        // Not given anew: it moves from where it is.
+        // The secret is not given again: it moves from its present place.
         let given = Overrides { config: Some(in_files.config.clone()), ..Overrides::default() };
         let mut plan = plan(&given, &in_keychain);
         assert_eq!(
@@ -636,7 +639,7 @@ mod tests {
         let config = as_service(&in_files.config, &in_files, false).unwrap();
         let client = config.workspaces()[0].client.as_ref().unwrap();
         assert!(matches!(&client.secret, SecretSource::Keychain(service) if service == keychain::SERVICE));
-        // Once more there is nothing to do, and nothing of it is lost by another install.
+        // Again there is nothing to do, and another install loses nothing.
         assert!(self::plan(&given, &in_keychain).changes().is_empty());
         assert!(self::plan(&given, &in_files).changes().is_empty());
         let anew = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };

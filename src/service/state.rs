@@ -1,4 +1,4 @@
-//! How the service stands, in the manager's own view.
+//! The state of the service as its manager sees it.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub(crate) struct State {
     pub(crate) sub_state: String,
     pub(crate) next_run_at: Option<Timestamp>,
     pub(crate) last_run_at: Option<Timestamp>,
-    /// `success`, `exit-code`, `timeout`, `watchdog` ... of the last run.
+    /// The result of the last run: `success`, `exit-code`, `timeout`, `watchdog` ...
     pub(crate) last_result: Option<String>,
     pub(crate) last_exit_code: Option<i32>,
     pub(crate) watchdog_seconds: Option<f64>,
@@ -43,13 +43,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Whether it keeps the passwords alive now.
+    /// Whether it is keeping the passwords alive now.
     pub(crate) fn is_up(&self) -> bool {
         let up = matches!(self.active_state.as_str(), "active" | "activating" | "reloading" | "refreshing");
         up && !self.sub_state.starts_with("auto-restart")
     }
 
-    /// Whether the last run did what it should: 0, and 75 where what is published lives until the next run.
+    /// Whether the last run was fine: 0, or 75 if the published credentials live until the next run.
     pub(crate) fn last_run_was_well(&self) -> bool {
         self.last_result.as_deref().is_none_or(|result| result == "success")
     }

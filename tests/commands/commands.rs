@@ -1,4 +1,4 @@
-//! The commands around the rotation, the names of the Python original, and the log file.
+//! The commands besides the rotation, the names of the Python original, and the log file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::os::unix::fs::symlink;

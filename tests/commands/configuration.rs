@@ -1,4 +1,4 @@
-//! The settings: which source wins, what is said about faults, and that secrets are only `(set)`.
+//! The settings: which source wins, the messages about faults, and that secrets are only shown as `(set)`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use crate::support::{Home, Outcome, Session, Workspace, dbx_rotator};
@@ -252,7 +252,7 @@ fn half_a_client_says_which_half_is_missing() {
         .stderr_has("--client-secret-file PATH");
 }
 
-/// What is in the home when a table of paths is tried.
+/// Prepares the home for a table of paths.
 fn furnished(home: &Home) {
     home.write(".config/dbx-rotator/secret", "kept-as-it-is", 0o600);
     home.write(".config/dbx-rotator/ca.pem", "kept-as-it-is", 0o600);
@@ -270,7 +270,7 @@ fn furnished(home: &Home) {
 fn no_file_that_is_written_is_any_other_file_of_ours() {
     let home = Home::new();
     furnished(&home);
-    // Each setting that names a file to be written, with each file that has another role.
+    // Each setting for a file that is written, with each file that has another role.
     let others = [
         ("~/.pgpass", "password_file"),
         ("~/./.config/../.pgpass", "password_file"),
@@ -330,7 +330,7 @@ fn no_file_that_is_written_is_any_other_file_of_ours() {
         let outcome = dbx_rotator!(home).args(["config", "check"]).run();
         outcome.exits(78).stderr_has("are the same file").stderr_has("connection \"orders\"");
     }
-    // By variable and flag.
+    // By variable and by flag.
     home.write(FILE, written("", ""), 0o600);
     let secret = home.path(".config/dbx-rotator/secret");
     let check = || dbx_rotator!(home).args(["config", "check"]);

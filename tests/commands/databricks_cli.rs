@@ -1,4 +1,4 @@
-//! Sign-in through the vendor's CLI, as a stand-in of it behaves, and the chain of both methods.
+//! Sign-in with a stand-in for the vendor's CLI, and the chain of both methods.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{Failure, Fault, Home, Instance, Session, Workspace, dbx_rotator, legacy_cli};
 
-/// `dbx-rotator rotate` for the person who is logged in with the CLI.
+/// `dbx-rotator rotate` for the person who has logged in with the CLI.
 fn person<'a>(home: &'a Home, workspace: &Workspace) -> Session<'a> {
     person_runs(home, workspace, &["rotate"])
 }
@@ -69,7 +69,7 @@ fn a_profile_is_asked_for_by_its_name() {
     assert!(cli.invocations()[0].argv.windows(2).any(|pair| pair == ["--profile", "WORK"]));
 }
 
-/// Waits until what is published is past its refresh point, which the program itself reports.
+/// Waits until the published token is past its refresh point, as the program itself reports.
 fn until_due(home: &Home, workspace: &Workspace) {
     let due = || person(home, workspace).args(["--if-due", "--dry-run"]).run().stdout.contains("refresh point");
     while !due() {
@@ -101,7 +101,7 @@ fn a_live_password_is_not_replaced_by_a_token_that_dies_sooner() {
     workspace.set_token_life(Duration::from_secs(20));
     person(&home, &workspace).run().exits(0);
     until_due(&home, &workspace);
-    // Meanwhile somebody else has published a better one; the CLI still repeats its own.
+    // Meanwhile somebody else has published a better token; the CLI still returns its own.
     let better = workspace.issue(workspace.user(), Duration::from_secs(3_600));
     let text = format!("db.example:5432:databricks_postgres:{}:{better}\n", workspace.user());
     home.write(".pgpass", &text, 0o600);
@@ -119,7 +119,7 @@ fn an_old_cli_that_only_repeats_its_token_is_believed_by_its_expiry() {
     workspace.set_token_life(Duration::from_secs(300));
     person(&home, &workspace).run().exits(0);
     let before = home.pgpass();
-    // The same token again: it lives, nothing is written, and that is no failure.
+    // The same token again: it is live, nothing is written, and that is not a failure.
     let outcome = person(&home, &workspace).args(["--json", "--interval", "1"]).run();
     outcome.exits(0);
     assert_eq!(home.pgpass(), before);
@@ -177,7 +177,7 @@ fn a_bare_token_will_do() {
 fn a_cli_that_hangs_is_ended() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let cli = home.install_cli(&workspace);
-    // It is waited for as long as a quarter of what is left of the live credential; the CLI itself gets 15 s.
+    // The wait is a quarter of what is left of the live credential; the CLI itself gets 15 s.
     workspace.set_token_life(Duration::from_secs(20));
     person(&home, &workspace).run().exits(0);
     cli.set_failure(Some(Failure::Hang));
@@ -190,8 +190,8 @@ fn a_cli_that_hangs_is_ended() {
     running.ends().exits(0);
 }
 
-/// Puts a wrapper before the CLI that notes when a run begins, when it is asked to end, and when it ends; and that waits in between
-/// until there is a file `go` in the home.
+/// Puts a wrapper before the CLI that records when a run begins, gets SIGTERM, and ends; in between it waits for a file `go` in the
+/// home.
 fn slow_cli(home: &Home, workspace: &Workspace) {
     let cli = crate::support::Cli::install(&home.path("real"), &home.path(""), workspace, workspace.user());
     let wrapper = format!(
@@ -202,7 +202,7 @@ fn slow_cli(home: &Home, workspace: &Workspace) {
     home.write("bin/databricks", wrapper, 0o755);
 }
 
-/// Waits until the wrapper has noted this.
+/// Waits until the wrapper has recorded this.
 fn until_noted(home: &Home, notes: &str) {
     let read = || std::fs::read_to_string(home.path("notes")).unwrap_or_default();
     let began = std::time::Instant::now();
@@ -287,7 +287,7 @@ fn pips_old_cli_is_recognised_and_passed_over() {
     let (workspace, home) = (Workspace::start(), Home::new());
     legacy_cli(&home.path("bin"));
     person(&home, &workspace).run().exits(78).stderr_has("legacy CLI").stderr_has("pip uninstall databricks-cli");
-    // With the real one further down the PATH, that is taken.
+    // If the real one is further down the PATH, it is used.
     crate::support::Cli::install(&home.path("other"), &home.path(""), &workspace, workspace.user());
     let path = format!("{}:{}:/usr/bin:/bin", home.path("bin").display(), home.path("other").display());
     person(&home, &workspace).env("PATH", path).run().exits(0);
@@ -309,10 +309,10 @@ fn no_cli_at_all_says_what_to_install() {
 fn a_wrong_clock_is_known_from_whatever_the_workspace_says() {
     let minted = "[[connection]]\nname = 'default'\ninstance = 'orders'\n";
     for (skew, table, direction) in [
-        // By the answers of the API.
+        // From the API's answers.
         (7_200, minted, "behind"),
         (-7_200, minted, "ahead of"),
-        // By a token that is issued in the future; by asking, where a token seems to have expired.
+        // From a token that is issued in the future; by asking, if a token seems to have expired.
         (7_200, "", "behind"),
         (-7_200, "", "ahead of"),
     ] {

@@ -1,5 +1,5 @@
-//! What the program does where launchd runs it. Of launchd there is only the variable that it gives its jobs; the agent and
-//! `launchctl` are tested beside the code (src/service/launchd), and the property list in tests/packages/homebrew.
+//! The program as launchd runs it. Of launchd, only the variable that it gives its jobs is imitated; the agent and
+//! `launchctl` are tested next to the code (src/service/launchd), and the property list in tests/packages/homebrew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn an_agent_without_a_configuration_waits_for_one_instead_of_being_started_again
     home.watch(&workspace);
     let agent = agent(&home, &workspace);
     agent.says("waiting until that is mended", SOON).says("is not set", SOON);
-    // First a broken one, which is another fault, then one that will do.
+    // First a broken one, which is another fault, then a usable one.
     home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
     home.write(CONFIG, "[[workspace]]\nhots = 1\n", 0o600);
     agent.says("unknown setting `hots`", SOON);
@@ -35,7 +35,7 @@ fn an_agent_without_a_configuration_waits_for_one_instead_of_being_started_again
     agent.says("Keeping 1 connection alive", SOON).says("Token rotation completed successfully", SOON);
     assert_eq!(agent.stderr().matches("waiting until that is mended").count(), 2, "{}", agent.stderr());
     agent.terminate().exits(0);
-    // What the configuration says of the log holds, although something was said before it was there.
+    // The configured log file is used, although messages came before the configuration.
     assert!(home.read(".config/dbx-rotator/rotator.log").contains("Token rotation completed"));
 }
 

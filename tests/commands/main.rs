@@ -1,4 +1,4 @@
-//! Each command as a person types it, and the files and programs beside it. Needs nothing of the system.
+//! Each command as a person types it, and the files and programs besides it. Needs nothing of the system.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What stands beside the password file: token_file, env_file, on_rotate and libpq's service file, as the program keeps them.
+//! What the program keeps besides the password file: token_file, env_file, on_rotate and libpq's service file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Home, Instance, Session, Workspace, dbx_rotator};
 
-/// `dbx-rotator ARGUMENTS` for one instance whose table holds this as well.
+/// `dbx-rotator ARGUMENTS` for one instance with these additional settings.
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, more: &str, arguments: &[&str]) -> Session<'a> {
     if workspace.requests().is_empty() {
         workspace.add_instance(Instance::named("orders"));
@@ -103,7 +103,7 @@ fn a_program_is_told_and_never_given_the_token() {
     has(format!("PGUSER={}", workspace.client_id()));
     assert!(environment.contains("DBX_ROTATOR_EXPIRES_AT=20"));
     assert!(!environment.contains("PGPASSWORD=") && !environment.contains("DATABRICKS_CLIENT_SECRET"));
-    // Nothing was rotated, nobody is told.
+    // Nothing was rotated, so nobody is told.
     std::fs::remove_file(home.path("argv")).unwrap();
     rotator(&home, &workspace, more, &["rotate", "--if-due"]).run().exits(0);
     assert!(!home.files().iter().any(|file| file.ends_with("argv")));
@@ -128,7 +128,7 @@ fn a_program_that_fails_is_reported_and_blocks_nothing() {
     rotator(&home, &workspace, "on_rotate = ['no-such']", &["rotate"]).run().exits(0).stderr_has("no-such");
 }
 
-/// Rotates, and counts how often the program was run that starts `command` itself.
+/// Rotates, and counts the runs of a hook that itself starts `command`.
 fn rotating_program(command: &str) -> (Home, crate::support::Outcome, usize) {
     let (workspace, home) = (Workspace::start(), Home::new());
     let program = env!("CARGO_BIN_EXE_dbx-rotator");
@@ -168,7 +168,7 @@ fn a_program_that_rotates_does_not_start_itself_again() {
 
 #[test]
 fn a_service_that_such_a_program_starts_finds_nothing_due_and_so_tells_nobody() {
-    // A service manager does not hand the variable on.
+    // A service manager does not pass on the variable.
     let (home, outcome, runs) = rotating_program("env -u DBX_ROTATOR_HOOK ROTATOR rotate --if-due > ~/inner 2>&1");
     outcome.exits(0);
     assert_eq!((runs, home.read("inner").as_str()), (1, ""), "{outcome}");
@@ -187,7 +187,7 @@ fn an_instance_has_a_service_by_itself_and_foreign_sections_stay() {
         assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     }
     assert!(!text.contains("\npassfile=") && home.mode(".pg_service.conf") == 0o640);
-    // It follows its database.
+    // The section follows its database.
     workspace.remove_instance("orders");
     workspace.add_instance(Instance::named("orders"));
     rotator(&home, &workspace, "sslmode = 'verify-full'", &["rotate"]).run().exits(0);
@@ -218,7 +218,7 @@ fn a_section_of_that_name_that_is_not_ours_is_left_alone_and_said() {
     let answer = rotator(&home, &workspace, "", &["check", "--json"]).run().exits(0).json();
     assert!(answer["service_file"][0].as_str().unwrap().starts_with(&said), "{answer}");
     check("service_file = false").exits(0).stdout_lacks(&said);
-    // One that came anew is said anew.
+    // A section that reappears is reported again.
     home.write(".pg_service.conf", "", 0o600);
     rotate("").exits(0).stderr_lacks(&said);
     assert!(home.read(".pg_service.conf").contains("host="));

@@ -1,5 +1,5 @@
-//! A marked client secret and every token of a whole session, searched in every form in everything that the program wrote,
-//! printed, told or started: they are where they belong, and nowhere else.
+//! A marked client secret and every token of a whole session are searched in every form in everything that the program
+//! wrote, printed, reported or started: they may only be where they belong.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,24 +15,24 @@ use super::stage::{CONFIG, ENV, FOREIGN_PASSWORDS, PASSWORDS, SECRET, Stage, TOK
 use crate::support::workspace::DEFAULT_CLIENT_ID;
 use crate::support::{Failure, Fault, Outcome, Running, Session, Workspace, skip};
 
-/// Nobody else says this, in whatever form.
+/// Appears nowhere else, in any form.
 const MARK: &str = "canary-5f1e0c9a/7b+3d=2846&e9\"d1";
 
-/// So many bytes in a row of a form are it: too many for chance.
+/// This many consecutive bytes of a form count as the secret: too many for chance.
 const PIECE: usize = 16;
 
 const SOON: Duration = Duration::from_secs(30);
 
 const RENEWED: &str = "orders is valid until";
 
-/// What a program that is told of rotations can see of itself and of ours.
+/// A hook that records what it can see of itself and of the program.
 const TOLD: &str = "#!/bin/sh\ncat /proc/$$/environ /proc/$$/cmdline /proc/$PPID/cmdline >> ~/seen\n";
 
-/// Everything that was seen, by its place.
+/// Everything that was seen, with its place.
 #[derive(Default)]
 struct Seen(Vec<(String, Vec<u8>)>);
 
-/// A secret, and the places that it belongs to.
+/// A secret, and the places where it belongs.
 struct Marked {
     secret: String,
     belongs_to: fn(&str) -> bool,
@@ -44,7 +44,7 @@ impl Seen {
         self.0.push((format!("standard error of {command}"), outcome.stderr.clone().into()));
     }
 
-    /// Every file of the home.
+    /// Adds every file of the home.
     fn files(&mut self, stage: &Stage) {
         for file in stage.home.files() {
             let name = file.to_string_lossy().into_owned();
@@ -80,7 +80,7 @@ impl Seen {
     }
 }
 
-/// The secret as it may come along: a piece of any of these is a piece of the secret.
+/// The forms in which the secret may appear: a piece of any of these is a piece of the secret.
 fn forms(secret: &str) -> Vec<(String, String)> {
     let bytes = secret.as_bytes();
     let each = |form: fn(&u8) -> String| bytes.iter().map(form).collect::<String>();
@@ -93,7 +93,7 @@ fn forms(secret: &str) -> Vec<(String, String)> {
         ("HEX".to_owned(), each(|byte| format!("{byte:02X}"))),
         ("in JSON".to_owned(), serde_json::to_string(secret).expect("JSON").trim_matches('"').to_owned()),
     ];
-    // What stands before it, a client id and a colon for one, decides how its bits fall.
+    // What comes before it, such as a client id and a colon, shifts its bits.
     for before in 0..3 {
         let padded: Vec<u8> = vec![0; before].into_iter().chain(bytes.iter().copied()).collect();
         for engine in [STANDARD, URL_SAFE] {
@@ -113,7 +113,7 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-/// What a server that means harm makes of the secret that it was sent.
+/// What a malicious server makes of the secret that it was sent.
 fn repeated() -> Vec<String> {
     let basic = STANDARD.encode(format!("{DEFAULT_CLIENT_ID}:{MARK}"));
     let mut texts: Vec<String> = forms(MARK).into_iter().map(|(_, text)| text).collect();
@@ -128,7 +128,7 @@ fn marked_stage() -> Stage {
     stage
 }
 
-/// As much as can be said, into a log file too.
+/// With all messages, and with a log file.
 fn talkative<'a>(stage: &'a Stage, arguments: &[&str]) -> Session<'a> {
     stage.rotator(arguments).args(["-v", "--log-file", "log"])
 }
@@ -157,7 +157,7 @@ fn a_marked_secret_and_every_token_are_only_where_they_belong() {
         for fault in repeating(&text) {
             stage.workspace.fail_next(fault);
             seen.outcome("rotate, which is told the secret", &talkative(&stage, &rotate).run());
-            // What the record says of it.
+            // The record's view of it.
             seen.outcome("status after that", &stage.rotator(&["status", "--json"]).run());
         }
     }
@@ -187,7 +187,7 @@ fn a_marked_secret_and_every_token_are_only_where_they_belong() {
     assert!(leaks.is_empty(), "{} leaks:\n  {}", leaks.len(), leaks.join("\n  "));
 }
 
-/// Every place of an answer of the token endpoint that a text can be put into.
+/// Every place in a token endpoint's answer that can hold a text.
 fn repeating(text: &str) -> Vec<Fault> {
     let said = |error: &str, description: &str| Fault::StatusWith {
         status: 400,
@@ -216,7 +216,7 @@ fn through_the_cli(stage: &Stage, seen: &mut Seen) {
         seen.outcome("rotate by a CLI that fails", &talkative(stage, &["rotate", "--retry-for", "0s"]).run());
     }
     seen.files(stage);
-    // From now on nobody else gets tokens.
+    // From now on there is no other source of tokens.
     fs::remove_file(cli.program()).unwrap();
     stage.home.write(CONFIG, config, 0o600);
 }
@@ -225,12 +225,12 @@ fn times(running: &Running<'_>, said: &str) -> usize {
     running.stderr().matches(said).count()
 }
 
-/// Rotates, is refused, is told to stop, and tells the manager of all of it.
+/// Rotates, is refused, and is stopped, while a service manager is told about all of it.
 fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
     let socket = stage.home.path("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager.set_read_timeout(Some(SOON)).unwrap();
-    // All the time, as a manager does: a socket that is full would hold up whoever tells it something.
+    // Keep reading as a manager does: a full socket would block the sender.
     let told = thread::spawn(move || {
         let (mut told, mut message) = (Vec::new(), vec![0; 65_536]);
         while let Ok(length) = manager.recv(&mut message) {
@@ -241,9 +241,9 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
         }
         told
     });
-    // Tokens that are due as soon as they may be would be waited for longer each time.
+    // The waits would grow if tokens were due as soon as they are allowed to be.
     stage.workspace.set_token_life(Duration::from_secs(5));
-    // What is in it lives longer.
+    // The token in the file lives longer.
     stage.home.write(PASSWORDS, FOREIGN_PASSWORDS, 0o600);
     let running = talkative(stage, &["run"]).env("NOTIFY_SOCKET", &socket).spawn();
     running.says(RENEWED, SOON);
@@ -255,7 +255,7 @@ fn as_a_daemon(stage: &Stage, seen: &mut Seen) {
             assert!(Instant::now() < deadline, "it did not ask for a token any more:\n{}", running.stderr());
             thread::sleep(Duration::from_millis(20));
         }
-        // What needs a person is tried again at once when that person says so.
+        // A failure that needs a person is retried at once when the person asks for that.
         running.signal(Signal::HUP);
         running.says_times(renewed + 1, RENEWED, SOON);
     }
@@ -287,7 +287,7 @@ fn what_is_searched_for_is_found_in_every_form() {
     }
 }
 
-/// Lets a program dump core into the directory in which it runs, as far as the program itself allows it.
+/// Lets a program dump core into its current directory, as far as the program itself allows it.
 const DUMPING: [&str; 4] = ["/bin/sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
 
 #[test]
@@ -295,7 +295,7 @@ fn an_aborted_daemon_leaves_no_core_file() {
     let test = "an_aborted_daemon_leaves_no_core_file";
     let stage = marked_stage();
     let is_core = |file: &std::path::PathBuf| file.to_string_lossy().starts_with("core");
-    // So that one would be found.
+    // A control: this core dump would be found.
     let other = stage.home.command(DUMPING[0]).args(&DUMPING[1..]).args(["/bin/sh", "-c", "kill -ABRT $$"]).run();
     if other.signal != Some(Signal::ABORT.as_raw()) || !stage.home.files().iter().any(is_core) {
         return skip(test, "core dumps do not go into the working directory here (kernel.core_pattern)");

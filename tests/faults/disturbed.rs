@@ -1,14 +1,14 @@
-//! A rotation that is killed, or meets an error, at any of its system calls: files are the old ones or the new ones, and
-//! one more rotation leaves everything as if nothing had happened.
+//! A rotation that is killed or gets an error at any of its system calls: each file is the old or the new one, and one
+//! more rotation leaves everything as if nothing had happened.
 
 use super::level::{Findings, sample};
 use super::stage::{Files, Stage};
 use super::trace::{Call, Disturbance, calls_of, can_trace, disturb};
 
-/// What a disk that is full or broken, a limit, a missing right and an interruption look like.
+/// The errors of a full or broken disk, a limit, a missing permission and an interruption.
 const ERRORS: [&str; 7] = ["ENOSPC", "EIO", "EACCES", "EINTR", "EMFILE", "ENOMEM", "EDQUOT"];
 
-/// So many of each kind, where not all are wanted.
+/// How many of each kind are tried in a sample.
 const KILLS: usize = 200;
 const FAILURES: usize = 300;
 
@@ -33,7 +33,7 @@ fn disturbed(test: &str, most: usize, each: impl Fn(Call) -> Vec<(Call, Disturba
     }
     let mut findings = Findings::default();
     let stage = Stage::new();
-    // The first rotation makes everything; a later one finds everything there, the service's section being another.
+    // The first rotation makes everything; a later one finds everything in place, except that the section changes.
     disturb_each(&stage, &format!("{test}, first"), most / 4, &each, &mut findings);
     stage.rotate().run().exits(0);
     stage.configure("verify-full");

@@ -1,15 +1,15 @@
-//! How much is run: a sample, or all of it.
+//! How much to run: a sample, or everything.
 
 use std::env;
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Whether all of it is wanted, however long that takes.
+/// Whether everything should run, however long that takes.
 pub(crate) fn whole() -> bool {
     env::var_os("DBX_ROTATOR_FAULTS").is_some_and(|level| level == "all")
 }
 
-/// All of the cases, or so many of them, evenly spread from a random one on.
+/// All cases, or this many of them, evenly spaced from a random one.
 pub(crate) fn sample<T: Debug>(test: &str, cases: Vec<T>, most: usize) -> Vec<T> {
     let all = cases.len();
     if whole() || all <= most {
@@ -52,12 +52,12 @@ impl Findings {
         }
     }
 
-    /// A case that did not come about: the program took another way this time.
+    /// A case that did not occur: the program took another path this time.
     pub(crate) fn miss(&mut self) {
         self.missed += 1;
     }
 
-    /// Nothing may be wrong, and most cases must have come about.
+    /// Asserts that nothing is wrong, and that most cases occurred.
     #[track_caller]
     pub(crate) fn are_none(&self, test: &str) {
         const SHOWN: usize = 40;

@@ -1,5 +1,5 @@
-//! What a machine may refuse, and what may stand where a file should be: commands end soon, with a documented exit code, within
-//! bounded memory, and what people have stays as it is.
+//! What a machine may refuse, and what may be in a file's place: commands end soon, with a documented exit code, within bounded
+//! memory, and people's own data does not change.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -14,14 +14,13 @@ use super::stage::{CONFIG, ENV, Files, LOCK, PASSWORDS, RECORD, SECRET, SERVICES
 use crate::support::workspace::scratch_directory;
 use crate::support::{Outcome, skip};
 
-/// Longer is for ever.
+/// A longer run counts as endless.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What a command may take of memory, whatever is in a file: enough for the largest
-/// password file that is read.
+/// How much memory a command may take, whatever a file contains: enough for the largest password file that is read.
 const MEMORY: u64 = 160 * MIB;
 
-/// Runs a command for no longer than is patient, and tells in a file what it took at most, in KiB.
+/// Runs a command with a time limit, and records its peak memory in a file, in KiB.
 const MEASURED: &str = "
 import os, resource, sys
 ended = os.spawnvp(os.P_WAIT, 'timeout', ['timeout', '-s', 'KILL', '10'] + sys.argv[2:])
@@ -36,13 +35,13 @@ const PRLIMIT: &str = "/usr/bin/prlimit";
 
 const MIB: u64 = 1 << 20;
 
-/// A signal that is no part of the limit that is tried.
+/// A signal that the tested limit does not explain.
 fn signal(outcome: &Outcome) -> Option<String> {
     let signal = outcome.signal?;
     Some(format!("it was ended by signal {signal}: {}", outcome.stderr.trim()))
 }
 
-/// One rotation under a limit, then one without: the files are the old or the new ones, and nothing else is there.
+/// One rotation under a limit, then one without: each file is the old or the new one, and there is nothing else.
 fn limited(findings: &mut Findings, limit: &str, judge: fn(&Outcome) -> Option<String>) {
     let stage = Stage::new();
     stage.rotate().run().exits(0);
@@ -89,12 +88,12 @@ fn a_limit_of_memory_leaves_nothing() {
     let mut findings = Findings::default();
     for mib in [24, 32, 40, 48, 64, 96, 128, 256] {
         let limit = format!("--as={}", mib * MIB);
-        // A program that is not even started can be of no harm.
+        // If not even the program can start, it can do no harm.
         if Stage::new().by(&[PRLIMIT, &limit], &["--version"]).run().code != Some(0) {
             continue;
         }
         limited(&mut findings, &limit, |outcome| match outcome.signal {
-            // No program in Rust can answer that otherwise.
+            // A Rust program cannot answer a failed allocation in another way.
             Some(ended) if ended == Signal::ABORT.as_raw() && outcome.stderr.contains("memory allocation of") => None,
             Some(_) => signal(outcome),
             None => undocumented(outcome),
@@ -103,7 +102,7 @@ fn a_limit_of_memory_leaves_nothing() {
     findings.are_none("a_limit_of_memory_leaves_nothing");
 }
 
-/// What is neither in the README nor the loader's, which has not come to our program.
+/// An exit code that is neither in the README nor the loader's, whose failure comes before our program.
 fn undocumented(outcome: &Outcome) -> Option<String> {
     const LOADER: i32 = 127;
     let known = matches!(outcome.code, Some(0 | 1 | 64 | 69 | 70 | 73 | 75 | 77 | 78 | LOADER));
@@ -144,7 +143,7 @@ fn modes_are_right_whatever_the_umask_is() {
     findings.are_none("modes_are_right_whatever_the_umask_is");
 }
 
-/// A directory to which files can be added, and nothing can be taken from.
+/// A directory where files can be added, but not removed.
 struct AppendOnly<'a>(&'a Path);
 
 impl<'a> AppendOnly<'a> {
@@ -190,14 +189,14 @@ fn nothing_is_left_in_a_directory_that_can_only_be_added_to() {
     findings.are_none(test);
 }
 
-/// What stands where a file should be.
+/// What is in a file's place.
 #[derive(Clone, Copy, Debug)]
 enum Odd {
-    /// Nobody ever writes into it or reads from it.
+    /// A pipe that nobody writes or reads.
     Pipe,
     /// A device that never ends.
     Device,
-    /// 200 MB.
+    /// A file of 200 MB.
     Huge,
     Directory,
 }
@@ -247,7 +246,7 @@ fn whatever_stands_where_a_file_should_be_commands_end_soon_and_take_little() {
                 if took > MEMORY {
                     faults.push(format!("it took {} MiB", took / MIB));
                 }
-                // A log that is too large becomes the first of the old ones.
+                // A log that is too large is renamed to the first of the old ones.
                 remove(&stage.home.path("log.1"));
                 faults.extend(stage.faults_in_names(&kept.without(file)));
                 kept.restore(&stage.home);
@@ -256,7 +255,7 @@ fn whatever_stands_where_a_file_should_be_commands_end_soon_and_take_little() {
         }
     }
     eprintln!("at most {} MiB", most / MIB);
-    // The device is another's.
+    // The device belongs to somebody else.
     let zero = fs::metadata("/dev/zero").unwrap();
     assert_eq!((zero.uid(), zero.mode() & 0o777), (0, 0o666));
     findings.are_none("whatever_stands_where_a_file_should_be_commands_end_soon_and_take_little");

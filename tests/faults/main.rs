@@ -1,7 +1,7 @@
-//! What becomes of people's files when something goes wrong at the worst moment, and where a marked secret turns up.
+//! What happens to people's files when something goes wrong at the worst moment, and where a marked secret appears.
 //!
-//! Each test runs a sample or a short form within its share of five minutes, and all of it where `DBX_ROTATOR_FAULTS=all` says
-//! so, as `tests/run faults` does. What is random begins with a seed that is printed; `DBX_ROTATOR_SEED` repeats it.
+//! Each test runs a sample or a short form within its share of five minutes, and everything with `DBX_ROTATOR_FAULTS=all`, as
+//! `tests/run faults` does. Random tests print their seed; `DBX_ROTATOR_SEED` repeats it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Where a secret may go, which files may be written, whose text is printed, and what root does in a home that is not its own.
+//! Where a secret may go, which files may be written, whose text is printed, and what root does in another user's home.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod files;

@@ -1,4 +1,4 @@
-//! A home with everything that the program writes for clients, and what may have become of it.
+//! A home with everything that the program writes for clients, and checks of what happened to it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -18,12 +18,12 @@ pub(crate) const SECRET: &str = ".config/dbx-rotator/secret";
 pub(crate) const RECORD: &str = ".local/state/dbx-rotator/record.json";
 pub(crate) const LOCK: &str = ".local/state/dbx-rotator/lock";
 
-/// Somebody else's, before we come: a comment, an empty line, a password with a colon, bytes that are not UTF-8.
+/// Somebody else's lines: a comment, an empty line, a password with a colon, bytes that are not UTF-8.
 pub(crate) const FOREIGN_PASSWORDS: &[u8] =
     b"# mine\nother.example:5432:*:ada:pass\\:word\n\nlatin.example:5432:*:ada:gr\xfc\xdfe\n*:*:*:nobody:last\n";
 pub(crate) const FOREIGN_SERVICES: &[u8] = b"# mine\n[other]\nhost=other.example\nport=1\n";
 
-/// What commands may end with; the README lists them.
+/// The exit codes of commands, as the README lists them.
 const DOCUMENTED: [i32; 8] = [0, 64, 69, 70, 73, 75, 77, 78];
 
 /// A home, and the workspace whose client it is configured for.
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
 pub(crate) struct Files(pub(super) BTreeMap<PathBuf, (u32, Vec<u8>)>);
 
 impl Stage {
-    /// Nothing has been rotated yet.
+    /// A home before the first rotation.
     pub(crate) fn new() -> Self {
         Self::with(Workspace::start())
     }
@@ -51,7 +51,7 @@ impl Stage {
         stage
     }
 
-    /// Another way to speak TLS is what makes the service's section another one.
+    /// Another sslmode changes the service's section.
     pub(crate) fn configure(&self, sslmode: &str) {
         self.home.write(CONFIG, self.config(sslmode), 0o600);
     }
@@ -70,22 +70,23 @@ impl Stage {
         self.by(&[], arguments)
     }
 
-    /// The program, started by another one: `prlimit`, `strace`, a shell.
+    /// The program, started by another program: `prlimit`, `strace`, a shell.
     pub(crate) fn by(&self, starter: &[&str], arguments: &[&str]) -> Session<'_> {
         let session = match starter.split_first() {
             None => dbx_rotator!(self.home),
             Some((starter, words)) => self.home.command(starter).args(words).arg(env!("CARGO_BIN_EXE_dbx-rotator")),
         };
-        // Not watched by the home, whose look for every token ever issued would take longer than thousands of commands.
+        // Not watched by the home, since looking for every token ever issued would take longer than thousands of
+        // commands.
         session.args(arguments).trusting(&self.workspace)
     }
 
-    /// One try of everything, due or not.
+    /// One try to rotate everything, due or not.
     pub(crate) fn rotate(&self) -> Session<'_> {
         self.rotator(&["rotate", "--retry-for", "0s"])
     }
 
-    /// The start of the line that is ours.
+    /// The start of our line.
     pub(crate) fn entry(&self) -> String {
         format!("{HOST}:5432:databricks_postgres:{}:", self.workspace.client_id())
     }
@@ -97,7 +98,7 @@ impl Stage {
         text.lines().find_map(|line| Some(line.strip_prefix(&self.entry())?.to_owned()))
     }
 
-    /// Whether this is a token that the workspace gave out.
+    /// Whether the workspace issued this token.
     pub(crate) fn issued(&self, token: &[u8]) -> bool {
         self.workspace.secrets().iter().any(|secret| secret.as_bytes() == token)
     }
@@ -120,7 +121,7 @@ impl Stage {
         faults
     }
 
-    /// What is wrong with the files, each of which is to be the old or the new one; `new` has the service file's new text.
+    /// What is wrong with the files: each must be the old or the new one; `new` has the new service file.
     pub(crate) fn faults_in_files(&self, old: &Files, new: &Files) -> Vec<String> {
         let now = Files::of(&self.home);
         let mut faults = Vec::new();
@@ -160,7 +161,7 @@ impl Stage {
         (ours, others)
     }
 
-    /// What is wrong after one more rotation that nobody disturbs: it is to succeed, and to leave these files and no other.
+    /// What is wrong after one more undisturbed rotation: it must succeed, and leave exactly these files.
     pub(crate) fn faults_after_the_next(&self, expected: &Files) -> Vec<String> {
         let (before, outcome) = (self.password(), self.rotate().run());
         let mut faults = self.faults_of(&outcome);
@@ -175,7 +176,7 @@ impl Stage {
         faults
     }
 
-    /// What is there and should not be, or the other way round.
+    /// Files that should not be there, and missing ones.
     pub(crate) fn faults_in_names(&self, expected: &Files) -> Vec<String> {
         let now = Files::of(&self.home);
         let left = now.0.keys().filter(|file| !expected.0.contains_key(*file));
@@ -195,7 +196,7 @@ impl Files {
         Files(home.files().into_iter().filter_map(read).collect())
     }
 
-    /// Makes the home what it was, directories that hold nothing left aside.
+    /// Restores the home, except for empty directories.
     pub(crate) fn restore(&self, home: &Home) {
         for file in home.files().into_iter().filter(|file| !self.0.contains_key(file)) {
             fs::remove_file(home.path(file)).expect("remove a file");
@@ -204,7 +205,7 @@ impl Files {
             let path = home.path(file);
             fs::create_dir_all(path.parent().expect("a directory")).expect("make its directory");
             if fs::read(&path).ok().as_ref() != Some(bytes) {
-                // Another file, as with the program itself: a number that stays would be a hint.
+                // A new file, as the program itself would make: an unchanged inode could be a hint.
                 let _ = fs::remove_file(&path);
                 fs::write(&path, bytes).expect("write a file");
             }

@@ -1,4 +1,4 @@
-//! The system calls of a command, as strace sees and disturbs them.
+//! The system calls of a command, listed and disturbed with strace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::support::{Outcome, Session, skip};
 
 const STRACE: &str = "/usr/bin/strace";
 
-/// The first thing that `main` does: what the loader and the runtime did before is not ours to judge.
+/// The first thing that `main` does. What the loader and the runtime did before is not tested.
 const FIRST_OF_MAIN: &str = "RLIMIT_CORE";
 
 /// These cannot fail, or their failure is no event in a program's life that a program could answer: glibc ends it.
@@ -39,7 +39,7 @@ const CANNOT_FAIL: [&str; 18] = [
     "sigaltstack",
 ];
 
-/// One system call of a command: the `nth` of its name in its thread.
+/// One system call of a command: the `nth` with its name in its thread.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Call {
     pub(crate) name: String,
@@ -62,7 +62,7 @@ impl fmt::Debug for Call {
 #[derive(Clone, Copy)]
 pub(crate) enum Disturbance {
     Kill,
-    /// It is not carried out, and this error comes of it.
+    /// It is not executed, and returns this error.
     Error(&'static str),
 }
 
@@ -75,7 +75,7 @@ impl fmt::Debug for Disturbance {
     }
 }
 
-/// Whether a test that needs strace can run; else it has been said that it is skipped.
+/// Whether a test that needs strace can run; if not, reports that it is skipped.
 pub(crate) fn can_trace(test: &str) -> bool {
     if !Path::new(STRACE).exists() {
         skip(test, "there is no strace");
@@ -89,7 +89,7 @@ pub(crate) fn can_trace(test: &str) -> bool {
     works
 }
 
-/// Runs a command with this call disturbed; `None` where it did not come to this call.
+/// Runs a command with this call disturbed; `None` if it did not get to this call.
 pub(crate) fn disturb<'a>(
     start: impl FnOnce(&[&str]) -> Session<'a>,
     call: &Call,
@@ -107,7 +107,7 @@ pub(crate) fn disturb<'a>(
     };
     words.push(&inject);
     if matches!(disturbance, Disturbance::Error(_)) {
-        // Stops at these calls only, which is faster, and which a signal does not go with.
+        // Stops only at these calls, which is faster but cannot be combined with a signal.
         words.push("--seccomp-bpf");
     }
     let outcome = start(&words).run();
@@ -164,7 +164,7 @@ fn listed(text: &str) -> Vec<Call> {
     for line in text.lines() {
         let Some((thread, call)) = line.split_once(' ') else { continue };
         let Some((name, arguments)) = call.trim_start().split_once('(') else { continue };
-        // Signals, ends, and the second half of a call that took its time begin with other signs.
+        // Signals, ends, and the second half of a slow call begin with other characters.
         if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
             continue;
         }

@@ -1,5 +1,5 @@
-//! Somebody else edits the same files at the same moment, in each of the ways that editors, shells and other programs have:
-//! not one of their lines is lost, for the password file and for libpq's service file.
+//! Somebody else edits the same files at the same moment, in each of the ways of editors, shells and other programs: none
+//! of their lines is lost, in the password file and in libpq's service file.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,19 +17,19 @@ use super::level::{Findings, whole};
 use super::stage::{CONFIG, FOREIGN_PASSWORDS, FOREIGN_SERVICES, HOST, PASSWORDS, SERVICES, Stage};
 use crate::support::{Running, Workspace};
 
-/// Between two lines of a writer.
+/// The time between two lines of a writer.
 const PACE: Duration = Duration::from_millis(20);
 
-/// How long a writer of one kind has the file open before it writes.
+/// How long one kind of writer has the file open before it writes.
 const HELD: Duration = Duration::from_millis(50);
 
-/// How long a redirected command takes until it says something.
+/// How long a redirected command takes before it prints something.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// How long a token lives beside it: it is due after half of that.
+/// The life of a token in the daemon's tests: it is due after half of that.
 const DAEMONS_LIFE: Duration = Duration::from_secs(5);
 
-/// Long enough for a round of the daemon, which a change of its configuration ends.
+/// Long enough for a round of the daemon; a change of its configuration ends a round.
 const A_ROUND: Duration = Duration::from_millis(100);
 
 /// So many lost lines are named.
@@ -45,9 +45,9 @@ enum Way {
     Rename,
     /// `echo >>`.
     Append,
-    /// The same by a program that takes its time.
+    /// The same by a slow program.
     Hold,
-    /// The file is emptied and written anew: nano, `>`.
+    /// The file is truncated and written again: nano, `>`.
     Rewrite,
 }
 
@@ -73,7 +73,7 @@ impl Way {
     }
 }
 
-/// The file and the line, as somebody has it who knows nothing of our entry: so it is due again at once.
+/// The file with the line, as a writer has it who does not know our entry; so the connection is due again at once.
 fn with_line(file: &Path, line: &str) -> Vec<u8> {
     let bytes = fs::read(file).expect("read the file");
     let theirs = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(HOST.as_bytes()));
@@ -84,7 +84,7 @@ fn append(file: &Path) -> File {
     OpenOptions::new().append(true).open(file).expect("open the file to append")
 }
 
-/// The lines of one writer, in a file where they mean something: sections of the service file have two.
+/// The lines of one writer, in a file where they have a meaning: sections of the service file have two lines.
 struct Lines {
     file: &'static str,
     line: fn(usize) -> String,
@@ -113,7 +113,7 @@ impl Lines {
         }
     }
 
-    /// What is wrong with what is there now.
+    /// What is wrong with the present lines.
     fn faults(&self, stage: &Stage, lines: usize) -> Vec<String> {
         let now = fs::read(stage.home.path(self.file)).expect("read the file");
         let mut times: BTreeMap<&[u8], usize> = BTreeMap::new();
@@ -149,7 +149,7 @@ fn others_with(stage: &Stage, line: &[u8]) -> String {
     if names.is_empty() { "in no file".to_owned() } else { format!("in {}", names.join(" and ")) }
 }
 
-/// Empty ones are nobody's to count.
+/// Without empty lines, which do not count.
 fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.len() > 1)
 }
@@ -160,7 +160,7 @@ fn lines() -> usize {
     given.unwrap_or(if whole() { 10_000 } else { 250 })
 }
 
-/// Each writer at both files, while `rotate` goes on until they are done.
+/// Runs each writer on both files, while `rotate` goes on until they are done.
 fn beside(test: &str, life: Duration, rotate: impl Fn(&Stage, &AtomicBool) -> Vec<String> + Sync) {
     let mut findings = Findings::default();
     for way in WAYS {
@@ -176,7 +176,7 @@ fn beside(test: &str, life: Duration, rotate: impl Fn(&Stage, &AtomicBool) -> Ve
             assert!(written.iter().all(Result::is_ok), "{test}: a writer did not find its file");
             faults.expect("the rotations")
         });
-        // What was written at the very last is to be found by who comes next.
+        // The next run must find what was written at the very end.
         stage.rotate().run().exits(0);
         faults.extend(LINES.iter().flat_map(|of| of.faults(&stage, lines())));
         findings.add(way, faults);
@@ -208,7 +208,7 @@ fn no_line_of_another_writer_is_lost_beside_one_rotation_after_the_other() {
 #[test]
 fn no_line_of_another_writer_is_lost_beside_the_daemon() {
     let test = "no_line_of_another_writer_is_lost_beside_the_daemon";
-    // It is due again after a second or two; what is due at once is waited for longer each time.
+    // Due again after a second or two, because the waits would grow if it were due at once.
     beside(test, Duration::from_secs(4), |stage, done| {
         let running = stage.rotator(&["run"]).spawn();
         running.says("orders is valid until", SOON);
@@ -227,7 +227,7 @@ fn no_line_of_another_writer_is_lost_beside_the_daemon() {
     });
 }
 
-/// The daemon may be reading it.
+/// In one step, since the daemon may be reading it.
 fn configure_at_once(stage: &Stage, mode: &str) {
     let beside = stage.home.write("config-to-be", stage.config(mode), 0o600);
     fs::rename(beside, stage.home.path(CONFIG)).expect("rename the configuration");
@@ -240,14 +240,14 @@ fn redirect(stage: &Stage, text: &str) {
     file.write_all(text.as_bytes()).expect("write what the command says");
 }
 
-/// Everything that the command wrote, and our entry with it.
+/// Whether everything that the command wrote is there, and our entry.
 fn is_right(stage: &Stage, text: &str) -> bool {
     let now = fs::read(stage.home.path(PASSWORDS)).expect("read the file");
     let (ours, others) = stage.split(&now);
     others == text.as_bytes() && ours.len() == 1
 }
 
-/// What the `round`-th command says.
+/// The output of the `round`-th command.
 fn said(round: usize) -> String {
     (0..40).map(|line| format!("round-{round}-{line}.example:5432:*:ada:password-{line}\n")).collect()
 }
@@ -256,7 +256,7 @@ fn rounds(all: usize, few: usize) -> usize {
     if whole() { all } else { few }
 }
 
-/// How much of what a command wrote is lost.
+/// What is lost of a command's output.
 fn lost(stage: &Stage, text: &str) -> Vec<String> {
     let now = fs::read_to_string(stage.home.path(PASSWORDS)).expect("read the file");
     let lost = text.lines().filter(|line| !now.lines().any(|other| other == *line)).count();
@@ -269,11 +269,11 @@ fn what_a_slow_command_writes_into_the_file_is_not_lost_beside_the_daemon() {
     let mut findings = Findings::default();
     let rounds = rounds(47, 2);
     for round in 0..rounds {
-        // A daemon of its own each time: one whose entry is overwritten again and again waits longer and longer to repair it.
+        // A new daemon each time: one with an entry that is overwritten repeatedly waits longer and longer to repair it.
         let stage = Stage::with(Workspace::builder().token_life(DAEMONS_LIFE).start());
         let running = stage.rotator(&["run"]).spawn();
         running.says("orders is valid until", SOON);
-        // At another point of the token's life each time.
+        // At a different point of the token's life each time.
         thread::sleep(DAEMONS_LIFE.mul_f64(round as f64 / rounds as f64));
         let text = said(round);
         redirect(&stage, &text);
@@ -288,7 +288,7 @@ fn end(running: Running<'_>) {
     running.terminate().exits(0);
 }
 
-/// Whether it came about within the limit; a file is looked at again and again, since who waits for changes opens it.
+/// Whether it happened within the limit; polls, since waiting for a change would open the file.
 fn until(limit: Duration, mut reached: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while !reached() {

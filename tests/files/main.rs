@@ -1,7 +1,7 @@
-//! The files that people have: read and edited inside this process, and held against the real libpq where there is one.
+//! The files that people have: read and edited inside this process, and compared with the real libpq if there is one.
 //!
-//! A program of its own. The editor asks the kernel whether anybody has a file open; a program that another test is just starting
-//! shares the open files of this process for a moment.
+//! A test program of its own: the editor asks the kernel whether anybody has a file open, and a program that another test is just
+//! starting shares this process's open files for a moment.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,5 @@
-//! Password files as people have them: what clients read from each (measured with the real libpq, 15.18), and what an
-//! edit makes of it.
+//! Password files as people have them: what clients read from each (measured with the real libpq, 15.18), and the
+//! result of an edit.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly and speak")]
 
@@ -80,7 +80,7 @@ fn files_that_libpq_ignores_are_told_apart_and_links_are_followed() {
     }
 }
 
-/// `None` when it takes root to make such a file.
+/// `None` if only root can make such a file.
 fn materialise(case: &Value, directory: &Path) -> Option<PathBuf> {
     let path = directory.join("pgpass");
     let kind = case["kind"].as_str().unwrap_or("plain");
@@ -108,7 +108,7 @@ fn materialise(case: &Value, directory: &Path) -> Option<PathBuf> {
     if (id("uid").is_some() || id("gid").is_some()) && chown(&real, id("uid"), id("gid")).is_err() {
         return None;
     }
-    // Without root's eyes an unreadable file cannot be read; libpq finds nothing there either.
+    // Only root can read an unreadable file; libpq finds nothing there for others.
     (mode & 0o400 != 0 || fs::File::open(&real).is_ok()).then_some(path)
 }
 
@@ -128,7 +128,7 @@ fn with_last_copy(database: &str, password: &str) -> Entry {
     Entry::new(key(database), password.into(), true).unwrap()
 }
 
-/// What the file is after publishing; it must read back, and be what it is after publishing again.
+/// The file after publishing; it must read back correctly, and publishing again must not change it.
 #[track_caller]
 fn edited(file: impl AsRef<[u8]>, entries: &[Entry]) -> String {
     let edit = publish(file.as_ref(), entries);
@@ -302,7 +302,7 @@ fn an_entry_for_one_database_stands_above_ours_for_every_database() {
     assert_eq!(edited(format!("# x\n{every}{app}"), &entries), format!("{app}# x\n{every}"));
     assert_eq!(edited(format!("# x\n{app}# y\n{every}"), &entries), format!("# x\n{app}# y\n{every}"));
     assert_eq!(edited(format!("# x\n{app}# y\n"), &entries), format!("# x\n{app}{every}# y\n"));
-    // The wildcard below is no rival of app's line, but of the open one, which must stay below app's.
+    // The wildcard below is not a rival of app's line, but of the open one, which must stay below app's.
     let between = "db.example.com:5432:other:*:w\n";
     assert_eq!(edited(format!("{between}{app}{every}"), &entries), format!("{app}{every}{between}"));
     assert_eq!(edited(format!("{app}{between}{every}"), &entries), format!("{app}{every}{between}"));
@@ -325,7 +325,7 @@ fn last_copies_of_overlapping_entries_are_read_by_last_match_readers_too() {
 
 #[test]
 fn a_line_that_shields_the_next_from_a_nul_stays() {
-    // libpq glues what follows the NUL's line to it: today that is our line, and bob's below is read.
+    // libpq joins the next line to the one with the NUL: now that is our line, and bob's below is read.
     let file = "x:1:d:u:p\0q\ndb.example.com:5432:*:alice:old\nb:5432:*:bob:his\n";
     let after = edited(file, &[entry("*", "new")]);
     assert_eq!(after, format!("db.example.com:5432:*:alice:new\n{}", file.replace(":old", ":new")));
@@ -390,7 +390,7 @@ fn no_password_shows_in_debug_output() {
     assert!(!text.contains("hush") && !text.contains("104, 117, 115, 104"), "{text}");
 }
 
-// --- what is read today ------------------------------------------------------------------------------------------
+// --- what is read now --------------------------------------------------------------------------------------------
 
 fn current(file: &str, database: &str) -> String {
     match Reading::new(file.as_bytes()).current(&key(database)) {
@@ -412,9 +412,9 @@ fn what_clients_read_today_is_ours_missing_or_another_line() {
     assert_eq!(current(&format!("*:*:*:*:secret\n{ours}"), "*"), "1 *:*:*:*");
     assert_eq!(current(ours, "app"), "1 db.example.com:5432:*:alice", "a line for every database is not app's own");
     assert_eq!(current("db.example.com:5432:app:alice:T\n", "*"), "missing", "one database is not every database");
-    // Only the database other is taken from us: no sentence about "every" would notice.
+    // Only the database `other` is lost to the rival: looking at "every" alone would miss that.
     assert_eq!(current(&format!("*:5432:other:alice:secret\n{ours}"), "*"), "1 *:5432:other:alice");
-    // The user's exception stands above the rival that would take the same database: nothing is taken from us.
+    // The user's exception is above the rival for the same database: nothing is lost to the rival.
     assert_eq!(current(&format!("db.example.com:5432:other:alice:x\n*:5432:other:alice:y\n{ours}"), "*"), "ours 3 T");
     assert_eq!(current(&format!("x:1:d:u:p\0\n{ours}"), "*"), "missing", "the NUL above hides it");
     let odd = [b"db.example.com:5432:*:alice:\xff\n".as_slice(), ours.as_bytes()].concat();

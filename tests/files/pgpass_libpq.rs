@@ -1,7 +1,7 @@
-//! Our original is libpq: the model and the edits held against the real library, over thousands of hostile files.
+//! libpq is the original: the model and the edits are compared with the real library, on thousands of hostile files.
 //!
-//! `tests/cases/libpq_oracle.py` asks libpq.so.5. Without it (or python3) the tests that need it say so and skip; what
-//! needs no library runs always. The seed is fixed and printed: the same files every time, everywhere.
+//! `tests/cases/libpq_oracle.py` asks libpq.so.5. Without it (or python3) the tests that need it report that and skip;
+//! tests without the library always run. The seed is fixed and printed: the same files every time, everywhere.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly and speak")]
 
@@ -86,7 +86,7 @@ fn the_models_buffer_grows_and_loses_last_lines_as_libpqs_does() {
                 files.push([&before[..], &ours(length)].concat());
             }
         }
-        // A NUL about where the buffer is to grow, and an end about where it would be full if it did not.
+        // A NUL near the place where the buffer must grow, and an end near the place where it would otherwise be full.
         for nul in 125..131 {
             for length in (255 + 124..255 + 131).chain(255 + 380..255 + 387) {
                 let mut line = ours(nul);
@@ -114,7 +114,7 @@ fn the_models_buffer_grows_and_loses_last_lines_as_libpqs_does() {
     assert!(lost > 10);
 }
 
-/// A few entries whose keys differ, with passwords that are in no file.
+/// A few entries with different keys, and with passwords that are in no file.
 fn some_entries(dice: &mut Dice, scene: Scene, round: usize) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let last_copy = dice.one_in(2);
@@ -129,7 +129,7 @@ fn some_entries(dice: &mut Dice, scene: Scene, round: usize) -> Vec<Entry> {
     entries
 }
 
-/// The four fields by splitting at unescaped colons: `None` for a wildcard. Not the code under test.
+/// The four fields, split at unescaped colons; `None` for a wildcard. Independent of the code under test.
 fn plain_fields(line: &[u8]) -> Option<[Option<Vec<u8>>; 4]> {
     let mut fields = vec![(Vec::new(), false)];
     let mut bytes = line.iter();
@@ -202,7 +202,7 @@ fn replace_all(text: &[u8], from: &str, to: &str) -> Vec<u8> {
     out
 }
 
-/// A file that an edit has to cope with: hostile, with our own lines already in it here and there.
+/// A file for an edit to cope with: hostile, and with some of our own lines already in it.
 fn file_with_own_lines(dice: &mut Dice, scene: Scene, entries: &[Entry]) -> Vec<u8> {
     let mut file = Vec::new();
     for _ in 0..1 + dice.below(3) {
@@ -229,7 +229,7 @@ fn shown(entries: &[Entry], before: &[u8], after: &[u8]) -> String {
     format!("entries {keys:?}\nbefore: {}\nafter:  {}", before.escape_ascii(), after.escape_ascii())
 }
 
-/// As the warnings show it: control bytes and bytes outside ASCII escaped.
+/// As in the warnings: control bytes and bytes outside ASCII escaped.
 fn printable(line: &[u8]) -> String {
     let shown = |byte: &u8| match byte {
         b' '..=b'~' => char::from(*byte).to_string(),
@@ -259,7 +259,8 @@ fn after_an_edit_the_real_libpq_reads_our_password_for_every_connection() {
             let databases =
                 if key.every_database() { &["app", "db:1", "o\\k", "nobody"][..] } else { &[key.database()][..] };
             for database in databases {
-                // Another entry of ours for just that database wins; a line of the user for just that database may.
+                // Another entry of ours for exactly that database wins; a line of the user for exactly that database
+                // may.
                 let named = Key::new(key.host(), key.port(), *database, key.user()).unwrap();
                 let winner = entries.iter().find(|other| *other.key() == named).unwrap_or(entry);
                 let exception = winner.key().every_database()
@@ -345,10 +346,10 @@ fn an_edit_touches_no_foreign_line_and_a_second_one_only_the_password() {
     assert!(moved > EDITS / 4, "lines must have to move often enough to prove something");
 }
 
-// --- two readers that are nothing like libpq -------------------------------------------------------------------
+// --- two readers that are very different from libpq --------------------------------------------------------------
 
-/// The strictest that was measured, all in one: trims, takes CR for a line end, refuses bytes outside ASCII, throws at
-/// a line that is no entry, folds case, compares ports as numbers, takes `\*` for a wildcard.
+/// The strictest behaviours that were measured, combined: trims, accepts CR as a line end, refuses bytes outside ASCII,
+/// fails at a line that is not an entry, ignores case, compares ports as numbers, reads `\*` as a wildcard.
 fn strict_first_match(file: &[u8], key: &Key, database: &str) -> Option<String> {
     for line in file.split(|byte| matches!(byte, b'\n' | b'\r')) {
         let line = std::str::from_utf8(line).ok().filter(|line| line.is_ascii() && !line.contains('\0'))?.trim();
@@ -368,7 +369,7 @@ fn strict_first_match(file: &[u8], key: &Key, database: &str) -> Option<String> 
     None
 }
 
-/// node-postgres with pgpass 1.0.5: the last match wins; lines that are no entry are skipped.
+/// node-postgres with pgpass 1.0.5: the last match wins; lines that are not entries are skipped.
 fn last_match(file: &[u8], key: &Key, database: &str) -> Option<String> {
     let text = String::from_utf8_lossy(file);
     let mut matching = text.split('\n').filter_map(|line| {

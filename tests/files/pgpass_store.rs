@@ -1,4 +1,4 @@
-//! The password file on disk: replaced whole, kept private, and nobody's edit lost.
+//! The password file on disk: replaced as a whole, kept private, and without losing anybody's edit.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly and speak")]
 
@@ -24,7 +24,7 @@ fn token(password: &str) -> [Entry; 1] {
     [Entry::new(key(), password.into(), false).unwrap()]
 }
 
-/// A home directory with a password file in it, or without.
+/// A home directory with or without a password file.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -63,7 +63,7 @@ impl Home {
         mode(&self.path())
     }
 
-    /// What lies in it: the password file, and nothing that an attempt left behind.
+    /// Asserts that it contains only these files: the password file, and no leftovers.
     #[track_caller]
     fn holds_only(&self, names: &[&str]) {
         let mut found: Vec<String> = fs::read_dir(self.0.path())
@@ -133,7 +133,7 @@ fn the_same_password_again_does_not_touch_the_file() {
 
 #[test]
 fn a_bare_file_name_is_in_the_current_directory() {
-    // Read only: the current directory of a test is the source tree.
+    // Only read, since the current directory of a test is the source tree.
     assert!(!PasswordFile::new("no-such-password-file").read().unwrap().exists);
 }
 
@@ -200,7 +200,7 @@ fn extended_attributes_are_kept() {
     assert_eq!(published.notes, Vec::<String>::new());
 }
 
-// --- links and things that are no files ----------------------------------------------------------------------------
+// --- links and things that are not files ---------------------------------------------------------------------------
 
 #[test]
 fn links_are_followed_and_stay_links_even_where_they_dangle() {
@@ -363,7 +363,7 @@ fn a_file_that_somebody_keeps_saving_gets_the_entry_all_the_same_and_loses_nothi
     };
     home.with_fs_hooks(Meddler::new(usize::MAX, append)).publish(&token("T")).unwrap();
     assert!(home.text().starts_with(&format!("{OURS}T\n")), "{}", home.text());
-    // What came last is taken over as soon as they leave it alone.
+    // Their last version is carried over as soon as they leave the file alone.
     home.file().publish(&token("T")).unwrap();
     let others: Vec<String> = (0..saved.load(Ordering::SeqCst)).map(|number| format!("# {number}")).collect();
     let text = home.text();
@@ -374,7 +374,7 @@ fn a_file_that_somebody_keeps_saving_gets_the_entry_all_the_same_and_loses_nothi
 
 #[test]
 fn a_file_that_is_moved_and_linked_in_between_stays_a_link() {
-    // What stow, chezmoi and friends do: the same file, the same bytes, another place.
+    // What stow, chezmoi and similar programs do: the same file, the same bytes, another place.
     let home = Home::with(&format!("{OURS}old\n"));
     let path = home.path();
     let adopt = move || {
@@ -387,7 +387,7 @@ fn a_file_that_is_moved_and_linked_in_between_stays_a_link() {
     home.holds_only(&[".pgpass", "dotfile"]);
 }
 
-/// Creates the file at the last moment, after we saw that there was none.
+/// Creates the file at the last moment, after we saw that it did not exist.
 struct LastMoment(PathBuf);
 
 impl FsHooks for LastMoment {
@@ -404,7 +404,7 @@ fn a_file_that_appears_at_the_last_moment_is_not_overwritten() {
     home.holds_only(&[".pgpass"]);
 }
 
-/// Overwrites our new file once, as somebody would who had read before us and writes after us.
+/// Overwrites our new file once, like a program that read before our change and writes after it.
 struct LateWriter {
     path: PathBuf,
     done: AtomicBool,
@@ -461,13 +461,13 @@ impl<F: Fn() + Send + Sync> FsHooks for At<F> {
     }
 }
 
-/// What was displaced, by the name that it has for a moment.
+/// The displaced file, by the name that it has for a moment.
 fn displaced_beside(path: &Path) -> PathBuf {
     let mut names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
     names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".pgpass-new-")).unwrap()
 }
 
-/// The one that was displaced last.
+/// The file that was displaced last.
 fn newest_beside(path: &Path) -> PathBuf {
     let names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
     let changed = |path: &PathBuf| fs::metadata(path).map(|data| (data.ctime(), data.ctime_nsec())).unwrap();
@@ -492,7 +492,7 @@ fn what_is_renamed_over_the_file_at_the_last_moment_is_kept() {
     home.holds_only(&[".pgpass"]);
 }
 
-/// Saves at the last moment, several times in a row, and looks at the file whenever it is ours.
+/// Saves at the last moment, several times in a row, and checks the file whenever it is ours.
 struct Saver {
     path: PathBuf,
     saved: AtomicUsize,
@@ -542,7 +542,8 @@ fn whoever_looks_at_the_file_after_saving_it_finds_what_they_saved() {
     home.holds_only(&[".pgpass"]);
 }
 
-/// Writes to what was displaced, and reads the file at the same moment; saves that with a line more when the first is taken over.
+/// Appends to the displaced file and reads the current one at the same moment; when the append is being carried over, saves what
+/// it read with another line.
 struct Outdated {
     path: PathBuf,
     read: Mutex<Option<String>>,
@@ -579,8 +580,8 @@ fn what_was_taken_over_is_put_in_again_where_somebody_saves_who_had_not_seen_it(
     home.holds_only(&[".pgpass"]);
 }
 
-/// Writes to what was displaced, and reads the file at the same moment; saves that with a line more after the first was seen to be
-/// taken over.
+/// Appends to the displaced file and reads the current one at the same moment; after the append was carried over, saves what it
+/// read with another line.
 struct Slow {
     path: PathBuf,
     read: Mutex<Option<String>>,
@@ -616,7 +617,8 @@ fn what_was_taken_over_is_put_in_again_where_somebody_saves_late_who_had_not_see
     home.holds_only(&[".pgpass"]);
 }
 
-/// Writes to what was displaced, twice; and saves, the second time, what the file held the first time, with a line more.
+/// Appends to the displaced file twice; the second time also saves what the file contained the first time, with another
+/// line.
 struct TwiceOutdated {
     path: PathBuf,
     read: Mutex<Vec<String>>,
@@ -681,7 +683,7 @@ fn what_is_written_to_the_file_after_it_was_displaced_is_taken_over() {
     let path = home.path();
     let write = move || {
         append(&displaced_beside(&path), "late:1:d:u:p\n");
-        // And somebody else finds the new one.
+        // And somebody else opens the new one.
         append(&path, "later:1:d:u:p\n");
     };
     let published = home.with_fs_hooks(At::new(Moment::Displaced, write)).publish(&token("new")).unwrap();
@@ -690,7 +692,7 @@ fn what_is_written_to_the_file_after_it_was_displaced_is_taken_over() {
     home.holds_only(&[".pgpass"]);
 }
 
-/// Writes to what was displaced, again and again.
+/// Appends to the displaced file again and again.
 struct Latecomer {
     path: PathBuf,
     written: AtomicUsize,
@@ -732,13 +734,13 @@ fn what_was_written_when_the_process_was_killed_is_taken_over_by_the_next_and_no
         assert!(!status.success(), "it was to be killed");
         assert_eq!(home.text(), format!("{OURS}new\nolder:1:d:u:p\n"), "the new one had its place already");
         assert!(displaced_beside(&home.path()).exists());
-        // What the user does meanwhile is not undone.
+        // What the user does meanwhile is kept.
         home.write(&home.text().replace("older:1:d:u:p\n", "newer:1:d:u:p\n"), 0o600);
         home.file().publish(&token("newest")).unwrap();
         if late.is_empty() {
             assert_eq!(home.text(), format!("{OURS}newest\nnewer:1:d:u:p\n"));
         } else {
-            // Nobody can tell any more who removed what: no line is lost.
+            // It is no longer known who removed what, so no line is lost.
             let text = home.text();
             assert!(text.starts_with(&format!("{OURS}newest\n")) && text.lines().count() == 4, "{text}");
             assert!(text.contains(late) && text.contains("newer:1:d:u:p\n"), "{text}");
@@ -848,7 +850,7 @@ fn in_own_mounts(test: &str, inner: &str) {
     again_under(&["unshare", "-m"], test, inner);
 }
 
-/// Runs one test of this file again, alone, under a command that changes what it may do.
+/// Runs one test of this file again, alone, under a command that restricts it.
 fn again_under(wrapper: &[&str], test: &str, inner: &str) {
     if !root_or_skip(test) {
         return;
@@ -865,7 +867,7 @@ fn again_under(wrapper: &[&str], test: &str, inner: &str) {
     let inner = format!("pgpass_store::{inner}");
     let arguments = ["--exact", &inner, "--ignored", "--nocapture"];
     let output = command().arg(std::env::current_exe().unwrap()).args(arguments).output().unwrap();
-    // One that is not there would succeed as well.
+    // A test that does not exist would succeed as well.
     let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
     assert!(
         output.status.success() && ran,
@@ -925,7 +927,7 @@ fn inside_a_writable_file_in_a_read_only_directory_is_written_in_place() {
 
 #[test]
 fn an_owner_that_cannot_be_given_is_kept_by_writing_in_place() {
-    // Root in a container that may not change owners: a new file would lock the owner out.
+    // Root in a container may be unable to change owners: a new file would lock the owner out.
     let test = "an_owner_that_cannot_be_given_is_kept_by_writing_in_place";
     let wrapper = ["setpriv", "--inh-caps=-chown", "--bounding-set=-chown"];
     again_under(&wrapper, test, "inside_an_owner_that_cannot_be_given_is_kept_by_writing_in_place");
@@ -934,7 +936,7 @@ fn an_owner_that_cannot_be_given_is_kept_by_writing_in_place() {
 #[test]
 #[ignore = "runs without CAP_CHOWN, started by an_owner_that_cannot_be_given_is_kept_by_writing_in_place"]
 fn inside_an_owner_that_cannot_be_given_is_kept_by_writing_in_place() {
-    // The one way to somebody else's file without CAP_CHOWN here: made by another user from the start.
+    // Without CAP_CHOWN, this is the only way to get somebody else's file: another user makes it.
     let home = Home::new();
     fs::set_permissions(home.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let script = r#"umask 077; printf 'db.example.com:5432:*:alice:old\n' > "$1""#;
@@ -967,7 +969,7 @@ fn inside_a_full_disk_leaves_the_old_file() {
     assert_eq!(home.text(), format!("{OURS}old\n"));
     home.holds_only(&[".pgpass", "ballast"]);
 
-    // The same file where it can only be written in place: nothing is overwritten before there is room for all of it.
+    // The same for a file that can only be written in place: nothing is overwritten until there is room for all of it.
     let elsewhere = Home::with("");
     let (directory, path) = (elsewhere.0.path().to_str().unwrap().to_owned(), elsewhere.path());
     mount(&["--bind", &directory, &directory]);
@@ -982,7 +984,7 @@ fn inside_a_full_disk_leaves_the_old_file() {
 
 // --- many readers --------------------------------------------------------------------------------------------------
 
-/// Reads over and over as clients do, until the writer is done; how often, and how often there was no password.
+/// Reads repeatedly like clients until the writer is done; returns how often, and how often there was no password.
 fn read_until(done: &AtomicBool, path: &Path) -> (usize, usize) {
     let (mut reads, mut missing) = (0, 0);
     let target = Target::new(b"db.example.com", b"5432", b"app", b"alice");
@@ -994,7 +996,7 @@ fn read_until(done: &AtomicBool, path: &Path) -> (usize, usize) {
     (reads, missing)
 }
 
-/// The same by the real libpq, in another process: prints how often there was no password, when told to stop.
+/// The same with the real libpq in another process, which prints how often there was no password when it is stopped.
 const LIBPQ_READER: &str = r#"
 import sys, threading
 sys.path.insert(0, sys.argv[1])

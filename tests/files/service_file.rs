@@ -1,4 +1,4 @@
-//! The connection service file: kept up to date, held against the real libpq, and nobody else's byte changed.
+//! The connection service file: kept up to date, compared with the real libpq, and without changing any foreign byte.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly and speak")]
 
@@ -18,7 +18,7 @@ use oracle::{Answer, ask, libpq_or_skip};
 
 const SEED: u64 = 0x1a4e_ba5e_0000_5432;
 
-/// So many files of each kind.
+/// How many files of each kind.
 const FILES: usize = 700;
 
 fn orders() -> Section {
@@ -27,11 +27,11 @@ fn orders() -> Section {
     Section { name, host, port: 5432, database, user, sslmode, sslrootcert: None, passfile: None }
 }
 
-/// What a new file holds for [`orders`].
+/// The contents of a new file for [`orders`].
 const ORDERS: &str = "[orders]\n# dbx-rotator keeps host, port, dbname, user, sslmode; what else you write here stays\n\
                       host=db.example\nport=5432\ndbname=databricks_postgres\nuser=alice@example.com\nsslmode=require\n";
 
-/// The file that comes of this one, and what is said.
+/// The resulting file, and the messages.
 fn updated(file: &[u8], sections: &[Section]) -> (Vec<u8>, Vec<String>) {
     let scratch = if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
     let path = scratch.as_ref().unwrap().path().join("services");
@@ -156,15 +156,15 @@ fn a_file_that_cannot_be_written_says_which_and_what_to_do() {
     assert!(failure.hint.unwrap().contains("name another file"));
 }
 
-// ---- by the real libpq ----
+// ---- with the real libpq ----
 
-/// Asks about each of the names in each of the files.
+/// Asks for each of the names in each of the files.
 fn ask_all(files: &[Vec<u8>]) -> Vec<Vec<Answer>> {
     let questions: Vec<_> = files.iter().flat_map(|file| NAMES.map(|name| (file.clone(), name))).collect();
     ask(&questions).chunks(NAMES.len()).map(<[_]>::to_vec).collect()
 }
 
-/// What libpq is to take from a section of ours.
+/// What libpq should read from a section of ours.
 fn gives(answer: &Answer, wanted: &Section) -> bool {
     let database = if wanted.database == "*" { "databricks_postgres" } else { &wanted.database };
     let port = wanted.port.to_string();
@@ -178,7 +178,8 @@ fn gives(answer: &Answer, wanted: &Section) -> bool {
     })
 }
 
-/// Checks that libpq reads ours as wanted and all else as before, but where a sentence names the section. How many were ours.
+/// Checks that libpq reads ours as wanted and everything else as before, except sections named in a message. Returns how many
+/// were ours.
 fn check(before: &[Answer], after: &[Answer], wanted: &[Section], said: &[String], file: &[u8]) -> usize {
     let mut ours = 0;
     for (index, name) in NAMES.iter().enumerate() {
@@ -186,7 +187,7 @@ fn check(before: &[Answer], after: &[Answer], wanted: &[Section], said: &[String
         let section = wanted.iter().find(|section| section.name == *name);
         match section {
             Some(section) if !told => {
-                // A key that this libpq does not know is between the user and libpq.
+                // A key that this libpq does not know is the user's own problem.
                 let unknown = after[index].as_ref().is_err_and(|error| error.contains("syntax error"));
                 assert!(
                     unknown || gives(&after[index], section),
@@ -196,7 +197,7 @@ fn check(before: &[Answer], after: &[Answer], wanted: &[Section], said: &[String
                 );
                 ours += usize::from(!unknown);
             }
-            // It stood below something that libpq does not get beyond, and does so still.
+            // It is below something that stops libpq, and was so before.
             Some(_) if before[index].is_err() => assert!(after[index].is_err(), "[{name}] {}", file.escape_ascii()),
             _ => assert_eq!(before[index], after[index], "[{name}] {}", file.escape_ascii()),
         }
@@ -222,7 +223,7 @@ fn in_hostile_files_every_foreign_byte_and_section_stays_and_libpq_finds_ours() 
     let (before, now) = (ask_all(&files), ask_all(&news));
     let ours: usize = (0..FILES).map(|at| check(&before[at], &now[at], &wanted[at], &after[at].1, &news[at])).sum();
 
-    // The same again after somebody has been there, and the connections have moved.
+    // The same again after somebody has edited the files, and the connections have moved.
     let tampered: Vec<Vec<u8>> = news.iter().map(|file| tampered(&mut dice, file)).collect();
     let moved: Vec<Vec<Section>> =
         wanted.iter().map(|wanted| wanted.iter().map(|old| section(&mut dice, &old.name)).collect()).collect();
@@ -259,7 +260,7 @@ fn a_line_of_any_length_before_ours_is_no_trouble_or_is_told() {
     }
 }
 
-// ---- by a real server ----
+// ---- with a real server ----
 
 fn psql(server: &Postgres, home: &Home, conninfo: &str) -> Output {
     let mut psql = server.psql_command(&home.path(".pgpass"), "nobody");

@@ -1,4 +1,5 @@
-//! What tests rely on when they boot a machine: it is a machine of its own, it hides no secret, and nothing stays of it.
+//! What tests rely on when they boot a machine: it is separate from the host, it hides no secret, and nothing of it
+//! remains.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +23,7 @@ on_each_release!(
 );
 
 const SOON: Duration = Duration::from_secs(20);
-/// No user's unit logs this anywhere else.
+/// No unit of a user logs this anywhere else.
 const SECRET: &str = "stand-in-secret-0123456789abcdef";
 
 fn machine(test: &str, release: Release) -> Option<Machine> {
@@ -108,7 +109,7 @@ fn boots_and_stays() {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// Everything whose name is of that process: cgroups and temp directories.
+/// Everything named after that process: cgroups and temp directories.
 fn leftovers(owner: u32) -> Vec<String> {
     let name = format!("dbx-rotator-test-{owner}-");
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/tmp"];
@@ -140,12 +141,12 @@ fn nothing_stays_of_a_machine_whose_process_was_killed() {
         let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
         let leader = lines.find_map(|line| line.strip_prefix("BOOTED ").map(str::to_owned)).expect("a machine");
         assert!(!leftovers(owner.id()).is_empty());
-        // A process group has the supervisor in it too.
+        // The process group also contains the supervisor.
         let victim = if with_supervisor { format!("-{}", owner.id()) } else { owner.id().to_string() };
         assert!(Command::new("kill").args(["-KILL", "--", &victim]).status().unwrap().success());
         owner.wait().unwrap();
         goes("systemd", || Path::new("/proc").join(&leader).exists());
-        // The next machine clears away what nobody was left to clear.
+        // The next machine removes what nobody was left to remove.
         drop(Machine::boot(Release::Bookworm).unwrap());
         goes("something of the dead process", || !leftovers(owner.id()).is_empty());
     }

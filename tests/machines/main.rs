@@ -1,4 +1,4 @@
-//! Machines that are booted: containers with a real systemd, and an emulated one that can be suspended.
+//! Machines that are booted: containers with a real systemd, and an emulated machine that can be suspended.
 
 #[path = "../support/mod.rs"]
 mod support;

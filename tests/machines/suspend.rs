@@ -1,6 +1,6 @@
-//! A machine that wakes from suspend after its credential has died has a new one within seconds; so has one whose clock is set.
+//! A machine that resumes after its credential has expired has a new one within seconds; so has one whose clock is set.
 //!
-//! This needs a kernel that suspends: an emulated machine, asleep to RAM for as long as it takes. Times are the guest's own.
+//! This needs a kernel that suspends: an emulated machine is suspended to RAM for long enough. Times are the guest's own.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,34 +18,34 @@ use std::time::Duration;
 use crate::support::workspace::scratch_directory;
 use crate::support::{Vm, Workspace, skip};
 
-/// What is asked for: from the resume to the new credential in the password file.
+/// The requirement: from the resume to the new credential in the password file.
 const AT_ONCE_MS: u64 = 5_000;
 
-/// How long a token lives that dies during the suspend; half of it is the longest wait for the rotation before.
+/// The life of a token that expires during the suspend; half of it is the longest wait for the rotation before.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
 
 const SLEEP: Duration = Duration::from_secs(33);
 
-/// The clock may be set as it likes: a token with this life is not replaced for the rest of the test, except for that.
+/// While the clock is set: a token with this life is replaced in this test only because of the clock.
 const LONG_LIFE: Duration = Duration::from_secs(3600);
 
-/// A storm would show within this time of the guest.
+/// A flood of requests would show within this time of the guest.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// How many requests a clock that was set may cost within [`QUIET`].
+/// How many requests a change of the clock may cost within [`QUIET`].
 const REQUESTS_FOR_A_CLOCK: usize = 2;
 
-/// For scripts that wait for nothing but an emulated processor.
+/// For scripts that only wait for the emulated processor.
 const SOON: Duration = Duration::from_secs(60);
 
-/// For the guest's scripts: who acts, and what has been seen, from the line on that tail is told. (It ends after those who read
-/// it, at its next line; an open standard error would keep them waiting for that.)
+/// For the guest's scripts: run as alice, and follow what was recorded, from a line on. (tail ends only at its next line, after
+/// its readers; if it had standard error open, they would wait for that.)
 const TOOLS: &str = r#"
 alice() { runuser -u alice -- env HOME=/home/alice XDG_RUNTIME_DIR=/run/user/1000 "$@"; }
 watched() { exec tail -n "$1" -F /run/watched 2>/dev/null; }
 "#;
 
-/// What /run/watched says: when, what, and how much of it, in milliseconds.
+/// A line of /run/watched: when, what, and how much, in milliseconds.
 struct Event<'a> {
     at: u64,
     what: &'a str,
@@ -61,7 +61,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The last event of this kind, and how long after it the password file was another.
+/// The last event of this kind, and how long after it the password file changed.
 #[track_caller]
 fn reaction(watched: &str, to: &str) -> (i64, u64) {
     let events: Vec<Event<'_>> = watched.lines().filter_map(Event::parse).collect();
@@ -77,7 +77,7 @@ fn write(root: &Path, file: &str, text: impl AsRef<[u8]>, mode: u32) {
     fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What the guest gets: the program, alice's configuration and the package's units.
+/// The guest's files: the program, alice's configuration and the package's units.
 fn files(workspace: &Workspace) -> tempfile::TempDir {
     let directory = scratch_directory(0o700);
     let root = directory.path();
@@ -97,7 +97,7 @@ fn files(workspace: &Workspace) -> tempfile::TempDir {
     }
     write(root, "usr/local/bin/watch", include_str!("../support/vm/watch"), 0o755);
     write(root, "usr/local/lib/tools", TOOLS, 0o644);
-    // The text for debuggers is most of it, and would have to go through an emulated disk.
+    // Debug symbols are most of the program, and would have to go through an emulated disk.
     let program = root.join("usr/bin/dbx-rotator");
     fs::create_dir_all(program.parent().unwrap()).unwrap();
     let strip = Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_dbx-rotator")).status();
@@ -105,7 +105,7 @@ fn files(workspace: &Workspace) -> tempfile::TempDir {
     directory
 }
 
-/// Runs a script that knows [`TOOLS`].
+/// Runs a script that can use [`TOOLS`].
 #[track_caller]
 fn run(vm: &mut Vm, script: &str) -> String {
     let outcome = vm.run(&format!(". /usr/local/lib/tools\n{script}"), SOON);
@@ -124,12 +124,12 @@ fn start(vm: &mut Vm) {
     );
 }
 
-/// Sleeps past the expiry of what has just been published.
+/// Sleeps past the expiry of the published token.
 fn sleep_past_the_expiry(vm: &mut Vm, workspace: &Workspace) {
     let asked = workspace.token_requests();
     vm.begin(&format!("rtcwake -u -m mem -s {}", SLEEP.as_secs()));
     let early = workspace.wait_for_token_requests(asked + 1, SLEEP - Duration::from_secs(5));
-    // From now on no token dies by itself within this test.
+    // From now on no token expires within this test.
     workspace.set_token_life(LONG_LIFE);
     let outcome = vm.finish(SLEEP + SOON);
     assert!(!early, "somebody asked for a token while the machine was asleep:\n{}", outcome.exits(0));
@@ -137,7 +137,7 @@ fn sleep_past_the_expiry(vm: &mut Vm, workspace: &Workspace) {
     assert!(workspace.wait_for_tokens_issued(asked + 1, SOON), "no token after the resume");
 }
 
-/// After something that lets the daemon publish a new credential: waits for that, and that clients have a live one.
+/// Waits until the daemon has published a new credential after this event, and checks that clients have a live one.
 #[track_caller]
 fn acted_at_once(vm: &mut Vm, cause: &str) -> i64 {
     let watched = run(
@@ -154,7 +154,7 @@ fn acted_at_once(vm: &mut Vm, cause: &str) -> i64 {
     much
 }
 
-/// Sets the clock, and sees that this leads to no more than a few requests.
+/// Sets the clock, and checks that this leads to only a few requests.
 #[track_caller]
 fn set_clock(vm: &mut Vm, workspace: &Workspace, change: &str) {
     let asked = workspace.token_requests();
@@ -175,7 +175,7 @@ fn suspend_past_the_expiry_and_a_clock_that_is_set_are_acted_on_at_once() {
     eprintln!("booted in {:.1} s", vm.booted_in.as_secs_f64());
     start(&mut vm);
 
-    // Just after a rotation, so that it is a while until the daemon's next.
+    // Just after a rotation, so that the daemon's next one is not soon.
     run(&mut vm, "timeout 40 grep -q -m 1 changed <(watched 0)");
     sleep_past_the_expiry(&mut vm, &workspace);
     let slept = acted_at_once(&mut vm, "resumed");
@@ -189,7 +189,7 @@ fn suspend_past_the_expiry_and_a_clock_that_is_set_are_acted_on_at_once() {
     let restarts = run(&mut vm, "alice systemctl --user show -P NRestarts -P ActiveState dbx-rotator-daemon.service");
     assert_eq!(restarts.split_whitespace().collect::<Vec<_>>(), ["0", "active"], "{restarts}");
 
-    // The same for the timer, which has to begin with a token that dies; a longer-lived one would not be replaced by it.
+    // The same for the timer, which must start with a token that expires; it would not replace a longer-lived one.
     workspace.set_token_life(SHORT_LIFE);
     run(
         &mut vm,

@@ -1,4 +1,4 @@
-//! Under a real systemd, the oldest and the newest that we care for, each booted in a container.
+//! Under a real systemd, the oldest and the newest that we support, each booted in a container.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,7 +19,7 @@ mod timer;
 use crate::support::{Release, Workspace, on_each_release};
 use stage::{SOON, Stage};
 
-/// It boots, has nothing of ours that failed, and a user's manager that needs nobody to log in.
+/// The machine boots, none of our units has failed, and a user's manager runs without a login.
 fn a_machine_boots_and_has_a_users_manager_without_a_login(test: &str, release: Release) {
     let Some(machine) = stage::machine(test, release) else { return };
     machine.run(&["systemctl", "is-system-running", "--wait"]).stdout_has("running");

@@ -1,7 +1,7 @@
-//! The packages, built once for all tests of this process by what builds them for a release.
+//! The packages, built once for all tests of this process by the scripts that build a release.
 //!
-//! `dist/build` has one place to build in and one to put things, so that those who come at the same time, other test
-//! programs included, wait for each other and take copies away.
+//! `dist/build` has one place to build in and one for results. So simultaneous callers, also from other test programs,
+//! wait for each other and take copies.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
@@ -13,19 +13,19 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::support::skip;
 
-/// How a program of `dist` ends when it lacks a tool; it has said which.
+/// The exit code of a program in `dist` that lacks a tool; it has reported which.
 const UNAVAILABLE: i32 = 69;
 
 type Known = HashMap<Option<String>, Result<PathBuf, String>>;
 
-/// The directory of the packages of this version, by default that of Cargo.toml; or why there are none here.
+/// The directory of the packages of this version, by default Cargo.toml's; or why there can be none here.
 pub(crate) fn packages(version: Option<&str>) -> Result<PathBuf, String> {
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.get_or_insert_default().entry(version.map(str::to_owned)).or_insert_with(|| build(version)).clone()
 }
 
-/// The same where these programs are there to look into them; else the test is skipped.
+/// The same if these programs for inspecting them are installed; otherwise the test is skipped.
 pub(crate) fn packages_or_skip(test: &str, version: Option<&str>, programs: &[&str]) -> Option<PathBuf> {
     let ready = missing(programs).map_or(Ok(()), Err);
     ready.and_then(|()| packages(version)).map_err(|reason| skip(test, &reason)).ok()
@@ -50,8 +50,8 @@ fn build(version: Option<&str>) -> Result<PathBuf, String> {
     if let Some(version) = version {
         build.args(["--version", version]);
     }
-    // What cargo tells us of this package would be taken for news by the build script of ring, here as well as in the next
-    // build from a shell, and all be compiled anew: a minute each time.
+    // ring's build script would take cargo's variables about this package for a change, here and in the next build from a
+    // shell, and compile everything again: a minute each time.
     let cargos = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(cargos)) {
         build.env_remove(name);
@@ -71,8 +71,8 @@ fn build(version: Option<&str>) -> Result<PathBuf, String> {
     Ok(directory)
 }
 
-/// A directory that is gone when this process is, however it ends. What is static is never dropped; hence a shell waits
-/// for its input to end, which nobody writes to and which the system closes with us.
+/// A directory that is removed when this process ends, however it ends. Statics are never dropped, so a shell waits for
+/// the end of its input, which the system closes together with this process.
 fn until_the_end() -> PathBuf {
     let directory = tempfile::Builder::new().prefix("dbx-rotator-packages").tempdir().expect("a directory").keep();
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("let others read it");
@@ -82,11 +82,11 @@ fn until_the_end() -> PathBuf {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Not ended with us by a Ctrl-C.
+        // So that a Ctrl-C does not end it together with us.
         .process_group(0)
         .spawn()
         .expect("start a shell");
-    // Neither waited for nor closed.
+    // It is neither awaited nor closed.
     std::mem::forget(waits);
     directory
 }

@@ -1,4 +1,4 @@
-//! The .deb: clean by lintian, the same bytes from the same commit, and a whole life on a real Debian.
+//! The .deb: accepted by lintian, the same bytes from the same commit, and a whole life on a real Debian.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use crate::support::{Machine, Release, Workspace, skip};
 use crate::{built, printed, with_ending};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/repository");
-/// Newer than any that is released.
+/// Newer than any release.
 const NEWER: &str = "99.0.0";
 
-/// The repository that people install from, signed with a key that nobody keeps.
+/// The repository that people install from, signed with a temporary key.
 struct Archive {
     directory: tempfile::TempDir,
     keys: tempfile::TempDir,
@@ -35,7 +35,7 @@ impl Archive {
         command
     }
 
-    /// Publishes these packages instead of what was published before, on the machine.
+    /// Publishes these packages on the machine, instead of the earlier ones.
     fn publish(&self, packages: &Path, machine: &Machine) {
         let key = "archive@example.invalid";
         printed(self.command(REPOSITORY).arg(packages).arg(self.directory.path()).arg(key));
@@ -48,7 +48,7 @@ impl Archive {
 
 impl Drop for Archive {
     fn drop(&mut self) {
-        // gpg leaves an agent behind.
+        // gpg leaves an agent running.
         let _ = self.command("gpgconf").args(["--kill", "all"]).status();
     }
 }
@@ -57,7 +57,7 @@ impl Drop for Archive {
 fn lintian_finds_no_fault_with_the_package() {
     let test = "lintian_finds_no_fault_with_the_package";
     let Some(packages) = built::packages_or_skip(test, None, &["lintian", "runuser"]) else { return };
-    // lintian does not want to be root, and must be able to read it.
+    // lintian does not want to run as root, and must be able to read the package.
     let scratch = scratch_directory(0o755);
     let package = scratch.path().join("dbx-rotator.deb");
     fs::copy(with_ending(&packages, ".deb"), &package).unwrap();
@@ -102,7 +102,7 @@ fn every_file_of_the_package_has_the_right_owner_and_mode() {
 fn the_package_is_the_same_wherever_the_commit_is_built() {
     let test = "the_package_is_the_same_wherever_the_commit_is_built";
     let Some(packages) = built::packages_or_skip(test, None, &["dpkg-deb"]) else { return };
-    // Another folder, at another depth, with nothing built yet.
+    // Another directory, at another depth, with nothing built yet.
     let scratch = scratch_directory(0o755);
     let copy = scratch.path().join("some/where/else");
     let repository = env!("CARGO_MANIFEST_DIR");
@@ -112,7 +112,7 @@ fn the_package_is_the_same_wherever_the_commit_is_built() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(Path::new(repository).join(file), &to).unwrap();
     }
-    // Whatever the mask of who made the clone.
+    // Independent of the umask with which the clone was made.
     printed(Command::new("chmod").args(["-R", "go-rwx"]).arg(&copy));
     let epoch = printed(Command::new("git").args(["-C", repository, "log", "-1", "--format=%ct"]));
     let mut build = Command::new(copy.join("dist/build"));
@@ -123,7 +123,7 @@ fn the_package_is_the_same_wherever_the_commit_is_built() {
 
 // ---- a life ----
 
-/// A Debian with apt pointed at the archive and nowhere else, and a user who has written her settings.
+/// A Debian where apt uses only this archive, and a user who has written her settings.
 struct Debian {
     machine: Machine,
     workspace: Workspace,
@@ -194,7 +194,8 @@ impl Debian {
         let line = [&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"], words].concat();
         let done = self.machine.run(&line);
         let said = done.exits(0).stdout.clone() + &done.stderr;
-        // dpkg warns of every downgrade, and bookworm's of a directory that another package has under its name of before /usr-merge.
+        // dpkg warns about every downgrade, and bookworm's about a directory that another package owns under its name before
+        // /usr-merge.
         let known = ["downgrading dbx-rotator", "system-preset' not empty so not removed"];
         let warns = |line: &&str| line.contains("warning") && !known.iter().any(|known| line.contains(known));
         assert_eq!(said.lines().find(warns), None, "{done}");
@@ -225,7 +226,7 @@ impl Debian {
         )
     }
 
-    /// Lets a user log in again and again while `what` happens: no login may fail.
+    /// Lets a user log in repeatedly while `what` runs: no login may fail.
     fn logging_in<T>(&self, user: &str, what: impl FnOnce() -> T) -> T {
         let again = format!(
             "while [ ! -e /tmp/enough ]; do psql -X -w -A -t -c 'select 1' '{}' >/dev/null || {{ echo failed; exit 1; }}; \
@@ -242,24 +243,24 @@ impl Debian {
         result
     }
 
-    /// The process of dave's daemon, of the machine's manager.
+    /// A property of dave's daemon, which the machine's manager runs.
     #[track_caller]
     fn daves(&self, property: &str) -> String {
         self.root(&["systemctl", "show", "--value", "-p", property, DAVES]).trim().to_owned()
     }
 
-    /// The files that are people's own, by what is in them.
+    /// The users' own files, with their contents.
     fn of_users(&self) -> String {
         self.root(&["sh", "-c", "sha256sum /home/*/.pgpass /home/*/.config/dbx-rotator/*"])
     }
 
-    /// Which program a user's daemon runs; it would be called deleted if that were an older one.
+    /// The program that a user's daemon runs; an older, replaced one would be marked as deleted.
     fn runs(&self) -> String {
         let pid = self.property("alice", DAEMON, "MainPID");
         self.root(&["readlink", &format!("/proc/{pid}/exe")]).trim().to_owned()
     }
 
-    /// Waits until alice's daemon and dave's are others than these, and up.
+    /// Waits until alice's and dave's daemons have been replaced by new processes, and are up.
     fn await_restart(&self, before: &[String; 2]) {
         let began = std::time::Instant::now();
         let states = || [self.property("alice", DAEMON, "ActiveState"), self.daves("ActiveState")];
@@ -277,7 +278,7 @@ impl Debian {
         [self.property("alice", DAEMON, "MainPID"), self.daves("MainPID")]
     }
 
-    /// Nobody has a unit of ours that failed, and who asked for nothing runs nothing.
+    /// Asserts that none of our units has failed, and that nothing runs for people who asked for nothing.
     #[track_caller]
     fn is_in_order(&self) {
         self.machine.run(&["systemctl", "--failed", "--plain", "--no-legend"]).prints_nothing();
@@ -298,7 +299,7 @@ fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Relea
     let Some(debian) = Debian::new(test, release) else { return };
     debian.apt(&["update"]);
     debian.apt(&["install", "dbx-rotator"]);
-    // Nothing is enabled behind anyone's back.
+    // Nothing was enabled without asking.
     for user in ["alice", "bob", "carol"] {
         let units = debian.systemctl(user, &["list-units", "--plain", "--no-legend", "--state=active", "dbx-rotator*"]);
         assert_eq!(units, "");
@@ -308,7 +309,7 @@ fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Relea
         .run(&["sh", "-c", "ls /etc/systemd/user/*.wants/dbx-rotator* /etc/systemd/system/*.wants/dbx-rotator*"])
         .prints_nothing();
 
-    // Alice wants the daemon, carol the timer; dave's is the machine's.
+    // Alice wants the daemon, carol the timer; dave's runs in the machine's manager.
     debian.root(&["systemctl", "enable", "--now", DAVES]);
     debian.log_in("dave");
     debian.systemctl("alice", &["enable", "--now", DAEMON]);
@@ -344,7 +345,7 @@ fn upgrade(debian: &Debian) {
     assert_eq!(debian.property("carol", TIMER, "ActiveState"), "active");
     assert_eq!(debian.property("carol", "dbx-rotator.service", "NeedDaemonReload"), "no");
     assert_eq!(debian.machine.read("/home/alice/.config/dbx-rotator/config.toml"), settings);
-    // Nobody's password died for it, or had to be renewed.
+    // No password expired because of it, or had to be renewed.
     assert_eq!(debian.workspace.tokens_issued(), issued);
     debian.log_in("alice");
     debian.log_in("carol");
@@ -352,7 +353,7 @@ fn upgrade(debian: &Debian) {
 }
 
 fn remove_and_return(debian: &Debian) {
-    // A unit of the same name that is a user's own is none of the package's business.
+    // The package must leave alone a user's own unit with the same name.
     let own = "[Service]\nExecStart=/bin/sleep infinity\n";
     debian.machine.write(&format!("/home/bob/.config/systemd/user/{DAEMON}"), own, 0o644, Some("bob"));
     debian.systemctl("bob", &["daemon-reload"]);
@@ -370,7 +371,7 @@ fn remove_and_return(debian: &Debian) {
     assert_eq!(debian.of_users(), before);
     assert!(debian.machine.path("/etc/dbx-rotator/dave.toml").exists(), "settings stay until the purge");
 
-    // Back, and to an older version.
+    // Installed again, then an older version.
     debian.apt(&["install", "dbx-rotator"]);
     debian.systemctl("alice", &["start", DAEMON]);
     debian.root(&["systemctl", "start", DAVES]);
@@ -411,7 +412,7 @@ fn an_install_of_the_package_that_was_cut_off_ends_well(test: &str, release: Rel
     debian.is_in_order();
 }
 
-/// Where the package is configured before there is a systemd, as in the making of an image, nothing is enabled either.
+/// If the package is configured before systemd exists, as when an image is made, nothing is enabled either.
 #[test]
 fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
     let test = "the_package_enables_nothing_where_there_is_no_systemd_yet";
@@ -421,7 +422,7 @@ fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
     printed(Command::new("dpkg-deb").arg("-x").arg(&package).arg(root.path()));
     printed(Command::new("dpkg-deb").arg("-e").arg(&package).arg(root.path().join("control")));
     let mut configure = Command::new(root.path().join("control/postinst"));
-    // A PATH with the helper and without systemctl.
+    // A PATH with the helper but without systemctl.
     fs::create_dir(root.path().join("bin")).unwrap();
     for program in ["cat", "deb-systemd-helper", "env", "id", "perl", "sh", "timeout"] {
         let found =
@@ -439,7 +440,7 @@ fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
     assert_eq!(links, "");
 }
 
-/// A candidate comes before its release.
+/// A pre-release sorts before its release.
 #[test]
 fn a_package_of_a_pre_release_is_older_than_that_of_the_release() {
     let test = "a_package_of_a_pre_release_is_older_than_that_of_the_release";

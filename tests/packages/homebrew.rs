@@ -1,5 +1,5 @@
-//! The Homebrew formula and the agent for launchd, on a machine that most likely has neither Homebrew nor launchd: carried out by a
-//! stand-in for Homebrew's formula language (`tests/packages/homebrew/formula.rb`), and by Homebrew itself where there is one.
+//! The Homebrew formula and the launchd agent, on a machine that probably has neither Homebrew nor launchd: run by a stand-in for
+//! Homebrew's formula language (`tests/packages/homebrew/formula.rb`), and by Homebrew itself if it is installed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod agent;
@@ -46,11 +46,11 @@ fn the_program_its_old_names_its_pages_and_its_completions_are_installed() {
     let Some(brewed) = Brewed::install(test) else { return };
     for old in ["rotator", "install", "status", "restart", "uninstall"] {
         let link = brewed.keg(&format!("bin/databricks-oauth-{old}"));
-        // Relative, so that the keg may be moved, as Homebrew does with bottles.
+        // Relative, so that the keg can be moved, as Homebrew does with bottles.
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("dbx-rotator"), "{}", link.display());
     }
     assert_eq!(brewed.names_in("bin").len(), 6);
-    // All that there are, in the section that their names tell.
+    // All pages, in the section that their names give.
     for page in &brewed.pages {
         let section = page.rsplit('.').next().unwrap();
         assert!(brewed.keg(&format!("share/man/man{section}/{page}")).exists(), "{page} is not installed");
@@ -78,7 +78,7 @@ fn the_service_files_are_those_of_dist_under_the_names_that_brew_services_looks_
         (format!("{name}{suffix}"), brewed.keg(&format!("{name}{suffix}")))
     };
 
-    // Named as in dist/: under another name it would take the place of another of our units, or be a second daemon.
+    // Named as in dist/: with another name it would replace another of our units, or be a second daemon.
     let (name, unit) = installed("linux", ".service");
     let packaged = fs::read_to_string(format!("{DIST}/systemd/user/{name}")).unwrap();
     assert!(packaged.contains("\nType=notify\n") && packaged.contains("\nWatchdogSec="), "{name} is not the daemon's");
@@ -89,7 +89,7 @@ fn the_service_files_are_those_of_dist_under_the_names_that_brew_services_looks_
     let filled = fs::read_to_string(agent).unwrap();
     assert_eq!(filled, packaged.replace("HOMEBREW_PREFIX", &prefix));
     assert!(filled.contains(&format!("<string>{program}</string>")), "{filled}");
-    // launchd opens the log, and does not start the program where it cannot.
+    // launchd opens the log, and does not start the program if it cannot.
     assert!(brewed.path("var/log").is_dir());
     assert!(Path::new(&program).exists(), "what the service files start is not there");
 }
@@ -105,7 +105,7 @@ fn systemd_takes_the_unit_that_is_installed() {
     let unit = brewed.keg(&format!("{name}.service"));
     let outcome = brewed.home.command("systemd-analyze").args(["--user", "--man=no", "verify"]).arg(&unit).run();
     outcome.exits(0);
-    // What it says of other units of this machine is not about ours; Debian 12's does not know yet how to restart ever later.
+    // Ignore messages about other units of this machine. Debian 12's systemd does not know growing restart delays yet.
     let of_ours = outcome.stderr.lines().filter(|line| line.contains(name));
     let complaints =
         of_ours.filter(|line| !["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|new| line.contains(new)));
@@ -117,7 +117,7 @@ fn the_formula_tests_itself_against_a_workspace_on_loopback() {
     let test = "the_formula_tests_itself_against_a_workspace_on_loopback";
     let Some(brewed) = Brewed::install(test) else { return };
     brewed.run(&["test"]).exits(0).stdout_has("live").stderr_has("Token rotation completed successfully");
-    // It leaves nothing behind but in the directory that it was given.
+    // It leaves nothing outside the directory that it was given.
     assert!(brewed.path("test/pgpass").exists());
     assert!(brewed.home.files().iter().all(|file| !file.ends_with(".pgpass")), "{:?}", brewed.home.files());
 }

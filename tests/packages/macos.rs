@@ -1,5 +1,5 @@
-//! The code for macOS, on a machine that is no Mac: it is compiled with warnings denied, its tests too, and linked into what a Mac
-//! would load. `tests/macos/cross` says how; docs/macos.md says what this does not prove.
+//! The code for macOS, on a machine that is not a Mac: compiled with warnings denied, including its tests, and linked into what a
+//! Mac would load. `tests/macos/cross` does it; docs/macos.md says what this does not prove.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use object::macho::{self, MachHeader64};
 use object::read::macho::{FatArch, LoadCommandVariant, MachHeader, MachOFatFile32};
 use object::{Architecture, Endianness};
 
-/// What `tests/macos/cross` ends with where something that it needs cannot be had.
+/// The exit code of `tests/macos/cross` if something that it needs is not available.
 const CANNOT_BE_HAD: i32 = 77;
 
-/// Runs `tests/macos/cross`; returns the last line that it printed, or none where the test is skipped.
+/// Runs `tests/macos/cross`; returns the last line that it printed, or none if the test is skipped.
 fn cross(test: &str, what: &str) -> Option<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/macos/cross");
     let mut command = Command::new(script);
-    // What the runner of this test tells its own children is not about that build.
+    // Variables that the test runner sets for its children do not concern that build.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_") || name == "CARGO_TARGET_DIR" {
@@ -33,12 +33,12 @@ fn cross(test: &str, what: &str) -> Option<String> {
     Some(out.lines().last().unwrap_or_default().to_owned())
 }
 
-/// What a Mac's loader is told about one architecture.
+/// What a Mac's loader reads about one architecture.
 #[derive(Debug)]
 struct Slice {
     architecture: Architecture,
     is_for_macos: bool,
-    /// The oldest version that it may run on, as major and minor.
+    /// The oldest version that can run it, as major and minor.
     minimum: (u16, u8),
     libraries: Vec<String>,
     is_signed: bool,
@@ -95,18 +95,18 @@ fn a_program_for_both_processors_is_linked_for_macos_with_nothing_that_a_mac_lac
     assert_eq!(processors, [Architecture::Aarch64, Architecture::X86_64]);
     for slice in &slices {
         assert!(slice.is_for_macos && slice.minimum == (11, 0), "{slice:?}");
-        // Nothing of Homebrew's or of this machine's.
+        // Nothing from Homebrew or from this machine.
         let expected = [
             "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
             "/System/Library/Frameworks/Security.framework/Versions/A/Security",
             "/System/Library/Frameworks/SystemConfiguration.framework/Versions/A/SystemConfiguration",
             "/usr/lib/libSystem.B.dylib",
-            // Drawn in by the stub of libiconv that cargo-zigbuild brings.
+            // Linked by the libiconv stub of cargo-zigbuild.
             "/usr/lib/libcharset.1.dylib",
             "/usr/lib/libiconv.2.dylib",
         ];
         assert_eq!(slice.libraries, expected, "{:?}", slice.architecture);
-        // Without any signature an Apple processor does not run it.
+        // An Apple processor does not run it without any signature.
         assert!(slice.is_signed || slice.architecture != Architecture::Aarch64, "{slice:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is released: built, looked into, installed, upgraded and removed as people do it.
+//! What is released: built, inspected, installed, upgraded and removed as people do it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 #[path = "../support/mod.rs"]
@@ -17,7 +17,7 @@ mod same;
 use std::path::Path;
 use std::process::Command;
 
-/// What a command printed, as one who needs its success.
+/// The output of a command that must succeed.
 #[track_caller]
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -26,7 +26,7 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The file of this ending in a directory of packages.
+/// The file with this ending in a directory of packages.
 #[track_caller]
 fn with_ending(directory: &Path, ending: &str) -> std::path::PathBuf {
     let files = std::fs::read_dir(directory).unwrap().flatten().map(|file| file.path());

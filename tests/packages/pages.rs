@@ -1,4 +1,4 @@
-//! Manual pages and completions, as the package brings them: they render, they load, and they say what `--help` says.
+//! The package's manual pages and completions: they render, they load, and they say the same as `--help`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::{built, printed, with_ending};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dbx-rotator");
 
-/// The package's files, laid out.
+/// The package's files, unpacked.
 fn root() -> Result<&'static Path, String> {
     static ROOT: OnceLock<Result<tempfile::TempDir, String>> = OnceLock::new();
     let laid_out = ROOT.get_or_init(|| {
@@ -26,7 +26,7 @@ fn installed(program: &str) -> bool {
     ["/usr/bin", "/bin"].iter().any(|directory| Path::new(directory).join(program).exists())
 }
 
-/// The laid out package, where these programs are there to read it; else the test is skipped.
+/// The unpacked package, if these programs for reading it are installed; otherwise the test is skipped.
 fn ready(test: &str, programs: &[&str]) -> Option<&'static Path> {
     if let Some(missing) = programs.iter().find(|program| !installed(program)) {
         skip(test, &format!("{missing} is not installed"));
@@ -55,7 +55,7 @@ fn every_manual_page_of_the_package_renders_without_a_warning() {
             .arg(&page)
             .env("MANWIDTH", "80")
             .env("LC_ALL", "C.UTF-8");
-        // Pages that refer to another by `.so` are read from the directory of all pages.
+        // Pages that include another one with `.so` are read from the directory of all pages.
         let output = man.current_dir(root.join("usr/share/man")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{}: {said}", page.display());
@@ -112,7 +112,7 @@ fn the_packages_pages_and_completions_know_every_command_and_option_of_the_help(
         for script in &completions {
             let last = words.last().map_or("dbx-rotator", String::as_str);
             assert!(script.contains(last), "{last}");
-            // fish names an option as `-l if-due`.
+            // fish writes an option as `-l if-due`.
             let lacks: Vec<_> = wanted.iter().filter(|option| !script.contains(option.as_str())).collect();
             assert!(lacks.is_empty(), "{name}: {lacks:?} cannot be completed");
         }
@@ -153,7 +153,7 @@ fn the_packages_completions_load_and_complete_in_fish() {
     assert!(complete("dbx-rotator rotate --if").starts_with("--if-due\t"));
 }
 
-/// zsh completes only what is typed: at a terminal of its own.
+/// zsh only completes what is typed, so it gets its own terminal.
 const ZSH: &str = r"
 zmodload zsh/zpty
 zpty shell zsh -f -i

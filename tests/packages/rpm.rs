@@ -1,7 +1,7 @@
-//! The .rpm: what it holds and asks for, and a whole life of it under the real rpm, dnf and systemd.
+//! The .rpm: what it contains and requires, and its whole life under the real rpm, dnf and systemd.
 //!
-//! cargo-generate-rpm makes a package of whatever it is told, so that a mistyped name in Cargo.toml is only seen by who
-//! installs the package: here. Its scriptlets run as root on other people's machines.
+//! cargo-generate-rpm makes a package of whatever it is told, so that a mistyped name in Cargo.toml only shows when
+//! somebody installs the package, as happens here. Its scriptlets run as root on other people's machines.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ mod services;
 use root::Root;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
-/// Where `Cargo.toml` has scriptlets, and where a package does.
+/// The places of scriptlets in `Cargo.toml`, and in a package.
 const SCRIPTLETS: [(&str, &str); 6] = [
     ("pre_install_script", "PREIN"),
     ("post_install_script", "POSTIN"),
@@ -30,7 +30,7 @@ const SCRIPTLETS: [(&str, &str); 6] = [
     ("pre_trans_script", "PRETRANS"),
     ("post_trans_script", "POSTTRANS"),
 ];
-/// That of RHEL 9, the oldest that people are told to install it on.
+/// RHEL 9's version, the oldest that people are told to install it on.
 const GLIBC: (u32, u32) = (2, 34);
 
 /// The .rpm of this version, or a skipped test.
@@ -49,7 +49,7 @@ fn metadata() -> toml_edit::Table {
     manifest["package"]["metadata"]["generate-rpm"].as_table().unwrap().clone()
 }
 
-// What rpmlint says.
+// rpmlint's findings.
 
 fn rpmlint(package: &Path, configuration: &Path) -> Output {
     Command::new("rpmlint").arg("-c").arg(configuration).arg(package).env("LC_ALL", "C.UTF-8").output().unwrap()
@@ -87,7 +87,7 @@ fn each_rpmlint_filter_is_explained_and_needed_for_the_package() {
     assert!(filters > 5, "only {filters} filters were read");
 }
 
-// What it is made from.
+// Its sources.
 
 #[test]
 fn each_scriptlet_of_the_package_is_the_script_that_was_meant() {
@@ -110,7 +110,7 @@ fn each_scriptlet_of_the_package_is_the_script_that_was_meant() {
     assert_eq!(scripts.len(), 3, "{scripts:?}");
 }
 
-// What it holds.
+// Its contents.
 
 #[test]
 fn each_file_of_the_rpm_package_is_roots_and_has_the_right_mode() {

@@ -1,6 +1,6 @@
-//! Both packages give people the same, but for what the distributions want in other places.
+//! Both packages give people the same, except where the distributions want things in other places.
 //!
-//! `Cargo.toml` lists the files of each on its own, and only one of them may have been thought of.
+//! `Cargo.toml` lists the files of each separately, and a change may have been made to only one list.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,16 +11,16 @@ use std::process::Command;
 use crate::support::workspace::scratch_directory;
 use crate::{built, printed, with_ending};
 
-/// What Debian wants and Fedora does not.
+/// What only Debian wants.
 const ONLY_DEB: [&str; 3] = [
     "usr/share/doc/dbx-rotator/changelog.Debian.gz",
     "usr/share/doc/dbx-rotator/copyright",
     "usr/share/lintian/overrides/dbx-rotator",
 ];
 const ONLY_RPM: [&str; 1] = ["usr/share/licenses/dbx-rotator/LICENSE"];
-/// Where zsh looks for completions: on Debian, elsewhere.
+/// Where zsh looks for completions: on Debian, and elsewhere.
 const ZSH: (&str, &str) = ("usr/share/zsh/vendor-completions/", "usr/share/zsh/site-functions/");
-/// Links in one, scripts in the other, which cannot hold links.
+/// Links in one package, scripts in the other, which cannot contain links.
 const OTHER_NAMES: &str = "usr/bin/databricks-oauth-";
 
 #[derive(Debug, PartialEq)]
@@ -29,7 +29,7 @@ enum Entry {
     OtherName,
 }
 
-/// What was unpacked, by its path.
+/// The unpacked files, by path.
 fn unpacked(root: &Path) -> BTreeMap<String, Entry> {
     fn below(root: &Path, directory: &Path, found: &mut BTreeMap<String, Entry>) {
         for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -50,7 +50,7 @@ fn unpacked(root: &Path) -> BTreeMap<String, Entry> {
     found
 }
 
-/// Takes out what only this one is to have.
+/// Removes what only this package should have.
 #[track_caller]
 fn without(mut files: BTreeMap<String, Entry>, only: &[&str]) -> BTreeMap<String, Entry> {
     for path in only {
@@ -73,7 +73,7 @@ fn the_packages_for_debian_and_for_fedora_have_the_same_files() {
     let paths = |files: &BTreeMap<String, Entry>| files.keys().cloned().collect::<Vec<_>>().join("\n");
     assert_eq!(paths(&of_deb), paths(&of_rpm), "the .deb and the .rpm");
     for (path, entry) in &of_deb {
-        // Not by assert_eq, which would print the program.
+        // Not with assert_eq, which would print the program.
         assert!(of_rpm[path] == *entry, "{path} is another one in the .rpm, or has another mode");
     }
     assert!(of_deb.len() > 40, "only {} files", of_deb.len());
@@ -84,10 +84,10 @@ pub(crate) fn unpack_rpm(package: &Path, root: &Path) {
     printed(Command::new("sh").args(["-ec", line, "unpack"]).arg(package).arg(root));
 }
 
-/// Programs that people call, and what only the tests read.
+/// Programs for people to call, and files that only the tests read.
 const NOT_PACKAGED: [&str; 3] = ["dist/build", "dist/repository", "rpm/rpmlint.toml"];
 
-/// The words of a text that name a file or all files of a directory of ours.
+/// The words in a text that name a file or all files of one of our directories.
 fn references(text: &str) -> Vec<&str> {
     let part = |c: char| c.is_ascii_alphanumeric() || "/._-@*$".contains(c);
     let words = text.split(|c| !part(c)).map(|word| word.trim_end_matches(['.', '/']));

@@ -1,9 +1,9 @@
-//! A file of Rust, as far as its imports: no comments, no texts, no tests.
+//! A Rust source file, as far as its imports: without comments, strings and tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A module of the crate, without the one that begins every path.
+/// A module's path within the crate.
 pub(crate) type Module = Vec<String>;
 
 pub(crate) struct Source {
@@ -20,7 +20,7 @@ struct Word {
     line: usize,
 }
 
-/// All files below src that are not for tests alone.
+/// All files below src, except those for tests only.
 pub(crate) fn sources(root: &Path) -> Vec<Source> {
     let (mut files, mut directories) = (Vec::new(), vec![root.to_owned()]);
     while let Some(directory) = directories.pop() {
@@ -52,12 +52,12 @@ impl Source {
         Source { path, module, words, only_for_tests }
     }
 
-    /// The modules in files of their own that are declared for tests.
+    /// The modules in their own files that are declared for tests.
     pub(crate) fn only_for_tests(&self) -> &[Module] {
         &self.only_for_tests
     }
 
-    /// Each path that begins at the crate or at this module, from the crate on, and its line.
+    /// Each path that begins at the crate or at this module, as a path from the crate, with its line.
     pub(crate) fn paths(&self) -> Vec<(Module, usize)> {
         let mut paths = Vec::new();
         for at in 0..self.words.len() {
@@ -73,7 +73,7 @@ impl Source {
         paths
     }
 
-    /// What a `use` here gives a name to: the name, and where it comes from.
+    /// The names that a `use` here defines, with their sources.
     pub(crate) fn handed_on(&self) -> Vec<(String, Module)> {
         let mut leaves = Vec::new();
         for at in (0..self.words.len()).filter(|at| self.is(*at, "use")) {
@@ -81,7 +81,8 @@ impl Source {
         }
         let named = |(path, alias): (Module, Option<String>)| {
             let name = alias.or_else(|| path.last().cloned())?;
-            // Without a beginning, it is a child of this module or another crate; the latter is nobody's child.
+            // Without such a beginning, it is a child of this module or another crate; the latter is not a child of
+            // anything here.
             let begins = ["crate", "self", "super"].contains(&path.first()?.as_str());
             let path = if begins { self.absolute(path)? } else { [self.module.clone(), path].concat() };
             Some((name, path))
@@ -93,7 +94,7 @@ impl Source {
         self.words.get(at).is_some_and(|word| word.text == text)
     }
 
-    /// Reads a path, or the tree of a `use`; returns where it ends.
+    /// Reads a path or the tree of a `use`; returns its end.
     fn tree(&self, mut at: usize, before: &[String], leaves: &mut Vec<(Module, Option<String>)>) -> usize {
         let mut path = before.to_vec();
         while let Some(word) = self.words.get(at) {
@@ -108,7 +109,7 @@ impl Source {
                 }
                 return at + 1;
             }
-            // `self` in braces is what stands before them.
+            // `self` in braces stands for the path before them.
             if word.text != "self" || before.is_empty() {
                 path.push(word.text.clone());
             }
@@ -128,13 +129,13 @@ impl Source {
         match path.first()?.as_str() {
             "crate" => Some(path[1..].to_vec()),
             "self" => Some([&self.module, &path[1..]].concat()),
-            // More than there are is said in a module within this file.
+            // More `super`s than that occur only in a module within this file.
             _ => Some([self.module.get(..self.module.len().checked_sub(supers)?)?, &path[supers..]].concat()),
         }
     }
 }
 
-/// The words of the program: no comments and nothing of texts.
+/// The words of the program, without comments and strings.
 fn words(text: &str) -> Vec<Word> {
     let bytes = text.as_bytes();
     let (mut words, mut at, mut line) = (Vec::new(), 0, 1);
@@ -164,7 +165,7 @@ fn words(text: &str) -> Vec<Word> {
     words
 }
 
-/// How long a comment in `/* */` is; they may be nested.
+/// The length of a comment in `/* */`; they may be nested.
 fn comment(rest: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < rest.len() {
@@ -182,7 +183,7 @@ fn comment(rest: &str) -> usize {
     at
 }
 
-/// How long the text or character is that begins here, if one does.
+/// The length of the string or character that begins here, if one does.
 fn literal(rest: &str) -> Option<usize> {
     let start = rest.trim_start_matches(['b', 'c']);
     let before = rest.len() - start.len();
@@ -194,7 +195,7 @@ fn literal(rest: &str) -> Option<usize> {
     }
     let quote = start.chars().next().filter(|c| (*c == '"' || *c == '\'') && before <= 1)?;
     if quote == '\'' {
-        // A lifetime has no end.
+        // A lifetime has no closing quote.
         let mut inside = start[1..].chars();
         let escaped = inside.next()? == '\\';
         if !escaped && inside.next()? != '\'' {
@@ -210,7 +211,7 @@ fn literal(rest: &str) -> Option<usize> {
     Some(before + end.map_or(start.len(), |end| end + 2))
 }
 
-/// Without what is compiled for tests alone, and for fuzzing.
+/// Without what is compiled only for tests or fuzzing.
 fn without_tests(words: Vec<Word>, module: &[String], apart: &mut Vec<Module>) -> Vec<Word> {
     let mut kept = Vec::new();
     let mut at = 0;
@@ -239,7 +240,7 @@ fn without_tests(words: Vec<Word>, module: &[String], apart: &mut Vec<Module>) -
     kept
 }
 
-/// Behind the bracket that closes the one here.
+/// The position after the bracket that closes the one here.
 fn end_of(words: &[Word], start: usize) -> usize {
     let mut depth = 0_usize;
     for (at, word) in words.iter().enumerate().skip(start) {
@@ -255,7 +256,7 @@ fn end_of(words: &[Word], start: usize) -> usize {
     words.len()
 }
 
-/// Behind the item, field, arm or statement that begins here, other attributes of it included.
+/// The position after the item, field, arm or statement that begins here, including its other attributes.
 fn end_of_item(words: &[Word], start: usize) -> usize {
     let mut at = start;
     let is_use = words[start..].iter().take(6).any(|word| word.text == "use");

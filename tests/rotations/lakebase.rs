@@ -1,4 +1,4 @@
-//! Lakebase's own API: credentials minted for instances and endpoints, hosts and users found, every answer put into words.
+//! Lakebase's own API: credentials minted for instances and endpoints, hosts and users found, every answer explained.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod answers;
@@ -10,7 +10,7 @@ mod setup;
 
 use crate::support::{Home, Session, Workspace, dbx_rotator};
 
-/// `dbx-rotator ARGUMENTS` with a config.toml that names the workspace, its client, and what is given of connections.
+/// `dbx-rotator ARGUMENTS` with a config.toml for the workspace, its client and these connections.
 fn configured<'a>(home: &'a Home, workspace: &Workspace, connections: &str, arguments: &[&str]) -> Session<'a> {
     home.watch(workspace);
     home.write("client-secret", workspace.client_secret(), 0o600);
@@ -31,7 +31,7 @@ fn passwords(home: &Home) -> Vec<String> {
     home.pgpass().lines().map(|line| line.rsplit(':').next().unwrap_or_default().to_owned()).collect()
 }
 
-/// How often this was asked for.
+/// How often this was requested.
 fn count(workspace: &Workspace, request: &str) -> usize {
     workspace.requests().iter().filter(|other| other.as_str() == request).count()
 }

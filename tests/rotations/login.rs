@@ -1,4 +1,4 @@
-//! What it is all for: psql logs in to a real PostgreSQL, through the password file, whenever it likes.
+//! The purpose of it all: psql logs in to a real PostgreSQL with the password file, at any time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,12 +20,12 @@ const LONG: Duration = Duration::from_secs(120);
 /// How often: ten times a second.
 const PACE: Duration = Duration::from_millis(100);
 
-/// A PostgreSQL that takes this workspace's tokens, or a skipped test.
+/// A PostgreSQL that accepts this workspace's tokens, or a skipped test.
 fn postgres(test: &str, workspace: &Workspace, user: &str) -> Option<Postgres> {
     Postgres::start(workspace, &[user]).map_err(|reason| skip(test, &reason)).ok()
 }
 
-/// The program with only the three documented variables, and what signs it in.
+/// The program with only the three documented variables, and what it needs to sign in.
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, server: &Postgres, user: &str) -> Session<'a> {
     home.watch(workspace);
     dbx_rotator!(home)
@@ -178,7 +178,7 @@ fn no_login_fails_either_with_a_cli_that_repeats_its_token_until_5_s_are_left() 
     let cli = home.install_cli(&workspace);
     cli.set_refresh_window(Duration::from_secs(5));
     cli.set_knows_force_refresh(false);
-    // The CLI asks once for each call, and hands out its old token where that fails.
+    // The CLI makes one request for each call, and returns its old token if that fails.
     workspace.fail_every(3, faults().into_iter().filter(|fault| !matches!(fault, Fault::Stall)).collect());
     let session = rotator(&home, &workspace, &server, &user);
     no_login_fails(session, &server, &workspace, &user, &home.path(".pgpass"));
@@ -197,7 +197,7 @@ fn a_live_password_survives_an_outage_and_a_dead_one_is_replaced_as_soon_as_it_e
     let entry = home.pgpass();
     running.says("next try in", Duration::from_secs(30));
     assert_eq!(home.pgpass(), entry, "an outage takes nothing away");
-    // psql is refused once the token is dead.
+    // psql is refused once the token has expired.
     while log_in(&server, &file, user).is_ok() {
         std::thread::sleep(PACE);
     }

@@ -1,4 +1,4 @@
-//! Rotations from a stand-in workspace into files that a real PostgreSQL takes, and the stand-ins themselves.
+//! Rotations from a stand-in workspace into files that a real PostgreSQL accepts, and the stand-ins themselves.
 
 #[path = "../support/mod.rs"]
 mod support;

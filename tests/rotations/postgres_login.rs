@@ -1,4 +1,4 @@
-//! A login proves what a client would find: a real PostgreSQL, real TLS, and each way to be refused told apart.
+//! A login proves what a client would find: a real PostgreSQL, real TLS, and a message for each kind of refusal.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// For the whole of a login on a machine that is busy.
+/// For a whole login on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const ADA: &str = "ada@example.com";
@@ -32,7 +32,7 @@ fn start(test: &str, workspace: &Workspace) -> Option<Postgres> {
     Postgres::start(workspace, &[ADA, workspace.client_id()]).map_err(|reason| skip(test, &reason)).ok()
 }
 
-/// Ada's way in.
+/// Ada's login.
 fn ada(port: u16) -> Target<'static> {
     Target { host: "localhost", port, database: DATABASE, user: ADA, sslmode: SslMode::Require, root: None }
 }
@@ -45,7 +45,7 @@ async fn log_in(target: &Target<'_>, token: &str) -> Result<Session, Failure> {
     found
 }
 
-/// Hands the next connection on to the server on that port, until either side ends it.
+/// Forwards the next connection to the server on that port, until either side ends it.
 async fn hand_on(listener: &TcpListener, port: u16) {
     let (mut client, _) = listener.accept().await.unwrap();
     let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_refused_token_is_asked_for_once_and_its_role_is_named() {
         let decided = &server.logins()[before..];
         assert!(decided.len() == 1 && decided[0].refused == Some(reason), "{decided:?}");
     }
-    // A good token does not help where there is no role.
+    // A good token does not help without a role.
     let ghost = Target { user: "ghost@example.com", ..ada(server.port()) };
     let failure = log_in(&ghost, &workspace.issue("ghost@example.com", HOUR)).await.unwrap_err();
     is(&failure, Kind::Permanent, Code::SignInRefused, "does not exist");
@@ -129,7 +129,7 @@ async fn certificates_are_verified_as_libpq_would() {
         assert!(found.is_ok(), "{host} {sslmode} {root:?}: {found:?}");
     }
     let before = server.logins().len();
-    // The platform's store does not have this authority, nor has the wrong file.
+    // The platform's store does not have this authority, nor does the wrong file.
     for (sslmode, root) in
         [(SslMode::VerifyFull, None), (SslMode::VerifyFull, Some(&theirs)), (SslMode::Require, Some(&theirs))]
     {
@@ -155,7 +155,7 @@ async fn a_certificate_for_another_name_is_a_wrong_setting_to_verify_full_and_no
     assert_eq!(found.unwrap().user, ADA);
 }
 
-/// Not a test of its own: what the next one does with the platform's store set to what it wants.
+/// Not a test on its own: the next one runs it with the platform's store replaced.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 #[ignore = "the_platforms_store_is_where_ssl_cert_file_says runs it"]
@@ -176,7 +176,7 @@ fn the_platforms_store_is_where_ssl_cert_file_says() {
             .env("PORT", server.port().to_string())
             .env("TOKEN", workspace.issue(ADA, HOUR))
             .env("SSL_CERT_FILE", store)
-            // It would be read as well.
+            // This variable would be read as well.
             .env_remove("SSL_CERT_DIR")
             .output()
             .unwrap();
@@ -230,9 +230,9 @@ async fn a_server_that_is_still_waking_up_is_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let behind = server.port();
-    // A task of its own, so that a client that gives up fails the test and does not leave it waiting.
+    // In its own task, so that a client that gives up fails the test instead of leaving it waiting.
     let front = tokio::spawn(async move {
-        // It hangs up on the first two, and hands on the third.
+        // It hangs up on the first two, and forwards the third.
         for _ in 0..2 {
             drop(listener.accept().await.unwrap());
         }
@@ -249,7 +249,7 @@ async fn what_was_said_before_the_time_was_over_is_what_is_told() {
     let target = Target { host: "127.0.0.1", ..ada(listener.local_addr().unwrap().port()) };
     let front = tokio::spawn(async move {
         drop(listener.accept().await.unwrap());
-        // Then it takes connections and is silent.
+        // Then it accepts connections and stays silent.
         std::future::pending::<()>().await;
         drop(listener);
     });
@@ -260,7 +260,7 @@ async fn what_was_said_before_the_time_was_over_is_what_is_told() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_costs_no_more_than_the_limit() {
-    // The system takes connections on its behalf; nobody ever answers.
+    // The kernel accepts connections on its behalf, but nobody ever answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target { host: "127.0.0.1", ..ada(silent.local_addr().unwrap().port()) };
     let failure = login(&target, &SecretString::from("x"), Duration::from_millis(200)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The main job: from a workspace to a password file that holds a live credential, again and again.
+//! The main job: from a workspace to a password file with a live credential, again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Ses
         .env("DATABRICKS_PG_USERNAME", workspace.client_id())
 }
 
-/// The password that the file's only entry holds.
+/// The password in the file's only entry.
 fn password(home: &Home) -> String {
     home.pgpass().trim_end().rsplit(':').next().unwrap_or_default().to_owned()
 }
@@ -139,13 +139,13 @@ fn a_command_that_gives_up_does_not_end_in_silence() {
     workspace.outage_begins();
     let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "0s"]).run();
     outcome.exits(69).stderr_has(" - ERROR - ").stderr_lacks(" - WARNING - ").stderr_lacks("next try in");
-    // Once while it may pass, and once at the end, however often it was tried between.
+    // Once as a failure that may pass, and once at the end, however often it was tried in between.
     let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "2s"]).run();
     outcome.exits(69).stderr_has("next try in");
     let last = outcome.stderr.lines().last().unwrap();
     assert!(last.contains(" - ERROR - ") && !last.contains("next try in"), "{outcome}");
     assert_eq!(outcome.stderr.lines().count(), 3, "{outcome}");
-    // It was asked for: that what is published lives on makes it no less of an error.
+    // It was requested explicitly: that the published credential is still live makes it no less of an error.
     workspace.outage_ends();
     rotator(&home, &workspace, &["rotate"]).run().exits(0);
     let published = home.pgpass();
@@ -167,7 +167,7 @@ fn a_timers_run_that_fails_says_so_though_another_entry_of_the_sign_in_lives_on(
         home.write(".config/dbx-rotator/config.toml", config, 0o600);
         dbx_rotator!(&home).args(arguments).trusting(&workspace).run()
     };
-    // Both are due; the one has 15 minutes left, enough for another run, and clients do not find the other.
+    // Both are due. One has 15 minutes left, enough for another run; the other is missing for clients.
     workspace.set_clock_skew(-45 * 60);
     let token = workspace.issue(workspace.client_id(), Duration::from_secs(3600));
     workspace.set_clock_skew(0);
@@ -270,7 +270,7 @@ fn a_token_of_another_identity_or_workspace_is_not_published() {
     assert_eq!(home.pgpass(), "");
 }
 
-/// The original's documented set-up: a service principal's client, and a person's name as the PostgreSQL user.
+/// The original's documented set-up: a service principal's client, with a person's name as the PostgreSQL user.
 #[test]
 fn a_client_beside_another_user_is_published_and_said_once() {
     let (workspace, home) = (Workspace::start(), Home::new());
@@ -287,7 +287,7 @@ fn a_client_beside_another_user_is_published_and_said_once() {
     both(&["check"]).run().exits(0).stdout_has(said);
     both(&["check", "--any-identity"]).run().exits(0).stdout_lacks(said);
     both(&["config", "show", "--any-identity"]).run().exits(0).stdout_lacks(said).stdout_has("(--any-identity)");
-    // Another identity's token is nobody's wish.
+    // Nobody wants another identity's token.
     workspace.fail_next(Fault::OtherIdentity("eve@example.com".to_owned()));
     both(&["rotate"]).run().exits(77).stderr_has("the token of eve@example.com cannot log in as ada@example.com");
     let other = Home::new();
@@ -358,7 +358,7 @@ fn what_can_be_had_is_published_though_another_workspace_is_down() {
         home.watch(workspace);
         home.write(name, workspace.client_secret(), 0o600);
     }
-    // One file of authorities for both stand-ins.
+    // One file with the authorities of both stand-ins.
     let authorities =
         std::fs::read_to_string(up.ca_file()).unwrap() + &std::fs::read_to_string(down.ca_file()).unwrap();
     home.write("ca.pem", authorities, 0o644);
@@ -405,7 +405,7 @@ fn run_notices_what_another_instance_has_mended() {
     running.says("invalid_client", Duration::from_secs(20));
     workspace.set_client(workspace.client_id(), workspace.client_secret());
     rotator(&home, &workspace, &["rotate"]).run().exits(0);
-    // It would probe in minutes, and the new credential is due in seconds; at its next tick it finds all well.
+    // Its next try would be minutes away, and the new credential is due within seconds; at its next look all is well.
     running.terminate().exits(0);
     assert!(password(&home).starts_with("eyJ"));
 }
@@ -427,7 +427,7 @@ fn of_two_that_rotate_at_once_one_works_and_the_other_finds_it_done() {
     workspace.fail_next(Fault::SlowBytes { bytes: 64, pause: Duration::from_millis(100) });
     let first = rotator(&home, &workspace, &["rotate", "--json"]).spawn();
     assert!(workspace.wait_for_token_requests(1, Duration::from_secs(20)));
-    // The first holds the lock now, for as long as its answer dribbles.
+    // The first instance holds the lock now, as long as its answer trickles in.
     let second = rotator(&home, &workspace, &["rotate", "--json", "-v"]).spawn();
     for one in [first.ends(), second.ends()] {
         assert_eq!(one.exits(0).json()["connections"][0]["outcome"], "rotated", "{one}");

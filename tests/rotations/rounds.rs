@@ -1,4 +1,4 @@
-//! No connection waits for what does not concern it, and what is not known any more costs as little as it can.
+//! No connection waits for what does not concern it, and lost knowledge costs as little as possible.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::fmt::Write;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::support::{Endpoint, Fault, Home, Instance, Session, Workspace, dbx_rotator};
 
-/// `dbx-rotator ARGUMENTS` with this in config.toml.
+/// `dbx-rotator ARGUMENTS` with this config.toml.
 fn configured<'a>(home: &'a Home, workspace: &Workspace, config: &str, arguments: &[&str]) -> Session<'a> {
     home.write(".config/dbx-rotator/config.toml", config, 0o600);
     dbx_rotator!(home).args(arguments).signed_in_to(workspace)
 }
 
-/// A workspace that signs in by its own table, so that a configuration can have several.
+/// A workspace whose own table says how to sign in, so that a configuration can have several.
 fn table(workspace: &Workspace, home: &Home, name: &str) -> String {
     let secret = home.write(format!("{name}.secret"), workspace.client_secret(), 0o600);
     format!(
@@ -37,7 +37,7 @@ fn what_needs_no_api_is_published_while_eleven_databases_hang() {
     let running = configured(&home, &workspace, &config, &["run"]).spawn();
     running.says("plain is valid until", INSTANT);
     assert!(home.pgpass().starts_with("db.example:"));
-    // The first silence ends the wait for all of them: not one after the other.
+    // The first timeout ends the wait for all of them, instead of one after the other.
     running.says("did not answer within", Duration::from_secs(50));
     assert!(workspace.requests_to(Endpoint::DatabaseInstance) <= 16);
     running.terminate().exits(0);
@@ -56,7 +56,7 @@ fn one_workspace_that_hangs_keeps_no_other_from_its_rotation() {
     );
     home.write(".config/dbx-rotator/config.toml", config, 0o600);
     let running = dbx_rotator!(&home).args(["run"]).spawn();
-    // All of it within the time that the first request of the other one may take.
+    // All of it within the time limit of the other one's first request.
     running.says_times(4, "rotates is valid until", Duration::from_secs(28));
     assert_eq!(bad.token_requests(), 1);
     running.terminate().exits(0);
@@ -87,7 +87,7 @@ fn a_program_whose_rotation_was_killed_is_told_by_the_next_run() {
     let hook = home.write("hook", "#!/bin/sh\necho told >> \"$HOME/told\"\n", 0o755);
     let config = format!("[[connection]]\nhost = 'db.example'\non_rotate = ['{}']\n", hook.display());
     configured(&home, &workspace, &config, &["rotate"]).run().exits(0);
-    // As the record stands after a kill between publishing and telling.
+    // The record after a kill between publishing and telling.
     let record = home.path(".local/state/dbx-rotator/record.json");
     let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
     let past = text["connections"].as_object_mut().unwrap().values_mut().next().unwrap();
@@ -116,7 +116,7 @@ fn writes_to_the_password_file_repair_no_refused_secret() {
         // before it is looked at.
         std::thread::sleep(Duration::from_millis(700));
     }
-    // What a person changes is tried at once.
+    // A person's change is tried at once.
     workspace.set_client(workspace.client_id(), &secret);
     running.signal(rustix::process::Signal::HUP);
     running.says("is valid until", INSTANT);

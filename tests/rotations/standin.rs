@@ -1,6 +1,6 @@
-//! The stand-ins are what they claim to be: they refuse what the real ones refuse, and fail the way they are told to.
+//! The stand-ins are what they claim to be: they refuse what the real ones refuse, and fail as they are told to.
 //!
-//! Every other test leans on them, so here they are seen by clients that do not know them: reqwest, the vendor's own
+//! All other tests rely on them, so here they are tested with clients that do not know them: reqwest, the vendor's own
 //! Python client, psql.
 #![allow(
     clippy::unwrap_used,
@@ -28,13 +28,13 @@ use serde_json::Value;
 use crate::support::Workspace;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// As long as anything that happens at once may take on a busy machine.
+/// Enough for anything immediate, even on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const GRANT: &str = "grant_type=client_credentials&scope=all-apis";
 
-/// A client that trusts the workspace's authority and nothing else.
+/// A client that trusts only the workspace's authority.
 fn client(workspace: &Workspace) -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let authority = reqwest::Certificate::from_pem(&fs::read(workspace.ca_file()).unwrap()).unwrap();
@@ -46,7 +46,7 @@ fn client(workspace: &Workspace) -> reqwest::Client {
         .unwrap()
 }
 
-/// What a service principal sends for a token.
+/// A service principal's request for a token.
 fn token_request(http: &reqwest::Client, workspace: &Workspace) -> reqwest::RequestBuilder {
     http.post(workspace.token_url())
         .basic_auth(workspace.client_id(), Some(workspace.client_secret()))

@@ -1,4 +1,4 @@
-//! Where what is expensive to make is kept between runs, outside of the repository; `tests/run` says where.
+//! Keeps what is expensive to make between runs, outside of the repository; `tests/run` sets the place.
 #![allow(dead_code, unreachable_pub, reason = "test support: each user takes a part of it")]
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! The stand-in for the vendor's CLI: installs `databricks` (the script beside this file) and says how it behaves.
+//! The stand-in for the vendor's CLI: installs `databricks` (the script next to this file) and sets its behaviour.
 //!
-//! It gets its tokens from the stand-in workspace with a refresh token, and repeats a token until little of its life is
-//! left, as the real one does; that habit is what a rotator has to live with.
+//! It gets its tokens from the stand-in workspace with a refresh token, and returns the same token until little of its
+//! life is left, as the real one does; a rotator must cope with that.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -25,7 +25,7 @@ use serde_json::json;
 use super::workspace::Workspace;
 
 const SCRIPT: &str = include_str!("databricks");
-/// The vendor's: a token is repeated until less than this is left.
+/// The vendor's: the same token is returned until less than this is left.
 const REFRESH_WINDOW: Duration = Duration::from_secs(5 * 60);
 
 /// An installed stand-in.
@@ -35,15 +35,15 @@ pub struct Cli {
     settings: Mutex<Settings>,
 }
 
-/// How a call ends, if not with a token; the texts are those of databricks/cli.
+/// How a call fails; the texts are those of databricks/cli.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {
-    /// Nobody has signed in: needs a person.
+    /// Nobody has signed in: a person is needed.
     NotConfigured,
-    /// Signed in with a CLI before 1.0, whose token store is no longer read: needs a person.
+    /// Signed in with a CLI before 1.0, whose token store is no longer read: a person is needed.
     OlderVersions,
-    /// The refresh token is dead: needs a person. (`Workspace::sign_out` leads here by the natural way.)
+    /// The refresh token is invalid: a person is needed. (`Workspace::sign_out` is the natural way to cause it.)
     InvalidRefreshToken,
     NoProfile,
     NoProfiles,
@@ -51,16 +51,16 @@ pub enum Failure {
     Ambiguous,
     /// The profile belongs to a service principal.
     M2mProfile,
-    /// Two calls met in the macOS keychain: try again.
+    /// Two calls used the macOS keychain at the same time: try again.
     #[serde(rename = "exit-45")]
     Exit45,
     Keyring,
     Network,
-    /// The failure is JSON on standard output, as from September 2026.
+    /// The failure is JSON on standard output, as since September 2026.
     JsonError,
-    /// Never ends by itself within a test's patience.
+    /// Does not end on its own within a test's patience.
     Hang,
-    /// Exit code 0 and neither a token nor JSON.
+    /// Exit code 0 with neither a token nor JSON.
     Garbage,
     /// Exit code 0 and the token alone, as versions before JSON output printed it.
     BareToken,
@@ -82,7 +82,7 @@ struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Invocation {
     pub argv: Vec<String>,
-    /// Names, not values.
+    /// The names of the variables, without values.
     pub environment: Vec<String>,
     pub stdin_is_null: bool,
     pub directory: PathBuf,
@@ -112,12 +112,12 @@ impl Cli {
         cli
     }
 
-    /// The absolute path that `databricks_cli_path` wants.
+    /// The absolute path, for `databricks_cli_path`.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// What `databricks auth login` leaves behind: a token cache with a live refresh token, and no access token yet.
+    /// What `databricks auth login` leaves: a token cache with a live refresh token, but no access token yet.
     pub fn sign_in(&self, workspace: &Workspace) {
         let (identity, profile) = {
             let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,12 +137,12 @@ impl Cli {
         self.home.join(".databricks/token-cache.json")
     }
 
-    /// The cached token is handed back until less than this is left.
+    /// The cached token is returned until less than this is left.
     pub fn set_refresh_window(&self, window: Duration) {
         self.set(|settings| settings.refresh_window = window.as_secs_f64());
     }
 
-    /// Versions before 0.296 know no `--force-refresh`.
+    /// Versions before 0.296 do not know `--force-refresh`.
     pub fn set_knows_force_refresh(&self, knows: bool) {
         self.set(|settings| {
             settings.knows_force_refresh = knows;
@@ -154,7 +154,7 @@ impl Cli {
         self.set(|settings| name.clone_into(&mut settings.profile));
     }
 
-    /// From now on calls end so; `None` heals.
+    /// From now on calls fail like this; with `None` they work again.
     pub fn set_failure(&self, failure: Option<Failure>) {
         self.set(|settings| settings.failure = failure);
     }
@@ -173,7 +173,7 @@ impl Cli {
     }
 }
 
-/// Puts into `directory` what pip's retired `databricks-cli` installs: another program by the name `databricks`.
+/// Puts pip's retired `databricks-cli` into `directory`: another program with the name `databricks`.
 pub fn legacy_cli(directory: &Path) -> PathBuf {
     let program = directory.join("databricks");
     install(
@@ -190,8 +190,8 @@ pub fn legacy_cli(directory: &Path) -> PathBuf {
     program
 }
 
-/// A shell writes it: were it ever open for writing in this process, a child that another test starts at that moment
-/// would hold it open too, and who runs it would be told "text file busy".
+/// Written by a shell: if this process had it open for writing, a child that another test starts at that moment would
+/// inherit that, and running the file would fail with "text file busy".
 fn install(program: &Path, text: &str) {
     fs::create_dir_all(program.parent().expect("a directory to install into")).expect("make the directory");
     let mut shell = Command::new("/bin/sh")
@@ -204,7 +204,7 @@ fn install(program: &Path, text: &str) {
     assert!(shell.wait().expect("wait for the shell").success(), "install {}", program.display());
 }
 
-/// Whoever reads it meanwhile sees the old text or the new, never half.
+/// A concurrent reader sees the old text or the new one, never half.
 fn replace(file: &Path, text: &str) {
     let fresh = file.with_extension("new");
     fs::write(&fresh, text).expect("write beside the file");

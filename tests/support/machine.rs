@@ -1,13 +1,13 @@
 //! A machine with a real systemd, booted in a container for one test.
 //!
-//! What a unit really does under a service manager, no stand-in can say. So this boots Debian itself: `machine/root`
-//! builds one per release and keeps it in the tests' cache, `machine/boot` boots a throw-away copy of it. The machine
-//! shares the host's network, hence a test's stand-ins on loopback can be reached from inside.
+//! No stand-in can show what a unit really does under a service manager. So this boots Debian itself: `machine/root`
+//! builds one for each release and keeps it in the tests' cache, `machine/boot` boots a throw-away copy of it. The
+//! machine shares the host's network, so a test's stand-ins on loopback can be reached from inside.
 //!
-//! Needs root, mmdebstrap, systemd-nspawn and util-linux, and Debian's mirror for the first of all boots.
+//! Needs root, mmdebstrap, systemd-nspawn and util-linux, and Debian's mirror for the very first boot.
 //!
 //! Invariants: a machine never outlives the process that booted it, however that ends, and leaves no mount, process or
-//! file; no secret that it was told to watch is ever in what a command prints, nor in its journal at the end.
+//! file; no secret that it was told to watch ever appears in the output of a command, nor in its journal at the end.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -35,19 +35,19 @@ mod roots;
 
 use container::Container;
 
-/// How long a machine may take to be up.
+/// How long a machine may take to boot.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/bin:/sbin";
-/// Puts itself into the machine's cgroups and then into all its namespaces; without the first, logind (since systemd
-/// 258) does not know what to make of the caller.
+/// Moves itself into the machine's cgroups and then into all its namespaces; without the cgroups, logind (since systemd
+/// 258) cannot place the caller.
 const ENTER: &str = r#"echo $$ >"$1" && shift && exec nsenter "$@""#;
 
-/// The oldest and the newest systemd that we care for.
+/// The oldest and the newest systemd that we support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
     /// Debian 12, systemd 252.
     Bookworm,
-    /// Debian 14 in the making, systemd 262.
+    /// Debian 14 (testing), systemd 262.
     Forky,
 }
 
@@ -79,15 +79,15 @@ macro_rules! on_each_release {
 }
 pub(crate) use on_each_release;
 
-/// A booted machine, gone when dropped. It has the users `alice` and `bob`.
+/// A booted machine, removed when dropped. It has the users `alice` and `bob`.
 pub struct Machine {
     release: Release,
     container: Container,
-    /// Keeps the commands' history and the secrets, and is where the machine is mounted.
+    /// Keeps the commands' history and the secrets; the machine is mounted in it.
     home: Home,
 }
 
-/// A user as /etc/passwd has him.
+/// A user in /etc/passwd.
 struct User {
     name: String,
     uid: u32,
@@ -96,10 +96,10 @@ struct User {
 }
 
 impl Machine {
-    /// A machine that is up, or why there can be none here.
+    /// A running machine, or why there can be none here.
     ///
     /// # Panics
-    /// When systemd was started and does not get up: that is no property of this host.
+    /// When systemd was started but did not come up: that is not the host's fault.
     #[track_caller]
     pub fn boot(release: Release) -> Result<Self, String> {
         let root = roots::root(release.name())?;
@@ -116,7 +116,7 @@ impl Machine {
             let state = self.command("root", &["systemctl", "is-system-running", "--wait"]).unrecorded().run();
             matches!(state.stdout.trim(), "running" | "degraded")
         };
-        // Until systemd listens there is nothing that could be waited for.
+        // Until systemd listens there is nothing to wait for.
         let is_up = container::wait(BOOT_LIMIT, || up().then_some(())).is_some();
         assert!(is_up, "{} did not get up\n{}", self.release.name(), self.container.console());
     }
@@ -140,7 +140,7 @@ impl Machine {
         self.container.leader()
     }
 
-    // Its files.
+    // Files.
 
     /// Where a file of the machine is on the host. An absolute symbolic link in it would lead to the host's files.
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
@@ -148,7 +148,7 @@ impl Machine {
         self.container.root().join(inside.strip_prefix("/").expect("a path in the machine is absolute"))
     }
 
-    /// A file in the machine, with the directories that lead to it; they and the file are the owner's.
+    /// Writes a file in the machine, with its parent directories; all of them belong to the owner.
     pub fn write(&self, inside: &str, text: impl AsRef<[u8]>, mode: u32, owner: Option<&str>) {
         let ids = owner.map(|owner| self.user(owner)).map(|user| (user.uid, user.gid));
         let give = |path: &Path| {
@@ -172,7 +172,7 @@ impl Machine {
         fs::read_to_string(self.path(inside)).unwrap_or_else(|error| panic!("{inside}: {error}"))
     }
 
-    /// The program as /usr/bin/dbx-rotator, and what `dist/systemd` has of units and message catalogs.
+    /// Installs the program as /usr/bin/dbx-rotator, with the units and message catalogs of `dist/systemd`.
     #[track_caller]
     pub fn install(&self, program: &Path) {
         fs::copy(program, self.path("/usr/bin/dbx-rotator")).expect("copy the program");
@@ -189,8 +189,8 @@ impl Machine {
         }
     }
 
-    /// The files of a directory of the repository whose names end so, and those in `UNIT.d`, its drop-ins; none where the
-    /// directory is not there.
+    /// Copies the files with this ending from a directory of the repository, and those in `UNIT.d`, its drop-ins; none if
+    /// the directory does not exist.
     fn copy_files(&self, from: &Path, end: &str, to: &str) {
         for entry in fs::read_dir(from).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
@@ -203,21 +203,21 @@ impl Machine {
         }
     }
 
-    // What runs in it.
+    // Commands.
 
-    /// Runs it as root.
+    /// Runs a command as root.
     #[track_caller]
     pub fn run(&self, program_and_arguments: &[&str]) -> Outcome {
         self.command("root", program_and_arguments).run()
     }
 
-    /// Runs it as that user, in his home, with the environment of a login and none of ours.
+    /// Runs a command as that user, in the home directory, with the environment of a login and none of ours.
     #[track_caller]
     pub fn as_user(&self, user: &str, program_and_arguments: &[&str]) -> Outcome {
         self.command(user, program_and_arguments).run()
     }
 
-    /// The same, about to be run, for a test that wants to type something, wait longer or keep it running.
+    /// The same, not yet started, for a test that wants to type something, wait longer or keep it running.
     pub fn command(&self, user: &str, program_and_arguments: &[&str]) -> Session<'_> {
         let user = self.user(user);
         let shown = format!("[{}@{}] {}", user.name, self.release.name(), program_and_arguments.join(" "));
@@ -243,7 +243,7 @@ impl Machine {
             .shown_as(shown)
     }
 
-    /// Starts the user's manager, without a login, and has it started at each boot.
+    /// Starts the user's manager without a login, and enables it for each boot.
     #[track_caller]
     pub fn linger(&self, user: &str) {
         self.run(&["loginctl", "enable-linger", user]).exits(0);
@@ -259,12 +259,12 @@ impl Machine {
         User { name: name.to_owned(), uid: number(fields[2]), gid: number(fields[3]), home: fields[5].to_owned() }
     }
 
-    // What its journal says.
+    // The journal.
 
-    /// Waits until the journal of this unit has this text, be it the unit's own or the manager's about it. The unit is
-    /// one of the user's manager; for root, of the system.
+    /// Waits until the journal of this unit contains this text, from the unit itself or from the manager about it. The
+    /// unit belongs to the user's manager; for root, to the system's.
     ///
-    /// journald looks up a line's unit when it reads the line. One whose process has ended by then has none.
+    /// journald looks up a line's unit when it reads the line. If the process has ended by then, the line has no unit.
     #[track_caller]
     pub fn journal_says(&self, user: &str, unit: &str, text: &str, limit: Duration) {
         self.journal_says_times(1, user, unit, text, limit);
@@ -272,7 +272,8 @@ impl Machine {
 
     #[track_caller]
     pub fn journal_says_times(&self, times: usize, user: &str, unit: &str, text: &str, limit: Duration) {
-        // What is followed is awaited on standard error. The follower ends by itself, lest it stay when we have read enough.
+        // Standard error shows whether it has begun to follow. The follower ends on its own, in case we have read enough
+        // before.
         let seconds = (limit.as_secs() + 2).to_string();
         let mut line = vec!["sh", "-c", r#"exec timeout "$@" >&2"#, "journal", &seconds];
         line.extend(["journalctl", "--quiet", "--follow", "--lines=all", "--output=cat"]);
@@ -281,7 +282,7 @@ impl Machine {
         self.command("root", &line).shown_as(format!("[journal of {unit}]")).spawn().says_times(times, text, limit);
     }
 
-    /// What the journal has of this unit so far, one message a line.
+    /// The journal of this unit so far, one message a line.
     #[track_caller]
     pub fn journal(&self, user: &str, unit: &str) -> String {
         let matches = self.journal_matches(user, unit);
@@ -305,9 +306,9 @@ impl Machine {
         matches.iter().map(fill).collect()
     }
 
-    // What it must never say.
+    // Secrets.
 
-    /// Nothing that is secret of this workspace may ever be printed, or be in the journal.
+    /// This workspace's secrets must never be printed, or appear in the journal.
     pub fn watch(&self, workspace: &Workspace) {
         self.home.watch(workspace);
     }
@@ -316,12 +317,12 @@ impl Machine {
         self.home.keep_secret(secret);
     }
 
-    /// No field of any entry of the whole journal has a secret. Dropping the machine asserts it too.
+    /// No field of any entry in the whole journal contains a secret. Dropping the machine asserts this too.
     #[track_caller]
     pub fn assert_no_secret_in_journal(&self) {
         self.run(&["journalctl", "--sync"]).exits(0);
         let all = ["journalctl", "--quiet", "--no-pager", "--output=verbose", "--all"];
-        // A session looks for secrets in whatever it prints.
+        // A session looks for secrets in all of its output.
         self.command("root", &all).unrecorded().run().exits(0);
     }
 }
@@ -331,7 +332,7 @@ impl User {
         format!("/run/user/{}/systemd/private", self.uid)
     }
 
-    /// What a login sets.
+    /// The variables of a login.
     fn environment(&self) -> Vec<String> {
         let Self { name, uid, home, .. } = self;
         let mut environment = vec![
@@ -352,11 +353,11 @@ impl User {
 impl Drop for Machine {
     fn drop(&mut self) {
         if !self.container.is_running() {
-            // Somebody has turned it off.
+            // Somebody has turned off the machine.
         } else if !std::thread::panicking() {
             self.assert_no_secret_in_journal();
         } else {
-            // On a thread of its own, since a second panic in this one would end all tests.
+            // In its own thread, since a second panic in this one would end all tests.
             let last = ["journalctl", "--no-pager", "--lines=60", "--output=short-monotonic"];
             let said = std::thread::scope(|scope| scope.spawn(|| self.command("root", &last).run().stdout).join());
             eprintln!("---- the journal of {}\n{}----", self.release.name(), said.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What tests share: the stand-ins, a scratch home, and sessions that read like what a person types.
+//! What tests share: the stand-ins, a scratch home, and sessions that read like a person's commands.
 //!
 //! ```ignore
 //! let workspace = Workspace::start();

@@ -1,4 +1,4 @@
-//! What came of a command, and the wishes that a test has of it.
+//! The outcome of a command, and a test's assertions about it.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -11,10 +11,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// So many characters of a secret in a row are a leak: enough to shorten a search for the rest, too many for chance.
+/// This many consecutive characters of a secret are a leak: enough to shorten a search for the rest, too many for
+/// chance.
 const LEAK: usize = 16;
 
-/// What came of a command. Its assertions return it, so that they chain; when one fails, the whole session is shown.
+/// The outcome of a command. Its assertions return it, so that they chain; when one fails, the whole session is shown.
 pub struct Outcome {
     /// `None` when it was ended by a signal, or has not ended.
     pub code: Option<i32>,
@@ -23,7 +24,7 @@ pub struct Outcome {
     pub stderr: String,
     pub elapsed: Duration,
     pub(super) line: String,
-    /// What happened before in the same home.
+    /// What happened earlier in the same home.
     pub(super) history: Arc<Mutex<String>>,
 }
 
@@ -110,7 +111,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// No secret is in the text, nor [`LEAK`] characters in a row of one.
+/// The text contains no secret, nor [`LEAK`] consecutive characters of one.
 #[track_caller]
 pub fn assert_no_secret(place: &str, text: &str, secrets: &[impl AsRef<str>]) {
     let pieces: HashSet<&[u8]> = text.as_bytes().windows(LEAK).collect();

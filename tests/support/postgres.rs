@@ -1,11 +1,11 @@
-//! A real PostgreSQL that takes the stand-in workspace's tokens as passwords, the way Lakebase does.
+//! A real PostgreSQL that accepts the stand-in workspace's tokens as passwords, as Lakebase does.
 //!
-//! Debian's server on a scratch port of loopback, or at port 5432 of a loopback address of its own; TLS by the
-//! workspace's authority; and a gate (`postgres/gate.rs`) that lets in exactly the live tokens of the role that logs
-//! in. The expiry is checked at login only; open sessions live on, as on Lakebase. Root runs it as the user `postgres`,
-//! anyone else as himself.
+//! Debian's server on a scratch port of loopback, or at port 5432 of its own loopback address; TLS with the workspace's
+//! authority; and a gate (`postgres/gate.rs`) that accepts exactly the live tokens of the role that logs in. The expiry
+//! is only checked at login; open sessions stay open, as on Lakebase. Root runs it as the user `postgres`, others as
+//! themselves.
 //!
-//! Needs Debian's postgresql, and setpriv of util-linux.
+//! Needs Debian's postgresql, and util-linux's setpriv.
 //!
 //! Invariants: the server never outlives the process that started it, however that ends; what a killed run left in the
 //! temp directory, the next one removes.
@@ -41,7 +41,7 @@ pub use gate::Login;
 
 pub const DATABASE: &str = "databricks_postgres";
 
-/// Where real ones listen, and where a client goes that is told of no port.
+/// Where real servers listen, and the default of clients.
 pub const USUAL_PORT: u16 = 5432;
 
 const NO_SERVER: &str = "no PostgreSQL server under /usr/lib/postgresql";
@@ -79,7 +79,7 @@ pub struct Postgres {
     scratch: tempfile::TempDir,
 }
 
-/// Settings of a server to be.
+/// Settings of a server that is not started yet.
 pub struct Builder<'a> {
     workspace: &'a Workspace,
     roles: &'a [&'a str],
@@ -88,26 +88,26 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// At port 5432 of an address of its own in 127.0.0.0/8, so that many run side by side.
+    /// At port 5432 of its own address in 127.0.0.0/8, so that many can run side by side.
     pub fn at_5432(mut self) -> Self {
         self.at_5432 = true;
         self
     }
 
-    /// Its certificate is also good for this host name; several add up.
+    /// Its certificate is also valid for this host name; can be repeated.
     pub fn known_as(mut self, name: &str) -> Self {
         self.names.push(name.to_owned());
         self
     }
 
-    /// The server, or why there is none here.
+    /// Starts the server, or says why there can be none here.
     pub fn start(self) -> Result<Postgres, String> {
         let programs = newest_programs().ok_or(NO_SERVER)?;
         if !Path::new(SETPRIV).exists() {
             return Err(format!("{SETPRIV} is missing"));
         }
         let mut server = Postgres::prepare(programs, &self)?;
-        // Between choosing a free port and listening on it someone else may take it.
+        // Somebody else may take a free port before the server listens on it.
         let mut failure = String::new();
         for _ in 0..3 {
             match server.launch() {
@@ -123,12 +123,12 @@ impl Builder<'_> {
 }
 
 impl Postgres {
-    /// A server with these roles whose logins are decided by the workspace's tokens and clock.
+    /// A server with these roles; the workspace's tokens and clock decide about logins.
     pub fn builder<'a>(workspace: &'a Workspace, roles: &'a [&'a str]) -> Builder<'a> {
         Builder { workspace, roles, at_5432: false, names: Vec::new() }
     }
 
-    /// The usual one, or why there is none here.
+    /// A server with defaults, or why there can be none here.
     pub fn start(workspace: &Workspace, roles: &[&str]) -> Result<Self, String> {
         Self::builder(workspace, roles).start()
     }
@@ -136,7 +136,7 @@ impl Postgres {
     fn prepare(programs: PathBuf, settings: &Builder) -> Result<Self, String> {
         let workspace = settings.workspace;
         let owner = if geteuid().is_root() { Some(postgres_user().ok_or("no user postgres")?) } else { None };
-        // Passable, so that the user postgres gets to what is his in it.
+        // Executable, so that the user postgres can reach its files inside.
         let scratch = scratch_directory(0o711);
         let gate =
             Gate::open(Box::new(workspace.holders()), workspace.clock_skew()).map_err(|error| error.to_string())?;
@@ -190,7 +190,7 @@ impl Postgres {
         Ok(Self { address, wanted_port, port: 0, programs, gate, stop: None, keeper: None, scratch })
     }
 
-    /// Starts the server and waits until it says that it is ready.
+    /// Starts the server and waits until it is ready.
     fn launch(&mut self) -> Result<(), String> {
         self.port = free_port(self.address, self.wanted_port)?;
         let mut command = as_postgres(&self.programs.join("postgres"));
@@ -226,7 +226,7 @@ impl Postgres {
         self.set_up(&script);
     }
 
-    /// Runs SQL as the superuser, over the socket that only set-up uses.
+    /// Runs SQL as the superuser, over the socket for set-up only.
     pub fn set_up(&self, script: &str) {
         let mut psql = as_postgres(&self.programs.join("psql"))
             .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-p", &self.port.to_string(), "-h"])
@@ -252,7 +252,7 @@ impl Postgres {
         self.scratch.path().join("ca.pem")
     }
 
-    /// The server's clock is the local one plus this many seconds; it starts as the workspace's.
+    /// Sets the server's clock to the local one plus this many seconds; initially it is the workspace's.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.gate.set_clock_skew(seconds);
     }
@@ -262,17 +262,17 @@ impl Postgres {
         self.gate.logins()
     }
 
-    /// Waits until so many logins have been decided since the start; false when the time is over first.
+    /// Waits until this many logins have been decided since the start; false if the time runs out first.
     pub fn wait_for_logins(&self, n: usize, limit: Duration) -> bool {
         self.gate.wait_for_logins(n, limit)
     }
 
-    /// The real psql, its password from that file and nothing from the environment; it never prompts.
+    /// Runs the real psql, with its password from that file and nothing from the environment; it never prompts.
     pub fn psql(&self, pgpass_file: &Path, user: &str, sql: &str) -> Output {
         self.psql_command(pgpass_file, user).args(["-c", sql]).output().expect("start psql")
     }
 
-    /// The same, for a test that wants something special of it.
+    /// The same, not yet started, for a test with special needs.
     pub fn psql_command(&self, pgpass_file: &Path, user: &str) -> Command {
         // Debian's /usr/bin/psql is a Perl wrapper that takes longer than the login.
         let mut command = Command::new(self.programs.join("psql"));
@@ -301,7 +301,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Runs the server from its start to its end, which comes when `stopped` is dropped.
+/// Runs the server until `stopped` is dropped.
 fn keep(mut command: Command, ready: &mpsc::Sender<Result<(), String>>, stopped: &mpsc::Receiver<()>) {
     let mut server = match command.spawn() {
         Ok(server) => server,
@@ -319,7 +319,7 @@ fn keep(mut command: Command, ready: &mpsc::Sender<Result<(), String>>, stopped:
             return;
         }
     }
-    // A server whose log nobody reads stops when the pipe is full.
+    // If nobody reads the server's log, it stops once the pipe is full.
     let reader = std::thread::spawn(move || std::io::copy(&mut log.by_ref(), &mut std::io::sink()));
     let _ = ready.send(Ok(()));
     let _ = stopped.recv();
@@ -327,14 +327,14 @@ fn keep(mut command: Command, ready: &mpsc::Sender<Result<(), String>>, stopped:
     let _ = reader.join();
 }
 
-/// An immediate shutdown: nothing of the cluster is worth a checkpoint, and nobody has to leave first.
+/// An immediate shutdown: nothing in the cluster is worth a checkpoint, and no client has to leave first.
 fn end(server: &mut Child) {
     let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw).expect("a process id");
     let _ = kill_process(pid, Signal::QUIT);
     let _ = server.wait();
 }
 
-/// As the user postgres if we are root, with nothing of our environment, killed with the thread that starts it.
+/// As the user postgres if we are root, without our environment, killed together with the thread that starts it.
 fn as_postgres(program: &Path) -> Command {
     let mut command = Command::new(SETPRIV);
     if geteuid().is_root() {
@@ -355,25 +355,25 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
-/// This port, or any for 0, if it is free.
+/// This port, or any free one for 0.
 fn free_port(address: Ipv4Addr, wanted: u16) -> Result<u16, String> {
     let free = TcpListener::bind((address, wanted)).and_then(|free| free.local_addr());
     free.map(|free| free.port()).map_err(|error| format!("{address}:{wanted}: {error}"))
 }
 
-/// Somewhere in 127.0.0.0/8 where nobody listens at the usual port.
+/// An address in 127.0.0.0/8 where nobody listens at the usual port.
 pub fn address_of_its_own() -> Result<Ipv4Addr, String> {
     let address = Ipv4Addr::new(127, fastrand::u8(1..=254), fastrand::u8(..), fastrand::u8(1..=254));
     free_port(address, USUAL_PORT).map(|_| address)
 }
 
-/// The psql that comes with it.
+/// The psql of the same installation.
 pub fn psql_program() -> Result<PathBuf, String> {
     let programs = newest_programs().ok_or(NO_SERVER)?;
     Ok(programs.join("psql"))
 }
 
-/// Where the newest of Debian's servers keeps its programs.
+/// The directory of the newest Debian server's programs.
 fn newest_programs() -> Option<PathBuf> {
     fs::read_dir("/usr/lib/postgresql")
         .ok()?

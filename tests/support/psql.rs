@@ -1,4 +1,4 @@
-//! psql as the owner of a home runs it: by host name, with nothing but that name and `~/.pgpass` to get in by.
+//! psql as the owner of a home runs it: by host name, with only that name and `~/.pgpass`.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -11,7 +11,8 @@ use super::session::{Home, Session};
 use super::workspace::Workspace;
 
 impl Home {
-    /// The server must prove by the workspace's authority that it is `host`, which the session has yet to resolve.
+    /// The server must prove with the workspace's authority that it is `host`; the session must still resolve that
+    /// name.
     pub fn psql(&self, workspace: &Workspace, host: &str, user: &str) -> Session<'_> {
         self.command(psql_program().expect("a psql"))
             .env("PGHOST", host)
@@ -20,7 +21,7 @@ impl Home {
             .env("PGSSLMODE", "verify-full")
             .env("PGSSLROOTCERT", workspace.ca_file())
             .env("PGGSSENCMODE", "disable")
-            // Before version 15, HOME did not count.
+            // Before version 15, HOME was ignored.
             .env("PGPASSFILE", self.path(".pgpass"))
             .args(["-X", "-w", "-A", "-t"])
     }

@@ -1,9 +1,9 @@
-//! A server that says to each client what its test wants said, in PostgreSQL's protocol over TLS.
+//! A server that gives each client the reply that its test wants, in PostgreSQL's protocol over TLS.
 //!
-//! A real PostgreSQL has no word for what Lakebase says of tokens, paused instances and networks, and is never just
-//! waking up. This one looks into nothing: it asks for the password, throws it away, and gives the planned reply.
+//! A real PostgreSQL cannot say what Lakebase says about tokens, paused instances and networks, and cannot pretend to
+//! be waking up. This one checks nothing: it asks for the password, discards it, and gives the planned reply.
 //!
-//! Invariants: a password is counted and never kept; every connection ends with the server.
+//! Invariants: passwords are counted but never kept; every connection ends with the server.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -31,20 +31,20 @@ mod wire;
 use wire::Opening;
 pub use wire::{Refusal, message};
 
-/// A client that says nothing for longer than a test waits is dead.
+/// A client that is silent for longer than a test waits is dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What comes of an attempt to log in.
+/// The reply to an attempt to log in.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Refuse(Refusal),
-    /// The connection ends without a word.
+    /// The connection ends without a message.
     HangUp,
-    /// These bytes, and then those again and again, for as long as the client listens.
+    /// The first bytes once, then the others repeatedly, as long as the client listens.
     Endless(Vec<u8>, Vec<u8>),
-    /// Let in, and the first query is answered so.
+    /// The login succeeds, and the first query is answered like that.
     EndlessAnswer(Vec<u8>, Vec<u8>),
-    /// Let in, and every query is answered with one row that holds this.
+    /// The login succeeds, and every query is answered with one row that contains this.
     Welcome(String),
 }
 
@@ -79,7 +79,7 @@ struct State {
 }
 
 impl Refusing {
-    /// At port 5432 of an address of its own, certified by the workspace's authority for these host names.
+    /// At port 5432 of its own address, with a certificate of the workspace's authority for these host names.
     pub fn start(workspace: &Workspace, names: &[&str], reply: impl Into<Reply>) -> Result<Self, String> {
         let address = address_of_its_own()?;
         let listener = TcpListener::bind((address, USUAL_PORT)).map_err(|error| format!("{address}: {error}"))?;
@@ -117,25 +117,25 @@ impl Refusing {
         USUAL_PORT
     }
 
-    /// The next `n` attempts get this reply before the usual one is back; called again, those after them.
+    /// The next `n` attempts get this reply, then the usual one again; another call adds to these.
     pub fn first(&self, n: usize, reply: impl Into<Reply>) -> &Self {
         let reply = reply.into();
         self.shared.state().first.extend(std::iter::repeat_n(reply, n));
         self
     }
 
-    /// What all other attempts get from now on.
+    /// All other attempts get this reply from now on.
     pub fn then(&self, reply: impl Into<Reply>) -> &Self {
         self.shared.state().then = reply.into();
         self
     }
 
-    /// Attempts to log in over TLS, whatever came of them.
+    /// Attempts to log in over TLS, whatever their result.
     pub fn attempts(&self) -> usize {
         self.shared.state().attempts
     }
 
-    /// Waits until there were so many since the start; false when the time is over first.
+    /// Waits until there were this many since the start; false if the time runs out first.
     pub fn wait_for_attempts(&self, n: usize, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.shared.state();
@@ -149,7 +149,7 @@ impl Refusing {
         true
     }
 
-    /// The name that each TLS client asked for, in order; also of those who then disliked the certificate.
+    /// The names that TLS clients asked for, in order, including clients that then rejected the certificate.
     pub fn names_asked_for(&self) -> Vec<Option<String>> {
         self.shared.state().names.clone()
     }
@@ -185,7 +185,7 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
         state.connections.push(Arc::downgrade(&client));
         drop(state);
         let shared = Arc::clone(shared);
-        // A client that goes away in the middle is no concern of ours.
+        // It does not matter if a client goes away in the middle.
         thread::spawn(move || drop(shared.receive(&client)));
     }
 }
@@ -195,7 +195,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Up to TLS.
+    /// Handles the beginning, up to TLS.
     fn receive(&self, mut client: &TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         client.set_read_timeout(Some(SILENCE))?;
@@ -268,7 +268,7 @@ impl Shared {
     }
 }
 
-/// Until the client is gone.
+/// Sends until the client is gone.
 fn talk(client: &mut impl Write, first: &[u8], again: &[u8]) -> io::Result<()> {
     client.write_all(first)?;
     loop {
@@ -276,7 +276,7 @@ fn talk(client: &mut impl Write, first: &[u8], again: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Closing at once could reset the connection, and the client would lose what it has not read yet.
+/// Closing at once could reset the connection, so that the client would lose what it has not read yet.
 fn farewell(mut client: &TcpStream) -> io::Result<()> {
     client.shutdown(Shutdown::Write)?;
     io::copy(&mut client, &mut io::sink()).map(drop)

@@ -1,7 +1,7 @@
-//! A scratch home and what happens in it: commands with a scrubbed environment, and what came of them.
+//! A scratch home and what happens in it: commands in a clean environment, and their outcomes.
 //!
-//! Invariants: a command sees nothing of the machine's environment; it never outlives its test; and none of the secrets
-//! that its home knows is ever in what it prints, which is checked at every end of every command.
+//! Invariants: a command sees nothing of the machine's environment; it never outlives its test; and its output never
+//! contains a secret that its home knows, which is checked whenever a command ends.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -33,10 +33,10 @@ use super::workspace::{Workspace, scratch_directory};
 
 /// A command that runs longer has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After its end a command's output may still be held open by a grandchild; nobody waits long for that.
+/// How long to wait for output after a command's end: a grandchild may still hold it open.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// A home directory for one test, gone after it.
+/// A home directory for one test, removed after it.
 pub struct Home {
     directory: tempfile::TempDir,
     secrets: Mutex<Vec<Secret>>,
@@ -45,7 +45,7 @@ pub struct Home {
 
 enum Secret {
     Known(String),
-    /// A workspace's, asked for when they are needed, since they grow with every token.
+    /// A workspace's, read when needed, since each token adds one.
     Of(Box<dyn Fn() -> Vec<String> + Send>),
 }
 
@@ -60,7 +60,7 @@ impl Home {
         home
     }
 
-    /// `inside` the home; an absolute path stays as it is.
+    /// A path inside the home; an absolute path stays as it is.
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(inside)
     }
@@ -78,7 +78,7 @@ impl Home {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// The text of the password file; empty when there is none.
+    /// The text of the password file; empty if there is none.
     pub fn pgpass(&self) -> String {
         fs::read_to_string(self.path(".pgpass")).unwrap_or_default()
     }
@@ -91,7 +91,7 @@ impl Home {
         fs::set_permissions(self.path(inside), Permissions::from_mode(mode)).expect("set the mode");
     }
 
-    /// Every file below the home, by its path in it, to see what was left behind.
+    /// Every file below the home, with relative paths, to see what was left behind.
     pub fn files(&self) -> Vec<PathBuf> {
         fn below(directory: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(directory).expect("read a directory").flatten() {
@@ -113,12 +113,12 @@ impl Home {
         Cli::install(&self.path("bin"), self.directory.path(), workspace, workspace.user())
     }
 
-    /// This must never be printed.
+    /// This secret must never be printed.
     pub fn keep_secret(&self, secret: impl Into<String>) {
         self.secrets().push(Secret::Known(secret.into()));
     }
 
-    /// Nothing that is secret of this workspace may ever be printed.
+    /// This workspace's secrets must never be printed.
     pub fn watch(&self, workspace: &Workspace) {
         let secrets = workspace.secret_source();
         self.secrets().push(Secret::Of(Box::new(secrets)));
@@ -138,7 +138,7 @@ impl Home {
             .collect()
     }
 
-    /// A program in this home, to be run.
+    /// A program in this home, not yet started.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Session<'_> {
         let home = self.directory.path();
         let mut environment = BTreeMap::new();
@@ -205,7 +205,7 @@ impl<'a> Session<'a> {
         self
     }
 
-    /// The workspace as a service principal names it in the environment, its authority trusted, its secrets watched.
+    /// With the workspace and a service principal in the environment, the authority trusted and the secrets watched.
     pub fn signed_in_to(self, workspace: &Workspace) -> Self {
         self.home.watch(workspace);
         self.trusting(workspace)
@@ -218,8 +218,8 @@ impl<'a> Session<'a> {
         self.env("SSL_CERT_FILE", workspace.ca_file())
     }
 
-    /// This name has this address, for every command of this home that is told to resolve names; several add up.
-    /// A test asks [`names::wrapper`] first and skips where there is none.
+    /// This name has this address for every command of this home that resolves names like this; can be repeated. A test
+    /// must first ask [`names::wrapper`], and skip if there is none.
     #[track_caller]
     pub fn resolving(self, name: &str, address: impl Display) -> Self {
         let wrapper = names::wrapper().unwrap_or_else(|reason| panic!("{reason}"));
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
         self.env("LD_PRELOAD", wrapper).env("NSS_WRAPPER_HOSTS", hosts)
     }
 
-    /// What is typed; without it standard input is /dev/null.
+    /// What to type; without it standard input is /dev/null.
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.to_owned());
         self
@@ -239,19 +239,19 @@ impl<'a> Session<'a> {
         self
     }
 
-    /// Standard output is meant to hold a credential, as that of `dbx-rotator token` is. Standard error never is.
+    /// Standard output may contain a credential, as that of `dbx-rotator token` does. Standard error never may.
     pub fn may_print_secrets(mut self) -> Self {
         self.may_print_secrets = true;
         self
     }
 
-    /// What people are shown instead of a command line that is mostly about how to get to the place where it runs.
+    /// Shown to people instead of a command line that is mostly about how to get into the machine.
     pub fn shown_as(mut self, line: impl Into<String>) -> Self {
         self.shown_as = Some(line.into());
         self
     }
 
-    /// The history of the home is spared this one: nobody reads so much.
+    /// Keeps this command out of the home's history, since nobody would read so much.
     pub(super) fn unrecorded(mut self) -> Self {
         self.recorded = false;
         self
@@ -291,7 +291,8 @@ impl<'a> Session<'a> {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         if let (Some(text), Some(mut stdin)) = (self.stdin.clone(), child.stdin.take()) {
-            // On a thread, lest both sides wait for each other; a command that does not read on closes the pipe.
+            // In a thread, so that the two sides do not wait for each other; a command that stops reading closes the
+            // pipe.
             thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
         }
         let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
@@ -302,7 +303,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a command has shown so far.
+/// The output of a command so far.
 #[derive(Default)]
 struct Seen {
     stdout: Vec<u8>,
@@ -333,8 +334,8 @@ fn collect(mut stream: impl Read + Send + 'static, seen: &Watched, into: fn(&mut
 fn await_end(mut child: Child, pid: Pid, seen: &Watched) {
     let seen = Arc::clone(seen);
     thread::spawn(move || {
-        // First only looks, then reaps under the lock: whoever holds the lock and sees no end may still send a signal
-        // and be sure that the process id is this command's.
+        // Waits first without reaping, then reaps under the lock. So whoever holds the lock and sees no end can still
+        // send a signal, and be sure that the process id is this command's.
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let mut held = lock(&seen);
         held.ended = child.wait().ok().map(|status| (status, Instant::now()));
@@ -370,13 +371,13 @@ impl Running<'_> {
         lock(&self.seen).ended.is_some()
     }
 
-    /// Waits until it has said this on standard error.
+    /// Waits until this text has appeared on standard error.
     #[track_caller]
     pub fn says(&self, text: &str, limit: Duration) -> &Self {
         self.says_times(1, text, limit)
     }
 
-    /// Waits until it has said this on standard error so many times.
+    /// Waits until this text has appeared on standard error this many times.
     #[track_caller]
     pub fn says_times(&self, times: usize, text: &str, limit: Duration) -> &Self {
         let said = |seen: &Seen| String::from_utf8_lossy(&seen.stderr).matches(text).count() >= times;
@@ -389,14 +390,14 @@ impl Running<'_> {
         self
     }
 
-    /// Ends it as a service manager would.
+    /// Ends it as a service manager does.
     #[track_caller]
     pub fn terminate(self) -> Outcome {
         self.signal(Signal::TERM);
         self.ends()
     }
 
-    /// Waits for its end, no longer than its session's patience.
+    /// Waits for its end, but no longer than its session's patience.
     #[track_caller]
     pub fn ends(self) -> Outcome {
         let limit = self.session.patience;

@@ -1,4 +1,4 @@
-//! Says that a test did not run and why; for people and, through `$DBX_ROTATOR_TEST_SKIPS`, for who counts.
+//! Reports that a test did not run and why: to people and, through `$DBX_ROTATOR_TEST_SKIPS`, to scripts that count.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -14,7 +14,7 @@ pub fn skip(name: &str, reason: &str) {
     eprintln!("SKIP {name}: {reason}");
     if let Some(list) = std::env::var_os("DBX_ROTATOR_TEST_SKIPS") {
         let mut list = OpenOptions::new().create(true).append(true).open(list).expect("open the list of skips");
-        // In one write, since test programs may run side by side.
+        // In one write, since several test programs may run at once.
         list.write_all(format!("SKIP {name}: {reason}\n").as_bytes()).expect("write the list of skips");
     }
 }

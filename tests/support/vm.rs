@@ -1,9 +1,9 @@
-//! A virtual machine with a kernel of its own, for what cannot be done to the machine that runs the tests: suspending it, and
+//! A virtual machine with its own kernel, for what must not be done to the machine that runs the tests: suspending it, and
 //! setting its clock.
 //!
 //! The processor is emulated, since hardware acceleration is missing or broken on most test machines; it still boots within
 //! ten seconds. The guest reaches the host's loopback as 10.0.2.2, also by the name `workspace.test`, and nothing else: it
-//! has no route. `vm/image` makes its disk, once, and `vm/agent` in the guest runs what a test says.
+//! has no route. `vm/image` makes its disk once, and `vm/agent` in the guest runs a test's scripts.
 //!
 //! Needs qemu-system-x86 and what `vm/image` needs: mmdebstrap and e2fsprogs.
 //!
@@ -37,11 +37,11 @@ use super::workspace::scratch_directory;
 
 const QEMU: &str = "qemu-system-x86_64";
 const SETPRIV: &str = "/usr/bin/setpriv";
-/// How long the image may take to be made, for timeout(1).
+/// How long making the image may take, for timeout(1).
 const IMAGE_LIMIT: &str = "600";
 /// A boot takes seven seconds on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
-/// An emulated boot hangs now and then, for no fault of what is tested.
+/// An emulated boot hangs now and then, without any fault of the program under test.
 const BOOTS: usize = 3;
 /// Console lines shown when a test fails.
 const LAST_LINES: usize = 20;
@@ -50,7 +50,7 @@ const LAST_LINES: usize = 20;
 pub struct Vm {
     qemu: Child,
     agent: BufReader<UnixStream>,
-    /// The script under way, and when it was given.
+    /// The running script, and when it was started.
     under_way: Option<(String, Instant)>,
     history: Arc<Mutex<String>>,
     directory: tempfile::TempDir,
@@ -59,7 +59,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Boots a machine over whose root directory `files` is copied; all of that belongs to root there. The error says why
+    /// Boots a machine with `files` copied over its root directory; all of them belong to root there. The error says why
     /// there can be none here.
     pub fn boot(files: &Path) -> Result<Self, String> {
         if Command::new(QEMU).arg("--version").stdout(Stdio::null()).status().is_err() {
@@ -94,14 +94,14 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Runs a script of the shell as root; what it prints, to either place, is the outcome's standard output.
+    /// Runs a shell script as root; both of its outputs become the outcome's standard output.
     #[track_caller]
     pub fn run(&mut self, script: &str, limit: Duration) -> Outcome {
         self.begin(script);
         self.finish(limit)
     }
 
-    /// Starts a script; [`Vm::finish`] has to follow.
+    /// Starts a script; [`Vm::finish`] must follow.
     pub fn begin(&mut self, script: &str) {
         assert!(self.under_way.is_none(), "one script at a time");
         self.under_way = Some((script.to_owned(), Instant::now()));
@@ -172,7 +172,7 @@ impl Drop for Vm {
     }
 }
 
-/// The directory with the kernel and the root image, made now if there is none of this version.
+/// The directory with the kernel and the root image; made now if this version has none yet.
 fn image() -> Result<PathBuf, String> {
     let directory = cache::directory().join("vm");
     let output = Command::new("timeout")
@@ -190,15 +190,15 @@ fn image() -> Result<PathBuf, String> {
     }
 }
 
-/// Only what is in the directories: tar takes an existing directory's permissions away while it unpacks into it, and for that
-/// moment nobody but root could use the guest.
+/// Only the contents of directories: tar removes an existing directory's permissions while it unpacks into it, and at that
+/// moment only root could use the guest.
 fn pack(directory: &Path, archive: &Path) {
     let pack = "find . ! -type d -print0 | tar --create --null --files-from=- --owner=0 --group=0 --file \"$1\"";
     let status = Command::new("sh").args(["-c", pack, "sh"]).arg(archive).current_dir(directory).status();
     assert!(status.expect("run a shell").success(), "pack {}", directory.display());
 }
 
-/// The agent's line is qemu's standard input and output: nobody else can speak on it, and its end is heard at once.
+/// The agent's line is qemu's standard input and output: nobody else can use it, and its end is noticed at once.
 fn qemu(image: &Path, directory: &Path, agent: UnixStream) -> io::Result<Child> {
     let disk = |id: &str, file: &Path, option: &str| {
         // A comma in a file's name is doubled.
@@ -209,10 +209,10 @@ fn qemu(image: &Path, directory: &Path, agent: UnixStream) -> io::Result<Child> 
     let agent = OwnedFd::from(agent);
     Command::new(SETPRIV)
         .args(["--pdeathsig=KILL", "--", QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        // One processor: with several, emulated ones wait for each other, and boots hang more often.
+        // One processor: several emulated ones wait for each other, and boots hang more often.
         .args(["-machine", "pc,usb=off", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "512"])
         .args(["-nic", "user,model=virtio-net-pci", "-device", "nvme,id=disks,serial=disks"])
-        // Two namespaces of one controller, since controllers are numbered as they happen to answer.
+        // Two namespaces of one controller, since the numbers of several controllers depend on which answers first.
         .args(["-device", "nvme-ns,bus=disks,nsid=1,drive=root", "-device", "nvme-ns,bus=disks,nsid=2,drive=files"])
         .args(["-drive", &disk("root", &image.join("root.img"), "snapshot")])
         .args(["-drive", &disk("files", &directory.join("files.tar"), "readonly")])

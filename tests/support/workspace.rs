@@ -1,12 +1,12 @@
-//! The stand-in workspace: a Databricks host on loopback that nobody needs an account for.
+//! The stand-in workspace: a Databricks host on loopback for which nobody needs an account.
 //!
-//! It says what a real one says (discovery, token endpoint with real client checks, SCIM Me, both of Lakebase's APIs),
-//! signs real JWTs of settable life, and fails on demand in every way a workspace, a proxy or a network can fail. Tests,
-//! the demo and the benchmarks use it; the vendor's own client calls each of its endpoints in `tests/rotations/standin.rs`, which
-//! is why we may believe it.
+//! It answers like a real one (discovery, token endpoint with real client checks, SCIM Me, both of Lakebase's APIs), signs real
+//! JWTs with an adjustable life, and fails on demand in every way in which a workspace, a proxy or a network can fail. Tests, the
+//! demo and the benchmarks use it; `tests/rotations/standin.rs` calls each of its endpoints with the vendor's own client, which
+//! is why we may trust it.
 //!
-//! It lives on a thread of its own with a runtime of its own, so that a test may be synchronous or not. Dropping it
-//! closes every connection, ends the thread and removes its files.
+//! It has its own thread and runtime, so that tests may be synchronous or not. Dropping it closes every connection,
+//! ends the thread and removes its files.
 #![allow(
     dead_code,
     unused_imports,
@@ -62,9 +62,9 @@ pub use scratch::scratch_directory;
 use serving::Mode;
 use tokens::{Claims, Signer};
 
-/// The service principal and the person that a workspace knows unless told otherwise.
+/// The service principal and the person that a workspace knows by default.
 pub const DEFAULT_CLIENT_ID: &str = "6b1f0c52-8c3e-4a57-9d0e-2f4a7c91d3e8";
-/// Like a real one in length and alphabet, unlike a real one in its prefix, so that no secret scanner barks.
+/// Like a real one in length and alphabet, but with another prefix, so that secret scanners do not report it.
 pub const DEFAULT_CLIENT_SECRET: &str = "stand-in-d053c0ffee5eed1f2e3d4c5b6a7988";
 pub const DEFAULT_USER: &str = "ada@example.com";
 
@@ -86,11 +86,11 @@ pub struct Workspace {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the test's thread and the server's thread both see.
+/// Shared by the test's thread and the server's thread.
 struct Shared {
     signer: Signer,
     workspace_id: String,
-    /// One host, many workspaces, of which this is one.
+    /// A host of many workspaces, of which this is one.
     unified: bool,
     account: Account,
     token_length: usize,
@@ -105,7 +105,7 @@ struct State {
     token_life: Duration,
     clock_skew: i64,
     clients: HashMap<String, String>,
-    /// User to live refresh token.
+    /// The live refresh token of each user.
     refresh_tokens: HashMap<String, String>,
     /// Refresh tokens are replaced at each use (`enable_single_use_refresh_tokens`).
     single_use_refresh_tokens: bool,
@@ -129,7 +129,7 @@ impl State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A test that panicked while it held the lock has failed already; the others may go on.
+        // If a test panicked while it held the lock, it has failed already; the others may go on.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -153,7 +153,7 @@ impl Shared {
     }
 }
 
-/// Settings of a workspace to be.
+/// Settings of a workspace that is not started yet.
 pub struct Builder {
     token_life: Duration,
     token_length: usize,
@@ -174,7 +174,7 @@ impl Builder {
         self
     }
 
-    /// Total length of the JWTs, reached by a claim of padding.
+    /// The total length of the JWTs, reached with a padding claim.
     pub fn token_length(mut self, length: usize) -> Self {
         self.token_length = length;
         self
@@ -186,13 +186,13 @@ impl Builder {
         self
     }
 
-    /// A service principal; the first one named replaces the default one.
+    /// Adds a service principal; the first one replaces the default one.
     pub fn client(mut self, id: &str, secret: &str) -> Self {
         self.clients.push((id.to_owned(), secret.to_owned()));
         self
     }
 
-    /// The person that the stand-in CLI is signed in as.
+    /// The person who is signed in with the stand-in CLI.
     pub fn user(mut self, email: &str) -> Self {
         email.clone_into(&mut self.user);
         self
@@ -203,7 +203,7 @@ impl Builder {
         self
     }
 
-    /// Plain http, for what is allowed to loopback only.
+    /// Plain http, which is only allowed to loopback.
     pub fn http(mut self) -> Self {
         self.scheme = "http";
         self
@@ -215,7 +215,7 @@ impl Builder {
         self
     }
 
-    /// A host of many workspaces: its API takes who does not say which one is meant to a login page.
+    /// A host of many workspaces: its API redirects requests that do not name one to a login page.
     pub fn unified(mut self) -> Self {
         self.unified = true;
         self
@@ -226,20 +226,20 @@ impl Builder {
         self
     }
 
-    /// Lists of Lakebase come in pages of so many at most, however many are asked for.
+    /// Lakebase's lists have pages of at most this size, whatever is asked for.
     pub fn page_size(mut self, most: usize) -> Self {
         assert!(most > 0, "a page holds something");
         self.lakebase.page_size = most;
         self
     }
 
-    /// As where Provisioned is retired: no API found.
+    /// As where Provisioned is retired: the API is not found.
     pub fn without_database_api(mut self) -> Self {
         self.lakebase.database_api = false;
         self
     }
 
-    /// As where Autoscaling has not come to yet: no API found.
+    /// As where Autoscaling is not available yet: the API is not found.
     pub fn without_postgres_api(mut self) -> Self {
         self.lakebase.postgres_api = false;
         self
@@ -330,13 +330,14 @@ impl Workspace {
         }
     }
 
-    // What a client is told.
+    // What clients need.
 
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// The same workspace by another of its names: `localhost`, or `workspace.test` for who resolves it himself.
+    /// The same workspace by another of its names: `localhost`, or `workspace.test` for clients that resolve that
+    /// themselves.
     pub fn url_as(&self, name: &str) -> String {
         format!("{}://{name}:{}", self.scheme, self.port())
     }
@@ -354,12 +355,12 @@ impl Workspace {
         self.files.path().join("ca.pem")
     }
 
-    /// For another server, by the same authority.
+    /// A certificate for another server, from the same authority.
     pub fn certify(&self, names: &[&str]) -> ServerCertificate {
         self.authority.certify(names)
     }
 
-    /// Whose a token is, dead or alive, or why it is nobody's; also for who asks after the workspace is gone.
+    /// Looks up the identity of a token, live or expired, or why it has none; also works after the workspace is gone.
     pub fn holders(&self) -> impl Fn(&str) -> Result<Holder, &'static str> + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move |token| shared.holder(token)
@@ -381,7 +382,7 @@ impl Workspace {
         &self.shared.workspace_id
     }
 
-    // What may change while it runs.
+    // Changes while it runs.
 
     pub fn set_token_life(&self, life: Duration) {
         self.shared.state().token_life = life;
@@ -404,14 +405,14 @@ impl Workspace {
         self.shared.state().clients.remove(id);
     }
 
-    /// The user signs in: a refresh token that lives until [`Workspace::sign_out`].
+    /// Signs the user in: the refresh token lives until [`Workspace::sign_out`].
     pub fn sign_in(&self, user: &str) -> String {
         let token = format!("stand-in-refresh-{}", tokens::random_hex(24));
         self.shared.state().refresh_tokens.insert(user.to_owned(), token.clone());
         token
     }
 
-    /// The user's refresh token is dead: `Refresh token is invalid`.
+    /// The user's refresh token becomes invalid: `Refresh token is invalid`.
     pub fn sign_out(&self, user: &str) {
         self.shared.state().refresh_tokens.remove(user);
     }
@@ -420,14 +421,14 @@ impl Workspace {
         self.shared.state().single_use_refresh_tokens = single_use;
     }
 
-    /// A token without asking for it: for `subject`, from now for `life`; with a life of zero it is just expired.
+    /// Issues a token without a request: for `subject`, from now for `life`; with a life of zero it has just expired.
     pub fn issue(&self, subject: &str, life: Duration) -> String {
         let issued_at = self.shared.now();
         let seconds = i64::try_from(life.as_secs()).expect("a life within reason");
         self.shared.jwt(&Claims::of(subject).from(issued_at).until(issued_at + seconds))
     }
 
-    // What goes wrong.
+    // Faults.
 
     /// The next token request fails like this; called again, the one after it like that.
     pub fn fail_next(&self, fault: Fault) {
@@ -443,12 +444,12 @@ impl Workspace {
         Faults { shared: &self.shared, endpoint }
     }
 
-    /// No endpoint has a fault planned any more (a stalled request stays stalled).
+    /// Removes the planned faults of all endpoints (a stalled request stays stalled).
     pub fn heal(&self) {
         self.shared.state().faults.clear();
     }
 
-    /// Nobody home: open connections are dropped, new ones refused, until [`Workspace::outage_ends`].
+    /// The workspace is down: open connections are dropped, new ones refused, until [`Workspace::outage_ends`].
     pub fn outage_begins(&self) {
         self.order(Mode::Outage, false);
     }
@@ -463,7 +464,7 @@ impl Workspace {
         assert!(obeyed, "the stand-in workspace did not obey {mode:?}");
     }
 
-    // What was seen.
+    // Observations.
 
     /// Requests to the token endpoint that have arrived, answered or not.
     pub fn token_requests(&self) -> usize {
@@ -475,12 +476,12 @@ impl Workspace {
         self.shared.state().arrived(endpoint)
     }
 
-    /// Waits until `n` requests to this endpoint have arrived since the start; false when the time is over first.
+    /// Waits until `n` requests to this endpoint have arrived since the start; false if the time runs out first.
     pub fn wait_for_requests_to(&self, endpoint: Endpoint, n: usize, limit: Duration) -> bool {
         self.shared.wait_until(limit, |state| state.arrived(endpoint) >= n)
     }
 
-    /// Tokens that the token endpoint gave out.
+    /// Tokens that the token endpoint issued.
     pub fn tokens_issued(&self) -> usize {
         self.shared.state().tokens_issued
     }
@@ -495,22 +496,22 @@ impl Workspace {
         self.shared.state().connections
     }
 
-    /// Waits until `n` token requests have arrived since the start; false when the time is over first.
+    /// Waits until `n` token requests have arrived since the start; false if the time runs out first.
     pub fn wait_for_token_requests(&self, n: usize, limit: Duration) -> bool {
         self.wait_for_requests_to(Endpoint::Token, n, limit)
     }
 
-    /// Waits until the token endpoint has given out `n` tokens since the start; false when the time is over first.
+    /// Waits until the token endpoint has issued `n` tokens since the start; false if the time runs out first.
     pub fn wait_for_tokens_issued(&self, n: usize, limit: Duration) -> bool {
         self.shared.wait_until(limit, |state| state.tokens_issued >= n)
     }
 
-    /// All that must never be seen in an output: client secrets, refresh tokens, the newest few thousand tokens.
+    /// All that must never appear in any output: client secrets, refresh tokens, the newest few thousand tokens.
     pub fn secrets(&self) -> Vec<String> {
         self.secret_source()()
     }
 
-    /// The same, for who asks later, maybe after the workspace is gone.
+    /// The same for later use, perhaps after the workspace is gone.
     pub fn secret_source(&self) -> impl Fn() -> Vec<String> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || {
@@ -519,7 +520,7 @@ impl Workspace {
         }
     }
 
-    /// The directory that holds its files; gone with it.
+    /// The directory of its files, removed with it.
     pub fn directory(&self) -> &Path {
         self.files.path()
     }

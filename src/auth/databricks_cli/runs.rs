@@ -1,7 +1,7 @@
-//! The runs of the vendor's CLI: at most one at a time in this process for each login, shared by all who ask for it meanwhile.
+//! The runs of the vendor's CLI: in this process at most one at a time for each login, shared by all callers.
 //!
-//! Invariants: a run ends by itself or by its own limit, never because somebody stops waiting for it; no second one is started
-//! beside it. Where a refresh token can be used once only, a refresh that is cut off, or that meets another, ends a person's login.
+//! Invariants: a run ends on its own or at its own limit, never because a caller stops waiting; no second run starts next to it. If
+//! a refresh token can be used only once, an interrupted or doubled refresh would end a person's login.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -15,30 +15,29 @@ use tokio::sync::watch;
 
 use crate::os::child::{self, GRACE, Ran};
 
-/// The least that a run gets, however little time its caller has: a refresh over a slow network takes no longer, with all that the
-/// CLI looks up before it.
+/// The least time for a run, however little its caller has: enough for a refresh over a slow network, with all that the CLI looks
+/// up first.
 const SHORTEST: Duration = Duration::from_secs(15);
 
 /// The CLI's own limit is an hour; a run that takes longer than this hangs.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How much later than at its limit and after the grace period a run has told how it ended. Where it has not, nobody drives its
-/// runtime any more.
+/// After its limit, the grace period and this, a run has reported its end. If not, its runtime is no longer running.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// What names a login: which program is asked, for what, and in which environment.
+/// What identifies a login: the program, its arguments, and its environment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Login {
     pub(super) program: PathBuf,
-    /// All arguments but `--force-refresh`.
+    /// All arguments except `--force-refresh`.
     pub(super) arguments: Vec<OsString>,
     /// The child's whole environment.
     pub(super) environment: Vec<(OsString, OsString)>,
 }
 
-/// How a run ended, for all who wait for it. It may hold a token.
+/// How a run ended, for all who waited. It may hold a token.
 pub(super) struct Ended {
-    /// None where it was ended since its time was over.
+    /// None if it was ended at its limit.
     pub(super) ran: io::Result<Option<Ran>>,
     /// How long it was allowed to take.
     pub(super) limit: Duration,
@@ -50,7 +49,7 @@ impl Ended {
     }
 }
 
-/// A run that has not ended.
+/// A running run.
 #[derive(Clone)]
 struct Run {
     force: bool,
@@ -65,13 +64,13 @@ fn runs() -> MutexGuard<'static, HashMap<Login, Run>> {
 }
 
 impl Login {
-    /// Runs the CLI, or waits for the run that there is already. With `force` the CLI is to refresh what it has: a run without that is
-    /// waited for, and then another is started.
+    /// Runs the CLI, or waits for the present run. With `force` the CLI must refresh its token: a present run without that is awaited,
+    /// and then another one is started.
     ///
     /// # Errors
-    /// How long was waited, where `limit` was not enough: then the run goes on, and serves the next who asks.
+    /// How long the wait was, if `limit` was too short. The run goes on, and its result serves the next caller.
     pub(super) async fn run(&self, force: bool, limit: Duration) -> Result<Arc<Ended>, Duration> {
-        // Who has time until the run is ended hears that it was.
+        // A caller with enough time for the whole run also learns that it was ended.
         let patience = if limit < SHORTEST { limit } else { limit.min(LONGEST) + GRACE + SLACK };
         let end = async {
             loop {
@@ -79,8 +78,7 @@ impl Login {
                 let end = run.end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
                 match end {
                     Some(ended) if run.force == force || (run.force && ended.is_success()) => return ended,
-                    // It was another than what is wanted, or its runtime is gone. Where a refresh fails, there may still be a live
-                    // token.
+                    // The run was of the other kind, or its runtime is gone. If a refresh failed, there may still be a live token.
                     _ => {}
                 }
             }
@@ -88,7 +86,7 @@ impl Login {
         tokio::time::timeout(patience, end).await.map_err(|_| patience)
     }
 
-    /// The run that there is, else a new one.
+    /// The present run, or a new one.
     fn join(&self, force: bool, limit: Duration) -> Run {
         let mut runs = runs();
         let is_alive = |run: &&Run| run.stale_at > Instant::now() && run.end.has_changed().is_ok();
@@ -102,7 +100,7 @@ impl Login {
         let (login, command) = (self.clone(), self.command(force));
         tokio::spawn(async move {
             let ran = child::run(command, async move { tokio::time::sleep(limit).await }).await;
-            // Who asks from now on gets a run of their own.
+            // First removed, so that later callers get their own run.
             runs_without(&login, &tell);
             tell.send_replace(Some(Arc::new(Ended { ran, limit })));
         });
@@ -119,7 +117,7 @@ impl Login {
     }
 }
 
-/// Forgets the run of this login that tells its end so; another that has taken its place stays.
+/// Forgets this login's run with this channel, but not another one that has replaced it.
 fn runs_without(login: &Login, tell: &watch::Sender<Option<Arc<Ended>>>) {
     let mut runs = runs();
     if runs.get(login).is_some_and(|run| run.end.same_channel(&tell.subscribe())) {
@@ -133,8 +131,8 @@ mod tests {
 
     use super::*;
 
-    /// A CLI that notes when it begins, is asked to end, and ends; it ends once there is a file `go` beside it, or no
-    /// notes any more.
+    /// A CLI that records when it begins, gets SIGTERM, and ends. It ends once there is a file `go` next to it, or its
+    /// records are gone.
     const CLI: &str = r#"cd "$0" || exit 1
         trap 'echo TERM >> notes' TERM
         case "$*" in *--force-refresh*) what=force ;; *) what=plain ;; esac
@@ -185,7 +183,7 @@ mod tests {
         let (second, third) = (second.await.unwrap().unwrap(), third.await.unwrap().unwrap());
         assert!(said(&second).starts_with("token of ") && said(&second) == said(&third));
         assert_eq!(notes(here), "begun plain\nended plain\n", "one run, and nobody asked it to end");
-        // What has ended is over: who asks later is answered by a new one.
+        // That run has ended: later callers get a new one.
         let later = login.run(false, LONG).await.unwrap();
         assert_ne!(said(&later), said(&second));
     }

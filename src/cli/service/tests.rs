@@ -1,5 +1,4 @@
-//! The conversation around launchd's agent, with a stand-in for `launchctl` (tests/support/launchctl) that starts a job of ours in its
-//! place.
+//! `service` with a launchd agent: a stand-in for `launchctl` (tests/support/launchctl) starts a job of the test instead of the agent.
 
 use std::fs;
 
@@ -41,7 +40,7 @@ impl Mac {
         }
     }
 
-    /// What launchd starts: a program that rotates, as far as one can see, or does something else.
+    /// The script that launchd starts: something that looks like a rotation, or does something else.
     fn job(&self, does: &str) {
         let job = self.scratch.path().join("job");
         let text = format!("#!/bin/sh\n{does}\n");

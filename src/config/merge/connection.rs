@@ -1,4 +1,4 @@
-//! The connections: each its four key fields, its workspace and its switches.
+//! The connections: the four key fields of each, its workspace and its options.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ const LIBPQ: [&str; 4] = ["PGHOST", "PGPORT", "PGDATABASE", "PGUSER"];
 /// What the second entry of a connection with a read-only host is called after the first.
 const READ_ONLY: &str = "-ro";
 
-/// The four key fields, before they are judged.
+/// The four key fields before validation.
 struct Draft {
     host: Option<Sourced<String>>,
     port: Sourced<u16>,
@@ -105,7 +105,7 @@ impl Merge<'_> {
         let user_is_set = draft.user.as_ref().is_some_and(|user| user.origin != Origin::Default);
         let address = self.address(&name, &section, draft)?;
         let (credential, only_if_found) = self.credential_of(&section, table, database_ref.as_ref())?;
-        // A host that the API may not know is asked for only where a credential is to be minted for it.
+        // The API need not be asked about a host if its connection gets the workspace's token anyway.
         let database_ref = database_ref.filter(|database_ref| {
             only_if_found || !matches!(database_ref, DatabaseRef::Host(_)) || credential.is_minted()
         });
@@ -190,7 +190,7 @@ impl Merge<'_> {
         })
     }
 
-    /// Judges the key fields that are set; those that are found later are judged then.
+    /// Validates the key fields that are set; those that are looked up are validated later.
     fn address(&mut self, name: &str, section: &str, draft: Draft) -> Result<Address, ConfigError> {
         let Draft { host, port, database, user } = draft;
         let set = |value: &Option<Sourced<String>>| value.as_ref().map_or_else(|| "x".to_owned(), |v| v.value.clone());
@@ -216,7 +216,7 @@ impl Merge<'_> {
         Ok(Address { host: host_value, port, database, user: user_value })
     }
 
-    /// A second connection that shares everything but its host with the first.
+    /// A second connection that differs from the first only in its host.
     fn read_only(
         &mut self,
         table: &Spanned<ConnectionTable>,
@@ -238,7 +238,7 @@ impl Merge<'_> {
             return Err(self.fault_at(switch, why));
         }
         let address = Address { host: None, ..first.address.clone() };
-        // Files and programs are told once.
+        // Files and hooks belong to the first one only.
         let outputs = crate::model::Outputs::default();
         let second = Connection { name, address, key: None, read_only: true, outputs, ..first.clone() };
         Ok(Some(second))
@@ -308,7 +308,7 @@ impl Merge<'_> {
     }
 }
 
-/// What a connection that nobody named is called: as its database is.
+/// The name of a connection without one: that of its database.
 fn default_name(table: &ConnectionTable) -> Option<String> {
     let instance = table.instance.as_ref().map(|name| name.get_ref().clone());
     instance.or_else(|| Some(short_name(table.endpoint.as_ref()?.get_ref()))).filter(|name| !name.is_empty())

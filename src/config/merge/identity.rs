@@ -1,15 +1,15 @@
-//! Who signs in where: what each source says of it, and which of that may be put together.
+//! Who signs in where: what each source says about it, and what may be combined.
 //!
-//! Invariants: what a source says of an identity is for the host that this source names. Where another host is in use it is left
-//! aside, and that is said. A secret whose source names no host is used only where a person has named one for this run, or where
-//! the service manager handed the secret over; a secret is never used with another client's id.
+//! Invariants: what a source says about an identity applies to the host that this source names. If another host is in use, it is
+//! ignored, with a message. A secret from a source without a host is used only if a person gave the host for this run, or if the
+//! service manager handed the secret over; a secret is never used with another client's id.
 
 use super::super::origin::{Origin, Sourced};
 use crate::config::fault::ConfigError;
 use crate::config::secret::bare;
 use crate::model::{SecretSource, WorkspaceHost};
 
-/// One of the places where a workspace can be described, best first.
+/// The places that can describe a workspace, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceKind {
     Flags,
@@ -19,7 +19,7 @@ pub(super) enum SourceKind {
     Profile,
 }
 
-/// What one source says of a workspace and of who signs in there.
+/// What one source says about a workspace and its identity.
 #[derive(Clone)]
 pub(super) struct WorkspaceSource {
     pub(super) kind: SourceKind,
@@ -45,7 +45,7 @@ impl WorkspaceSource {
         self.host.is_some() || self.client_id.is_some() || self.secret.is_some()
     }
 
-    /// What it says of the identity, for a sentence.
+    /// What it says about the identity, in words for a message.
     fn identity(&self) -> Vec<String> {
         let shown = |key: &str, origin: Option<&Origin>| origin.map(|origin| format!("{key} ({origin})"));
         let keys = [
@@ -67,7 +67,7 @@ impl WorkspaceSource {
     }
 }
 
-/// What is used.
+/// What will be used.
 #[derive(Default)]
 pub(super) struct Chosen {
     pub(super) host: Option<Sourced<String>>,
@@ -78,22 +78,23 @@ pub(super) struct Chosen {
     pub(super) account_id: Option<Sourced<String>>,
     /// The profile is the host's own.
     pub(super) profile_is_used: bool,
-    /// What was left aside and why, a sentence each.
+    /// What was ignored and why, one sentence each.
     pub(super) aside: Vec<String>,
 }
 
 impl Chosen {
-    /// Nothing is missing for a service principal to sign in.
+    /// Whether a service principal can sign in with this.
     pub(super) fn is_complete(&self) -> bool {
         let by_cli = self.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli");
         self.host.is_some() && self.client_id.is_some() && self.secret.is_some() && !by_cli
     }
 }
 
-/// Puts the sources together, best first; `handed_over` is what the service manager gave, which comes before a profile.
+/// Combines the sources, best first. `handed_over` is the service manager's secret, which takes precedence over a
+/// profile's.
 ///
 /// # Errors
-/// The secret that would be used is another client's than the id.
+/// The secret that would be used belongs to another client than the id.
 pub(super) fn choose(
     mut sources: Vec<WorkspaceSource>,
     handed_over: Option<Sourced<SecretSource>>,
@@ -120,14 +121,14 @@ pub(super) fn choose(
     Ok(chosen)
 }
 
-/// Leaves aside what belongs to another host than the one in use, and secrets that belong to none.
+/// Drops what belongs to another host than the one in use, and secrets that belong to no host.
 fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Sourced<String>, chosen: &mut Chosen) {
-    // What cannot be read as an address is nobody's; that it is in use is refused later.
+    // An unreadable address matches nothing. If it is the one in use, it is refused later.
     let parse = |host: &Sourced<String>| WorkspaceHost::parse(&host.value).ok();
     let wanted = parse(host);
     let of_profile = sources.iter().find(|said| said.kind == SourceKind::Profile).and_then(|said| said.host.clone());
     let namer = sources.iter().find(|said| said.named_profile).map(|said| said.kind);
-    // Where the host is a profile's, who named the profile named the host.
+    // If the host comes from a profile, the source that named the profile counts as naming the host.
     let whose = if whose == SourceKind::Profile { namer.unwrap_or(whose) } else { whose };
     let shown = wanted.as_ref().map_or("not an address", |host| host.origin());
     for said in sources.iter_mut() {
@@ -143,7 +144,7 @@ fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Source
         });
         let identity = said.identity();
         match (said.kind, fits) {
-            // These are typed for this very run.
+            // Flags are typed for this run.
             (SourceKind::Flags, _) => {}
             (SourceKind::Profile, Some(true)) => chosen.profile_is_used = true,
             (SourceKind::Profile, _) => {
@@ -176,7 +177,7 @@ fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Source
     }
 }
 
-/// An id and a secret are a pair: a source that gives both gives them for each other.
+/// An id and a secret are a pair: if a source gives both, they belong together.
 fn refuse_another_clients(chosen: &Chosen, sources: &[WorkspaceSource]) -> Result<(), ConfigError> {
     let (Some(id), Some(secret)) = (&chosen.client_id, &chosen.secret) else { return Ok(()) };
     if chosen.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli") {
@@ -224,7 +225,7 @@ mod tests {
         choose(sources, None).unwrap()
     }
 
-    /// Of each pair of sources: the host is from the first, id and secret are from the second.
+    /// For each pair of sources: the host is from the first, id and secret are from the second.
     #[test]
     fn a_secret_goes_to_a_host_that_its_own_source_names_or_that_was_typed() {
         let used = [
@@ -260,7 +261,7 @@ mod tests {
     fn what_is_for_another_host_is_left_aside_wherever_it_stands() {
         for of_host in ALL {
             for of_pair in ALL.into_iter().filter(|other| *other != of_host && *other != SourceKind::Flags) {
-                // The host in use is the best one: the other must be named below it.
+                // The best source's host is in use, so the other source must be a lower one.
                 if ALL.iter().position(|kind| *kind == of_pair) < ALL.iter().position(|kind| *kind == of_host) {
                     continue;
                 }

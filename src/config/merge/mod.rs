@@ -1,6 +1,6 @@
-//! Puts the sources together, best first, and remembers where each value came from.
+//! Combines the sources, best first, and remembers where each value came from.
 //!
-//! What is missing is gathered and said at once; any other fault ends the merge.
+//! All missing settings are reported together; any other fault ends the merge at once.
 
 mod connection;
 mod identity;
@@ -23,7 +23,7 @@ use super::paths::{self, Access, Clash, Use};
 use crate::os::dirs::{CLIENT_SECRET, Environment};
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES, Proxies};
 
-/// What the one workspace or connection is called that nobody named.
+/// The name of a workspace or connection without one, if it is the only one.
 const DEFAULT_NAME: &str = "default";
 
 /// The variables that are text; the others that are read name paths, which may hold any bytes.
@@ -125,13 +125,13 @@ pub(in crate::config) fn config_path(overrides: &Overrides, environment: &Enviro
     candidates.iter().find(|path| path.exists()).or(candidates.first()).map(|path| (path.clone(), false))
 }
 
-/// Where a setting could have come from.
+/// The places where a setting may be given.
 struct Places {
     flag: &'static str,
     variable: &'static str,
     key: &'static str,
     table: &'static str,
-    /// Whether flags and variables count: they are meant for the only one there is.
+    /// Whether flags and variables count: only if there is just one workspace or connection.
     ambient: bool,
     profile_key: Option<&'static str>,
 }
@@ -154,9 +154,9 @@ impl Places {
 struct Merge<'a> {
     overrides: &'a Overrides,
     environment: &'a Environment,
-    /// What connections lack does not matter: somebody wants to know which there could be.
+    /// Only workspaces are wanted, to list possible connections; settings that connections lack do not matter.
     only_workspaces: bool,
-    /// Where in the file the workspace of that name is.
+    /// The place of each workspace in the file, by name.
     by_name: HashMap<String, usize>,
     source: Option<&'a ConfigSource>,
     path: Option<Arc<Path>>,
@@ -164,9 +164,9 @@ struct Merge<'a> {
     settings: Vec<Setting>,
     warnings: Vec<String>,
     notes: Vec<String>,
-    /// What was left aside of identities: it may be what is missing.
+    /// What was ignored about identities. It may explain what is missing.
     aside: Vec<String>,
-    /// All files in all their roles.
+    /// All files with their roles.
     uses: Vec<Use>,
     missing: Vec<String>,
     /// Once they have been looked at.
@@ -204,7 +204,7 @@ impl Merge<'_> {
         })
     }
 
-    // ---- what is global ----
+    // ---- global settings ----
 
     /// At least one.
     fn password_files(&mut self) -> Result<Vec<PathBuf>, ConfigError> {
@@ -304,7 +304,7 @@ impl Merge<'_> {
 
     // ---- helpers ----
 
-    /// What a table is called; refused where a table before it is called so, as `taken` remembers.
+    /// The name of a table. It is refused if an earlier table has it (`taken`).
     fn name(
         &self,
         table: &Spanned<impl Sized>,
@@ -359,7 +359,7 @@ impl Merge<'_> {
         value.value
     }
 
-    /// Notes a setting that names a file, and what is done with it.
+    /// Notes a setting that names a file, and how the file is used.
     fn note_file(&mut self, section: &str, key: &'static str, path: Sourced<PathBuf>, access: Access) -> PathBuf {
         self.use_file(section, key, &path, access);
         self.note(section, key, path, |path| path.display().to_string())
@@ -370,7 +370,7 @@ impl Merge<'_> {
         self.uses.push(Use { role, origin: path.origin.clone(), path: path.value.clone(), access });
     }
 
-    /// The files that no setting of ours names.
+    /// Files that are used without a setting of ours.
     fn use_what_is_not_set(&mut self, state_dir: &Path, service_file: Option<&Path>) {
         let environment = self.environment;
         let by_variable = |name: &'static str| {
@@ -393,7 +393,7 @@ impl Merge<'_> {
             ("the logins of the Databricks CLI", environment.databricks_token_cache(), Origin::Default, Access::Reads),
             ("the Databricks CLI", program, by_variable("DATABRICKS_CLI_PATH"), Access::Reads),
             ("SSL_CERT_FILE", authorities, by_variable("SSL_CERT_FILE"), Access::Reads),
-            // Written where a connection is listed, and never to be written by anything else.
+            // Written if a connection is listed; nothing else may ever write it.
             (
                 "the connection service file",
                 service_file.map(Path::to_owned),
@@ -417,7 +417,7 @@ impl Merge<'_> {
         }
     }
 
-    /// Notes that a setting is missing, with the places that could give it to `name`.
+    /// Notes that a setting is missing, and where it could be given for `name`.
     fn lacks(&mut self, (what, name): (&str, &str), from: Places) {
         let file =
             self.expected_file.as_ref().map_or_else(|| "config.toml".to_owned(), |path| path.display().to_string());

@@ -1,4 +1,4 @@
-//! What a connection may say beside its key fields: its place, its proof, its outputs.
+//! The options of a connection besides its key fields: its database, its verification, its outputs.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::model::is_lakebase_host;
 use crate::model::{CredentialKind, DatabaseRef, Listing, Verify};
 
 impl Merge<'_> {
-    /// By what the API knows the database, where the file or the form of the host tells.
+    /// How the API identifies the database, from the file or the form of the host.
     pub(super) fn database_ref(
         &self,
         table: &ConnectionTable,
@@ -54,7 +54,7 @@ impl Merge<'_> {
         }
     }
 
-    /// What is published, and whether that is a database credential only where the API knows the host.
+    /// What is published, and whether a database credential is wanted only if the API knows the host.
     pub(super) fn credential_of(
         &mut self,
         section: &str,

@@ -21,18 +21,18 @@ use crate::os::dirs::{CLIENT_SECRET, SYSTEM_DIRECTORY};
 const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
     use --client-secret-file or DATABRICKS_CLIENT_SECRET";
 
-/// What is in effect for one workspace, before it is judged.
+/// The settings in effect for one workspace, before validation.
 struct Draft {
     chosen: Chosen,
     cli_path: Option<Sourced<String>>,
     ca_file: Option<Sourced<String>>,
-    /// The profile that somebody named and that is in use.
+    /// The profile that was given by name and is in use.
     named: Option<Sourced<String>>,
-    /// The profile, where it is the host's own.
+    /// The profile, if it is for the host in use.
     profile: Option<Profile>,
 }
 
-/// What a profile says, as a source like the others.
+/// A profile as a source like the others.
 fn said_by(profile: &Profile) -> WorkspaceSource {
     let take = |key: &str| profile.sourced(key);
     let secret = profile.secret("client_secret").map(|(secret, line)| {
@@ -105,8 +105,8 @@ impl Merge<'_> {
         self.settle(name, draft, ambient)
     }
 
-    /// What flags, environment, file and profile say, put together; of the first two only what is `ambient`, meant for the one
-    /// workspace there is.
+    /// Combines flags, environment, file and profile. Flags and environment count only if `ambient`: they are meant for a
+    /// single workspace.
     fn draft(&mut self, name: &str, table: &WorkspaceTable, ambient: bool) -> Result<Draft, ConfigError> {
         let mut sources = self.sources(table, ambient)?;
         let handed_over = self.credential(name, ambient || table.client_id.is_some());
@@ -122,14 +122,14 @@ impl Merge<'_> {
         }
         let mut chosen = choose(sources.clone(), handed_over.clone());
         let is_complete = chosen.as_ref().is_ok_and(Chosen::is_complete);
-        // Unified authentication: the profile file is skipped when no profile is named and anything is set already.
+        // Unified authentication: without a named profile, the profile file is skipped if anything is set elsewhere.
         let nothing_set = handed_over.is_none() && !sources.iter().any(WorkspaceSource::says_something);
         let mut profile = None;
         match &named {
             Some(named) if is_complete => {
                 let why = "host, client id and secret are set without it";
                 let said = format!("profile {} ({}) is not read: {why}", named.value, named.origin);
-                // What is typed for this run is expected to count.
+                // People expect a flag to have an effect.
                 let is_typed = matches!(named.origin, Origin::Flag(_));
                 if is_typed { &mut self.warnings } else { &mut self.notes }.push(said);
             }
@@ -148,7 +148,7 @@ impl Merge<'_> {
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
         let of_profile = || profile.as_ref().and_then(|profile| profile.sourced("databricks_cli_path"));
         Ok(Draft {
-            // Where the program is does not depend on the workspace.
+            // The program's path does not depend on the workspace.
             cli_path: self.variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)).or_else(of_profile),
             ca_file: written(&table.ca_file),
             named: named.filter(|_| profile.is_some()),
@@ -194,7 +194,7 @@ impl Merge<'_> {
         Ok(vec![flags, environment, in_file])
     }
 
-    /// Judges a draft; none where something is missing.
+    /// Validates a draft; none if something is missing.
     fn settle(
         &mut self,
         name: String,
@@ -228,7 +228,7 @@ impl Merge<'_> {
         let ca_file = ca_file.map(|path| self.note_file(&section, "ca_file", path, Access::Reads));
         // Only the host's own: the CLI refuses a profile together with another profile's host.
         let profile = profile.map(|profile| profile.name);
-        // The CLI writes `none` into profiles that have no workspace.
+        // The CLI writes `none` into profiles without a workspace.
         let is_id = |id: &Sourced<String>| id.value.bytes().all(|byte| byte.is_ascii_digit());
         let told = chosen.workspace_id.filter(is_id).map(|id| self.note(&section, "workspace_id", id, String::clone));
         let workspace_id = parsed.workspace_id().map(str::to_owned).or(told);
@@ -272,7 +272,8 @@ impl Merge<'_> {
         Ok(path.map(|path| path.map(SecretSource::File)).or_else(item))
     }
 
-    /// What systemd hands over; the one without a name is nobody else's than the only workspace's, or that of a client named here.
+    /// The credential that systemd hands over. One without a name belongs to the only workspace, or to one whose client is
+    /// configured.
     fn credential(&self, name: &str, may_be_unnamed: bool) -> Option<Sourced<SecretSource>> {
         let found = match self.environment.path("CREDENTIALS_DIRECTORY") {
             Some(directory) => {
@@ -289,7 +290,7 @@ impl Merge<'_> {
         found.map(|path| Sourced::new(SecretSource::File(path), Origin::Credential))
     }
 
-    /// The file that the units of the machine's manager take the secret from, for who looks at their configuration from outside.
+    /// The secret's source file of the machine's units, for a person who reads their configuration outside the unit.
     fn credential_of_the_system(&self) -> Option<PathBuf> {
         let config = &self.source?.path;
         let is_theirs = config.parent() == Some(Path::new(SYSTEM_DIRECTORY));
@@ -361,8 +362,8 @@ impl Merge<'_> {
         Ok(method)
     }
 
-    /// The profile of that name, else the default one. One that is only exported, and without which a person can sign in at the
-    /// host that is set, may be missing.
+    /// The profile with this name, else the default one. A profile that is only given by variable may be missing if a person
+    /// can sign in at the configured host without it.
     fn profile(
         &mut self,
         named: Option<&Sourced<String>>,

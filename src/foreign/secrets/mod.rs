@@ -1,8 +1,8 @@
-//! The secrets of this process (client secrets, tokens, passwords of the password file and of proxies), so that no text that is
-//! shown holds one: not even where a server repeats it, in parts or encoded.
+//! The secrets of this process (client secrets, tokens, passwords of the password file and of proxies). No text that is shown
+//! may hold one, not even where a server repeats it in parts or encoded.
 //!
-//! A text is read as others may have written it (see [`view`]) and compared without regard to case and separators. Of each secret
-//! every eighth run of eight bytes is looked up; what is found is extended as far as text and secret agree.
+//! A text is decoded (see [`view`]) and compared without regard to case and separators. Every eighth run of eight bytes of each
+//! secret is looked up; each hit is extended as far as text and secret agree.
 
 mod view;
 
@@ -17,19 +17,19 @@ use zeroize::Zeroizing;
 use super::boundary_before;
 use view::View;
 
-/// What stands in a text for a secret.
+/// What replaces a secret in a text.
 pub(crate) const MASK: &str = "********";
 
-/// So many bytes in a row of a secret give it away; a shorter secret must be there whole.
+/// This many consecutive bytes of a secret give it away; a shorter secret must be there whole.
 const PART: usize = 16;
 
-/// A secret that is shorter cannot be told from words.
+/// Shorter secrets are ignored: they cannot be told from words.
 const SHORTEST: usize = 6;
 
-/// Of each secret a run of this length is looked up at each multiple of it: one lies within any [`PART`] of it.
+/// The length of the runs that are looked up, one at each multiple of it: any [`PART`] of a secret contains one.
 const GRAM: usize = 8;
 
-/// More are not remembered: the oldest go first.
+/// How many secrets are remembered. The oldest are dropped first.
 const MOST: usize = 2_000;
 
 /// So many tokens are remembered after their end, the newest: those of a daemon that runs for years must not add up.
@@ -38,7 +38,7 @@ const MOST_DEAD: usize = 256;
 /// A token is remembered for so long after its end: clocks differ.
 const AFTERLIFE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Bytes may come from so many places of secrets before the others are let be.
+/// How many places of secrets with the same run are compared.
 const ALIKE: usize = 16;
 
 static KNOWN: Mutex<Known> = Mutex::new(Known { secrets: Vec::new(), grams: Vec::new(), is_sorted: true });
@@ -48,17 +48,17 @@ pub(crate) fn keep(secret: &SecretString) {
     known().add(secret.expose_secret(), None, Timestamp::now());
 }
 
-/// Remembers a token until it is of no use to anybody.
+/// Remembers a token until it has expired.
 pub(crate) fn keep_until(token: &SecretString, expires_at: Timestamp) {
     known().add(token.expose_secret(), Some(expires_at), Timestamp::now());
 }
 
-/// The text without any of the secrets, in whatever form.
+/// The text without any of the secrets, in any form.
 pub(crate) fn removed(text: &str) -> Cow<'_, str> {
     known().removed(text)
 }
 
-/// The same where nobody else is at the secrets at this moment.
+/// The same without waiting: none while another thread uses the secrets.
 pub(super) fn try_removed(text: &str) -> Option<Cow<'_, str>> {
     match KNOWN.try_lock() {
         Ok(mut known) => Some(known.removed(text)),
@@ -67,7 +67,7 @@ pub(super) fn try_removed(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether a text holds one of the secrets: then it is no name of anything.
+/// Whether a text holds one of the secrets. Such a text cannot be the name of anything.
 pub(crate) fn are_in(text: &str) -> bool {
     matches!(removed(text), Cow::Owned(_))
 }
@@ -84,15 +84,15 @@ struct Known {
 }
 
 struct Secret {
-    /// Of the text as it came, so that it is known again.
+    /// Of the original text, to recognise a secret that is added again.
     digest: u64,
-    /// In the form in which it is compared.
+    /// In the form that is compared.
     bytes: Zeroizing<Vec<u8>>,
     is_loose: bool,
     until: Option<Timestamp>,
 }
 
-/// One run of a secret.
+/// One run of a secret, by its hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Gram {
     hash: u32,
@@ -110,7 +110,7 @@ impl Known {
         self.forget(now);
         let plain = View::of(text.as_bytes()).unescaped();
         let (strict, loose) = (plain.folded(false), plain.folded(true));
-        // One that is hardly of letters and digits is compared with all of its characters.
+        // A secret with few letters and digits is compared with all of its characters.
         let is_loose = loose.bytes.len() >= PART && loose.bytes.len() * 4 >= strict.bytes.len() * 3;
         let bytes = if is_loose { loose.bytes } else { strict.bytes };
         if bytes.len() < SHORTEST {
@@ -143,7 +143,7 @@ impl Known {
             });
         }
         if self.secrets.len() >= MOST {
-            // Many at once, since each time all are indexed anew.
+            // Many at once, because dropping any means indexing all again.
             self.secrets.drain(..MOST / 4);
         }
         if self.secrets.len() < before {
@@ -157,7 +157,7 @@ impl Known {
             return Cow::Borrowed(text);
         }
         if !self.is_sorted {
-            // Two runs, of which one is sorted: that is a merge.
+            // A sorted run followed by a short one, so this is little more than a merge.
             self.grams.sort();
             self.is_sorted = true;
         }
@@ -169,7 +169,7 @@ impl Known {
         let mut shown = String::with_capacity(text.len());
         let mut end = 0;
         for range in found {
-            // Nothing between two of them: both were one.
+            // Adjacent ranges are one secret.
             if range.start > end || shown.is_empty() {
                 shown.push_str(&text[end..range.start.max(end)]);
                 shown.push_str(MASK);
@@ -218,7 +218,7 @@ impl Known {
         }
     }
 
-    /// The longest part of a secret that has a run at this place of a text.
+    /// The longest part of a secret that matches around this place of a text.
     fn match_at(&self, text: &View, at: usize, is_loose: bool, is_plain: bool) -> Option<Range<usize>> {
         let run = text.bytes.get(at..at + GRAM).map(hash);
         let first = run.map_or(0, |hash| self.grams.partition_point(|gram| gram.hash < hash));
@@ -239,13 +239,14 @@ impl Known {
 }
 
 impl Secret {
-    /// Whether this part of it is enough. A short one may be a part of a word by chance; around what was decoded is rubbish.
+    /// Whether this part is enough. In plain text a short one may be part of a word by chance; in decoded text its
+    /// neighbours are noise.
     fn is_given_away(&self, text: &View, part: &Range<usize>, is_plain: bool) -> bool {
         part.len() >= PART || (part.len() == self.bytes.len() && !(is_plain && text.is_within_a_word(part)))
     }
 }
 
-/// The range of the text around `at` that agrees with the secret around `of`; none where they differ there.
+/// The range of the text around `at` that agrees with the secret around `of`; none if the runs there differ.
 fn common(text: &[u8], at: usize, secret: &[u8], of: usize) -> Option<Range<usize>> {
     if text.get(at..at + GRAM)? != secret.get(of..of + GRAM)? {
         return None;
@@ -256,7 +257,7 @@ fn common(text: &[u8], at: usize, secret: &[u8], of: usize) -> Option<Range<usiz
 }
 
 fn hash(run: &[u8]) -> u32 {
-    // Knuth's multiplicative hashing; what comes of it is compared byte by byte.
+    // Knuth's multiplicative hashing. Collisions do no harm: hits are compared byte by byte.
     let value = run.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
     u32::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or_default()
 }

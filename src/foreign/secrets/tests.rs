@@ -22,7 +22,7 @@ fn percent(text: &str, lower: bool) -> String {
     text.bytes().map(|byte| if lower { format!("%{byte:02x}") } else { format!("%{byte:02X}") }).collect()
 }
 
-/// Each form in which somebody may repeat a secret.
+/// Each form in which a secret may be repeated.
 fn forms(secret: &str) -> Vec<String> {
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     let json = serde_json::to_string(secret).unwrap();
@@ -71,7 +71,7 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// No letters of the secret are left, in any form that can be undone: of the form only what frames it.
+/// Nothing of the secret is left in any form that can be decoded; only what frames the form may stay.
 #[test]
 fn every_form_of_a_secret_is_removed() {
     for secret in SECRETS {
@@ -81,7 +81,7 @@ fn every_form_of_a_secret_is_removed() {
             let shown = known.removed(&said);
             assert!(shown.contains(MASK), "{form} of {secret}\n{shown}");
             assert!(shown.starts_with("said") && shown.ends_with("to ä"), "{shown}");
-            // What remains of an encoded pair is the id.
+            // The id of an encoded pair may stay.
             let left = shown.chars().count() - MASK.len() - "said “” to ä".chars().count();
             assert!(left <= 60 && left * 3 < form.chars().count() * 2, "{left} of {form}\n{shown}");
             assert_eq!(known.removed(&shown), shown, "nothing is left to be found");

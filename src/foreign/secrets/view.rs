@@ -1,5 +1,4 @@
-//! A text as it would be read by somebody who undoes what others did to it: escapes, encodings, blanks between. Each byte
-//! remembers where it came from.
+//! A text with its escapes, encodings and inserted blanks undone. Each byte remembers where it came from.
 
 use std::ops::Range;
 
@@ -7,10 +6,10 @@ use zeroize::Zeroizing;
 
 use crate::foreign::is_printable;
 
-/// What may be escaped within what is escaped.
+/// How many nested escapes are undone.
 const LAYERS: usize = 4;
 
-/// Bytes, and for each the range of bytes of the original that it stands for.
+/// Bytes, each with the range of original bytes that it stands for.
 pub(super) struct View {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     spans: Vec<(u32, u32)>,
@@ -21,7 +20,7 @@ impl View {
         View { bytes: Zeroizing::new(Vec::with_capacity(capacity)), spans: Vec::with_capacity(capacity) }
     }
 
-    /// The text as it is.
+    /// The unchanged text.
     pub(super) fn of(text: &[u8]) -> Self {
         let mut view = View::with_capacity(text.len());
         for (byte, at) in text.iter().zip(0_u32..) {
@@ -40,13 +39,13 @@ impl View {
         (all.first().map_or(0, |span| span.0), all.last().map_or(0, |span| span.1))
     }
 
-    /// Where a range of it is in the original.
+    /// Maps a range to the original.
     pub(super) fn original(&self, range: Range<usize>) -> Range<usize> {
         let (start, end) = self.span(range);
         start as usize..end as usize
     }
 
-    /// Whether letters or digits join it on either side.
+    /// Whether a letter or digit touches it on either side.
     pub(super) fn is_within_a_word(&self, range: &Range<usize>) -> bool {
         let joins = |left: usize, right: usize, other: usize| {
             let touch = self.spans.get(left).zip(self.spans.get(right)).is_some_and(|(left, right)| left.1 == right.0);
@@ -56,7 +55,7 @@ impl View {
         before || joins(range.end.saturating_sub(1), range.end, range.end)
     }
 
-    /// Without escapes (percent, JSON, HTML), blanks, and what cannot be seen.
+    /// Without escapes (percent, JSON, HTML), blanks, and invisible characters.
     pub(super) fn unescaped(&self) -> Self {
         let mut view = self.without_one_layer();
         for _ in 1..LAYERS {
@@ -87,11 +86,11 @@ impl View {
         view
     }
 
-    /// Small ASCII letters; with `loose`, of ASCII only letters and digits: what stands between the parts of a secret goes.
+    /// ASCII in lower case. `loose` keeps only the letters and digits of it, since a secret may be split by separators.
     pub(super) fn folded(&self, loose: bool) -> Self {
         let mut view = View::with_capacity(self.bytes.len());
         for (byte, span) in self.bytes.iter().zip(&self.spans) {
-            // A form writes a blank as `+`, and blanks are gone.
+            // Form encoding writes a blank as `+`, and blanks are dropped.
             let stays = if loose { byte.is_ascii_alphanumeric() || !byte.is_ascii() } else { *byte != b'+' };
             if stays {
                 view.push(byte.to_ascii_lowercase(), *span);
@@ -100,17 +99,17 @@ impl View {
         view
     }
 
-    /// What its runs of base64 letters say, of either alphabet, when a group of four begins after `skip` of them.
+    /// Decodes the runs of base64 digits, of either alphabet; groups of four begin after `skip` digits.
     pub(super) fn of_base64(&self, skip: usize) -> Self {
         self.decoded(skip, 4, base64_digit, |digits| {
             let value = digits.iter().fold(0_u32, |value, digit| value << 6 | u32::from(*digit));
-            // A run's last group may be of two or three.
+            // The last group of a run may have two or three digits.
             let value = value << (6 * (4 - digits.len()));
             value.to_be_bytes()[1..digits.len().max(1)].to_vec()
         })
     }
 
-    /// What its runs of hexadecimal digits say, when a pair begins after `skip` of them.
+    /// Decodes the runs of hexadecimal digits; pairs begin after `skip` digits.
     pub(super) fn of_hex(&self, skip: usize) -> Self {
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         self.decoded(skip, 2, digit, |digits| match digits {
@@ -165,7 +164,7 @@ enum Unit {
     Char(char),
 }
 
-/// The character that the bytes begin with, or their first byte where they are no text.
+/// The first character, or the first byte where the bytes are not text.
 fn character(bytes: &[u8]) -> (Unit, usize) {
     let length = match bytes.first() {
         Some(0xc2..=0xdf) => 2,
@@ -180,7 +179,7 @@ fn character(bytes: &[u8]) -> (Unit, usize) {
     }
 }
 
-/// The escape that the bytes begin with, and its length.
+/// The escape at the beginning of the bytes, and its length.
 fn escape(bytes: &[u8]) -> Option<(Unit, usize)> {
     match bytes {
         [b'%', high, low, ..] => Some((Unit::Byte(byte_of(*high, *low)?), 3)),

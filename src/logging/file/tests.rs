@@ -29,7 +29,7 @@ fn a_log_that_was_moved_deleted_or_made_anew_is_followed() {
     let directory = tempfile::tempdir().unwrap();
     let (path, log) = log_in(directory.path());
     assert_eq!(log.write("one\n"), None);
-    // As logrotate does with `nocreate`, with `create`, and by `copytruncate`.
+    // As logrotate does with `nocreate`, with `create`, and with `copytruncate`.
     fs::rename(&path, aside(&path, 1)).unwrap();
     assert_eq!(log.write("two\n"), None);
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
@@ -126,7 +126,7 @@ fn a_pipe_that_nobody_reads_takes_what_it_can_and_is_not_waited_for() {
     let begun = Instant::now();
     let told: Vec<String> = (0..300).filter_map(|_| log.write(&line)).collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    // One wait, and not one for each of the 200 lines that found no room.
+    // One wait, not one for each of the 200 lines that did not fit.
     assert!(begun.elapsed() < Duration::from_secs(15));
     let mut reader =
         OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path).unwrap();

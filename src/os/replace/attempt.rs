@@ -1,8 +1,8 @@
-//! One attempt to put new content in the place of the old: beside it and renamed, or in place where that cannot be.
+//! One attempt to replace the old content: with a new file that is renamed, or in place if that is impossible.
 //!
-//! Invariants: a reader finds the old content or the new, never less (but for the in-place way, which says so); the
-//! new file has the old one's owner and attributes before it has its name; whatever fails leaves nothing behind; what somebody else
-//! writes at the same moment is kept, where the system can tell that they do.
+//! Invariants: a reader finds the old content or the new, never less (except when written in place, which is reported); the new
+//! file has the old one's owner and attributes before it has its name; a failure leaves nothing behind; what others write at the
+//! same moment is kept, if the system can tell that they do.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
@@ -26,23 +26,23 @@ use crate::words;
 pub(crate) enum Attempt {
     /// The new content is in place.
     Done,
-    /// Somebody else changed the file meanwhile: nothing was written, start over.
+    /// Somebody else changed the file meanwhile. Nothing was written: start over.
     Overtaken,
-    /// The new content is in place, and somebody wrote to the file that it displaced: start over with that.
+    /// The new content is in place, but somebody wrote to the displaced file: start over with what they wrote.
     Behind(Carry),
 }
 
-/// Any access of group or others.
+/// Any access for group or others.
 const OTHERS: u32 = 0o077;
 
-/// Attributes that belong to the content or to the one file, not to the file's place.
+/// Attributes of the content or of one file, not of the file's place.
 const OWN_ATTRIBUTES: [&str; 4] = ["security.ima", "security.evm", "security.capability", "com.apple.provenance"];
 
-/// Who else may have access. It brings its own permission bits: copied, it would let others open the new file before the mode is
-/// set, and read on.
+/// The access list of other users. It includes permission bits: if it were copied to a private file, others could open that
+/// before the mode is set, and go on reading.
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
-/// One replacement of what `old` saw by `bytes`, with this mode; what is worth telling goes to `notes`.
+/// Replaces what `old` found by `bytes`, with this mode. Things to report are added to `notes`.
 pub(crate) struct Replacement<'a> {
     pub(crate) old: &'a Snapshot,
     pub(crate) bytes: &'a [u8],
@@ -52,14 +52,15 @@ pub(crate) struct Replacement<'a> {
     /// How the names of new files begin, before they have the old one's, and of old ones since: nobody else's files may have such
     /// names.
     pub(crate) prefix: &'a str,
-    /// Never writes in place into a file that others could have opened: they would read on. Nor does an access list stay.
+    /// Others must never read the content: it is not written in place into a file that they may have open, and no access
+    /// list is kept.
     pub(crate) private: bool,
-    /// The path as the person gave it: links may have been followed since.
+    /// The path that the person gave, before links were followed.
     pub(crate) path: &'a Path,
-    /// Replaces the file even where it has changed since it was read: what the others made of it is what is displaced, and is carried
-    /// over. For who has been overtaken for too long: until then, clients and the others find ours without what they wrote.
+    /// Replaces the file even if it has changed since it was read. The others' version is displaced and carried over; until then,
+    /// clients and the others do not see what they wrote. For use after being overtaken for too long.
     pub(crate) insist: bool,
-    /// How long somebody who writes may be waited for.
+    /// Limits how long to wait for somebody who writes.
     pub(crate) budget: &'a Budget<'a>,
     pub(crate) fs_hooks: &'a dyn FsHooks,
     pub(crate) notes: &'a mut Vec<String>,
@@ -76,7 +77,7 @@ enum Given {
 /// What preparing the new file came to.
 enum Prepared {
     Ready(NewFile),
-    /// Renaming is not possible or would do harm; why, for the note.
+    /// Renaming is impossible or would do harm; the reason, for the note.
     InPlace(String),
 }
 
@@ -184,7 +185,7 @@ impl Replacement<'_> {
     /// A file that root makes in somebody's home must be theirs, or their clients silently cannot open it.
     fn adopt_directory_owner(&mut self, new: &File) -> Result<(), FileFault> {
         if !rustix::process::geteuid().is_root() {
-            // Root acts as that user for now.
+            // Root is acting as that user.
             if rustix::process::getuid().is_root() {
                 self.notes.push(for_owner(rustix::process::geteuid().as_raw()));
             }
@@ -231,7 +232,7 @@ impl Replacement<'_> {
             tracing::debug!("{}: its file system does not tell whether somebody writes to it", self.path.display());
         }
         let target = &self.old.target;
-        // Reading it again took a moment, in which another may have been renamed over it.
+        // Reading took a moment, and somebody may have renamed another file over it meanwhile.
         let is_unchanged = self.unchanged()? && is_the_one(target, &old.metadata);
         if !is_unchanged && !self.insist {
             return Ok(Attempt::Overtaken);
@@ -251,7 +252,7 @@ impl Replacement<'_> {
             Err(error) if is_impossible(&error) => match self.fs_hooks.rename(&name, target) {
                 Ok(()) => {
                     tracing::debug!("{}: its file system cannot exchange two files", self.path.display());
-                    // The name is gone, so there is nothing for the guard to remove.
+                    // The temporary name no longer exists: the guard must not remove it.
                     name.keep().map_err(|error| self.failed("give the new file its name", error.error))?;
                     None
                 }
@@ -265,7 +266,7 @@ impl Replacement<'_> {
                 return self.refused(error);
             }
         };
-        // Open for writing as it is, it would be taken for somebody else's.
+        // While open for writing, it would look as if somebody else had it open.
         drop((file, lease));
         if !is_unchanged {
             self.notes.push(
@@ -285,7 +286,7 @@ impl Replacement<'_> {
             End::Gone => Ok(Attempt::Done),
             End::Edited(carry) => Ok(Attempt::Behind(carry)),
             End::Strange(name) => {
-                // What was put there, a link for one, is where its owner wants it; we start over from that.
+                // Its owner put something other than a file there, such as a link. It stays, and we start over from it.
                 std::fs::rename(&name, target).map_err(|error| self.failed("put back what it was", error))?;
                 let _ = name.keep();
                 Ok(Attempt::Overtaken)
@@ -299,13 +300,13 @@ impl Replacement<'_> {
         }
     }
 
-    /// Somebody renamed theirs over the old file at the last moment. That gets its place back at once, before they look at it again
-    /// and find ours without what they wrote.
+    /// Somebody renamed their file over the old one at the last moment. Theirs gets its place back at once, before they see our
+    /// file without their change.
     fn give_back(&self, name: TempPath, new: &Metadata) -> io::Result<()> {
         let target = &self.old.target;
         self.fs_hooks.exchange(&name, target)?;
         if !is_the_one(&name, new) {
-            // And they did so once more: that is the newest.
+            // They have renamed again: the newest one wins.
             std::fs::rename(&name, target)?;
             let _ = name.keep();
             return Ok(());
@@ -325,7 +326,7 @@ impl Replacement<'_> {
     /// What to do where the new file could not get its name.
     fn refused(self, error: io::Error) -> Result<Attempt, FileFault> {
         match error {
-            // The old one has just been removed, or another process of ours took the new one for a leftover.
+            // The old file has just been removed, or another of our processes removed the new one as a leftover.
             gone if gone.kind() == ErrorKind::NotFound => Ok(Attempt::Overtaken),
             error if is_refusal(&error) || is_mount(&error) => {
                 self.overwrite(&format!("it cannot be replaced ({})", reason(&error)))
@@ -334,7 +335,7 @@ impl Replacement<'_> {
         }
     }
 
-    /// The name is on disk when the directory is.
+    /// A name is only durable once its directory is synced.
     fn settle(&mut self) {
         let synced = File::open(self.old.directory()).and_then(|directory| sync(&directory));
         if let Err(error) = synced.as_ref()
@@ -379,7 +380,7 @@ impl Replacement<'_> {
     }
 }
 
-/// Whether this name leads to this file.
+/// Whether this name refers to this file.
 fn is_the_one(name: &Path, metadata: &Metadata) -> bool {
     name.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino()))
 }
@@ -396,14 +397,14 @@ fn open_for_writing(old: &Snapshot) -> io::Result<File> {
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(&old.target)
 }
 
-/// Writes first and cuts afterwards, so that at no moment the file is shorter than what it is to hold.
+/// Writes first and truncates afterwards, so that the file is never shorter than its new content.
 fn write_over(file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, 0)?;
     file.set_len(bytes.len() as u64)?;
     sync(file)
 }
 
-/// Brings it to the disk, where the file system knows such a thing.
+/// Syncs it, if the file system supports that.
 fn sync(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
@@ -411,7 +412,7 @@ fn sync(file: &File) -> io::Result<()> {
     }
 }
 
-/// Finds out that the disk is full before anything is overwritten, where the file system can tell.
+/// Detects a full disk before anything is overwritten, if the file system can tell.
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, length: usize) -> io::Result<()> {
     check_limit(length)?;
@@ -426,20 +427,20 @@ fn reserve(_: &File, length: usize) -> io::Result<()> {
     check_limit(length)
 }
 
-/// No write gets beyond the largest file that this process may make (`ulimit -f`).
+/// A write beyond this process's file size limit (`ulimit -f`) would fail.
 fn check_limit(length: usize) -> io::Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
     if limit.is_some_and(|limit| limit < length as u64) { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) }
 }
 
-/// Extended attributes, and with them ACLs and the SELinux label. Not every file system has them, and not everybody
-/// may set them: a password that works matters more.
+/// Copies extended attributes, which include ACLs and the SELinux label. Not every file system has them, and not
+/// everybody may set them, but a working password matters more.
 fn copy_attributes(old: &File, new: &File, private: bool, notes: &mut Vec<String>) {
     let Ok(names) = attributes::names(old) else { return };
     let is_left = |name: &OsString| OWN_ATTRIBUTES.iter().any(|own| name == own) || private && name == ACCESS_LIST;
     for name in names.into_iter().filter(|name| !is_left(name)) {
         let Ok(Some(value)) = attributes::get(old, &name) else { continue };
-        // The default label is often right already, and setting it again may be forbidden.
+        // The default label is often right already, and setting it may be forbidden.
         if attributes::get(new, &name).is_ok_and(|there| there.as_ref() == Some(&value)) {
             continue;
         }
@@ -450,7 +451,7 @@ fn copy_attributes(old: &File, new: &File, private: bool, notes: &mut Vec<String
     }
 }
 
-/// The directory or its file system does not let us (EACCES, EPERM, EROFS).
+/// The directory or its file system does not allow it (EACCES, EPERM, EROFS).
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
 }
@@ -460,7 +461,8 @@ fn is_mount(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::CrossesDevices)
 }
 
-/// The cause in words, without the names of files that nobody knows. By kind: tempfile's errors hide their number.
+/// The cause in words, without temporary names that mean nothing to people. tempfile's errors hide their number, so
+/// their kind is used.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(_) => words::of_io(error),

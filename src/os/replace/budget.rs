@@ -23,7 +23,7 @@ const LITTLE: Duration = Duration::from_millis(200);
 /// displaced and carried over instead.
 const PATIENCE: f64 = 0.6;
 
-/// How many times as long an attempt takes that carries over what others wrote: it edits three files, not one.
+/// How many times longer an attempt takes that carries over what others wrote: it edits three files instead of one.
 pub(super) const CARRYING: u32 = 3;
 
 /// How long a pause of somebody who has the file open for writing is waited for before it is displaced. Most programs write at
@@ -36,13 +36,13 @@ const NEXT_GAP: Duration = Duration::from_millis(20);
 /// What is kept back from waits in any case, for what comes after them.
 const RESERVE: Duration = Duration::from_millis(100);
 
-/// Where time comes from. Tests have their own.
+/// The source of time. Tests have their own.
 pub(crate) trait Clock {
     fn now(&self) -> Instant;
     fn sleep(&self, duration: Duration);
 }
 
-/// The clock on the wall.
+/// The real clock.
 pub(super) struct Wall;
 
 impl Clock for Wall {
@@ -89,9 +89,9 @@ pub(crate) struct Budget<'a> {
     /// Its share of the allowance.
     limit: Duration,
     started: Instant,
-    /// When the attempt of now began, since the start.
+    /// When the current attempt began, since the start.
     began: Cell<Duration>,
-    /// What it has spent waiting for others.
+    /// How long it has waited for others.
     waited: Cell<Duration>,
     /// How long the first attempt took, not counting such waits: what this takes without others.
     own: Cell<Option<Duration>>,
@@ -132,20 +132,20 @@ impl<'a> Budget<'a> {
         outcome
     }
 
-    /// What the attempt of now has taken by itself so far.
+    /// How long the current attempt has taken so far, without waits.
     fn taken(&self) -> Duration {
         self.elapsed().saturating_sub(self.began.get()).saturating_sub(self.waited.get())
     }
 
-    /// Waits for somebody else.
+    /// Waits for others.
     pub(super) fn wait(&self, pause: Duration) {
         let began = self.elapsed();
         self.clock.sleep(pause);
         self.waited.set(self.waited.get() + self.elapsed().saturating_sub(began));
     }
 
-    /// Until when somebody who writes may be waited for, so that this attempt can end, and another be made, in time. Nobody knows
-    /// how long the first takes: then it is taken to be half done.
+    /// How long a wait for somebody who writes may last, so that this attempt and another can end in time. The length of the
+    /// first attempt is unknown; it is assumed to be half done.
     pub(super) fn until(&self) -> Instant {
         let needed = (2 * self.longest.get()).max(3 * self.taken()).max(RESERVE);
         self.started + self.limit.saturating_sub(needed)
@@ -165,13 +165,13 @@ impl<'a> Budget<'a> {
         self.is_behind.set(true);
     }
 
-    /// Whether another attempt after this pause would end in time, if it takes so many times as long as the longest before.
+    /// Whether another attempt after this pause would end in time, if it takes `times` as long as the longest so far.
     pub(super) fn has_room_after(&self, pause: Duration, times: u32) -> bool {
         self.elapsed() + pause + times * self.longest.get() <= self.limit
     }
 
-    /// Whether the file is to be replaced whatever others do, because there is time left for that, and for carrying over what they
-    /// did, but not for more.
+    /// Whether the file must now be replaced whatever others do, because the time left is just enough for that and for carrying
+    /// over what they wrote.
     pub(super) fn is_patience_over(&self) -> bool {
         let (elapsed, longest) = (self.elapsed(), self.longest.get());
         self.limit < LITTLE
@@ -190,7 +190,7 @@ impl Drop for Budget<'_> {
 pub(super) mod tests {
     use super::*;
 
-    /// Stands still unless somebody sleeps.
+    /// A clock that moves only when somebody sleeps.
     pub(in crate::os::replace) struct Still {
         began: Instant,
         passed: Cell<Duration>,

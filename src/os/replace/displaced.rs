@@ -1,7 +1,7 @@
-//! The file that has lost its place to ours: did somebody write to it at the last moment?
+//! The file that ours has displaced: did somebody write to it at the last moment?
 //!
-//! Who opened it before it was displaced, or was held up by our lease, writes to it now, and nobody would ever read that. So it is
-//! looked at again before it goes.
+//! A program that opened it before, or that our lease delayed, writes to it now, where nobody would ever read that. So it is
+//! checked once more before it is removed.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,31 +20,31 @@ use super::{Budget, quiet};
 use crate::os::lease::{Asked, ask};
 use crate::words;
 
-/// Somebody who has found the file by its path, and has not opened it yet, gets so long to be seen: opening takes microseconds, but
-/// they may have to wait for a processor.
+/// How long a program that has found the file by its path has time to open it and be noticed: opening takes microseconds, but it
+/// may have to wait for a processor.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The same where nobody can be seen, only what they wrote.
+/// The same if the system cannot tell who has the file open: then only what they wrote is noticed.
 const LONGER_MOMENT: Duration = Duration::from_millis(10);
 
-/// What somebody who still writes to what has no name any more gets in any case: it is nowhere else.
+/// The least time for somebody who still writes to a file without a name: what they write exists nowhere else.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
-/// What somebody wrote to a file that had been displaced, to be brought to where it belongs.
+/// What somebody wrote to a displaced file, to be carried over into the current one.
 pub(crate) struct Carry {
-    /// What they made of it.
+    /// Their version.
     pub(crate) theirs: Zeroizing<Vec<u8>>,
-    /// What it held when we read it, which both they and we started from; none where that is not known any more.
+    /// The content that both they and we started from; none if that is no longer known.
     base: Option<Zeroizing<Vec<u8>>>,
-    /// Where it is kept meanwhile, and what that was when it was read.
+    /// Where it is kept meanwhile, and the file's stamp when it was read.
     kept: Vec<(PathBuf, Stamp)>,
-    /// Whether a part of it is not on disk.
+    /// Whether some of it is not on disk.
     is_in_memory: bool,
 }
 
 impl Carry {
-    /// All that earlier processes, or earlier rotations, have left, if there is any such thing. Other leftovers go. `key` and `edit`
-    /// are as for [`Carry::onto`].
+    /// Everything that earlier processes or rotations have left to carry over, if anything. Other leftovers are removed. `key` and
+    /// `edit` are as for [`Carry::onto`].
     pub(crate) fn left_behind<E>(
         now: &Snapshot,
         prefix: &str,
@@ -58,13 +58,13 @@ impl Carry {
         Ok(all)
     }
 
-    /// The first of these alone: where they are not to be mixed.
+    /// Only the first of these, where they must not be mixed.
     pub(crate) fn one_left_behind(now: &Snapshot, prefix: &str) -> Option<Self> {
         sweep(now.directory(), &now.names_beside(prefix)).into_iter().next().map(Carry::from)
     }
 
-    /// This and what was carried before: that was put in, but into a file that was not the newest any more, so that it may be missing
-    /// from what the others make of that. `key` and `edit` are as for [`Carry::onto`].
+    /// Combines this with what was carried earlier. That was already put in, but into a file that others then replaced, so it may be
+    /// missing from theirs. `key` and `edit` are as for [`Carry::onto`].
     pub(crate) fn with<E>(
         mut self,
         earlier: Option<Self>,
@@ -73,7 +73,7 @@ impl Carry {
     ) -> Result<Self, E> {
         if let Some(earlier) = earlier.map(Carry::placed) {
             self.theirs = earlier.onto(&self.theirs, key, edit)?;
-            // Both may be in the file by now: only what is missing is put in.
+            // Both may already be in the file, so only missing lines are added.
             self.base = None;
             self.kept.extend(earlier.kept);
             self.is_in_memory |= earlier.is_in_memory;
@@ -81,8 +81,8 @@ impl Carry {
         Ok(self)
     }
 
-    /// Both in one: theirs, and what the file holds now. `edit` puts what is ours into each, so that it makes no difference; `key`
-    /// is what two lines have in common of which a file needs one.
+    /// Merges their version with what the file holds now. `edit` puts our entries into each version, so that those make no
+    /// difference. `key` is the part of a line that must be unique in the file.
     pub(crate) fn onto<E>(
         &self,
         now: &[u8],
@@ -94,7 +94,7 @@ impl Carry {
         Ok(Zeroizing::new(merge(base.as_ref().map(|base| base.as_slice()), &theirs, &now, key)))
     }
 
-    /// It has been put in once, and may be in the file already: from now on only what is missing is put in.
+    /// Call this once it has been put in: from now on only missing lines are added.
     pub(crate) fn placed(mut self) -> Self {
         self.base = None;
         self
@@ -127,19 +127,19 @@ impl Carry {
                     words::of_io(&error)
                 );
             }
-            // It stays where it is.
+            // The files stay where they are.
             Err(_) => {}
         }
     }
 
-    /// It has been brought there.
+    /// It has been carried over: removes what was kept.
     pub(crate) fn done(self) {
         for (path, as_read) in &self.kept {
             leftovers::remove(path, *as_read);
         }
     }
 
-    /// Gives the file its place back, as it is.
+    /// Puts the file back in its place unchanged.
     pub(crate) fn put_back(self, target: &Path) -> io::Result<()> {
         self.kept.first().map_or(Ok(()), |(path, _)| std::fs::rename(path, target))
     }
@@ -151,27 +151,27 @@ impl From<Edited> for Carry {
     }
 }
 
-/// What became of the displaced file.
+/// What happened to the displaced file.
 pub(super) enum End {
-    /// Nobody wrote to it, and it is gone.
+    /// Nobody wrote to it, and it has been removed.
     Gone,
     Edited(Carry),
-    /// Somebody renamed something over the file at the last moment that is no file with bytes.
+    /// Somebody renamed something other than a regular file over it at the last moment.
     Strange(TempPath),
-    /// Somebody still has it open, and has had the time that there is. It stays, by its name where it has one, for who looks next.
+    /// Somebody still has it open, and the time is over. It stays for the next run, if it still has a name.
     BeingWritten {
         is_kept: bool,
     },
 }
 
-/// Looks at what `name` leads to, or, where it has none any more, at the file that was read.
-/// Who has it open is waited for as long as the budget allows.
+/// Checks what `name` refers to, or, if it no longer has a name, the file that was read. Waits, as long as the budget
+/// allows, for whoever has it open.
 pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget: &Budget<'_>) -> io::Result<End> {
     let known = Stamp::of(&file.metadata);
     let found = name.as_ref().map(|name| name.symlink_metadata());
     let expected = match found {
         Some(Ok(found)) => Stamp::of(&found).is_same_file_as(&known),
-        // Another process of ours has looked at it already, and taken it away.
+        // Another of our processes has already checked and removed it.
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => true,
         Some(Err(error)) => return Err(error),
         None => true,
@@ -195,8 +195,8 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget
             (_, None) => Ok(End::Gone),
         };
     }
-    // Twice: who was held up by the first look has it open by the second. It keeps its name meanwhile, so that what they write can be
-    // kept, too, where that takes them too long.
+    // Twice: a program that the first look delayed has the file open at the second. Meanwhile the file keeps its name, so that what
+    // they write can be kept even if it takes them too long.
     for _ in 0..2 {
         std::thread::sleep(MOMENT);
         // Who never pauses has the next file open as soon as they have done with this: there is no end of waiting for them.
@@ -242,7 +242,7 @@ pub(super) enum Written {
     NotYet,
 }
 
-/// Its name is gone, but the file is still open: what somebody wrote to it, if they did.
+/// The file has no name any more but is still open. Returns what somebody wrote to it, if they did.
 fn late(old: &Snapshot, file: &Opened, budget: &Budget<'_>) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     if !matches!(ask(&file.file), Asked::BeingWritten) && Stamp::of(&file.file.metadata()?) == Stamp::of(&file.metadata)
     {
@@ -268,7 +268,7 @@ mod tests {
 
     const PREFIX: &str = ".new-";
 
-    /// A directory with an empty file in it, and what it is now.
+    /// A directory with an empty file, and a snapshot of that.
     fn place() -> (tempfile::TempDir, Snapshot) {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
@@ -287,7 +287,7 @@ mod tests {
         Carry { theirs, base: None, kept: Vec::new(), is_in_memory: true }
     }
 
-    /// The files besides the one, each with what it holds.
+    /// The contents of the other files.
     fn others(home: &tempfile::TempDir) -> Vec<String> {
         let paths = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
         paths.filter(|path| !path.ends_with("file")).map(|path| fs::read_to_string(path).unwrap()).collect()

@@ -1,6 +1,7 @@
-//! What a process left behind that was killed, or lost its power, before its new file had its name or the old one had lost its own.
+//! What a process left behind that was killed, or lost power, before its new file was renamed or the displaced one removed.
 //!
-//! A new file is of no use to anybody. An old one may hold what somebody wrote at the last moment; that is not lost.
+//! A new file is of no use to anybody. A displaced one may hold what somebody wrote at the last moment, which must not
+//! be lost.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::io::Read;
@@ -15,14 +16,14 @@ use super::new_file::{Name, Names, Stamp};
 use super::snapshot::SIZE_LIMIT;
 use crate::os::lease::{Asked, ask};
 
-/// A new file that is older than this has no process any more that would give it its name.
+/// A new file older than this no longer has a process that will rename it.
 const OLD: Duration = Duration::from_secs(60 * 60);
 
-/// An old file that somebody wrote to after it had been displaced.
+/// A displaced file that somebody wrote to.
 pub(super) struct Edited {
     pub(super) path: PathBuf,
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    /// What it was when it was read.
+    /// Its stamp when it was read.
     pub(super) stamp: Stamp,
 }
 
@@ -35,11 +36,11 @@ pub(super) fn sweep(directory: &Path, names: &Names<'_>) -> Vec<Edited> {
     for path in named(directory, names) {
         let Ok(file) = open(&path) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
-        // Where others may create files, too, they must not make us take something over.
+        // If others can create files here too, they must not be able to make us carry something over.
         if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
             continue;
         }
-        // It is locked for as long as the process lives that makes it. Where nobody can tell, age must do.
+        // The process that makes it holds a lock on it. If the file system has no locks, its age decides.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(_)) if is_old(&metadata) => {}
@@ -56,7 +57,7 @@ pub(super) fn sweep(directory: &Path, names: &Names<'_>) -> Vec<Edited> {
         if matches!(asked, Asked::BeingWritten) {
             continue;
         }
-        // Only now: while it was not known whether somebody writes, somebody may have.
+        // Read again: somebody may have written before the lease was granted.
         let now = file.metadata().map_or(now, |metadata| Stamp::of(&metadata));
         if now == name.old {
             let _ = std::fs::remove_file(&path);
@@ -72,7 +73,7 @@ pub(super) fn sweep(directory: &Path, names: &Names<'_>) -> Vec<Edited> {
     edited
 }
 
-/// Removes a file that has been taken over, unless somebody writes to it or has written to it since: then it is found again.
+/// Removes a file that has been carried over, unless somebody is writing to it or has written since; then it is found again.
 pub(super) fn remove(path: &Path, as_read: Stamp) {
     let Ok(file) = open(path) else { return };
     let asked = ask(&file);
@@ -87,7 +88,7 @@ fn open(path: &Path) -> rustix::io::Result<File> {
     rustix::fs::open(path, flags, Mode::empty()).map(File::from)
 }
 
-/// Removes what is of no use to anybody, in a directory where nothing is displaced: new files alone have such names.
+/// Removes new files of dead processes, in a directory where no file is ever displaced.
 pub(crate) fn remove_leftovers(directory: &Path, prefix: &str) {
     sweep(directory, &Names::all(prefix));
 }

@@ -1,12 +1,12 @@
-//! Two edits of one file become one: ours, and that of somebody who wrote at the same moment.
+//! Merges two edits of one file: ours, and one that somebody made at the same moment.
 //!
-//! By lines, since these files are made of lines. No line that either side added is ever lost; what one side removed stays away where
-//! that can be told.
+//! Line by line, since these files consist of lines. No line that either side added is ever lost; a line that one side removed stays
+//! removed if that can be told.
 
 use std::collections::{HashMap, VecDeque};
 
-/// What becomes of two edits, `ours` and `theirs`, of one `base`. Without a base nobody can tell what was removed: then every line of
-/// either is kept; but of lines with the same `key` one, and that is theirs.
+/// The result of two edits, `ours` and `theirs`, of one `base`. Without a base it is unknown what was removed, so every line of both
+/// is kept; but of lines with the same `key` only theirs.
 pub(super) fn merge(base: Option<&[u8]>, ours: &[u8], theirs: &[u8], key: fn(&[u8]) -> &[u8]) -> Vec<u8> {
     let Some(base) = base else { return unite(ours, theirs, key) };
     if ours == base || ours == theirs {
@@ -26,7 +26,7 @@ pub(super) fn merge(base: Option<&[u8]>, ours: &[u8], theirs: &[u8], key: fn(&[u
     unite(ours, theirs, key)
 }
 
-/// One stretch of lines, from `start` to before `end`, for which others stand.
+/// A stretch of lines from `start` up to but not including `end`, and the lines that replace it.
 struct Hunk<'a> {
     start: usize,
     end: usize,
@@ -34,7 +34,7 @@ struct Hunk<'a> {
 }
 
 impl<'a> Hunk<'a> {
-    /// The shortest stretch that makes the one into the other.
+    /// The shortest stretch that turns `old` into `new`.
     fn between(old: &[&[u8]], new: &[&'a [u8]]) -> Self {
         let same =
             |pairs: &mut dyn Iterator<Item = (&&[u8], &&[u8])>| pairs.take_while(|(one, other)| one == other).count();
@@ -44,8 +44,7 @@ impl<'a> Hunk<'a> {
         Hunk { start, end: old.len() - after, instead: new[start..new.len() - after].to_vec() }
     }
 
-    /// Whether it ends before the other begins. Two that put something in at the same place are not told apart by that: they may
-    /// be the same.
+    /// Whether it ends before the other begins. False for two insertions at the same place, since they may be the same.
     fn is_before(&self, other: &Self) -> bool {
         self.end < other.start || self.end == other.start && (self.start < self.end || other.start < other.end)
     }
@@ -63,11 +62,11 @@ fn apply(base: &[&[u8]], hunks: &[Hunk<'_>]) -> Vec<u8> {
     out
 }
 
-/// All lines of `theirs`, and those of `ours` that it does not have, each below the line that it stands below in `ours`.
+/// All lines of `theirs`, and those of `ours` that it lacks, each below the same line as in `ours`.
 fn unite(ours: &[u8], theirs: &[u8], key: fn(&[u8]) -> &[u8]) -> Vec<u8> {
     let key = |line| key(content(line));
     let (ours, theirs) = (lines(ours), lines(theirs));
-    // Where in `theirs` a line stands, first places first.
+    // Where each line is in `theirs`, in ascending order.
     let mut places: HashMap<&[u8], VecDeque<usize>> = HashMap::new();
     for (index, line) in theirs.iter().enumerate() {
         places.entry(key(line)).or_default().push_back(index);
@@ -85,7 +84,7 @@ fn unite(ours: &[u8], theirs: &[u8], key: fn(&[u8]) -> &[u8]) -> Vec<u8> {
                     at = place + 1;
                 }
             }
-            // An empty line is no news.
+            // A missing empty line does not matter.
             None if content(line).is_empty() => {}
             None => push(&mut out, &[line]),
         }
@@ -94,7 +93,7 @@ fn unite(ours: &[u8], theirs: &[u8], key: fn(&[u8]) -> &[u8]) -> Vec<u8> {
     out
 }
 
-/// The lines with their ends; the last may have none.
+/// The lines with their line ends; the last may have none.
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|&byte| byte == b'\n').collect()
 }
@@ -104,7 +103,7 @@ fn content(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Never joins two lines: one that had no end because it was the last gets one.
+/// Never joins two lines: if the line above has no line end, it gets one.
 fn push(out: &mut Vec<u8>, lines: &[&[u8]]) {
     for line in lines {
         if out.last().is_some_and(|&byte| byte != b'\n') {
@@ -130,11 +129,11 @@ mod tests {
             ("a\nb\nc\n", "A\nb\nc\n", "a\nb\nC\n", "A\nb\nC\n"),
             ("a\nb\nc\n", "a\nb\nC\n", "A\nb\nc\n", "A\nb\nC\n"),
             ("a\nb\nc\n", "b\nc\n", "a\nb\n", "b\n"),
-            // Both appended; neither is lost, and what is the same stands once.
+            // Both appended: nothing is lost, and equal lines appear once.
             ("a\n", "a\nx\n", "a\ny\n", "a\nx\ny\n"),
             ("a\n", "a\nx\n", "a\nx\n", "a\nx\n"),
             ("a", "a\nx", "b\na", "b\na\nx"),
-            // One emptied it and wrote anew.
+            // One side rewrote the file from scratch.
             ("t1\nb\n", "new\n", "t2\nb\n", "new\nt2\nb\n"),
             ("", "x\n", "y\n", "x\ny\n"),
         ] {

@@ -1,10 +1,10 @@
-//! Replacing a file atomically and durably, so that nobody's edit is lost.
+//! Replaces a file atomically and durably, without losing anybody's edit.
 //!
-//! Nobody locks such files, so there is no lock to join. The file is read ([`Snapshot`]), edited, and before the new content
-//! takes its place ([`Replacement`]) it is read again: whoever edited it meanwhile is heard first ([`persist`]). From that last look
-//! on nobody can begin to write ([`crate::os::lease`]). Old and new then change places, so that nothing that somebody renamed over
-//! the old at that very moment is lost, and what lost its place is looked at once more before it goes: what was written to it is
-//! carried over ([`Carry`]).
+//! Nobody locks such files, so there is no lock to join. The file is read ([`Snapshot`]), edited, and read again before the new
+//! content takes its place ([`Replacement`]): if somebody changed it meanwhile, we start over from their version ([`persist`]).
+//! After that last look nobody can begin to write ([`crate::os::lease`]). Then old and new exchange places, so that a file that
+//! somebody renamed over the old one at that very moment is not lost. The displaced file is checked once more before it is removed:
+//! what was written to it is carried over ([`Carry`]).
 
 mod attempt;
 mod budget;
@@ -29,40 +29,40 @@ pub(crate) use leftovers::{are_any_there as are_leftovers_there, remove_leftover
 use new_file::Names;
 pub(crate) use snapshot::{Opened, Snapshot, directory_of};
 
-/// How often what somebody else wrote is put in before the rest is left for later: an editor saves once, a script a few times; what
-/// goes on longer is a fight.
+/// How often what somebody else wrote is carried over before the rest is left for later. An editor saves once, a script a few
+/// times; more than this is a fight.
 pub(crate) const TRIES: u32 = 10;
 
-/// How long it takes at most from reading a file to saving it, for who does so without asking a person. It is after so long that what
-/// was put into the file for somebody is known to stay there.
+/// The longest time between reading a file and saving it, for a program that does not ask a person. After this, what we carried over
+/// is known to stay.
 const SAVING: Duration = Duration::from_millis(50);
 
-/// Wait before another try, doubled each time. Short in any case: who has just saved leaves a gap now.
+/// The wait before the next try, doubled each time. Short even at its longest: whoever has just saved leaves a gap now.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// Where the world may step in between, for tests: an editor that saves, a mount that refuses.
 #[doc(hidden)]
 pub trait FsHooks: Send + Sync {
-    /// The new content is ready; the old is about to be looked at for the last time.
+    /// The new content is ready; the last look at the old content follows.
     fn ready(&self) {}
 
-    /// There was no file at the last look, and the new one is about to get its name.
+    /// There was no file at the last look; the new one is about to get its name.
     fn naming(&self) {}
 
-    /// The new content has taken its place and is about to be read back.
+    /// The new content is in place and is about to be read back.
     fn placed(&self) {}
 
-    /// What somebody else had written to what was displaced is in place with the new content.
+    /// The new content and what somebody else had written to the displaced file are in place.
     fn carried(&self) {}
 
-    /// The old content has been looked at for the last time, and nobody can begin to write to it.
+    /// The last look is over, and nobody can begin to write to the old file.
     fn looked(&self) {}
 
-    /// Old and new have changed places, and nobody has looked at the old since.
+    /// Old and new have exchanged places, and the old one has not been checked yet.
     fn displaced(&self) {}
 
-    /// Lets the new file and the old one change places.
+    /// Exchanges the new file and the old one.
     ///
     /// # Errors
     /// As `renameat2(2)`.
@@ -70,7 +70,7 @@ pub trait FsHooks: Send + Sync {
         exchange(new, old)
     }
 
-    /// Gives the new file its name, where they cannot change places.
+    /// Gives the new file its name, if they cannot be exchanged.
     ///
     /// # Errors
     /// As `rename(2)`.
@@ -79,26 +79,26 @@ pub trait FsHooks: Send + Sync {
     }
 }
 
-/// The world as it is.
+/// The real file system.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Disk;
 
 impl FsHooks for Disk {}
 
-/// Whether an earlier process has left something beside the file that this path leads to, under a name that begins so.
+/// Whether an earlier process left a file with this prefix next to the file that this path leads to.
 pub(crate) fn has_leftovers(path: &Path, prefix: &str) -> bool {
     let end = end_of(path);
     leftovers::are_there(directory_of(&end), &Names::beside(&end, prefix))
 }
 
-/// Whether somebody still writes to what lost the place that this path leads to.
+/// Whether somebody still writes to a file that was displaced there.
 pub(crate) fn is_displaced_being_written(path: &Path, prefix: &str) -> bool {
     let end = end_of(path);
     leftovers::is_one_being_written(directory_of(&end), &Names::beside(&end, prefix))
 }
 
-/// What could not be carried over now is kept for who looks next; `path` is what leads to the file.
+/// Keeps what could not be carried over now for the next run; `path` leads to the file.
 pub(crate) fn leave(carry: Option<Carry>, path: &Path, prefix: &str) {
     if let Some(carry) = carry {
         let end = end_of(path);
@@ -122,24 +122,24 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What one attempt of [`persist`] came to.
+/// The result of one attempt of [`persist`].
 pub(crate) enum Round<T> {
     Done(T),
-    /// Somebody else came in between: again, after a pause.
+    /// Somebody else came in between: try again after a pause.
     Overtaken,
-    /// It is in place, but what somebody else wrote is not yet: again, at once.
+    /// Our content is in place, but what somebody else wrote is not yet: try again at once.
     Behind,
-    /// It is in place, and what somebody else wrote is, too. Another who had read the file before may still save it without that:
-    /// it is looked at once more, after a pause.
+    /// Both our content and what somebody else wrote are in place. But another program that read the file earlier may still save
+    /// it without that: check once more after a pause.
     Placed,
 }
 
-/// What an attempt of [`persist`] has to know of those before it.
+/// What an attempt of [`persist`] must know about the earlier ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Turn<'a> {
-    /// How often it was tried, this time included; those that were only behind do not count.
+    /// The number of this attempt; attempts that ended as [`Round::Behind`] or [`Round::Placed`] do not count.
     pub(crate) number: u32,
-    /// The time that all of them have.
+    /// The time for all attempts.
     pub(crate) budget: &'a Budget<'a>,
     /// See [`Replacement::insist`].
     pub(crate) insist: bool,
@@ -168,11 +168,11 @@ fn persist_within<T, E>(
                 behind += 1;
                 budget.fall_behind();
                 let pause = if matches!(round, Round::Placed) { SAVING } else { Duration::ZERO };
-                // The next to come is the first that carries something, unless this did.
+                // The next attempt is the first that carries something, unless this one did.
                 (pause, if behind == 1 { CARRYING } else { 1 }, true)
             }
             Round::Overtaken => {
-                // Never in step with somebody who saves at regular times.
+                // A random part, so as never to keep in step with somebody who saves at regular times.
                 let pause = longest_pause.mul_f64(0.5 + fastrand::f64());
                 longest_pause = LONGEST_PAUSE.min(longest_pause * 2);
                 number += 1;
@@ -180,7 +180,7 @@ fn persist_within<T, E>(
                 (pause, 1, insist && number > 2)
             }
         };
-        // Whoever called has waited long enough, and clients have what they need: the rest is for the next.
+        // The caller has waited long enough, and clients have what they need: the rest is left to the next run.
         if may_end && !budget.has_room_after(pause, times) {
             return Ok(None);
         }
@@ -197,14 +197,14 @@ mod tests {
     use super::budget::tests::Still;
     use super::*;
 
-    /// What others do to an attempt.
+    /// What others do during an attempt.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Others {
-        /// They come in between unless that is made impossible, and then have written to what was displaced.
+        /// They rename their file in between unless that is made impossible; then they write to the displaced file.
         Rename,
-        /// The same where it cannot be made impossible.
+        /// The same if it cannot be made impossible.
         RenameWhereNothingCanBeExchanged,
-        /// They take away what was put in for them.
+        /// They remove what was carried over for them.
         Undo,
     }
 
@@ -268,7 +268,7 @@ mod tests {
         for own in
             [Duration::from_micros(100), millis(3), millis(40), millis(130), millis(290), millis(440), millis(700)]
         {
-            // For how long somebody has the file open for writing in each attempt.
+            // How long somebody has the file open for writing in each attempt.
             for held in [Duration::ZERO, millis(50), millis(300), Duration::MAX] {
                 for others in [Others::Rename, Others::RenameWhereNothingCanBeExchanged, Others::Undo] {
                     let (clock, allowance) = (Still::new(), Allowance::default());
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn who_an_access_list_let_in_is_not_let_in_to_what_is_private() {
         const LIST: &str = "system.posix_acl_access";
-        // Version 2; then tag, permissions, id: the owner, the user 4711, the group, the mask, others.
+        // Version 2; then tag, permissions and id of each: the owner, the user 4711, the group, the mask, others.
         let none = u32::MAX;
         let entries = [(1, 6, none), (2, 4, 4711), (4, 0, none), (0x10, 4, none), (0x20, 0, none)];
         let mut list = 2_u32.to_le_bytes().to_vec();
@@ -338,7 +338,7 @@ mod tests {
         let path = directory.path().join("token");
         fs::write(&path, "old").unwrap();
         if rustix::fs::setxattr(&path, LIST, &list, rustix::fs::XattrFlags::empty()).is_err() {
-            return; // This file system knows none.
+            return; // This file system has no access lists.
         }
         for (private, kept) in [(false, true), (true, false)] {
             let (old, mut notes) = (Snapshot::take(&path).unwrap(), Vec::new());

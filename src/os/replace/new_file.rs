@@ -1,7 +1,7 @@
-//! The new file, from its first byte to its name.
+//! The new file, from its first byte until it has its name.
 //!
-//! It has no name before it is complete, where the system can do that (`O_TMPFILE`): a process that is killed leaves nothing. Its
-//! first name then says by itself what a later process has to know that finds it ([`Name`]).
+//! If the system can do that (`O_TMPFILE`), the file has no name until it is complete, so that a killed process leaves nothing.
+//! Its first name contains all that a later process must know about it ([`Name`]).
 
 use std::fs::File;
 use std::io;
@@ -29,7 +29,7 @@ impl Stamp {
         Stamp { inode: metadata.ino(), modified: modified.cast_unsigned(), length: metadata.len() }
     }
 
-    /// Of no file that there is, and unlike any other of the kind.
+    /// Matches no existing file, and no other unique stamp.
     pub(super) fn unique() -> Self {
         Stamp { modified: fastrand::u128(..), ..Stamp::default() }
     }
@@ -57,8 +57,8 @@ impl Stamp {
     }
 }
 
-/// The name that a new file has until it changes places with the old one, and that the old one has from then on. Whoever finds it
-/// later can tell whether it is the new file, the old one as it was, or the old one with something written to it since.
+/// The name that a new file has until it is exchanged with the old one, and that the old one has afterwards. From it a later
+/// process can tell the new file, the unchanged old one, and an old one that somebody wrote to since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) new: Stamp,
@@ -70,7 +70,7 @@ impl Name {
         format!("{prefix}{}-{}", self.new.text(), self.old.text())
     }
 
-    /// None for a file that has not been completed.
+    /// None for a file that was not completed.
     pub(super) fn parse(name: &str, prefix: &str) -> Option<Self> {
         let (new, old) = name.strip_prefix(prefix)?.split_once('-')?;
         Some(Name { new: Stamp::parse(new)?, old: Stamp::parse(old)? })
@@ -147,7 +147,7 @@ impl NewFile {
         }
         // O_CREAT | O_EXCL, a random name, and 0600.
         let file = tempfile::Builder::new().prefix(prefix).tempfile_in(directory)?;
-        // Held for as long as this process lives: no other takes it for a leftover.
+        // Locked while this process lives, so that no other one takes it for a leftover.
         let _ = file.as_file().try_lock();
         Ok(Self::Named(file))
     }
@@ -163,13 +163,13 @@ impl NewFile {
         }
     }
 
-    /// Gives it its first name; with the descriptor, which keeps the lock on it.
+    /// Gives it its first name. Also returns the open file, which keeps the lock.
     pub(super) fn into_named(self, prefix: &str, old: Stamp) -> io::Result<(File, TempPath)> {
         let name = Name { new: Stamp::of(&self.file().metadata()?), old };
         match self {
             Self::Nameless { file, directory } => {
                 let path = directory.join(name.text(prefix));
-                // Held for as long as this process lives: no other takes it for a leftover.
+                // Locked while this process lives, so that no other one takes it for a leftover.
                 let _ = file.try_lock();
                 link(&file, &path)?;
                 Ok((file, TempPath::try_from_path(path)?))
@@ -178,14 +178,14 @@ impl NewFile {
                 let (file, path) = file.into_parts();
                 let named = path.with_file_name(name.text(prefix));
                 std::fs::rename(&path, &named)?;
-                // Its old name is gone, so there is nothing for the guard to remove.
+                // The first name no longer exists: the guard must not remove it.
                 path.keep().map_err(|error| error.error)?;
                 Ok((file, TempPath::try_from_path(named)?))
             }
         }
     }
 
-    /// Gives it the name that it is to have, where nobody has that.
+    /// Gives it its final name, unless a file with that name exists.
     pub(super) fn persist_noclobber(self, target: &Path) -> io::Result<()> {
         match self {
             Self::Nameless { file, .. } => link(&file, target),
@@ -246,10 +246,10 @@ fn nameless(directory: &Path) -> Option<File> {
     rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).ok().map(File::from)
 }
 
-/// Where Linux lists what this process has open.
+/// Where Linux lists the open files of this process.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// As `link(2)`; open(2) has this way to do it, below O_TMPFILE.
+/// `link(2)` for a file without a name, as open(2) describes under O_TMPFILE.
 fn link(file: &File, path: &Path) -> io::Result<()> {
     let descriptor = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
     Ok(rustix::fs::linkat(CWD, descriptor, CWD, path, AtFlags::SYMLINK_FOLLOW)?)

@@ -1,7 +1,7 @@
-//! Waiting until nobody writes, and for how long.
+//! Waits until nobody writes to a file, within limits.
 //!
-//! A shell empties a file long before the command that it runs writes to it. To replace it in between would lose what is written; to
-//! wait for ever would leave clients without a password.
+//! A shell empties a file long before its command writes to it. Replacing the file in between would lose what is written; waiting
+//! for ever would leave clients without a password.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,13 +15,13 @@ use crate::os::lease::{Asked, ask};
 /// The longest that one writer is waited for, by all of this process together: a rotation must not come a second later for it.
 pub(super) const LONGEST: Duration = Duration::from_millis(800);
 
-/// How often it is asked.
+/// How often to ask.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A file by its device, its number, and its birth: numbers are given again.
+/// A file by its device, inode and time of birth, since inode numbers are reused.
 type Which = (u64, u64, Option<SystemTime>);
 
-/// The files that are being written, and since when that is known.
+/// The files that are being written, and since when we know that.
 static KNOWN: Mutex<BTreeMap<Which, Instant>> = Mutex::new(BTreeMap::new());
 
 /// Asks until nobody writes, or it has been waited for long enough: as long as the budget allows, and at least and at most for so
@@ -41,7 +41,7 @@ pub(super) fn wait(file: &File, budget: &Budget<'_>, (at_least, at_most): (Durat
     }
 }
 
-/// Since when it is being written, if it is.
+/// When it was first seen being written, if it is.
 fn first_seen(file: &File, is_being_written: bool, now: Instant) -> Option<Instant> {
     let mut known = KNOWN.lock().ok()?;
     if !is_being_written && known.is_empty() {

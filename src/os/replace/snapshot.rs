@@ -1,4 +1,4 @@
-//! What is on disk at one moment: the file that the path leads to, its bytes, and what tells it from any other.
+//! The file that a path leads to at one moment: its bytes, and what tells it from any other file.
 
 use std::cell::Cell;
 use std::fs::{File, Metadata};
@@ -17,24 +17,24 @@ use crate::os::lease::{Asked, ask};
 /// As many links as Linux follows in one path.
 const LINK_LIMIT: usize = 40;
 
-/// A password file of 10,000 tokens or of 200,000 other entries has about 12 MiB; what else is replaced is smaller. More than this
-/// is something else, and would take long to read and much memory to edit.
+/// A password file with 10,000 tokens or 200,000 other entries has about 12 MiB; the other files are smaller. A larger file is
+/// something else, and would take long to read and much memory to edit.
 pub(super) const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// The file at one moment.
 pub(crate) struct Snapshot {
-    /// Where the symbolic links end: what is read and replaced.
+    /// The end of the symbolic links: the file that is read and replaced.
     pub(crate) target: PathBuf,
     pub(crate) bytes: Zeroizing<Vec<u8>>,
-    /// `None` when there is no file yet.
+    /// `None` if there is no file yet.
     pub(crate) file: Option<Opened>,
 }
 
-/// A file that was there, still open for its attributes.
+/// An existing file, still open for its attributes.
 pub(crate) struct Opened {
     pub(crate) file: File,
     pub(crate) metadata: Metadata,
-    /// Where nobody was to begin to write since it was read.
+    /// The lease, if writers have been held off since before it was read.
     held: Cell<Option<Asked>>,
 }
 
@@ -43,23 +43,23 @@ impl Opened {
         Opened { file, metadata, held: Cell::new(None) }
     }
 
-    /// Whoever wants to write may, this process included.
+    /// Lets everybody write again, including this process.
     pub(super) fn release(&self) {
         self.held.set(None);
     }
 
-    /// Holds up whoever begins to write from now on, after waiting for who has begun. Where it was held since it was read, nobody
-    /// needs to be waited for.
+    /// Waits for those who are writing, then holds off new writers. If they have been held off since the file was read, there is
+    /// nobody to wait for.
     pub(super) fn hold(&self, budget: &Budget<'_>) -> Asked {
         self.held.take().unwrap_or_else(|| wait_for_gap(&self.file, budget))
     }
 
-    /// Permission bits, set-id and sticky bits included.
+    /// The permission bits, including set-id and sticky bits.
     pub(crate) fn mode(&self) -> u32 {
         self.metadata.mode() & 0o7777
     }
 
-    /// What it holds now.
+    /// Its present content.
     pub(super) fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
         (&self.file).seek(SeekFrom::Start(0))?;
         read_all(&self.file, self.file.metadata()?.len())
@@ -164,10 +164,10 @@ fn identity(metadata: &Metadata) -> impl PartialEq + use<> {
     (metadata.dev(), metadata.ino(), metadata.len(), time, metadata.mode(), uid, gid)
 }
 
-/// Reads to the end without leaving half a file behind in memory that was given back.
+/// Reads to the end without a growing buffer, which would leave parts of the file in freed memory.
 fn read_all(file: &File, length: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let expected = usize::try_from(length.min(SIZE_LIMIT)).unwrap_or(0);
-    // One more byte, so that the end is found without growing.
+    // One byte more, so that the end is found without growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
     file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! The files of a credential, as clients, systemd and a shell find them.
+//! The files with a credential, as clients, systemd and a shell read them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -46,7 +46,7 @@ impl Home {
     }
 }
 
-/// What the record knows in these tests: anything that could be a credential.
+/// What the record recognises in these tests: anything that could be a credential.
 fn known(credential: &str) -> bool {
     is_publishable(credential)
 }
@@ -140,7 +140,7 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
         home.outputs().write(&token(), &is_known, &Allowance::default()).unwrap();
         assert!(home.outputs().are_current(&token()), "{bare:?} {variable:?}");
     }
-    // A client secret, a password, a PAT, a key: one printable line each, and somebody's only copy.
+    // A client secret, a password, a PAT, a key: one printable line each, and possibly the only copy.
     let foreign = ["dose0123456789abcdef0123456789abcdef", "hunter2", "dapi0123", "c2VjcmV0", "a.b.c", "\u{e9}t\u{e9}"];
     for secret in foreign {
         let (bare, variable) = (format!("{secret}\n"), format!("PGPASSWORD={secret}\n"));
@@ -194,7 +194,8 @@ fn inside_a_mask() {
     assert!(outputs.are_current(&token()));
 }
 
-/// How systemd reads the value of one assignment: the states of parse_env_file_internal in src/basic/env-file.c.
+/// How systemd reads the value of one assignment: follows the states of parse_env_file_internal in
+/// src/basic/env-file.c.
 fn as_systemd(value: &str) -> String {
     #[derive(PartialEq)]
     enum In {

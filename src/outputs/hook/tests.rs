@@ -1,4 +1,4 @@
-//! Programs that are told of a rotation: what they see, and what is said when they fail.
+//! Programs that are told of a rotation: what they see, and the message when they fail.
 
 use std::fs;
 use std::io::Read;
@@ -81,7 +81,7 @@ async fn no_program_at_all_is_no_failure_and_one_that_is_not_there_needs_a_perso
     Outputs::default().run_hook(&about(), &environment()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let garbage = directory.path().join("garbage");
-    // Written by another process: one that was forked just now may have a file open that is written here.
+    // Written by another process: a child that was just forked may still hold a file open that this process writes.
     let mut write = std::process::Command::new("/bin/sh");
     write.args(["-c", "printf '\\0x' > \"$0\"; chmod +x \"$0\""]).arg(&garbage);
     assert!(write.status().unwrap().success());
@@ -120,7 +120,7 @@ async fn one_that_takes_too_long_is_ended_with_all_that_it_started() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let outputs = shell("exec 3> \"$0\"; (sleep 20; echo late >&3) & echo ready >&3; wait", &[pipe.to_str().unwrap()]);
     let (started, start) = tokio::sync::oneshot::channel();
-    // Its time is over once it has started something; the pipe ends when nobody of it is left.
+    // Its time is up once it has started something; the pipe ends when nobody of the group is left.
     let ended = tokio::task::spawn_blocking(move || {
         let mut pipe = fs::File::open(pipe).unwrap();
         let mut said = [0; 6];

@@ -1,8 +1,8 @@
 //! The edit: from the bytes of a service file and the sections to keep, the bytes to write. Pure.
 //!
 //! Invariants, each with a test over many hostile files (`tests/files/service_file.rs`): every byte that is not ours stays, in its
-//! order; editing again changes nothing; libpq finds every section that it found before, as it was, and ours as they are wanted,
-//! but for those of which a sentence tells.
+//! order; editing again changes nothing; libpq finds every section that it found before unchanged, and ours as wanted, except
+//! where a sentence says otherwise.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,28 +11,28 @@ use std::path::Path;
 use super::reader::{Kind, LONGEST_LINE, Line, each, lines};
 use super::section::Section;
 
-/// How the comment begins that makes a section ours; then come the keys that we keep, up to `;`.
+/// The start of the comment that marks a section as ours; the keys that we keep follow, up to `;`.
 const MARK: &str = "# dbx-rotator keeps ";
 
-/// What it says then.
+/// The rest of that comment.
 const REST: &str = "; what else you write here stays";
 
 /// The outcome of [`edit`].
 pub(super) struct Edit {
-    /// The whole file.
+    /// The new file.
     pub(super) bytes: Vec<u8>,
     /// What was left alone or cannot work, and why.
     pub(super) sentences: Vec<String>,
 }
 
-/// What is to stand in one section.
+/// The wanted contents of one section.
 struct Wanted<'a> {
     name: &'a str,
     settings: Vec<(&'static str, String)>,
 }
 
-/// Puts every section into the file. Of several of one name the first counts. Takes time and memory for the file once, however
-/// many sections there are.
+/// Puts every section into the file. Of several with the same name, the first counts. Time and memory do not depend on the
+/// number of sections times the size of the file.
 pub(super) fn edit(file: &[u8], path: &Path, sections: &[Section]) -> Edit {
     let mut sentences = Vec::new();
     let mut seen = HashSet::new();
@@ -56,13 +56,13 @@ pub(super) fn edit(file: &[u8], path: &Path, sections: &[Section]) -> Edit {
     edit
 }
 
-/// What an edit must know of a file.
+/// What an edit must know about a file.
 struct Survey<'f> {
-    /// Where the lines of a section are that libpq finds by this name.
+    /// The lines of each section, as libpq finds them by name.
     bodies: HashMap<&'f [u8], Body>,
-    /// The number, from 0, of the line at which libpq gives up.
+    /// The number, from 0, of the line where libpq gives up.
     too_long: Option<usize>,
-    /// The file's own line end where all its lines have one, else LF.
+    /// The file's line end if all lines have the same, else LF.
     ending: &'static [u8],
 }
 
@@ -70,7 +70,7 @@ struct Survey<'f> {
 #[derive(Clone)]
 struct Body {
     bytes: Range<usize>,
-    /// The number of the first, from 0.
+    /// The number of the first line, from 0.
     line: usize,
 }
 
@@ -102,7 +102,7 @@ impl<'f> Survey<'f> {
 }
 
 impl Edit {
-    /// The file with the sections that are there as they should be.
+    /// Rewrites the file, with the existing sections as they should be.
     fn rewrite(&mut self, file: &[u8], survey: &Survey<'_>, wanted: &[&Wanted<'_>], path: &Path) {
         let mut changed: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
         for wanted in wanted {
@@ -130,7 +130,7 @@ impl Edit {
         self.bytes.extend_from_slice(&file[copied..]);
     }
 
-    /// New sections at the end, each with an empty line above it.
+    /// Appends new sections, each after an empty line.
     fn append(&mut self, ending: &[u8], wanted: &[&Wanted<'_>], path: &Path) {
         if wanted.is_empty() {
             return;
@@ -179,14 +179,14 @@ fn refused(lines: &[Line<'_>]) -> Option<usize> {
     lines.iter().position(is_refused).map(|index| index + 1)
 }
 
-/// The keys that our mark in a section names; none where there is no mark.
+/// The keys named by our mark in a section; none if there is no mark.
 fn kept_keys<'a>(body: &[Line<'a>]) -> Option<Vec<&'a [u8]>> {
     let list = body.iter().find_map(|line| marked(line))?;
     let list = list.split(|&byte| byte == b';').next().unwrap_or_default();
     Some(list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect())
 }
 
-/// What our mark says, if this is one.
+/// The text of our mark, if this line is one.
 fn marked<'a>(line: &Line<'a>) -> Option<&'a [u8]> {
     match line.kind {
         Kind::Comment(text) => text.strip_prefix(MARK.as_bytes()),
@@ -194,14 +194,14 @@ fn marked<'a>(line: &Line<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// What is written, line by line.
+/// The new file, written line by line.
 struct Out<'a> {
     bytes: Vec<u8>,
     ending: &'a [u8],
 }
 
 impl Out<'_> {
-    /// A line of ours, after the end of the one above where that was cut short.
+    /// Writes a line. Ends the line above first if its line end is missing.
     fn line(&mut self, text: &str) {
         if !self.bytes.is_empty() && !self.bytes.ends_with(b"\n") {
             self.bytes.extend_from_slice(self.ending);
@@ -221,7 +221,7 @@ impl Wanted<'_> {
         self.settings.iter().find(|(wanted, _)| wanted.as_bytes() == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether libpq reads from these lines all that is wanted: of several settings of one key the first counts.
+    /// Whether libpq reads everything wanted from these lines: of several settings with the same key, the first counts.
     fn stands_in(&self, body: &[Line<'_>]) -> bool {
         self.settings.iter().all(|(wanted, value)| {
             let first = body.iter().find_map(|line| match line.kind {
@@ -232,8 +232,8 @@ impl Wanted<'_> {
         })
     }
 
-    /// The lines of our section, ours as they should be: changed where they stand, gone where they are no longer wanted or come
-    /// twice, and added below the mark where they are missing.
+    /// The lines of our section as they should be: changed in place, removed if no longer wanted or repeated, and added below
+    /// the mark if missing.
     fn rewrite(&self, body: &[Line<'_>], kept: &[&[u8]], ending: &[u8]) -> Vec<u8> {
         let mut out = Out { bytes: Vec::new(), ending };
         let mut is_marked = false;
@@ -270,7 +270,7 @@ impl Wanted<'_> {
         self.settings.iter().filter(move |(key, _)| !stands(key))
     }
 
-    // ---- what is said ----
+    // ---- messages ----
 
     fn foreign(&self, line: usize, path: &Path) -> String {
         format!(
@@ -289,7 +289,7 @@ impl Wanted<'_> {
         )
     }
 
-    /// Rare, but ending that line would take its section from libpq.
+    /// Rare, but a line end here would make the line too long and hide its section from libpq.
     fn no_room(&self, line: usize, path: &Path) -> String {
         format!(
             "line {line} of {} is as long as libpq reads and has no line end: shorten it, so that the section [{}] can follow",

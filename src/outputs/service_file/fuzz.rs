@@ -21,7 +21,7 @@ fn sections(chosen: u8) -> Vec<Section> {
     (0..).zip(names).filter(|(bit, _)| chosen >> bit & 1 == 1).map(section).collect()
 }
 
-/// What libpq reads of a section: its settings and whatever else it stumbles over.
+/// What libpq reads of a section: its settings, and lines that it refuses.
 fn body<'f>(file: &'f [u8], name: &[u8]) -> Option<Vec<Kind<'f>>> {
     let lines = lines(file);
     Some(lines[find(&lines, name)?].iter().map(|line| line.kind).collect())
@@ -35,7 +35,7 @@ pub fn service_file(data: &[u8]) {
     let Edit { bytes, sentences } = edit(file, path, &sections);
     assert_eq!(edit(&bytes, path, &sections).bytes, bytes, "a second edit changes nothing");
     assert!(sentences.iter().all(|sentence| !sentence.chars().any(char::is_control)), "{sentences:?}");
-    // Every section of others is as it was, but for empty lines and the line end at its very end.
+    // Foreign sections are unchanged, except for empty lines and the line end at the very end.
     let names: Vec<&[u8]> = lines(file)
         .iter()
         .filter_map(|line| if let Kind::Header(Some(name)) = line.kind { Some(name) } else { None })
@@ -58,7 +58,7 @@ pub fn service_file(data: &[u8]) {
                     _ => None,
                 })
             };
-            // A section of others that says the same already is left alone without a word.
+            // A foreign section that says the same already is left alone without a message.
             assert_eq!(first(b"host"), Some(section.host.as_bytes()), "{}", section.name);
             assert_eq!(first(b"passfile"), section.passfile.as_deref().map(str::as_bytes), "{}", section.name);
         }

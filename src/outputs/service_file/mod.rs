@@ -1,11 +1,11 @@
 //! libpq's connection service file (`~/.pg_service.conf`, or what PGSERVICEFILE names): a section for each connection, so that
 //! `psql service=orders` knows where to go.
 //!
-//! A section is ours by a comment in it that says so and names the keys that we keep; what else stands in it is the user's and
-//! stays, as does every byte outside of it. A section of the same name without that comment is left alone, and that is said.
-//! A section of ours whose connection is gone is left to be removed by hand: another configuration may keep it.
+//! A comment in a section marks it as ours and names the keys that we keep; other lines in it are the user's and stay, as does
+//! every byte outside of it. A section with the same name but without that comment is left alone, with a message. A section of
+//! ours for a removed connection must be removed by hand: another configuration may keep it.
 //!
-//! The file is bytes, never text, and read as libpq reads it (`parseServiceFile` in PostgreSQL's
+//! The file is bytes, never text, and is read as libpq reads it (`parseServiceFile` in PostgreSQL's
 //! src/interfaces/libpq/fe-connect.c).
 
 mod edit;
@@ -24,14 +24,14 @@ use crate::os::replace::Allowance;
 use edit::{Edit, edit};
 pub use section::Section;
 
-/// Whether [`update`] would change nothing: every section that can be ours stands there as it should. Not so where the file
-/// cannot be read: [`update`] says why.
+/// Whether [`update`] would change nothing: every section that can be ours is as it should be. False if the file cannot be
+/// read: [`update`] says why.
 #[must_use]
 pub fn is_current(path: &Path, sections: &[Section]) -> bool {
     remarks(path, sections).is_some()
 }
 
-/// What was left alone or cannot work, a sentence each, where [`update`] would change nothing; none where it would.
+/// One sentence for each thing that was left alone or cannot work, if [`update`] would change nothing; else none.
 #[must_use]
 pub(crate) fn remarks(path: &Path, sections: &[Section]) -> Option<Vec<String>> {
     let now = place(path).look().ok()?;
@@ -39,13 +39,13 @@ pub(crate) fn remarks(path: &Path, sections: &[Section]) -> Option<Vec<String>> 
     (bytes == *now.bytes).then_some(sentences)
 }
 
-/// Whether nothing was left behind beside it; [`update`] sees to that.
+/// Whether nothing was left behind beside it; otherwise [`update`] deals with it.
 #[must_use]
 pub(crate) fn is_settled(path: &Path) -> bool {
     place(path).is_settled()
 }
 
-/// Whether somebody still writes to what was replaced: [`update`] will take that over.
+/// Whether somebody still writes to the replaced file: [`update`] will carry that over.
 pub(crate) fn is_waited_for(path: &Path) -> bool {
     place(path).is_waited_for()
 }
@@ -54,14 +54,14 @@ fn place(path: &Path) -> ManagedFile<'_> {
     ManagedFile { what: "service file", path, private: false }
 }
 
-/// Puts the sections in, every other byte kept; returns what was left alone or cannot work, a sentence each. Nothing is written
-/// where nothing would change, and no file is made for no sections.
+/// Puts the sections in and keeps every other byte. Returns one sentence for each thing that was left alone or cannot work.
+/// Nothing is written if nothing would change, and no file is made if there are no sections.
 ///
-/// Replaced as the password file is, atomically and durably. A new file gets mode 0600 and its missing directories 0700; an
-/// old one keeps its mode, since libpq reads any and there is no secret in it.
+/// Replaced atomically and durably, like the password file. A new file gets mode 0600 and its missing directories 0700; an
+/// old one keeps its mode, since libpq accepts any and the file holds no secret.
 ///
 /// # Errors
-/// [`crate::Code::CannotWrite`]: why, and what to do next. The old file is there, unless the message says otherwise.
+/// [`crate::Code::CannotWrite`]: why, and what to do next. The old file is in place, unless the message says otherwise.
 pub fn update(path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure> {
     update_within(&Allowance::default(), path, sections)
 }

@@ -3,27 +3,27 @@
 #[cfg(any(test, fuzzing))]
 use std::ops::Range;
 
-/// libpq's buffer: `fgets` fills it with so many bytes of a line at most (1,024 with the final NUL).
+/// libpq's buffer: how many bytes of a line `fgets` reads at most (1,024 with the final NUL).
 const BUFFER: usize = 1023;
 
-/// The longest line that libpq takes, without its line end of up to two bytes: it refuses what fills its buffer. (Before
-/// November 2020 it was 253.)
+/// The longest line that libpq accepts, without its line end of up to two bytes: it refuses a line that fills its
+/// buffer. (Before November 2020 it was 253.)
 pub(super) const LONGEST_LINE: usize = BUFFER - 1 - 2;
 
-/// What libpq makes of a line.
+/// How libpq reads a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind<'a> {
     /// Empty, or only blanks.
     Blank,
-    /// Without blanks around it.
+    /// Without the blanks around it.
     Comment(&'a [u8]),
-    /// The start of a section: its name up to the first `]`; none for a section that nobody can ask for.
+    /// The start of a section: its name up to the first `]`; none for a name that cannot be asked for.
     Header(Option<&'a [u8]>),
-    /// A key, and its value as it stands.
+    /// A key, and its value as written.
     Setting(&'a [u8], &'a [u8]),
-    /// Anything else: an error, if it is in the section that was asked for.
+    /// Anything else: an error if its section was asked for.
     Other(&'a [u8]),
-    /// It ends all reading with an error.
+    /// It ends the reading with an error.
     TooLong,
 }
 
@@ -35,12 +35,12 @@ pub(super) struct Line<'a> {
     pub(super) kind: Kind<'a>,
 }
 
-/// All lines, to the end of the file: libpq stops before where it has found what it looks for.
+/// All lines to the end of the file, although libpq stops once it has found its section.
 pub(super) fn lines(file: &[u8]) -> Vec<Line<'_>> {
     each(file).collect()
 }
 
-/// The same, one after the other.
+/// The same as an iterator.
 pub(super) fn each(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut rest = file;
     std::iter::from_fn(move || {
@@ -53,7 +53,7 @@ pub(super) fn each(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
 }
 
 fn kind(bytes: &[u8]) -> Kind<'_> {
-    // To C, a string ends at the first NUL; the line goes on to its end all the same.
+    // To C, a string ends at the first NUL, but the line goes on to its line end.
     let seen = bytes.iter().position(|&byte| byte == 0).map_or(bytes, |nul| &bytes[..nul]);
     if seen.len() >= BUFFER {
         return Kind::TooLong;
@@ -63,7 +63,7 @@ fn kind(bytes: &[u8]) -> Kind<'_> {
         comment @ [b'#', ..] => Kind::Comment(comment),
         [b'[', name @ ..] => Kind::Header(name.iter().position(|&byte| byte == b']').map(|end| &name[..end])),
         text => match text.iter().position(|&byte| byte == b'=') {
-            // These ask a directory server.
+            // libpq would ask a directory server.
             Some(_) | None if text.starts_with(b"ldap") => Kind::Other(text),
             Some(at) => Kind::Setting(&text[..at], &text[at + 1..]),
             None => Kind::Other(text),
@@ -71,7 +71,7 @@ fn kind(bytes: &[u8]) -> Kind<'_> {
     }
 }
 
-/// C's `isspace`, which knows one more than Rust's.
+/// C's `isspace`, which accepts one byte more than Rust's.
 pub(super) fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
@@ -82,8 +82,8 @@ fn trim(text: &[u8]) -> &[u8] {
     &text[start..end]
 }
 
-/// The section of this name that libpq finds, which is the first: its lines, without the header. What [`super::edit`] makes is held
-/// against it.
+/// The section that libpq finds by this name, which is the first: its lines without the header. Tests compare the result of
+/// [`super::edit`] with it.
 #[cfg(any(test, fuzzing))]
 pub(super) fn find(lines: &[Line<'_>], name: &[u8]) -> Option<Range<usize>> {
     let header = lines.iter().position(|line| line.kind == Kind::Header(Some(name)))?;
@@ -133,7 +133,7 @@ mod tests {
             file[1] = 0;
             assert_eq!(kinds(&file)[0], Kind::Comment(b"#"), "{length}");
         }
-        // What follows the first bufferful is read as a line of its own.
+        // What follows the first full buffer is read as another line.
         let mut file = vec![0; BUFFER];
         file.extend_from_slice(b"[a]\n");
         assert_eq!(kinds(&file), [Kind::Blank, Kind::Header(Some(b"a"))]);

@@ -1,4 +1,4 @@
-//! What a section is to say, and whether a service file can say it.
+//! What a section should say, and whether a service file can say it.
 
 use super::super::nameable;
 use super::reader::{LONGEST_LINE, is_space};
@@ -12,7 +12,7 @@ pub struct Section {
     pub host: String,
     /// `port`.
     pub port: u16,
-    /// `dbname`; for `*` (every database) the one that each Lakebase instance has, `databricks_postgres`.
+    /// `dbname`; for `*` (every database) the one that each Lakebase instance has: `databricks_postgres`.
     pub database: String,
     /// `user`.
     pub user: String,
@@ -20,14 +20,14 @@ pub struct Section {
     pub sslmode: String,
     /// `sslrootcert`: a file, or `system` (libpq 16 and later).
     pub sslrootcert: Option<String>,
-    /// `passfile`, absolute: where the password file is not the one that libpq looks for by itself. Any that is older than 10
-    /// refuses the section for it.
+    /// `passfile`, absolute: only if the password file is not libpq's default. libpq before version 10 refuses the section
+    /// because of it.
     pub passfile: Option<String>,
 }
 
 impl Section {
-    /// Its settings, in the order in which they are written; or a sentence on what cannot stand in a service file: it knows no
-    /// quotes and no escapes.
+    /// Its settings, in writing order; or a sentence about a value that a service file cannot carry, since it has neither
+    /// quotes nor escapes.
     pub(super) fn settings(&self) -> Result<Vec<(&'static str, String)>, String> {
         let no_name = |what: &str| Err(format!("the connection {:?} has no section: its name {what}", self.name));
         match fault(&self.name, "[]".len()) {
@@ -50,7 +50,7 @@ impl Section {
                 return Err(format!("the connection {:?} has no section: its {key} {what}", self.name));
             }
         }
-        // A client would look for it from where it happens to be.
+        // A client would look for it in its current directory.
         if self.passfile.as_deref().is_some_and(|file| !file.starts_with('/')) {
             return Err(format!("the connection {:?} has no section: its passfile is not an absolute path", self.name));
         }
@@ -58,7 +58,7 @@ impl Section {
     }
 }
 
-/// What is wrong with a value that shares its line with so many bytes.
+/// What is wrong with a value whose line has this many other bytes.
 fn fault(value: &str, beside: usize) -> Option<&'static str> {
     let blank = |byte: Option<&u8>| byte.is_some_and(|byte| is_space(*byte));
     if value.is_empty() {

@@ -1,4 +1,4 @@
-//! Where the databases of one identity are: asked for side by side, and located by what the API says.
+//! Asks the API where the databases of one identity are, several at a time, and fills in the connections' hosts.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,26 @@ use crate::logging::announce;
 use crate::model::{Connection, DatabaseRef};
 use crate::rotation::record::CachedLookup;
 
-/// Of more databases than these only those are looked up again that may have changed.
+/// With more databases than this, only those that may have changed are looked up again.
 const FEW_DATABASES: usize = 20;
 
-/// A database is not taken to be where it was for longer.
+/// How long a place may be used without asking the API again.
 const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(6);
 
-/// How long a host that the API does not know is not asked for again.
+/// How long the API is not asked again for a host that it does not know.
 const LONGEST_DOUBT: SignedDuration = SignedDuration::from_hours(24);
 
 /// The answers, by database.
 pub(super) type Lookups = BTreeMap<DatabaseRef, Result<CachedLookup, Refused>>;
 
-/// An answer, and the failure where the API said nothing for as long as it may take.
+/// An answer, and the failure if the API did not answer within the time limit.
 pub(super) struct Answered {
     lookup: Result<CachedLookup, Refused>,
     silence: Option<Failure>,
 }
 
 impl SignInJob {
-    /// Looks up each database of these connections: as the API has it now, or as it was last where it cannot be asked.
+    /// Looks up each database of these connections. If the API cannot be asked, the last result is used.
     pub(super) fn start_lookups<'a>(
         &'a self,
         api: &'a Api<'a>,
@@ -62,8 +62,8 @@ impl SignInJob {
         lookups
     }
 
-    /// The next that are looked up: all of them, or those that are ready after a moment. The first that the API has no answer for in
-    /// time ends the wait for the others.
+    /// The next results: all of them, or those that are ready after a moment. Once the API does not answer one request in time, the
+    /// others are not awaited.
     pub(super) async fn next_lookups(
         &self,
         lookups: &mut SideBySide<'_, &DatabaseRef, Answered>,
@@ -123,7 +123,7 @@ async fn look_up(
     }
 }
 
-/// What holds for a database that the API did not find, or could not be asked about.
+/// The result for a database that the API did not find, or could not be asked about.
 fn without_answer(
     database: &DatabaseRef,
     before: Option<&CachedLookup>,
@@ -131,7 +131,7 @@ fn without_answer(
     failure: Failure,
 ) -> Result<CachedLookup, Refused> {
     match before.filter(|before| before.found.is_some()) {
-        // It is gone only where the API says so; an outage of the API takes nothing away.
+        // Only the API's own word means that it is gone; an outage does not.
         Some(before) if failure.code != Code::Configuration => {
             tracing::debug!("{database} is taken to be where it was: {failure}");
             Ok(before.clone())
@@ -145,10 +145,10 @@ fn without_answer(
     }
 }
 
-/// A connection with its key, where host or user are not set.
+/// The connection with its key, if its host or user is not set.
 ///
 /// # Errors
-/// There is no such host, or nobody knows who signed in.
+/// There is no such host, or it is unknown who signed in.
 pub(super) fn locate(
     connection: &Connection,
     at: Option<&DatabaseInfo>,
@@ -167,7 +167,7 @@ pub(super) fn locate(
         Err(_) if connection.address.user.is_some() => None,
         Err(failure) => return Err(Refused { failure: failure.clone(), shared: failure.is_transient() }),
     };
-    // Some servers repeat whatever they are sent: that must not become a name that is written and shown everywhere.
+    // Some servers echo whatever they are sent. A secret must not become a name that is written and shown everywhere.
     if host.into_iter().chain(user).any(secrets::are_in) {
         let message = format!("what was found for connection {} holds a secret of this program", connection.name);
         return Err(alone(Failure::permanent(Code::Configuration, message).hint("set host and user in config.toml")));

@@ -1,6 +1,6 @@
-//! Gets credentials: each identity by itself, by a deadline, and what is ready is handed over before the rest.
+//! Gets credentials: each identity on its own, within a deadline. What is ready is handed over before the rest.
 //!
-//! One job signs in once and looks up, mints and proves for all connections of that identity. Nothing here writes anything.
+//! One job signs in once and looks up, mints and proves for all connections of its identity. Nothing here writes anything.
 
 mod lookup;
 mod side_by_side;
@@ -30,10 +30,10 @@ use crate::model::{Connection, CredentialKind, DatabaseRef, Workspace};
 use crate::os::clock::Anchor;
 use crate::pgpass::Contents;
 
-/// For minting, an access token need only live until its request has arrived.
+/// An access token that is only used for minting needs to live only until its requests have arrived.
 pub(super) const ENOUGH_TO_MINT: SignedDuration = SignedDuration::from_secs(60);
 
-/// So many requests, or logins, of one identity are made at the same time.
+/// How many requests or logins of one identity run at the same time.
 const AT_ONCE: usize = 8;
 
 /// So many identities sign in at the same moment where all goes well: each takes some memory for TLS, and a hundred at once would leave
@@ -46,14 +46,14 @@ const LONGEST_TURN: Duration = Duration::from_millis(250);
 /// What is ready is handed over after this, even if something else is not.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// What one identity is asked for.
+/// The work for one identity.
 pub(super) struct SignInJob {
     pub(super) config: Arc<Config>,
-    /// The workspace that stands for the identity.
+    /// The workspace that represents the identity, by its place in the configuration.
     pub(super) identity: usize,
     pub(super) connections: Vec<usize>,
     pub(super) request: RotateRequest,
-    /// What was looked up last.
+    /// The last results of lookups.
     pub(super) lookups: BTreeMap<DatabaseRef, CachedLookup>,
     /// The password files, where connections are not located yet: they may hold a live credential for what those turn out to be.
     pub(super) files: Vec<Arc<Contents>>,
@@ -63,15 +63,15 @@ pub(super) struct SignInJob {
     pub(super) refused: BTreeSet<usize>,
     /// How long one request or child may take.
     pub(super) limit: Duration,
-    /// When all of it must be done.
+    /// When the whole job must be done.
     pub(super) deadline: Instant,
     pub(super) person_can_serve: bool,
-    /// The workspace's time, as far as it is known.
+    /// The workspace's time, as far as known.
     pub(super) now: Timestamp,
     pub(super) spread: Spread,
 }
 
-/// What a job hands over, as soon as it has it.
+/// What a job hands over, as soon as it is ready.
 pub(super) enum Arrival {
     SignInResult(SignInResult),
     Failed {
@@ -79,19 +79,19 @@ pub(super) enum Arrival {
         step: Step,
         connections: Vec<usize>,
         failure: Failure,
-        /// Nothing comes after it.
+        /// Nothing follows.
         is_end: bool,
     },
-    /// The job is over.
+    /// The job has ended.
     Ended {
         identity: usize,
-        /// Nothing failed that concerns all connections of the identity.
+        /// No failure concerned all connections of the identity.
         well: bool,
     },
 }
 
 impl Arrival {
-    /// Instead of all that a job has not handed over: it ended by a fault of the program.
+    /// Stands for everything that a job has not handed over, because it panicked.
     pub(super) fn broken_off(identity: usize, connections: Vec<usize>) -> Self {
         let failure =
             Failure::transient(Code::Unavailable, "the sign-in ended unexpectedly, by a fault of dbx-rotator")
@@ -99,7 +99,7 @@ impl Arrival {
         Arrival::Failed { identity, step: Step::SignIn, connections, failure, is_end: true }
     }
 
-    /// The identity whose job is over with it.
+    /// The identity, if this ends its job.
     pub(super) fn ended(&self) -> Option<usize> {
         match self {
             Arrival::Ended { identity, .. } | Arrival::Failed { identity, is_end: true, .. } => Some(*identity),
@@ -108,35 +108,35 @@ impl Arrival {
     }
 }
 
-/// What a sign-in led to for some of its connections.
+/// The results of a sign-in for some of its connections.
 pub(super) struct SignInResult {
     pub(super) identity: usize,
     pub(super) signed_in: Arc<SignedIn>,
-    /// The workspace's clock, where an answer told it.
+    /// The workspace's clock, if an answer showed it.
     pub(super) anchor: Option<Anchor>,
-    /// It is the first that this sign-in brings.
+    /// The first result of this sign-in.
     pub(super) first: bool,
-    /// Who signed in, where a connection needed to know.
+    /// Who signed in, if a connection needs to know.
     pub(super) user: Option<String>,
     pub(super) lookups: BTreeMap<DatabaseRef, CachedLookup>,
     pub(super) connections: Vec<ConnectionResult>,
 }
 
-/// What there is for one connection.
+/// The result for one connection.
 pub(super) struct ConnectionResult {
     pub(super) index: usize,
-    /// The connection with its key, where that had to be found.
+    /// The connection with its key, if that had to be looked up.
     pub(super) located: Option<Connection>,
     pub(super) supply: Result<Supply, Refused>,
-    /// What was tried last for it.
+    /// The last step that was tried for it.
     pub(super) step: Step,
 }
 
-/// What is to stand in the password file.
+/// What the password file should hold.
 #[derive(Clone)]
 pub(super) enum Supply {
     New(NewCredential),
-    /// What stands there: it was only not known whose entry that is.
+    /// What it already holds: only the entry's key was unknown.
     Present,
 }
 
@@ -147,7 +147,7 @@ pub(super) struct NewCredential {
     pub(super) source: CredentialKind,
 }
 
-/// What was ready and is not handed over yet.
+/// Results that are ready and not handed over yet.
 struct Outbox<'l> {
     http: &'l WorkspaceClient<'l>,
     sender: UnboundedSender<Arrival>,
@@ -157,7 +157,7 @@ struct Outbox<'l> {
     user: Option<String>,
     lookups: BTreeMap<DatabaseRef, CachedLookup>,
     connections: Vec<ConnectionResult>,
-    /// When something first lay here.
+    /// How long the oldest of them has been here.
     since: Option<Instant>,
     outstanding: BTreeSet<usize>,
     well: bool,
@@ -176,7 +176,7 @@ impl Outbox<'_> {
         let Some(signed_in) = self.signed_in.clone().filter(|_| !self.connections.is_empty()) else { return };
         let result = SignInResult {
             identity: self.identity,
-            // What the API's answers tell of the clock is newer than what the sign-in told.
+            // The API's answers show the clock later than the sign-in did.
             anchor: self.http.anchor().or_else(|| signed_in.anchor.clone()),
             signed_in,
             first: std::mem::take(&mut self.first),
@@ -184,11 +184,11 @@ impl Outbox<'_> {
             lookups: std::mem::take(&mut self.lookups),
             connections: std::mem::take(&mut self.connections),
         };
-        // Who asked may be gone: then nobody needs it.
+        // The receiver may be gone: then nobody needs the result.
         let _ = self.sender.send(Arrival::SignInResult(result));
     }
 
-    /// Waits for `work`; what lies here is handed over when it has lain for a moment.
+    /// Waits for `work`. Results that have been here for a moment are handed over meanwhile.
     async fn while_waiting<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         if let Some(since) = self.since {
@@ -221,7 +221,7 @@ impl ConnectionResult {
 }
 
 impl SignInJob {
-    /// Does it, and hands over by `sender` what is ready.
+    /// Runs the job, and sends results when they are ready.
     pub(super) async fn run(self, sender: UnboundedSender<Arrival>) {
         let config = Arc::clone(&self.config);
         let workspace = &config.workspaces[self.identity];
@@ -270,7 +270,7 @@ impl SignInJob {
         let all = self.connections.clone();
         let dead = self.bring(http, signed_in, &all, true, outbox).await;
         if !dead.is_empty() {
-            // What was handed out is not accepted any more: the CLI may keep such a token, and a workspace may have taken it back.
+            // The API no longer accepts the token: the CLI may keep such a token, or the workspace may have revoked it.
             let signed_in = Arc::new(self.sign_in(http, true).await?);
             outbox.hand_over();
             self.bring(http, signed_in, &dead, false, outbox).await;
@@ -278,7 +278,7 @@ impl SignInJob {
         Ok(())
     }
 
-    /// Signs in; with `anew`, what was handed out before will not do.
+    /// Signs in; `anew` rejects cached tokens.
     async fn sign_in(&self, http: &WorkspaceClient<'_>, anew: bool) -> Result<SignedIn, Failure> {
         let publishes_token = self.wanted().any(|(_, connection)| self.may_publish_token(connection));
         let (least, by_timer) = (self.request.least(), self.request.is_of_timer());
@@ -299,14 +299,15 @@ impl SignInJob {
         auth::sign_in(self.workspace(), http, &self.config.environment, &needs).await
     }
 
-    /// Whether the workspace's own token may become this connection's password.
+    /// Whether the workspace's access token may become this connection's password.
     fn may_publish_token(&self, connection: &Connection) -> bool {
         let known = connection.database_ref.as_ref().and_then(|database_ref| self.lookups.get(database_ref));
         !connection.credential.is_minted()
             || (connection.only_if_found && known.is_none_or(|known| known.found.is_none()))
     }
 
-    /// Brings what one sign-in can for these connections; with `may_sign_in_again`, returns those whose bearer was not accepted.
+    /// Gets what one sign-in can get for these connections. With `may_sign_in_again`, returns those for which the access token
+    /// was refused.
     async fn bring(
         &self,
         http: &WorkspaceClient<'_>,
@@ -321,7 +322,7 @@ impl SignInJob {
         let api = Api { http, workspace_id, token: &secret, subject: subject.as_deref(), limit: self.limit };
         (outbox.signed_in, outbox.first) = (Some(Arc::clone(&signed_in)), true);
         let connection = |index: &usize| &self.config.connections[*index];
-        // What needs nothing of the API does not wait for it.
+        // Connections that do not need the API do not wait for it.
         let (at_once, rest): (Vec<usize>, Vec<usize>) = wanted
             .iter()
             .partition(|index| connection(index).database_ref.is_none() && connection(index).address.user.is_some());
@@ -352,7 +353,7 @@ impl SignInJob {
         group.dead
     }
 
-    /// Who signed in: by the token, else by the API; none where nobody needs to know.
+    /// Who signed in: from the token, else from the API; none if nobody needs to know.
     async fn user(&self, api: &Api<'_>, wanted: &[usize]) -> Result<Option<String>, Failure> {
         if wanted.iter().all(|index| self.config.connections[*index].address.user.is_some()) {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Some futures at the same time, in one task: they may borrow, and whoever has enough drops the rest.
+//! Several futures at the same time in one task, so that they may borrow, and can be dropped once there is enough.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::Poll;
 
 type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Futures by a key each, of which only so many run at once.
+/// Futures, each with a key, of which a limited number runs at once.
 pub(super) struct SideBySide<'a, K, T> {
     at_once: usize,
     running: Vec<(K, Work<'a, T>)>,
@@ -22,7 +22,7 @@ impl<'a, K, T> SideBySide<'a, K, T> {
         self.waiting.push_back((key, Box::pin(work)));
     }
 
-    /// The next that is done; none where all are. Dropping this future loses nothing.
+    /// The next result; none if there are no more. Dropping this future loses nothing.
     pub(super) async fn next(&mut self) -> Option<(K, T)> {
         std::future::poll_fn(|context| {
             while self.running.len() < self.at_once
@@ -41,7 +41,7 @@ impl<'a, K, T> SideBySide<'a, K, T> {
         .await
     }
 
-    /// Drops all that are not done, and tells which these are.
+    /// Drops all unfinished futures and returns their keys.
     pub(super) fn give_up(&mut self) -> Vec<K> {
         self.running.drain(..).chain(self.waiting.drain(..)).map(|(key, _)| key).collect()
     }

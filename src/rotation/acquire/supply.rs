@@ -1,4 +1,4 @@
-//! Credentials for connections whose databases are known: minted together, proved by a login where that is wanted.
+//! Credentials for connections with known databases: minted together, and proved by a login if that is wanted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,24 +20,24 @@ use crate::rotation::status::survey;
 
 use std::time::Duration;
 
-/// What an endpoint that was idle may take to wake (cold starts of more than 10 s were seen).
+/// How long a login to an idle endpoint may take (cold starts of more than 10 s have been seen).
 const WAKING: Duration = Duration::from_secs(60);
 
-/// What a login may take where the API says that the database is up.
+/// How long a login may take if the API says that the database is up.
 const UP: Duration = Duration::from_secs(10);
 
-/// What one sign-in can do for connections, a group after the other.
+/// What one sign-in gets for its connections, one group after the other.
 pub(super) struct Group<'a> {
     pub(super) job: &'a SignInJob,
     pub(super) api: &'a Api<'a>,
     pub(super) signed_in: &'a SignedIn,
     pub(super) may_sign_in_again: bool,
-    /// Those whose bearer was not accepted, where a new sign-in may help.
+    /// Those for which the access token was refused, if a new sign-in may help.
     pub(super) dead: Vec<usize>,
 }
 
 impl Group<'_> {
-    /// Mints for these connections what is to be minted, proves it, and puts it on the outbox.
+    /// Mints and proves the credentials that these connections need, and puts the results into the outbox.
     pub(super) async fn supply(
         &mut self,
         wanted: &[usize],
@@ -96,7 +96,7 @@ impl Group<'_> {
         }
     }
 
-    /// Whether a connection that was not located before has a credential in its entry that need not be replaced.
+    /// Whether a connection that was just located already has a good credential in its entry.
     fn is_present(&self, index: usize, located: &BTreeMap<usize, Result<Option<Connection>, Refused>>) -> bool {
         let Some(Ok(Some(located))) = located.get(&index) else { return false };
         if !self.job.unlocated.contains(&index) {
@@ -118,7 +118,7 @@ fn minted_for<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l T
     found(connection, lookups).filter(|_| connection.credential.is_minted()).map(|found| &found.target)
 }
 
-/// What becomes this connection's password.
+/// The credential for this connection.
 fn credential(
     connection: &Connection,
     lookups: &Lookups,
@@ -140,7 +140,7 @@ fn not_asked(found: &DatabaseInfo) -> Refused {
     Refused { failure, shared: false }
 }
 
-/// Logs in with a credential that is to be proved so.
+/// Proves a credential by a login.
 async fn prove(
     connection: Connection,
     token: Arc<Token>,

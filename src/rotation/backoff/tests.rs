@@ -6,7 +6,7 @@ const CONNECTION: RetryScope = RetryScope::Connection(0);
 const RUN: Duration = Duration::from_secs(7 * 60);
 const BASE: u64 = 1_000_000;
 
-/// So many seconds after the start of a test.
+/// This many seconds after the start of a test.
 fn after(seconds: f64) -> Moment {
     let since_boot = Duration::from_secs(BASE) + Duration::from_secs_f64(seconds);
     Moment { wall: Timestamp::UNIX_EPOCH + since_boot, since_boot }
@@ -20,7 +20,7 @@ fn refused() -> Failure {
     Failure::permanent(Code::SignInRefused, "no")
 }
 
-/// How long a moment is ahead, in seconds.
+/// How far ahead a moment is, in seconds.
 fn ahead(at: Timestamp, now: Moment) -> f64 {
     at.duration_since(now.wall).as_secs_f64()
 }
@@ -148,7 +148,7 @@ fn the_pause_after_a_success_never_outlives_a_credential_of_a_few_seconds() {
     }
 }
 
-/// What has changed, what has failed, and whether it may then be tried.
+/// What has changed, what has failed, and whether it may then be tried at once.
 #[test]
 fn a_change_lets_only_that_be_tried_that_it_can_repair() {
     let file = RetryScope::PasswordFile;
@@ -285,7 +285,7 @@ fn the_runs_of_a_servers_timer_spread_in_a_trouble_that_lasts() {
 
 // ---- properties ----
 
-/// What one credential goes through in the hands of somebody who tries as soon as he may: 300 histories of failures.
+/// 300 histories of one credential with failures, where each try is made as soon as it is allowed.
 #[test]
 fn it_is_always_tried_again_before_the_credential_dies() {
     let mut random = fastrand::Rng::with_seed(2);
@@ -294,7 +294,8 @@ fn it_is_always_tried_again_before_the_credential_dies() {
         let (mut now, life) = (0.0, random.f64() * 3_600.0 + 20.0);
         loop {
             let left_now = life - now;
-            // Below this the next try may come after the death: half a second for what passes, 10 s for what needs a person.
+            // With less than this left, the next try may come too late: half a second for a transient failure, 10 s for a
+            // permanent one.
             let failure = if random.bool() { transient() } else { refused() };
             let least = if failure.is_transient() { 0.5 } else { 10.0 };
             if left_now <= least {
@@ -310,7 +311,7 @@ fn it_is_always_tried_again_before_the_credential_dies() {
     }
 }
 
-/// The wall clock, what seems to be left, changed files, and what happens are arbitrary; only the time since boot is honest.
+/// The wall clock, the apparent time left, changed files and events are arbitrary; only the time since boot is true.
 #[test]
 fn no_scope_is_tried_more_often_in_an_hour_than_is_stated_whatever_happens() {
     let mut random = fastrand::Rng::with_seed(3);
@@ -325,7 +326,7 @@ fn no_scope_is_tried_more_often_in_an_hour_than_is_stated_whatever_happens() {
                 retries.retry_now(|_| true);
             }
             if let Some(next) = retries.next_try(&[IDENTITY], random.bool(), moment) {
-                // The next look: a wake-up of any kind, at the latest when it may be tried.
+                // The next look: some wake-up, at the latest when a try is allowed.
                 now += ahead(next, moment).max(0.000_001).min(random.f64() * 10.0);
                 continue;
             }
@@ -360,7 +361,7 @@ fn no_scope_is_tried_more_often_in_an_hour_than_is_stated_whatever_happens() {
 fn an_outage_costs_few_requests_while_the_clocks_are_right() {
     for (mut retries, most) in [(Backoff::default(), 220), (Backoff::for_servers(), 130)] {
         let (mut now, mut tries) = (0.0, 0);
-        // The credential is due, and dies after 20 minutes.
+        // The credential is due, and expires after 20 minutes.
         while now < 3_600.0 {
             let left = left(1_200.0 - now).filter(|left| left.is_positive());
             now = ahead(retries.failed(IDENTITY, Step::SignIn, &transient(), left, after(now), 0.0).0, after(0.0));

@@ -44,7 +44,7 @@ fn each_machine_refreshes_earlier_by_its_own_part_of_a_tenth_of_the_lead() {
         (60 * MINUTE, Some(50), 50 * MINUTE, 49 * MINUTE),
         (60 * MINUTE, Some(10), 10 * MINUTE, 9 * MINUTE),
         (5 * MINUTE, None, 150, 135),
-        // A tenth of what is left of two days would be before the issue.
+        // Otherwise a tenth of the days that are left would be before the issue.
         (48 * 60 * MINUTE, None, 50 * MINUTE, 45 * MINUTE),
         (-5, None, -5, -5),
         (0, None, 0, 0),
@@ -122,7 +122,7 @@ impl Unit {
         Unit { path, text }
     }
 
-    /// All values of a setting, as systemd.syntax(7) has them here: one a line.
+    /// All values of a setting, one a line (a part of systemd.syntax(7)).
     fn all(&self, setting: &str) -> Vec<&str> {
         self.text.lines().filter_map(|line| line.strip_prefix(setting)?.strip_prefix('=')).collect()
     }
@@ -133,7 +133,7 @@ impl Unit {
         all[0]
     }
 
-    /// A time span in minutes and seconds, each by its unit.
+    /// A time span, given in minutes and seconds with their units.
     fn span(&self, setting: &str) -> i64 {
         let value = self.one(setting);
         let (number, unit) = value.split_at(value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len()));
@@ -146,7 +146,7 @@ impl Unit {
     }
 }
 
-/// The timers that are packaged, and the services that they start.
+/// The packaged timers, and the services that they start.
 fn packaged_timers() -> Vec<(Unit, Unit)> {
     let dist = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/systemd");
     let mut timers = Vec::new();
@@ -166,13 +166,13 @@ fn packaged_timers() -> Vec<(Unit, Unit)> {
 fn a_packaged_timer_runs_again_before_what_it_left_alone_dies() {
     for (timer, service) in packaged_timers() {
         let name = timer.path.display();
-        // Every so many minutes of every hour.
+        // Every given number of minutes of every hour.
         let calendar = timer.one("OnCalendar");
         let period = calendar.strip_prefix("*:0/").and_then(|minutes| minutes.parse::<i64>().ok()).unwrap_or_else(|| {
             panic!("{name}: OnCalendar={calendar} does not say every so many minutes: say here how long that is at most")
         }) * MINUTE;
         assert_eq!(3_600 % period, 0, "{name}: the last period of the hour is another");
-        // A run between two of them (a start, a resume) may come just after the calendar and before the delay.
+        // A run in between (at a start or resume) may come after the calendar's time, but before the delay is over.
         let latest = period + timer.span("RandomizedDelaySec") + timer.span("AccuracySec");
         let time_for_a_try = 2 * LONGEST_ATTEMPT.as_secs().cast_signed();
         assert!(

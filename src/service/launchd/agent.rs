@@ -1,5 +1,5 @@
-//! The agent as launchd reads it: one model, one text. dist/launchd has the same for Homebrew, with comments, and is held against
-//! this.
+//! The agent as launchd reads it, from one model. dist/launchd has the same agent for Homebrew, with comments; a test compares
+//! them.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -11,34 +11,34 @@ use crate::failure::{Code, Failure};
 use crate::generated::{expressible, read_back};
 use crate::os::launchd::LABEL;
 
-/// What is in each file that `service install` writes, so that it knows its own again.
+/// The mark in each file that `service install` writes.
 pub(super) const MARK: &str =
     "<!-- Written by `dbx-rotator service install`; `dbx-rotator service uninstall` removes it. -->";
 
-/// What launchd waits between two starts, in seconds: its own default, said so that it is seen.
+/// How long launchd waits between two starts, in seconds: its default, given here to make it visible.
 const THROTTLE: u32 = 10;
 
-/// An agent that stays: launchd's StartInterval is lost in sleep, so that it keeps its own clock.
+/// A long-running agent. It keeps its own schedule, because launchd's StartInterval does not fire during sleep.
 pub(super) struct Agent<'a> {
     pub(super) program: &'a str,
-    /// Where it finds other programs, such as the Databricks CLI.
+    /// Where the agent finds other programs, such as the Databricks CLI.
     pub(super) path: &'a str,
-    /// Where that goes which the unified log cannot carry: what is said before it is open, and the last words of a panic and of the
+    /// Where output goes that the unified log cannot carry: messages before it is open, and the last words of a panic or of the
     /// watchdog.
     pub(super) errors: &'a str,
 }
 
 impl Agent<'_> {
-    /// Nothing in it is secret: everybody on the machine may read it.
+    /// The model holds no secret: everybody on the machine may read it.
     fn model(&self) -> Result<PropertyList, launchd::Error> {
         let variables = HashMap::from([("PATH".to_owned(), self.path.to_owned())]);
-        // Aqua alone, the default, cannot be loaded by who came in by ssh.
+        // The default, Aqua alone, cannot be loaded over ssh.
         let sessions = LoadSessionType::from(vec!["Aqua", "Background"]);
         PropertyList::default()
             .with_label(LABEL)
             .with_program_arguments(vec![self.program.to_owned(), "run".to_owned()])
             .with_run_at_load(true)
-            // When it crashes, or its watchdog ends it: launchd has none.
+            // Restart after a crash, and when our own watchdog ends it (launchd has none).
             .with_keep_alive(KeepAliveOptions::new().with_successful_exit(false).into())
             .with_throttle_interval(THROTTLE)
             .with_process_type(ProcessType::Background)
@@ -51,7 +51,7 @@ impl Agent<'_> {
     /// The property list, marked as ours.
     ///
     /// # Errors
-    /// A path holds what XML cannot, or would not be read as it is meant.
+    /// A path holds what XML cannot carry, or would not be read as meant.
     pub(super) fn text(&self) -> Result<String, Failure> {
         let fail = || {
             let message = "cannot write the agent: what was made of its settings is no property list";
@@ -59,7 +59,7 @@ impl Agent<'_> {
                 .hint("report it, with the paths of this program and of your home")
         };
         let mut text = Vec::new();
-        // XML has no way to write a control character.
+        // XML cannot carry control characters.
         for path in [self.program, self.path, self.errors] {
             expressible("an agent of launchd", Path::new(path), &[])?;
         }

@@ -1,4 +1,5 @@
-//! Talking to launchd through `launchctl`: what a person would type (never the old `load` and `unload`), with its answers as values.
+//! Talks to launchd with the commands that a person would type into `launchctl` (never the old `load` and `unload`), and returns
+//! values.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +9,10 @@ use crate::failure::Failure;
 use crate::foreign::quoted;
 use crate::service::child::{self, cannot_run};
 
-/// It answers at once; one that does not for so long hangs.
+/// It normally answers at once; after this it counts as hung.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Where an agent of a user can be loaded.
+/// Where a user's agent can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Domain {
     /// While the user is logged in at the screen.
@@ -25,7 +26,7 @@ impl Domain {
     pub(super) const ALL: [Domain; 2] = [Domain::Gui, Domain::User];
 }
 
-/// Why launchctl did not do it, by the numbers of `launchctl error`.
+/// A refusal of launchctl, with the number that `launchctl error` explains.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) code: i32,
@@ -33,7 +34,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// The job is not there: ESRCH from bootout, 113 (Could not find specified service) from the others.
+    /// The job does not exist: ESRCH from bootout, 113 (Could not find specified service) from the others.
     pub(super) fn is_not_loaded(&self) -> bool {
         matches!(self.code, 3 | 113)
     }
@@ -43,12 +44,12 @@ impl Refusal {
         matches!(self.code, 112 | 125)
     }
 
-    /// EINPROGRESS, EALREADY: it is at it, or it runs already.
+    /// EINPROGRESS, EALREADY: launchd is doing it, or the job already runs.
     pub(super) fn is_under_way(&self) -> bool {
         matches!(self.code, 36 | 37)
     }
 
-    /// EIO, which bootstrap says of a job that is there already, as of much else; EEXIST, which older ones said.
+    /// EIO, bootstrap's answer for a job that is already loaded and for much else; EEXIST from older versions.
     pub(super) fn may_be_loaded(&self) -> bool {
         matches!(self.code, 5 | 17) || self.is_under_way()
     }
@@ -72,13 +73,13 @@ impl Launchctl {
         Launchctl { program: program.into(), uid }
     }
 
-    /// What a domain is called.
+    /// The name of a domain.
     pub(super) fn domain(&self, domain: Domain) -> String {
         let kind = if domain == Domain::Gui { "gui" } else { "user" };
         format!("{kind}/{}", self.uid)
     }
 
-    /// What a job in it is called.
+    /// The name of a job in a domain.
     pub(super) fn target(&self, domain: Domain, label: &str) -> String {
         format!("{}/{label}", self.domain(domain))
     }
@@ -92,22 +93,22 @@ impl Launchctl {
         self.call(&["bootstrap", &self.domain(domain), &file.display().to_string()]).map(drop)
     }
 
-    /// Ends a job and forgets it; the end may come later.
+    /// Ends and unloads a job; it may take a while to end.
     pub(super) fn bootout(&self, domain: Domain, label: &str) -> Result<(), Refusal> {
         self.call(&["bootout", &self.target(domain, label)]).map(drop)
     }
 
-    /// Starts a job that is loaded, whatever it waits for; `anew` ends what runs before.
+    /// Starts a loaded job at once; `anew` ends a running one first.
     pub(super) fn kickstart(&self, domain: Domain, label: &str, anew: bool) -> Result<(), Refusal> {
         let target = self.target(domain, label);
         let arguments: &[&str] = if anew { &["kickstart", "-k", &target] } else { &["kickstart", &target] };
         self.call(arguments).map(drop)
     }
 
-    /// Lets a job be loaded, or not, now and at each login; this outlives the job.
+    /// Sets whether a job may be loaded, now and at each login. This outlives the job.
     pub(super) fn set_enabled(&self, label: &str, enabled: bool) -> Result<(), Refusal> {
         let verb = if enabled { "enable" } else { "disable" };
-        // There is one list for both domains, that of the user.
+        // Both domains share one list, which belongs to the user.
         self.call(&[verb, &self.target(Domain::Gui, label)]).map(drop)
     }
 
@@ -115,11 +116,11 @@ impl Launchctl {
         let list = self.call(&["print-disabled", &self.domain(Domain::Gui)])?;
         let name = format!("\"{label}\"");
         let said = list.lines().filter_map(|line| line.split_once("=>")).find(|(known, _)| known.trim() == name);
-        // Up to macOS 12 it says true.
+        // Up to macOS 12 it is `true`.
         Ok(said.is_some_and(|(_, state)| matches!(state.trim(), "disabled" | "true")))
     }
 
-    /// Whether what is started in this login finds this variable.
+    /// Whether programs started in this login get this variable.
     pub(super) fn has_variable(&self, name: &str) -> bool {
         self.call(&["getenv", name]).is_ok_and(|value| !value.trim().is_empty())
     }

@@ -1,7 +1,7 @@
-//! The service on macOS: an agent of the user in launchd, which runs `run`. There is no timer, since launchd's do not fire in sleep,
-//! and nothing for the whole machine: the passwords are a user's.
+//! The service on macOS: a launchd agent of the user, which runs `run`. There is no timer, since launchd's do not fire during sleep,
+//! and nothing for the whole machine: the passwords belong to a user.
 //!
-//! It answers what launchd can be asked. launchd does not learn how a rotation goes; who wants to know looks at the password file.
+//! It can only tell what launchd knows. launchd does not know how a rotation goes; the password file shows that.
 
 mod agent;
 mod launchctl;
@@ -18,16 +18,16 @@ use crate::os::launchd::{LABEL, SUBSYSTEM};
 use agent::{Agent, MARK};
 use launchctl::{Domain, Launchctl, Refusal};
 
-/// How long a job that is to end may take: launchd kills it after 20 s (ExitTimeOut, launchd.plist(5)).
+/// How long a job may take to end: launchd kills it after 20 s (ExitTimeOut, launchd.plist(5)).
 const LONGEST_END: Duration = Duration::from_secs(25);
 
-/// How often it is looked at meanwhile.
+/// How often it is checked meanwhile.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The agent of the Python original, which would write its own tokens into the same file.
+/// The Python original's agent, which would write its own tokens into the same file.
 const ORIGINAL: &str = "com.databricks.oauth.rotator";
 
-/// Where the agent finds other programs: where Homebrew puts them on either processor, then launchd's own list.
+/// Where the agent finds other programs: Homebrew's places on both processors, then launchd's own list.
 const PATH: &str = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// The agent of one user.
@@ -39,10 +39,10 @@ pub(crate) struct Launchd {
 }
 
 impl Launchd {
-    /// The agents of the user who asks.
+    /// The agent of the calling user.
     ///
     /// # Errors
-    /// It is the machine's service that is asked for, or by root.
+    /// The machine's service was asked for, or root asks.
     #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tests take a stand-in for launchctl"))]
     pub(crate) fn new(scope: Scope, account: &Account) -> Result<Self, Failure> {
         let uid = rustix::process::getuid().as_raw();
@@ -59,7 +59,7 @@ impl Launchd {
         Ok(Self::with("/bin/launchctl", uid, account))
     }
 
-    /// The agents of this user, by this `launchctl`.
+    /// The agent of this user, with this `launchctl`.
     pub(crate) fn with(launchctl: impl Into<PathBuf>, uid: u32, account: &Account) -> Self {
         let path = format!("{}:{PATH}", account.home.join(".local/bin").display());
         let environment: Environment = [("PATH", path.as_str()), ("USER", &account.name)].into_iter().collect();
@@ -71,7 +71,7 @@ impl Launchd {
         }
     }
 
-    /// How the agent of this user stands; none where there is none.
+    /// The state of this user's agent; none if there is no agent.
     #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tests take a stand-in for launchctl"))]
     pub(crate) fn look(environment: &Environment) -> Option<State> {
         let manager = Self::new(Scope::User, &Account::own(environment)?).ok()?;
@@ -82,7 +82,7 @@ impl Launchd {
         self.home.join("Library/LaunchAgents").join(format!("{label}.plist"))
     }
 
-    /// Where a job is loaded, and what launchd says of it.
+    /// Where a job is loaded, and what launchd says about it.
     fn find(&self, label: &str) -> Result<Option<(Domain, String)>, Failure> {
         for domain in Domain::ALL {
             match self.launchctl.print(domain, label) {
@@ -100,7 +100,7 @@ impl Launchd {
 
     // ---- loading ----
 
-    /// Ends a job wherever it is loaded; comes back when it has ended.
+    /// Unloads a job wherever it is loaded, and waits until it has ended.
     fn unload(&self, label: &str) -> Result<(), Failure> {
         for domain in Domain::ALL {
             match self.launchctl.bootout(domain, label) {
@@ -111,7 +111,7 @@ impl Launchd {
             }
         }
         let asked = Instant::now();
-        // It ends when it ends: bootstrap would fail until then.
+        // Until the job has ended, bootstrap would fail.
         while self.find(label)?.is_some() {
             if asked.elapsed() > self.longest_end {
                 let why = format!("launchd has not ended {label} after {} s", self.longest_end.as_secs());
@@ -124,15 +124,15 @@ impl Launchd {
         Ok(())
     }
 
-    /// Loads the agent where it is not, and sees to it that it runs.
+    /// Loads the agent if necessary, and makes sure that it runs.
     fn load(&self) -> Result<Started, Failure> {
-        // One that is disabled cannot be loaded, and launchd does not say that this is why.
+        // A disabled agent cannot be loaded, and launchd does not name this reason.
         self.launchctl.set_enabled(LABEL, true)?;
         let domain = self.bootstrap()?;
         self.kick(domain, false)
     }
 
-    /// At the screen where somebody is logged in there, else in the background.
+    /// Loads it for the screen if somebody is logged in there, else in the background.
     fn bootstrap(&self) -> Result<Domain, Failure> {
         let (file, asked) = (self.file(LABEL), Instant::now());
         let mut domain = Domain::Gui;
@@ -144,7 +144,7 @@ impl Launchd {
                     if let Some((domain, _)) = self.find(LABEL)? {
                         return Ok(domain);
                     }
-                    // An old one may still be on its way out.
+                    // The old job may still be ending.
                     if asked.elapsed() > self.longest_end.min(Duration::from_secs(5)) {
                         return Err(self.explained(refusal));
                     }
@@ -155,7 +155,7 @@ impl Launchd {
         }
     }
 
-    /// Starts what is loaded; one that runs already is well.
+    /// Starts a loaded job. It is fine if it already runs.
     fn kick(&self, domain: Domain, anew: bool) -> Result<Started, Failure> {
         match self.launchctl.kickstart(domain, LABEL, anew) {
             Err(refusal) if !refusal.is_under_way() => Err(refusal.into()),
@@ -168,7 +168,7 @@ impl Launchd {
         let failure: Failure = refusal.into();
         let lint = format!("plutil -lint {}", file.display());
         failure.hint(match code {
-            // It says so of nearly everything.
+            // launchctl uses this number for nearly everything.
             5 => format!(
                 "see that the file is yours, of mode 0644 and in order: {lint}; then `dbx-rotator service restart`"
             ),
@@ -209,14 +209,14 @@ impl ServiceManager for Launchd {
                 .hint("leave out --relaxed"));
         }
         let (file, logs) = (self.file(LABEL), self.home.join("Library/Logs"));
-        // launchd opens the log, and does not start the program where it cannot.
+        // launchd opens the log, and does not start the program if it cannot.
         std::fs::create_dir_all(&logs).map_err(|error| files::cannot("make", &logs, &error))?;
         let errors = logs.join("dbx-rotator.log");
         let (program, errors) =
             (expressible("an agent of launchd", program, &[])?, expressible("an agent of launchd", &errors, &[])?);
         let path = self.environment.get("PATH").unwrap_or(PATH);
         let text = Agent { program, path, errors }.text()?;
-        // Homebrew's, by `brew services`, has the same name, and stays.
+        // `brew services` has an agent with the same name; Homebrew's file is not replaced.
         Ok(files::write(&file, &text, MARK)?.then_some(file).into_iter().collect())
     }
 
@@ -230,7 +230,7 @@ impl ServiceManager for Launchd {
     }
 
     fn enable(&self, _: Way) -> Result<Started, Failure> {
-        // It may be loaded with another program or path.
+        // The loaded agent may have another program or path.
         self.unload(LABEL)?;
         self.load()
     }
@@ -260,7 +260,7 @@ impl ServiceManager for Launchd {
             return Ok(vec![file]);
         }
         if file.exists() {
-            // It would be loaded again at the next login.
+            // Otherwise it would be loaded again at the next login.
             self.launchctl.set_enabled(LABEL, false)?;
         }
         Ok(Vec::new())

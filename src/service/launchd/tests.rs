@@ -1,4 +1,4 @@
-//! The agent's manager against a stand-in for `launchctl` (tests/support/launchctl).
+//! The agent's manager with a stand-in for `launchctl` (tests/support/launchctl).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ impl Mac {
         let scratch = tempfile::tempdir().unwrap();
         let program = scratch.path().join("launchctl");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/launchctl");
-        // A copy by another process: what is open for writing here cannot be run.
+        // Copied by another process: a file that is open for writing here cannot be run.
         let copied = std::process::Command::new("cp").args([script, &program.display().to_string()]).status();
         assert!(copied.unwrap().success());
         let account = Account { name: "ada".to_owned(), home: scratch.path().join("home") };
@@ -36,7 +36,7 @@ impl Mac {
         self.scratch.path().join(what).exists()
     }
 
-    /// The verbs of all calls since the last time that were not questions.
+    /// The verbs of all calls since the last time, except queries.
     fn calls(&self) -> Vec<String> {
         let file = self.scratch.path().join("calls");
         let calls = fs::read_to_string(&file).unwrap_or_default();
@@ -82,7 +82,7 @@ fn a_second_install_ends_the_first_and_waits_until_it_has_gone() {
     let mac = Mac::new();
     mac.install().unwrap();
     mac.calls();
-    // bootout comes back with 36, and the job is still there at the next three questions.
+    // bootout answers 36, and the job still exists for the next three queries.
     mac.tell("lingers", "3");
     mac.install().unwrap();
     assert_eq!(mac.calls()[0], format!("bootout gui/501/{AGENT}"));
@@ -153,7 +153,7 @@ fn stopped_it_stays_set_up_and_started_it_runs_again() {
     mac.calls();
     mac.manager.start(Way::Daemon).unwrap();
     assert!(mac.state().is_up());
-    // One that runs is let run: launchctl says 37 of it.
+    // A running job stays: launchctl answers 37.
     mac.calls();
     mac.manager.start(Way::Daemon).unwrap();
     assert_eq!(mac.calls(), [format!("kickstart gui/501/{AGENT}")]);
@@ -190,7 +190,7 @@ fn removed_nothing_of_ours_is_left() {
     assert_eq!(mac.manager.remove().unwrap(), std::slice::from_ref(&file));
     assert!(!file.exists() && !mac.has("gui") && !mac.has("disabled"));
     assert!(mac.manager.state().unwrap().is_none() && mac.manager.remains().is_none());
-    // As often as one likes.
+    // Removing it again is no error.
     assert!(mac.manager.remove().unwrap().is_empty());
 }
 
@@ -204,7 +204,7 @@ fn what_homebrew_has_put_there_is_used_and_stays() {
     mac.install().unwrap();
     assert_eq!(fs::read(&file).unwrap(), fs::read(dist).unwrap());
     assert!(mac.manager.remove().unwrap().is_empty());
-    // Else it would be back at the next login.
+    // Otherwise it would be back at the next login.
     assert!(file.exists() && mac.has("disabled") && !mac.has("gui"));
     assert!(mac.manager.remains().unwrap().contains("brew services stop"));
 }

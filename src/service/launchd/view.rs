@@ -1,5 +1,5 @@
-//! How the agent stands in launchd's view: from what `launchctl print` says of it, which is made for people but has not changed
-//! since macOS 10.11 in what is read here.
+//! The agent's state as launchd sees it, read from `launchctl print`. That output is made for people, but what is read here has
+//! not changed since macOS 10.11.
 
 use crate::os::launchd::LABEL;
 use crate::service::{Scope, State, Way};
@@ -26,7 +26,7 @@ pub(super) fn state(answer: &str, enabled: bool) -> State {
     State {
         active_state: active.to_owned(),
         sub_state: word.to_owned(),
-        // What has ended before it was started again is no news of how it stands now.
+        // After a restart, the end of the previous run no longer matters.
         last_result: result.filter(|_| active != "active").map(str::to_owned),
         last_exit_code: exit.filter(|_| active != "active"),
         restarts: runs.saturating_sub(1),
@@ -34,7 +34,7 @@ pub(super) fn state(answer: &str, enabled: bool) -> State {
     }
 }
 
-/// Of an agent that is set up and not loaded.
+/// The state of an agent that is set up but not loaded.
 pub(super) fn unloaded(enabled: bool) -> State {
     State {
         manager: "launchd",
@@ -49,7 +49,7 @@ pub(super) fn unloaded(enabled: bool) -> State {
         last_run_at: None,
         last_result: None,
         last_exit_code: None,
-        // launchd has none, and the program's own is none of its business.
+        // launchd has none, and does not know the program's own.
         watchdog_seconds: None,
         restarts: 0,
         status_text: None,
@@ -59,7 +59,7 @@ pub(super) fn unloaded(enabled: bool) -> State {
     }
 }
 
-/// A value of the job itself: one step in, since the dictionaries in it have keys of their own.
+/// A value of the job itself, which is indented by one step. The dictionaries inside it have the same keys.
 fn of<'a>(answer: &'a str, key: &str) -> Option<&'a str> {
     let values = answer.lines().filter_map(|line| line.strip_prefix('\t')?.split_once(" = "));
     let mut values = values.filter(|(name, _)| !name.starts_with('\t'));

@@ -1,4 +1,4 @@
-//! The service on systemd: for one user in the user's own manager, or in the machine's as an instance of the templates.
+//! The service on systemd: for one user, in the user's own manager or as an instance of the machine's templates.
 
 mod instance;
 mod systemctl;
@@ -16,7 +16,7 @@ use crate::os::dirs::Environment;
 use systemctl::{Systemctl, run};
 use units::Directory;
 
-/// `Type=notify-reload` is known since then.
+/// The first version that knows `Type=notify-reload`.
 const KNOWS_NOTIFY_RELOAD: u32 = 253;
 
 /// What systemd hands to its executor does not carry such names any more ("Failed to deserialize"): seen with 262, not with 252.
@@ -25,7 +25,7 @@ const LOSES_NAMES: u32 = 253;
 /// The unit of the Python original, which would write its own tokens into the same file.
 const ORIGINAL: &str = "com.databricks.oauth.rotator.service";
 
-/// Where systemd notes who lingers (logind's user.c).
+/// Where systemd records which users linger (logind's user.c).
 const LINGER: &str = "/var/lib/systemd/linger";
 
 /// The units of one user, in the user's own manager or in the machine's.
@@ -41,7 +41,7 @@ impl Systemd {
     /// The manager of this scope for this user.
     ///
     /// # Errors
-    /// It does not run here.
+    /// The manager does not run here.
     pub(crate) fn new(scope: Scope, account: Account) -> Result<Self, Failure> {
         let systemctl = Systemctl::new(scope);
         if !systemctl.is_there() {
@@ -66,8 +66,8 @@ impl Systemd {
         Directory::of(self.scope, self.environment())
     }
 
-    /// How the service of this user stands: in the user's manager, else in the machine's; none where neither has one, or none is
-    /// here to be asked.
+    /// The state of this user's service: in the user's manager, else in the machine's; none if neither has it, or no manager can
+    /// be asked.
     pub(crate) fn look(environment: &Environment) -> Option<State> {
         let account = Account::own(environment)?;
         let ask = |scope| {
@@ -76,7 +76,7 @@ impl Systemd {
         };
         match ask(Scope::User) {
             Some(up) if up.is_up() => Some(up),
-            // The machine's is asked only where it could have it: that takes as long again.
+            // The machine's manager is only asked if it may have the service: each question takes a while.
             other => {
                 let of_machine = units::is_packaged_for_system().then(|| ask(Scope::System)).flatten();
                 of_machine.filter(|state| state.is_up() || other.is_none()).or(other)
@@ -105,7 +105,7 @@ impl Systemd {
         self.name("dbx-rotator", "service")
     }
 
-    /// All of this user's: the timer, the service that it starts, the daemon.
+    /// All units of this user: the timer, the service that it starts, the daemon.
     fn units(&self) -> [String; 3] {
         [self.unit(Way::Timer), self.one_run(), self.unit(Way::Daemon)]
     }
@@ -150,7 +150,7 @@ impl Systemd {
         Ok(others)
     }
 
-    /// Whether this user's manager runs while the user is not logged in.
+    /// Whether this user's manager keeps running while the user is logged out.
     fn lingers(&self) -> bool {
         Path::new(LINGER).join(instance::linger_file(&self.account.name)).exists()
     }
@@ -177,13 +177,13 @@ impl Systemd {
         run(command, "systemd-run", &tried, PATIENCE).is_ok()
     }
 
-    /// Whether this is a machine where people are often logged out while their passwords are wanted: one without a desktop.
+    /// Whether people are often logged out of this machine although their passwords are needed: true without a desktop.
     fn is_server(&self) -> bool {
         let target = Systemctl::new(Scope::System).call(&["get-default"]).unwrap_or_default();
         !target.trim().starts_with("graphical")
     }
 
-    /// Of these variables, set here, those that the manager does not hand to its services.
+    /// Those of these variables that are set here and that the manager does not pass to its services.
     fn unseen<'v>(&self, variables: &[&'v str], environment: &Environment) -> Vec<&'v str> {
         let there = self.environment();
         let unseen = |name: &&&str| environment.get_os(name).is_some() && there.get_os(name).is_none();
@@ -276,7 +276,7 @@ impl ServiceManager for Systemd {
         if way == Way::Daemon {
             return self.begin("restart", way);
         }
-        // A run that is under way has read the old settings; the timer starts another.
+        // A current run has read the old settings; the timer starts another.
         self.systemctl.call(&["stop", &self.one_run()])?;
         self.systemctl.call(&["restart", &self.unit(Way::Timer)])?;
         self.begin("start", way)
@@ -304,13 +304,13 @@ impl ServiceManager for Systemd {
         }
         let directory = self.directory();
         let mut gone = directory.clear(&units.each_ref().map(String::as_str))?;
-        // Templates serve the other users of the machine too.
+        // The templates may serve other users of the machine too.
         if self.scope == Scope::System && !self.serves_others()? {
             let templates: Vec<&str> = units::all(self.scope).iter().map(|unit| unit.name).collect();
             gone.extend(directory.clear(&templates)?);
         }
         self.systemctl.call(&["daemon-reload"])?;
-        // A unit that failed and is gone would stay in the list of those that failed.
+        // Otherwise a failed unit would stay in the list of failed units after its removal.
         let _ = self.systemctl.call(&["reset-failed", &units[0], &units[1], &units[2]]);
         Ok(gone)
     }

@@ -1,4 +1,4 @@
-//! Talking to systemd through `systemctl`: what a person would type, with its answers as values.
+//! Talks to systemd with the commands that a person would type into `systemctl`, and returns values.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::foreign::quoted;
 use crate::service::Scope;
 use crate::service::child::{self, cannot_run};
 
-/// A manager that does not answer for so long hangs.
+/// A manager that has not answered after this hangs.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The properties of one unit as `systemctl show` prints them (org.freedesktop.systemd1(5)).
@@ -27,7 +27,7 @@ impl Systemctl {
         Systemctl { scope }
     }
 
-    /// Whether there is such a manager to be asked: systemd runs, and that of the user does (sd_booted(3)).
+    /// Whether this manager can be asked: systemd runs, and so does the user's manager (sd_booted(3)).
     pub(super) fn is_there(self) -> bool {
         let private = match self.scope {
             Scope::System => "/run/systemd/private".to_owned(),
@@ -39,15 +39,15 @@ impl Systemctl {
     /// Runs `systemctl` with these arguments; returns what it printed.
     ///
     /// # Errors
-    /// It is not there, it does not end, or it failed: with its own words.
+    /// It does not exist, does not end, or fails; the failure quotes its words.
     pub(super) fn call(self, arguments: &[&str]) -> Result<String, Failure> {
         self.call_for(arguments, LIMIT)
     }
 
-    /// The same for what may take as long as `limit`, such as a start that waits.
+    /// The same for commands that may take up to `limit`, such as a start that waits.
     ///
     /// # Errors
-    /// As [`Systemctl::call`]; `TryAgain` where it was still at it.
+    /// As [`Systemctl::call`]; `TryAgain` if it has not ended.
     pub(super) fn call_for(self, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
         let mut command = Command::new("systemctl");
         if self.scope == Scope::User {
@@ -80,7 +80,7 @@ impl Systemctl {
     }
 }
 
-/// Where the user's manager has its socket (file-hierarchy(7)); a shell of `su` is not told.
+/// Where the user's manager has its socket (file-hierarchy(7)); a shell of `su` does not have the variable.
 fn runtime_directory() -> String {
     let told = std::env::var("XDG_RUNTIME_DIR").ok().filter(|directory| !directory.is_empty());
     told.unwrap_or_else(|| format!("/run/user/{}", rustix::process::getuid().as_raw()))
@@ -91,7 +91,7 @@ fn runtime_directory() -> String {
 /// # Errors
 /// As [`Systemctl::call_for`].
 pub(super) fn run(mut command: Command, program: &str, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
-    // Some times are only given in the local zone.
+    // Some times are only printed in the local zone.
     command.env("TZ", "UTC");
     let answer = child::run(command, &format!("{program} {}", arguments.join(" ")), limit)?;
     if answer.code == Some(0) {
@@ -100,7 +100,7 @@ pub(super) fn run(mut command: Command, program: &str, arguments: &[&str], limit
     Err(cannot_run(format!("{program} {}: {}", arguments.join(" "), quoted(&answer.err))))
 }
 
-/// Blocks of `Name=value` lines, an empty line between two units.
+/// Blocks of `Name=value` lines, one for each unit, separated by an empty line.
 fn parse(text: &str) -> Vec<Properties> {
     let block = |block: &str| {
         block

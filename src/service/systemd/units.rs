@@ -1,6 +1,6 @@
-//! The unit files: those of the package where it is installed, else the same text written by `service install`.
+//! The unit files: those of the package if it is installed, else the same text written by `service install`.
 //!
-//! Invariant: only a file that bears [`MARK`] is ever replaced or removed.
+//! Invariant: only a file with [`MARK`] is ever replaced or removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use crate::os::dirs::Environment;
 use crate::service::Scope;
 use crate::service::files;
 
-/// The first line of what `service install` writes.
+/// The first line of each file that `service install` writes.
 const MARK: &str = "# Written by `dbx-rotator service install`; `dbx-rotator service uninstall` removes it.\n";
 
-/// Where the packaged units say that the program is.
+/// The program's path in the packaged units.
 const PACKAGED_PROGRAM: &str = "/usr/bin/dbx-rotator";
 
-/// Where packages and administrators put units (systemd.unit(5)), below which there is a directory for each scope.
+/// Where packages and administrators put units (systemd.unit(5)), with a directory below for each scope.
 const UNIT_PATH: [&str; 5] =
     ["/etc/systemd", "/usr/local/lib/systemd", "/usr/local/share/systemd", "/usr/lib/systemd", "/lib/systemd"];
 
@@ -46,16 +46,16 @@ const SYSTEM: [Unit; 3] = [
     unit!("system", "dbx-rotator-daemon@.service"),
 ];
 
-/// Lets the user units start where there are no user namespaces.
+/// Lets the user units start without user namespaces.
 pub(super) const RELAXED: Unit = unit!("examples", "relaxed.conf");
 
-/// Makes a reload wait for its end.
+/// Makes a reload command wait until the reload is complete.
 pub(super) const NOTIFY_RELOAD: Unit = unit!("examples", "notify-reload.conf");
 
 /// What the names of our drop-ins are, for removing them.
 const DROP_INS: [&str; 4] = [RELAXED.name, NOTIFY_RELOAD.name, HOME, PLACES];
 
-/// The drop-in for a home directory elsewhere than in /home.
+/// The drop-in for a home directory outside /home.
 const HOME: &str = "home.conf";
 
 /// The drop-in for files that are written outside of the home directory.
@@ -68,14 +68,14 @@ pub(super) fn all(scope: Scope) -> &'static [Unit] {
     }
 }
 
-/// Whether the templates are on this machine.
+/// Whether the templates are installed on this machine.
 pub(super) fn is_packaged_for_system() -> bool {
     UNIT_PATH.iter().any(|root| Path::new(root).join("system").join(SYSTEM[1].name).exists())
 }
 
 /// The unit directories of one scope.
 pub(super) struct Directory {
-    /// Where units are written for this user, or by the administrator.
+    /// Where this user's, or the administrator's, units are written.
     own: PathBuf,
     scope: Scope,
 }
@@ -89,12 +89,12 @@ impl Directory {
         Directory { own, scope }
     }
 
-    /// Sees to it that this unit is there, and runs `program`; returns the file where it had to be written.
+    /// Makes sure that this unit exists and runs `program`; returns the file if it had to be written.
     pub(super) fn provide(&self, unit: Unit, program: &Path) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(unit.name);
         let by_somebody = file.exists() && !is_ours(&file);
         if by_somebody || (self.packaged(unit.name) && Path::new(PACKAGED_PROGRAM).exists()) {
-            // What an earlier install wrote would hide the package's.
+            // A unit written by an earlier install would hide the package's.
             remove_if_ours(&file)?;
             return Ok(None);
         }
@@ -102,13 +102,13 @@ impl Directory {
         Ok(Some(file))
     }
 
-    /// Writes a drop-in for a unit; returns the file, unless somebody else has written one of that name.
+    /// Writes a drop-in for a unit; returns the file, unless somebody else's has that name.
     pub(super) fn add_drop_in(&self, unit: &str, drop_in: Unit) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(drop_in.name);
         Ok(write(&file, drop_in.text)?.then_some(file))
     }
 
-    /// Lets the units of this instance write below a home directory that is not in /home.
+    /// Lets the units of this instance write to a home directory outside /home.
     pub(super) fn add_home(&self, unit: &str, home: &Path) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(HOME);
         Ok(write(&file, &home_drop_in(home)?)?.then_some(file))
@@ -135,7 +135,7 @@ impl Directory {
                     gone.push(file);
                 }
             }
-            // Only if nobody has put anything else there.
+            // Fails if the directory holds anything else.
             let _ = fs::remove_dir(&drop_ins);
         }
         Ok(gone)
@@ -158,16 +158,16 @@ fn remove_if_ours(file: &Path) -> Result<bool, Failure> {
     files::remove_if_ours(file, MARK)
 }
 
-/// Returns whether it was written: what somebody else wrote stays.
+/// Writes the file unless it is somebody else's. Returns whether it did.
 fn write(file: &Path, text: &str) -> Result<bool, Failure> {
     files::write(file, &format!("{MARK}{text}"), MARK)
 }
 
-/// What no path in a unit may hold: systemd gives each a meaning of its own in some setting (systemd.syntax(7), systemd.service(5),
-/// "Command lines", systemd.exec(5), BindPaths=).
+/// Characters that no path in a unit may contain: systemd gives each a special meaning in some setting (systemd.syntax(7),
+/// systemd.service(5), "Command lines", systemd.exec(5), BindPaths=).
 const SPECIAL: [char; 5] = ['"', '\'', '\\', '$', ':'];
 
-/// A unit whose program is this one.
+/// The unit with this program in it.
 fn with_program(unit: &str, program: &Path) -> Result<String, Failure> {
     let path = absolute("a systemd unit", program)?;
     let text = unit.replace(PACKAGED_PROGRAM, &quoted(path));
@@ -178,7 +178,7 @@ fn with_program(unit: &str, program: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// What lets a unit write below this directory. It may be in a place that ProtectHome= empties, such as /root.
+/// A drop-in that lets a unit write below this directory. It may be in a place that ProtectHome= hides, such as /root.
 fn home_drop_in(home: &Path) -> Result<String, Failure> {
     let path = absolute("a systemd unit", home)?;
     let quoted = format!("\"{}\"", path.replace('%', "%%"));
@@ -221,13 +221,13 @@ fn quoted(path: &str) -> String {
     if path.chars().all(plain) { path.to_owned() } else { format!("\"{}\"", path.replace('%', "%%")) }
 }
 
-/// The settings of a unit in their order, comments and section heads left out.
+/// The settings of a unit in order, without comments and section heads.
 fn settings(unit: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = unit.lines().filter(|line| !line.starts_with(['#', ';', '[']) && !line.trim().is_empty());
     lines.map(|line| line.split_once('=').unwrap_or((line, "")))
 }
 
-/// A value with the path that stands quoted in it as it is meant.
+/// A value with its quoted path as the path is meant.
 fn unquoted(key: &str, value: &str, path: &str) -> String {
     let word = value.strip_prefix('"').and_then(|rest| rest.split_once('"'));
     match word {
@@ -328,7 +328,7 @@ mod tests {
             assert!(program(path).is_err() && home_drop_in(Path::new(path)).is_err(), "{path:?}");
         }
         assert!(with_program(USER[1].text, Path::new(std::ffi::OsStr::from_bytes(b"/\xff"))).is_err());
-        // A second path after the colon would be another place.
+        // A path after the colon would be another place.
         assert!(home_drop_in(Path::new("/home/a:/etc")).is_err());
         for (path, line) in [
             ("/opt/a b/x", "ExecStart=\"/opt/a b/x\" rotate --if-due"),

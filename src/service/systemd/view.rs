@@ -1,4 +1,4 @@
-//! How the service stands in systemd's view: of several units the one that keeps the passwords alive.
+//! The state of the service as systemd sees it: of several units, the one that keeps the passwords alive.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) const PROPERTIES: [&str; 15] = [
     "EnvironmentFiles",
 ];
 
-/// From the answers for the timer, its service and the daemon; none where neither way is set up.
+/// From the answers for the timer, its service and the daemon; none if neither way is set up.
 pub(super) fn state(scope: Scope, units: &[Properties], lingering: Option<bool>) -> Option<State> {
     let [timer, service, daemon] = units else { return None };
     let of_daemon = one(scope, Way::Daemon, daemon, daemon, lingering);
@@ -86,7 +86,7 @@ fn time(text: &str) -> Option<Timestamp> {
     jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
 }
 
-/// A length of time as `systemctl show` prints it: `2min`, `1min 30s`; `0` and `infinity` are none.
+/// A duration as `systemctl show` prints it: `2min`, `1min 30s`; none for `0` and `infinity`.
 fn span(text: &str) -> Option<Duration> {
     let length: jiff::SignedDuration = text.parse().ok()?;
     Duration::try_from(length).ok().filter(|length| !length.is_zero())

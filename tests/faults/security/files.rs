@@ -1,4 +1,4 @@
-//! The files that are written: beside other writers, after a process that was killed, and where writing fails.
+//! The files that are written: next to other writers, after a process was killed, and when writing fails.
 
 #[path = "files/writers.rs"]
 mod writers;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Home, Instance, Session, Workspace, dbx_rotator};
 
-/// `dbx-rotator ARGUMENTS` for one instance whose table holds this as well.
+/// `dbx-rotator ARGUMENTS` for one instance with these additional settings.
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, more: &str, arguments: &[&str]) -> Session<'a> {
     if workspace.requests().is_empty() {
         workspace.add_instance(Instance::named("orders"));
@@ -33,7 +33,7 @@ fn what_a_slow_redirection_writes_is_kept_beside_a_timer_and_a_daemon_and_client
     for arguments in [&["rotate", "--if-due"][..], &["run"]] {
         let (workspace, home) = (Workspace::start(), Home::new());
         rotator(&home, &workspace, "", &["rotate"]).run().exits(0);
-        // What a shell does for `command > ~/.pgpass` before the command writes.
+        // What a shell does for `command > ~/.pgpass` before the command writes anything.
         let mut redirected = File::create(home.path(".pgpass")).unwrap();
         let running = rotator(&home, &workspace, "", arguments).spawn();
         until("clients have a password again", || home.pgpass().contains("eyJ"));

@@ -1,4 +1,4 @@
-//! What is generated for other programs: names from outside never become settings, lines or cells of their own.
+//! What is generated for other programs: foreign names never become settings, lines or cells of their own.
 
 use crate::support::{Home, Instance, Session, Workspace, dbx_rotator};
 
@@ -6,7 +6,7 @@ fn connections<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) ->
     dbx_rotator!(home).arg("connections").args(arguments).signed_in_to(workspace)
 }
 
-/// A workspace whose names would be settings of the pasted configuration, one of which runs a program.
+/// A workspace with names that would become settings in the pasted configuration, one of which runs a program.
 fn hostile() -> Workspace {
     let workspace = Workspace::start();
     workspace.add_instance(Instance::named("orders"));

@@ -1,5 +1,5 @@
-//! Root at work in a home that belongs to somebody else: whatever the owner put there, nothing of root's is read out, written or
-//! given away, no program of the owner's runs as root, and what root makes there belongs to the owner.
+//! Root at work in another user's home. Whatever the owner put there, nothing of root's is read out, written or given away, no
+//! program of the owner runs as root, and what root makes there belongs to the owner.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::support::workspace::scratch_directory;
 use crate::support::{Home, Outcome, Session, Workspace, dbx_rotator, skip};
 
-/// Somebody with a home, whom no list of users has to know.
+/// A user with a home who need not be in any list of users.
 const BOB: u32 = 4242;
 
-/// What root's files hold.
+/// The contents of root's files.
 const MARK: &str = "this-is-roots-and-nobody-elses";
 
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
 const SECRET: &str = ".config/dbx-rotator/secret";
 
-/// What root has, by the names that the program looks for where a directory of root's stands for one of bob's.
+/// Root's files, with the names that the program looks for if a directory of root's replaces one of bob's.
 const OF_ROOT: [&str; 13] = [
     "victim",
     "dbx-rotator/config.toml",
@@ -75,11 +75,11 @@ const COMMANDS: [&[&str]; 6] =
 struct Homes {
     base: tempfile::TempDir,
     workspace: Workspace,
-    /// Where commands are started.
+    /// Where commands are started from.
     desk: Home,
 }
 
-/// How a name of bob's leads to something of root's.
+/// How one of bob's names leads to something of root's.
 #[derive(Clone, Copy, Debug)]
 enum Link {
     Absolute,
@@ -87,11 +87,11 @@ enum Link {
     Hard,
 }
 
-/// Files by their path: whose they are, with which mode, and what is in them.
+/// Files by path: owner, mode and contents.
 type Seen = BTreeMap<PathBuf, (u32, u32, u32, i64, i64, Vec<u8>)>;
 
 impl Homes {
-    /// Bob's home is set up for a first rotation.
+    /// Prepares bob's home for a first rotation.
     fn new(test: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip(test, "only root can be trapped");
@@ -137,7 +137,7 @@ impl Homes {
         self.base.path().join("root").join(inside)
     }
 
-    /// A file of bob's in a directory of bob's.
+    /// Puts a file of bob's into a directory of bob's.
     fn put(&self, inside: &str, bytes: impl AsRef<[u8]>) {
         self.make_parents(inside);
         let path = self.of_bob(inside);
@@ -157,7 +157,7 @@ impl Homes {
         }
     }
 
-    /// Bob makes a name of his lead to something of root's.
+    /// Bob makes one of his names lead to something of root's.
     fn link(&self, inside: &str, to: &Path, link: Link) {
         self.make_parents(inside);
         let path = self.of_bob(inside);
@@ -177,7 +177,7 @@ impl Homes {
         }
     }
 
-    /// What root types, with this home.
+    /// A command that root types, with this home.
     fn root(&self, home: &str, arguments: &[&str]) -> Session<'_> {
         let session = dbx_rotator!(self.desk).args(arguments);
         let session = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"]
@@ -186,7 +186,7 @@ impl Homes {
         session.env("HOME", self.base.path().join(home)).may_print_secrets().patience(Duration::from_secs(20))
     }
 
-    /// What root types in root's own home, for a password file in bob's.
+    /// A command that root types in root's own home, for a password file in bob's.
     fn own_settings(&self, password_file: &str) -> Session<'_> {
         let config = self.of_root("settings.toml");
         fs::write(&config, "").unwrap();
@@ -217,7 +217,7 @@ impl Homes {
         seen
     }
 
-    /// What is wrong after a command: nothing of root's is to be anywhere else than it was, in whatever way.
+    /// What is wrong after a command: root's things must not appear anywhere else, in any way.
     fn faults(&self, was: &Seen, outcome: &Outcome) -> Vec<String> {
         let mut faults = self.faults_of_roots(was, outcome);
         for (path, (_, uid, .., bytes)) in self.seen("bob") {
@@ -229,7 +229,7 @@ impl Homes {
         faults
     }
 
-    /// The same without a look at bob's home.
+    /// The same without looking at bob's home.
     fn faults_of_roots(&self, was: &Seen, outcome: &Outcome) -> Vec<String> {
         let is = self.seen("root");
         let made = is.keys().filter(|path| !was.contains_key(*path));
@@ -254,12 +254,12 @@ impl Homes {
     }
 }
 
-/// All that was found, so that one run shows it.
+/// Asserts that nothing was found; one run shows everything.
 fn none(findings: Vec<String>) {
     assert!(findings.is_empty(), "{} findings:\n  {}", findings.len(), findings.join("\n  "));
 }
 
-/// Each command, with one name of bob's leading to something of root's.
+/// Runs each command with one of bob's names leading to something of root's.
 fn trapped(test: &str, names: &[&str], to: &str, links: &[Link]) {
     let mut findings = Vec::new();
     for name in names {
@@ -304,7 +304,7 @@ fn the_daemon_keeps_to_bobs_home_as_well() {
         homes.link(name, &homes.of_root(""), Link::Absolute);
         let was = homes.seen("root");
         let running = homes.root("bob", &["run"]).spawn();
-        // Whatever it makes of it, it has had its first round when it signs in, or has ended, or says why not.
+        // However it goes, its first round is over when it signs in, or has ended, or reports why not.
         let had_its_round = || homes.workspace.token_requests() > 0 || running.has_ended();
         for _ in 0..100 {
             if had_its_round() {
@@ -332,7 +332,7 @@ fn a_name_that_changes_under_the_program_leads_nowhere_else() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // The program may have made the directory that is to be exchanged.
+                    // The program may already have made the directory that is to be exchanged.
                     let _ = renameat_with(CWD, &place, CWD, &trap, RenameFlags::EXCHANGE);
                 }
             });
@@ -379,7 +379,7 @@ fn a_password_file_of_bobs_is_bobs_whatever_home_root_has() {
     homes.own_settings("passwords/.pgpass").run().exits(0);
     none(homes.not_of_bob());
     assert!(homes.of_bob("passwords/.pgpass").exists());
-    // The same with traps; what root keeps in a home of root's own is not of interest.
+    // The same with traps; what root keeps in root's own home does not matter.
     let mut findings = Vec::new();
     for (name, to, password_file) in
         [("passwords", "dbx-rotator", "passwords/.pgpass"), (".pgpass", "victim", ".pgpass")]
@@ -425,7 +425,7 @@ fn no_program_of_bobs_runs_as_root() {
                 _ => by_cli("").replace("client_id", "# "),
             },
         );
-        // Not `token`, which tries for a minute to get one.
+        // Without `token`, which tries for a minute to get one.
         for command in &COMMANDS[..5] {
             homes.root("bob", command).run();
         }

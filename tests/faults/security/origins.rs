@@ -1,4 +1,4 @@
-//! A secret goes to the origin that it belongs to, and to no other.
+//! A secret goes only to the origin that it belongs to.
 
 use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::support::refusing::{Refusing, Reply, message};
 use crate::support::workspace::{DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET};
 use crate::support::{Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
 
-/// A place on this machine where nobody has any business: it counts who comes and keeps what they say.
+/// A server on this machine that nobody should contact: it counts connections and keeps what they send.
 struct Elsewhere {
     port: u16,
     visits: Arc<AtomicUsize>,
@@ -42,7 +42,7 @@ impl Elsewhere {
         elsewhere
     }
 
-    /// Fails where anybody has been here.
+    /// Fails if anybody has connected.
     #[track_caller]
     fn saw_nobody(&self, after: &str) {
         let heard = self.heard.lock().unwrap().len();
@@ -139,7 +139,7 @@ fn what_a_proxy_is_told_in_confidence_is_told_to_nobody_else_and_printed_nowhere
     for scheme in ["http", "https", "socks5", "nonsense"] {
         let (home, proxy) = (Home::new(), Elsewhere::open());
         home.keep_secret(proxy_password);
-        // The proxy hangs up: what was said to it is looked at.
+        // The proxy hangs up; what was sent to it is checked.
         let address = format!("{scheme}://ada:{proxy_password}@127.0.0.1:{}", proxy.port);
         let host = format!("https://workspace.test:{}", workspace.port());
         let outcome = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy"]
@@ -155,7 +155,7 @@ fn what_a_proxy_is_told_in_confidence_is_told_to_nobody_else_and_printed_nowhere
         let lower = text.to_ascii_lowercase();
         assert!(!lower.contains("\r\nauthorization:") && !text.contains(workspace.client_secret()), "{text}");
     }
-    // A workspace on this machine without TLS is reached by no proxy.
+    // A workspace on this machine without TLS is never reached through a proxy.
     let (plain, home, proxy) = (Workspace::builder().http().start(), Home::new(), Elsewhere::open());
     rotate(&home, &plain).env("HTTP_PROXY", format!("http://127.0.0.1:{}", proxy.port)).run().exits(0);
     proxy.saw_nobody("plain http");
@@ -166,11 +166,11 @@ fn the_clis_token_of_another_workspace_is_not_sent_to_this_one() {
     let (workspace, other) = (Workspace::start(), Workspace::builder().workspace_id("999").start());
     let home = Home::new();
     home.watch(&other);
-    // The CLI is logged in elsewhere and hands out that token whatever it is asked for.
+    // The CLI is logged in elsewhere, and returns that token whatever it is asked for.
     let token = other.issue(workspace.user(), std::time::Duration::from_secs(3600));
     home.keep_secret(&token);
     home.write("bin/token", token, 0o600);
-    // A shell writes it, as in support/cli.rs: a file that a child of another test holds open cannot be run.
+    // Written by a shell, as in support/cli.rs: a file that another test's child has open for writing cannot be run.
     let script = "printf '#!/bin/sh\\ncat \"%s/token\"\\n' \"$1\" > \"$1/new\" && chmod 755 \"$1/new\" && mv \"$1/new\" \"$1/databricks\"";
     let made = std::process::Command::new("/bin/sh").args(["-c", script, "sh"]).arg(home.path("bin")).status();
     assert!(made.unwrap().success());
@@ -188,12 +188,12 @@ fn the_clis_token_of_another_workspace_is_not_sent_to_this_one() {
     assert_eq!(workspace.requests(), ["GET /.well-known/databricks-config"], "no bearer was sent");
 }
 
-// ---- whose identity it is ----
+// ---- which identity is used ----
 
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
 const CONNECTION: &str = "[[connection]]\nhost = 'db.example'\n";
 
-/// A workspace as each of the places describes it.
+/// The description of a workspace in each of the places.
 fn described(workspace: &str, more: &str) -> String {
     let pair = format!("client_id = '{DEFAULT_CLIENT_ID}'\nclient_secret_file = 'secret'\n");
     format!("[[workspace]]\nhost = '{workspace}'\n{pair}{more}{CONNECTION}")
@@ -234,7 +234,7 @@ fn an_exported_profile_of_another_host_signs_in_nowhere_else() {
     }
     assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
     elsewhere.saw_nobody("all of it");
-    // And where it is the host's own, it signs in.
+    // If it is for this host, it signs in.
     home.write(".databrickscfg", profile("prod", &format!("{}/?o=1444828305810485", workspace.url())), 0o600);
     plain(&home, &workspace, &["rotate"])
         .env("DATABRICKS_CONFIG_PROFILE", "prod")
@@ -258,7 +258,7 @@ fn settings_that_are_complete_read_no_profile() {
     let shown = plain(&home, &workspace, &["config", "show"]).run();
     shown.exits(0).stdout_has("note: profile gone").stdout_has("is not read");
     plain(&home, &workspace, &["rotate"]).run().exits(0);
-    // What is not complete needs it.
+    // An incomplete description needs the profile.
     home.write(CONFIG, format!("[[workspace]]\nprofile = 'gone'\n{CONNECTION}"), 0o600);
     plain(&home, &workspace, &["rotate"]).run().exits(78);
 }
@@ -275,7 +275,7 @@ fn a_secret_does_not_stay_when_the_workspace_changes() {
     let no_host = described("x", "").replace("host = 'x'\n", "");
     let others = described("https://other.example", "");
     for (file, variables, flags, what) in [
-        // The pair in the environment says nothing of the host in the file, or is for another.
+        // The pair in the environment says nothing about the host in the file, or is for another.
         (&only_host, &[id, secret][..], &[][..], "DATABRICKS_CLIENT_SECRET"),
         (&with_id, &[secret], &[], "DATABRICKS_CLIENT_SECRET"),
         (
@@ -284,7 +284,7 @@ fn a_secret_does_not_stay_when_the_workspace_changes() {
             &["--workspace-url", &url],
             "127.0.0.1:1",
         ),
-        // The pair in the file says nothing of the host in the environment, or is for another.
+        // The pair in the file says nothing about the host in the environment, or is for another.
         (&no_host, &[("DATABRICKS_HOST", &url)], &[], "client_secret_file"),
         (&others, &[("DATABRICKS_HOST", &url)], &[], "https://other.example"),
         (&others, &[], &["--workspace-url", &url], "https://other.example"),
@@ -344,9 +344,9 @@ fn a_secret_is_not_tried_with_another_clients_id() {
     assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
 }
 
-// ---- PostgreSQL, and who answers in its place ----
+// ---- PostgreSQL, and impostors ----
 
-/// A workspace and a server that somebody put in the place of the real one: its certificate is of another authority.
+/// A workspace, and a server that somebody put in place of the real one: its certificate is from another authority.
 fn impostor(reply: Reply) -> (Workspace, Workspace, Refusing) {
     let (workspace, other) = (Workspace::start(), Workspace::start());
     let server = Refusing::start(&other, &["db.example"], reply).unwrap();
@@ -372,7 +372,7 @@ fn a_server_that_cannot_prove_who_it_is_gets_no_credential_unless_that_was_asked
         outcome.exits(69).stderr_has(why).stderr_has("sslrootcert");
         assert!(home.pgpass().is_empty(), "{more}");
     }
-    // One is published without a login, and `check` has it.
+    // One credential is published without a login; `check` finds it.
     connected(&home, &workspace, &host, "", &["rotate"]).run().exits(0);
     let check = ["check", "--connect"];
     connected(&home, &workspace, &host, "", &check).run().exits(1).stdout_has("is not trusted");
@@ -388,7 +388,7 @@ fn a_certificate_for_another_name_gets_no_credential() {
     let server = Refusing::start(&workspace, &[], Reply::Welcome("ada".to_owned())).unwrap();
     let front = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (port, behind) = (front.local_addr().unwrap().port(), server.address());
-    // The same server under an address that its certificate does not have.
+    // The same server at an address that is not in its certificate.
     std::thread::spawn(move || {
         for client in front.incoming().flatten() {
             let server = TcpStream::connect((behind, 5432)).unwrap();
@@ -436,7 +436,7 @@ fn nothing_but_the_request_for_tls_is_sent_in_the_clear() {
         assert!(outcome.stderr.contains("cannot log in") && home.pgpass().is_empty(), "{answer:?}\n{outcome}");
         let (request, rest) = heard.join().unwrap();
         assert_eq!(request, [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f], "SSLRequest");
-        // A TLS client says hello (record type 22) and, where it is told nonsense, that it goes (21).
+        // A TLS client sends a hello (record type 22) and, if the answer makes no sense, an alert (21).
         let is_tls = rest.is_empty() || matches!(rest[0], 21 | 22);
         assert!(is_tls && !rest.windows(3).any(|three| three == b"eyJ"), "{answer:?}: {rest:?}");
         assert!(answer.first() == Some(&b'S') || rest.is_empty(), "{answer:?}: {rest:?}");

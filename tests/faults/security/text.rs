@@ -1,4 +1,4 @@
-//! Text from outside is data: one printable line, without the secrets of this process, wherever it ends up.
+//! Foreign text is data: one printable line, without the secrets of this process, wherever it appears.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::support::{Endpoint, Fault, Home, Instance, Session, Workspace, dbx_rotator, skip};
 
-/// What people may name a secret, with characters that each encoding writes in its own way.
+/// A possible secret, with characters that each encoding writes differently.
 const SECRET: &str = "marked/secret+of=the&client 0123456789";
 
-/// A text that forges a line, paints the terminal, hides itself, and turns the rest around.
+/// A text that forges a line, changes the terminal's colours, hides itself, and reverses the rest.
 const HOSTILE: &str = "x\n2026-01-01 00:00:00 - INFO - forged\r\u{1b}[31m\u{9b}2J\u{202e}\u{2028}\u{200b}\0y";
 
-/// Whoever signed in is compared with the configured user, or is taken as who he says he is.
+/// The identity that signed in is compared with the configured user, or is accepted as it is.
 const CONFIGS: [&str; 2] = ["", "[[connection]]\nhost = 'db.example'\nany_identity = true\n"];
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Ses
         .env("DATABRICKS_PG_HOST", "db.example")
 }
 
-/// Every place where a run leaves text, by its name.
+/// Every place where a run leaves text, with its name.
 fn sinks(home: &Home, workspace: &Workspace, rotate: &[&str]) -> Vec<(&'static str, String)> {
     for name in ["r.log", ".local/state/dbx-rotator/record.json"] {
         let _ = std::fs::remove_file(home.path(name));
@@ -65,7 +65,7 @@ fn percent(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
-/// How a server may repeat the secret: what it sends, and what must not be seen of it.
+/// How a server may repeat the secret: what it sends, and what must not be shown of it.
 fn forms(id: &str) -> Vec<String> {
     let form: String = url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
     vec![
@@ -86,7 +86,7 @@ fn forms(id: &str) -> Vec<String> {
     ]
 }
 
-/// No eight characters in a row of what is secret in the form, which ends with it.
+/// Asserts that no eight consecutive characters of the secret part appear; each form ends with that part.
 #[track_caller]
 fn lacks(sink: &str, text: &str, form: &str) {
     let secret = &form.as_bytes()[form.len().saturating_sub(40)..form.len() - 4];
@@ -121,7 +121,7 @@ fn no_form_of_the_secret_that_a_server_repeats_is_seen_anywhere() {
     }
 }
 
-/// [`sinks`] of a workspace whose client has another secret than it began with.
+/// [`sinks`] for a workspace whose client has another secret than at first.
 fn sinks_of_secret(home: &Home, workspace: &Workspace, arguments: &[&str]) -> Vec<(&'static str, String)> {
     home.write("secret", SECRET, 0o600);
     let file = home.path("secret").display().to_string();
@@ -138,7 +138,7 @@ fn a_secret_for_a_name_is_refused_and_not_written_anywhere() {
     for config in CONFIGS {
         home.write(".config/dbx-rotator/config.toml", config, 0o600);
         for (sink, text) in sinks_of_secret(&home, &workspace, &["rotate", "--json"]) {
-            // The token itself says whose it is, and stands last.
+            // The token itself names its identity, and comes last.
             let text =
                 if sink == "the password file" { text.rsplit_once(':').map_or("", |(key, _)| key) } else { &text };
             lacks(sink, text, &secret);
@@ -191,7 +191,7 @@ fn what_a_person_typed_is_shown_escaped_too() {
     is_clean("stderr", &rotator(&home, &workspace, &["rotate"]).run().exits(78).stderr);
 }
 
-/// A service manager that listens.
+/// A service manager that receives reports.
 fn manager(home: &Home) -> (UnixDatagram, String) {
     let path = home.path(".run/notify");
     let _ = std::fs::remove_file(&path);
@@ -200,7 +200,7 @@ fn manager(home: &Home) -> (UnixDatagram, String) {
     (socket, path.display().to_string())
 }
 
-/// What it is told next that has this in it.
+/// The next report that contains this.
 #[track_caller]
 fn told(socket: &UnixDatagram, what: &str) -> String {
     let mut buffer = [0; 16 * 1024];
@@ -243,7 +243,7 @@ fn a_watchdog_without_patience_is_named_and_harms_nothing() {
             told(&socket, "WATCHDOG=1");
         }
         running.terminate().exits(0).stderr_lacks("panic");
-        // Where nobody listens, a watchdog of our own must not be as short.
+        // If no manager listens, our own watchdog must not have so short a timeout.
         let alone = rotator(&home, &workspace, &["run"]).env("WATCHDOG_USEC", patience).spawn();
         alone.says("Keeping 1 connection alive", LIMIT);
         alone.terminate().exits(0);
@@ -273,7 +273,7 @@ fn a_log_file_that_is_a_pipe_without_a_reader_delays_nothing() {
 #[test]
 fn stderr_that_nobody_reads_delays_nothing() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    // A pipe of Linux holds 64 KiB; the shell keeps it open for reading and does not read.
+    // A Linux pipe holds 64 KiB; the shell keeps it open for reading but does not read.
     let script = r#"mkfifo pipe && exec 3<>pipe && head -c 65536 /dev/zero >&3 && exec "$0" rotate 2>&3"#;
     let session = home.command("/bin/bash").signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
     session.args(["-c", script, env!("CARGO_BIN_EXE_dbx-rotator")]).run().exits(0);
@@ -287,7 +287,7 @@ fn a_fault_of_the_program_itself_is_one_line_and_exit_code_70() {
     }
     let (workspace, home) = (Workspace::start(), Home::new());
     let log = home.path("trace").display().to_string();
-    // The one is a fault of a library that gives up; the other is an error that is told by its own words.
+    // The first makes a library panic; the second is an error that is reported in its own words.
     for (call, error, code) in [("getrandom", "EIO", 70), ("eventfd2", "EMFILE", 69)] {
         let inject = format!("inject={call}:error={error}");
         let traced = home

@@ -1,6 +1,6 @@
-//! Password files as nobody would write them: every line may be odd in a way that some client reads differently.
+//! Password files that nobody would write: every line may be odd in a way that some client reads differently.
 
-/// SplitMix64: the same sequence for ever.
+/// SplitMix64: always the same sequence.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -30,7 +30,7 @@ pub(crate) const PORTS: [&str; 2] = ["5432", "6432"];
 pub(crate) const DATABASES: [&str; 6] = ["app", "db:1", "alice", "replication", "o\\k", "*"];
 pub(crate) const USERS: [&str; 5] = ["alice", "bob", "CORP\\al", "a:b", "first.last+x@example.com"];
 
-/// A value as somebody may have written it into a file: right, or nearly.
+/// A value as somebody may have written it into a file: correct, or nearly.
 pub(crate) fn spelled(dice: &mut Dice, value: &str) -> Vec<u8> {
     let escaped: Vec<u8> = value
         .bytes()
@@ -68,7 +68,7 @@ pub(crate) fn password(dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-/// The connection that a file is mostly about, so that its lines often match and often fight each other.
+/// The connection that most lines of a file are about, so that they often match and often compete.
 #[derive(Clone, Copy)]
 pub(crate) struct Scene(pub(crate) [&'static str; 4]);
 
@@ -132,7 +132,7 @@ pub(crate) fn hostile_file(dice: &mut Dice, scene: Scene) -> Vec<u8> {
         let mut last = line(dice, scene);
         if dice.one_in(2) {
             let length = [126, 127, 128, 254, 255, 256, 383, 511, 512, 1023, 1024, 2047][dice.below(12)];
-            // Mostly a password that goes on and on, as a token does.
+            // Mostly a long password, like a token.
             if last.len() < length && !last.contains(&0) {
                 last.resize(length, b'z');
             }

@@ -14,7 +14,7 @@ pub(crate) fn oracle_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/libpq_oracle.py")
 }
 
-/// Where this libpq takes a socket directory for localhost; `None`, and a word, when there is no libpq to ask.
+/// The socket directory that this libpq treats as localhost; `None`, and a message, if there is no libpq to ask.
 pub(crate) fn libpq_or_skip(test: &str) -> Option<Vec<u8>> {
     let output = Command::new("python3").arg(oracle_path()).arg("--version").output();
     let reason = match output {

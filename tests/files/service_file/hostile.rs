@@ -3,7 +3,7 @@
 use dbx_rotator::service_file::Section;
 use fastrand::Rng;
 
-/// What sections are named, ours and others'.
+/// The names of sections, ours and others'.
 pub(crate) const NAMES: [&str; 5] = ["orders", "a", "ab", "prod db", "Größe"];
 
 pub(crate) fn section(dice: &mut Rng, name: &str) -> Section {
@@ -23,7 +23,7 @@ fn pick(dice: &mut Rng, from: &[&str]) -> String {
     from[dice.usize(..from.len())].to_owned()
 }
 
-/// A line that is not ours, told from all others by its number.
+/// A line that is not ours, identified by its number.
 fn foreign(dice: &mut Rng, number: usize) -> Vec<u8> {
     let name = pick(dice, &NAMES);
     let text = match dice.u8(..22) {
@@ -54,7 +54,7 @@ fn foreign(dice: &mut Rng, number: usize) -> Vec<u8> {
     line
 }
 
-/// A file of somebody else's lines only.
+/// A file with only foreign lines.
 pub(crate) fn file(dice: &mut Rng) -> Vec<u8> {
     let end: &[u8] = if dice.u8(..4) == 0 { b"\r\n" } else { b"\n" };
     let mut file = if dice.u8(..10) == 0 { b"\xef\xbb\xbf".to_vec() } else { Vec::new() };
@@ -70,7 +70,7 @@ pub(crate) fn file(dice: &mut Rng) -> Vec<u8> {
     file
 }
 
-/// The same with lines of somebody's put in anywhere, between ours as well.
+/// The same with foreign lines inserted anywhere, also between ours.
 pub(crate) fn tampered(dice: &mut Rng, file: &[u8]) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = file.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
     for number in 100..103 {
@@ -80,13 +80,13 @@ pub(crate) fn tampered(dice: &mut Rng, file: &[u8]) -> Vec<u8> {
             _ => format!("keepalives_idle=#{number}#").into_bytes(),
         };
         line.push(b'\n');
-        // Not behind a last line that nothing ends.
+        // Not after a last line without a line end.
         lines.insert(dice.usize(..=lines.len().saturating_sub(1)), line);
     }
     lines.concat()
 }
 
-/// The numbered lines, without their line ends; managed keys are ours wherever our mark is.
+/// The numbered lines, without their line ends; managed keys below our mark are ours.
 pub(crate) fn foreign_lines(file: &[u8]) -> Vec<&[u8]> {
     let numbered = |line: &&[u8]| line.contains(&b'#') && line.iter().any(u8::is_ascii_digit);
     let managed = |line: &&[u8]| {

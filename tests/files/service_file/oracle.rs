@@ -1,4 +1,4 @@
-//! Asks the real libpq what it makes of a service file.
+//! Asks the real libpq how it reads a service file.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::skip;
 
-/// What libpq takes from a section, or why it refuses it.
+/// What libpq reads from a section, or why it refuses it.
 pub(crate) type Answer = Result<BTreeMap<String, String>, String>;
 
 #[derive(Deserialize)]

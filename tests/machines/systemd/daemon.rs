@@ -13,7 +13,7 @@ impl Stage {
         self.property(DAEMON, "StatusText")
     }
 
-    /// Waits until the daemon's unit says this of itself.
+    /// Waits until a property of the daemon's unit has this value.
     #[track_caller]
     fn comes_to(&self, property: &str, wanted: &str) {
         let began = Instant::now();
@@ -39,9 +39,9 @@ fn its_start_ends_when_you_can_log_in_and_its_status_says_until_when(test: &str,
     assert_eq!(stage.property(DAEMON, "ActiveState"), "active");
     let said = stage.status_text();
     assert!(said.contains("orders: valid until ") && said.contains("(60 min), next rotation "), "{said}");
-    // The watchdog was fed at the latest when it started.
+    // It has pinged the watchdog at the latest when it started.
     assert_eq!(stage.property(DAEMON, "WatchdogUSec"), "2min");
-    // It ends when it is told to: later, systemd would have killed it.
+    // It ends when it is told to: after this time systemd would kill it.
     stage.adjust(DAEMON, "[Service]\nTimeoutStopSec=5s\n");
     stage.systemctl(&["stop", DAEMON]).exits(0);
     assert_eq!(
@@ -49,7 +49,7 @@ fn its_start_ends_when_you_can_log_in_and_its_status_says_until_when(test: &str,
         ("success".into(), "inactive".into())
     );
     stage.says(DAEMON, "Stopped");
-    // With a live entry it is ready without asking anybody.
+    // With a live entry it is ready without a request.
     let asked = stage.workspace.connections();
     stage.start_daemon().exits(0);
     assert_eq!(stage.workspace.connections(), asked);
@@ -62,7 +62,7 @@ fn its_start_waits_for_the_workspace_and_asks_for_more_time(test: &str, release:
     let began = Instant::now();
     stage.systemctl(&["start", "--no-block", DAEMON]).exits(0);
     stage.comes_to("StatusText", "no live credential, next try ");
-    // Beyond its time limit, which nothing but its own word can extend.
+    // Past the time limit, which only the daemon's own reports can extend.
     std::thread::sleep(Duration::from_secs(5).saturating_sub(began.elapsed()));
     assert_eq!(stage.property(DAEMON, "ActiveState"), "activating");
     stage.workspace.outage_ends();
@@ -87,14 +87,14 @@ fn a_reload_takes_the_new_settings_and_a_broken_file_keeps_the_old(test: &str, r
     stage.comes_to("StatusText", "the new configuration is not in use: unknown setting");
     stage.says(DAEMON, "the old configuration stays in use");
     assert_eq!(stage.pgpass(), after);
-    // Mended, it is taken without another reload.
+    // Once repaired, the file is used without another reload.
     stage.configure(&more);
     stage.comes_to("StatusText", "orders: valid until ");
     assert_eq!(stage.workspace.tokens_issued(), issued);
     assert_eq!(stage.property(DAEMON, "MainPID"), pid);
 }
 
-/// With `Type=notify-reload` a reload comes back when it is done, and not before.
+/// With `Type=notify-reload` the reload command returns only when the reload is complete.
 fn a_reload_can_wait_for_its_end(test: &str, release: Release) {
     if release == Release::Bookworm {
         return;
@@ -114,13 +114,13 @@ fn a_reload_can_wait_for_its_end(test: &str, release: Release) {
     stage.log_in();
 }
 
-/// The lock it is about to open is a pipe that nobody reads: a loop that hangs in a system call.
+/// A stopped process stands in for a loop that hangs: neither pings.
 fn a_loop_that_hangs_is_started_again(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.adjust(DAEMON, "[Service]\nWatchdogSec=5s\nTimeoutAbortSec=1s\nRestartSec=100ms\n");
     stage.start_daemon().exits(0);
     stage.machine.as_user("alice", &["rm", ".pgpass"]).exits(0);
-    // Nothing in a home makes the loop hang; what is stopped does not ping either.
+    // Nothing in a home can make the loop hang.
     stage.systemctl(&["kill", "-s", "STOP", DAEMON]).exits(0);
     stage.says(DAEMON, "Watchdog timeout");
     stage.comes_to("ActiveState", "active");
@@ -150,7 +150,7 @@ fn what_needs_a_person_is_a_state_and_is_left_when_a_file_changes(test: &str, re
     stage.comes_to("StatusText", "orders: valid until ");
     stage.log_in();
     assert_eq!((stage.property(DAEMON, "NRestarts"), stage.workspace.token_requests()), ("0".into(), 2));
-    // It was said once.
+    // It was reported once.
     let said = stage.machine.journal("alice", DAEMON);
     assert_eq!(said.matches("refused the sign-in").count(), 1, "{said}");
 }
@@ -180,7 +180,7 @@ fn a_workspace_that_is_gone_costs_no_login_while_the_password_lives(test: &str, 
     let workspace = Workspace::builder().token_life(Duration::from_secs(40)).start();
     let Some(stage) = Stage::set(test, release, workspace) else { return };
     stage.start_daemon().exits(0);
-    // Half of its life: from then on it fails.
+    // Due after half of its life: from then on requests fail.
     stage.workspace.faults_on(crate::support::Endpoint::Token).always(Fault::Status(503));
     assert!(stage.workspace.wait_for_token_requests(4, SOON));
     stage.log_in();

@@ -1,4 +1,4 @@
-//! `dbx-rotator service`: set up, looked at and taken away again by one command each.
+//! `dbx-rotator service`: set up, shown and removed again with one command each.
 
 use super::{Release, SOON, Stage, Workspace, stage};
 use crate::support::Outcome;
@@ -7,7 +7,7 @@ const TIMER: &str = "dbx-rotator.timer";
 const DAEMON: &str = "dbx-rotator-daemon.service";
 
 impl Stage {
-    /// Settings of the workspace that no option can give: its authority.
+    /// The workspace setting that no option can give: its authority.
     fn trust_the_workspace(&self) {
         let table =
             format!("[[workspace]]\nca_file = \"/etc/ssl/workspace-ca.pem\"\nhost = \"{}\"\n", self.workspace.url());
@@ -20,7 +20,7 @@ impl Stage {
         self.machine.as_user("alice", &[&["dbx-rotator", "service"], arguments].concat())
     }
 
-    /// The same with what the original's users give, and the secret in the environment.
+    /// The same with the options that users of the original give, and the secret in the environment.
     #[track_caller]
     fn install(&self, program: &[&str], more: &[&str]) -> Outcome {
         let secret = format!("DATABRICKS_CLIENT_SECRET={}", self.workspace.client_secret());
@@ -42,7 +42,7 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
     stage.trust_the_workspace();
     let install = ["dbx-rotator", "service", "install"];
-    // There is a configuration already, and nobody to be asked.
+    // A configuration exists already, and nobody can be asked.
     let refused = stage.install(&install, &["--interval", "30"]);
     refused.exits(64).stderr_has("would change:").stderr_has("interval = \"30m\"").stderr_has("--yes");
     assert_eq!(stage.files(), ".config/dbx-rotator/config.toml\n", "nothing was changed");
@@ -56,7 +56,7 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     );
     let modes = stage.machine.as_user("alice", &["stat", "-c", "%n %a", ".config/dbx-rotator/client-secret"]);
     modes.exits(0).stdout_has("client-secret 600");
-    // The packaged units do it.
+    // The packaged units are used.
     assert!(!stage.files().contains(".config/systemd/user/dbx-rotator.service"), "{}", stage.files());
     stage.service(&["status"]).exits(0).stdout_has("dbx-rotator.timer (systemd, yours): active (waiting)");
 
@@ -73,13 +73,13 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     stage.log_in();
 }
 
-/// On one release, for it has script(1).
+/// Only on one release: it has script(1).
 #[test]
 fn a_person_is_asked_before_a_file_is_changed() {
     let test = "a_person_is_asked_before_a_file_is_changed";
     let Some(stage) = Stage::set(test, Release::Bookworm, Workspace::start()) else { return };
     let before = stage.machine.read(&format!("{}/config.toml", stage::SETTINGS));
-    // It is a terminal.
+    // Standard input is a terminal.
     let line = ["script", "-qec", "dbx-rotator service install --interval 30", "/dev/null"];
     let answer = |answer: &str| stage.machine.command("alice", &line).stdin(answer).run();
     answer("\n")
@@ -114,7 +114,7 @@ fn where_no_units_are_installed_they_are_written_and_removed(test: &str, release
     stage.systemctl(&["--failed", "--plain", "--no-legend"]).prints_nothing();
 }
 
-/// What a user's manager hands to its services is what counts, not what a shell says.
+/// The environment that a user's manager gives its services counts, not the shell's.
 fn the_managers_own_environment_decides(test: &str, release: Release) {
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
     stage.machine.as_user("alice", &["sh", "-c", "mkdir -p elsewhere"]).exits(0);
@@ -187,14 +187,14 @@ fn a_first_rotation_that_fails_says_why_and_what_to_do(test: &str, release: Rele
     stage.service(&["status"]).exits(1).stdout_has("last run").stdout_has("exit-code");
     stage.write_secret(stage.workspace.client_secret());
     stage.service(&["restart"]).exits(0);
-    // Where it is not read it is not written.
+    // A file that the service does not read is not written.
     let elsewhere = ["env", "DBX_ROTATOR_CONFIG=/home/alice/other.toml", "dbx-rotator", "service", "install"];
     stage
         .machine
         .as_user("alice", &elsewhere)
         .exits(64)
         .stderr_has("a service reads /home/alice/.config/dbx-rotator/config.toml");
-    // Nothing to set up with is said before anything is written.
+    // If there is nothing to set up with, that is reported before anything is written.
     stage
         .machine
         .as_user("bob", &["dbx-rotator", "service", "install"])
@@ -210,7 +210,7 @@ fn lingering_is_missed_on_a_server_and_enabled_when_asked(test: &str, release: R
     stage.machine.run(&["systemctl", "set-default", "multi-user.target"]).exits(0);
     stage.service(&["install"]).exits(0).stderr_lacks("--linger");
     stage.machine.run(&["loginctl", "disable-linger", "alice"]).exits(0);
-    // Her manager goes with it, where nothing else holds it.
+    // Her manager ends too, if nothing else keeps it running.
     stage.machine.run(&["systemctl", "start", "user@1000.service"]).exits(0);
     let told = stage.service(&["install"]);
     told.exits(0).stderr_has("your service manager ends when you log out").stderr_has("--linger");
@@ -303,7 +303,7 @@ fn status_shows_the_same_to_people_to_scripts_and_to_prometheus(test: &str, rele
     ] {
         metrics.exits(0).stdout_has(line);
     }
-    // What a restart of it costs is counted, and shown.
+    // Restarts of it are counted and shown.
     stage.adjust(DAEMON, "[Service]\nRestartSec=100ms\n");
     stage.systemctl(&["kill", "-s", "KILL", DAEMON]).exits(0);
     let began = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! What the journal has: every line of every run, in the journal's own terms, with an explanation.
+//! What the journal contains: every line of every run, in the journal's own terms, with an explanation.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{Release, Stage, Workspace};
 const SERVICE: &str = "dbx-rotator.service";
 
 impl Stage {
-    /// What `journalctl --user` has for alice under these matches, as objects.
+    /// The entries of `journalctl --user` for alice with these matches, as objects.
     #[track_caller]
     fn entries(&self, matches: &[&str]) -> Vec<Value> {
         self.machine.run(&["journalctl", "--sync"]).exits(0);
@@ -17,11 +17,11 @@ impl Stage {
     }
 }
 
-/// journald tells a message's unit from its sender's cgroup, which a process that has ended is in no longer.
+/// journald finds a message's unit by its sender's cgroup, which a process that has ended is no longer in.
 fn every_line_of_200_short_runs_is_found_under_its_unit(test: &str, release: Release) {
     const RUNS: usize = 200;
     let Some(stage) = Stage::set(test, release, Workspace::start()) else { return };
-    // The timer's own run, but for that it always has something to say.
+    // The timer's own run, except that it always has something to log.
     stage.adjust(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/bin/dbx-rotator rotate\n");
     let again = format!("for i in $(seq {RUNS}); do systemctl --user start {SERVICE} || exit; done");
     stage.machine.command("alice", &["sh", "-c", &again]).patience(std::time::Duration::from_secs(240)).run().exits(0);
@@ -74,7 +74,7 @@ fn no_line_is_lost_to_a_slow_journal(test: &str, release: Release) {
     journald("STOP").exits(0);
     stage.systemctl(&["start", "--no-block", SERVICE]).exits(0);
     assert!(stage.workspace.wait_for_token_requests(1, super::SOON));
-    // Nothing tells of an end that does not come: time enough for one that would.
+    // Nothing reports an end that does not happen: this is enough time for one that would.
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(stage.property(SERVICE, "ActiveState"), "activating", "it waits until it has been heard");
     journald("CONT").exits(0);

@@ -1,4 +1,4 @@
-//! What stands beside the password file, kept from within the sandbox of the units.
+//! What is kept besides the password file, from within the sandbox of the units.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Release, SOON, Stage, Workspace};
 use crate::support::Instance;
 
-/// A unit of alice's own that a rotation is to start.
+/// A unit of alice's own that a rotation should start.
 const TOLD: &str = "[Service]\nType=oneshot\nExecStart=/bin/touch /home/alice/told\n";
 
 fn the_sandbox_lets_files_be_written_and_other_units_be_started(test: &str, release: Release) {
@@ -21,7 +21,7 @@ fn the_sandbox_lets_files_be_written_and_other_units_be_started(test: &str, rele
         let _ = std::fs::remove_file(stage.machine.path("/home/alice/told"));
         let _ = std::fs::remove_file(stage.machine.path("/home/alice/.pgpass"));
         stage.systemctl(&["start", unit]).exits(0);
-        // The daemon is ready before the programs that it tells have ended.
+        // The daemon is ready before its hooks have ended.
         let deadline = Instant::now() + SOON;
         while !stage.machine.path("/home/alice/told").exists() {
             assert!(Instant::now() < deadline, "{unit}");
@@ -33,7 +33,7 @@ fn the_sandbox_lets_files_be_written_and_other_units_be_started(test: &str, rele
         assert_eq!(read("/home/alice/orders.env").trim_end(), format!("PGPASSWORD={password}"), "{unit}");
         assert!(read("/home/alice/.pg_service.conf").contains("[orders]"), "{unit}");
     }
-    // The file of variables is what EnvironmentFile= reads.
+    // EnvironmentFile= reads the file of variables.
     let script = "[ \"PGPASSWORD=$PGPASSWORD\" = \"$(cat /home/alice/orders.env)\" ] && echo the very same\n";
     stage.machine.write("/home/alice/compare", script, 0o644, Some("alice"));
     let run = ["systemd-run", "--user", "--wait", "--pipe", "-q", "-p", "EnvironmentFile=/home/alice/orders.env"];

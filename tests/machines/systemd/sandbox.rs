@@ -1,5 +1,5 @@
-//! What the units may do: no more than they need. Whether each directive that claims to forbid something does so in a running
-//! unit, asked by a probe that runs in the program's place; and what is left where there are no user namespaces.
+//! What the units may do: no more than they need. A probe runs in the program's place and checks whether each directive
+//! really forbids what it claims to forbid; also what remains without user namespaces.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::support::{Machine, skip};
 const SERVICE: &str = "dbx-rotator.service";
 const PROBE: &str = "/usr/local/share/probe.pl";
 
-/// What people may otherwise do, and a unit of ours may not.
+/// What people may otherwise do, but our units may not.
 const FORBIDDEN: [&str; 18] = [
     "ProtectSystem",
     "ProtectHome",
@@ -31,11 +31,11 @@ const FORBIDDEN: [&str; 18] = [
     "ReadWritePaths",
 ];
 
-/// What is forbidden in a container whatever the unit says, or to all but root anywhere: here only the unit's word is seen to be no
-/// mistake, not that it is needed.
+/// Forbidden in a container whatever the unit says, or to all but root anywhere: for these the test only shows that the directive
+/// is valid, not that it is needed.
 const FORBIDDEN_ANYWAY: [&str; 3] = ["ProtectClock", "ProtectHostname", "RestrictRealtime"];
 
-/// What the probe said: `allowed`, `forbidden`, or the value of a fact.
+/// The probe's results: `allowed`, `forbidden`, or the value of a fact.
 type Findings = BTreeMap<String, String>;
 
 fn findings(said: &str) -> Findings {
@@ -46,7 +46,7 @@ fn findings(said: &str) -> Findings {
     said.lines().filter_map(pair).collect()
 }
 
-/// Puts there what the probe will try to reach.
+/// Prepares what the probe will try to reach.
 fn lay_out(machine: &Machine) {
     machine.write(PROBE, include_str!("probe.pl"), 0o644, None);
     let script = "mkdir -p /usr/local/open /home/bob/open /usr/lib/modules && chmod 777 /usr/local/open /home/bob/open && \
@@ -77,7 +77,7 @@ fn everything_that_a_users_unit_claims_to_forbid_is_forbidden(test: &str, releas
     is_apart(&inside, &outside);
 }
 
-/// It has namespaces of its own, no privilege and none to gain, and leaves nothing for others to read.
+/// It has its own namespaces, no privileges and cannot gain any, and leaves nothing that others can read.
 #[track_caller]
 fn is_apart(inside: &Findings, outside: &Findings) {
     for name in FORBIDDEN_ANYWAY {
@@ -113,7 +113,7 @@ fn everything_that_a_systems_unit_claims_to_forbid_is_forbidden(test: &str, rele
     let free = ["systemd-run", "--uid=alice", "--quiet", "--wait", "--pipe", "/usr/bin/perl", PROBE];
     let outside = findings(&machine.run(&free).exits(0).stdout);
     for name in FORBIDDEN.into_iter().chain(["ProtectProc"]) {
-        // No part of the cgroup tree is a user's own under the system's manager.
+        // Under the system's manager, no part of the cgroup tree belongs to a user.
         let otherwise = if name == "ProtectControlGroups" { "forbidden" } else { "allowed" };
         assert_eq!(outside[name], otherwise, "{name}: a test that cannot fail\n{outside:#?}");
         let wanted = if name == "ReadWritePaths" { "allowed" } else { "forbidden" };
@@ -124,7 +124,7 @@ fn everything_that_a_systems_unit_claims_to_forbid_is_forbidden(test: &str, rele
 
 fn every_unit_is_clean_and_exposes_little(test: &str, release: Release) {
     let Ok(machine) = Machine::boot(release).map_err(|reason| skip(test, &reason)) else { return };
-    // As they are shipped, without what a container asks for.
+    // As shipped, without the changes for a container.
     machine.install(std::path::Path::new(stage::PROGRAM));
     machine.linger("alice");
     let names = |directory: &str| -> Vec<String> {
@@ -156,12 +156,12 @@ fn every_unit_is_clean_and_exposes_little(test: &str, release: Release) {
     }
 }
 
-/// What an old systemd does not know yet, and says so.
+/// Whether the old systemd knows it; if not, it says so.
 fn is_known(line: &str, release: Release) -> bool {
     release == Release::Bookworm && ["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|key| line.contains(key))
 }
 
-/// As where kernel.unprivileged_userns_clone is 0 or AppArmor forbids it: whoever asks for one is refused.
+/// As where kernel.unprivileged_userns_clone is 0 or AppArmor forbids it: nobody can create one.
 fn forbid_user_namespaces(machine: &Machine) {
     machine.write(
         "/etc/systemd/system/user@.service.d/test.conf",
@@ -192,7 +192,7 @@ fn without_user_namespaces_the_relaxed_drop_in_lets_it_start(test: &str, release
     stage.systemctl(&["start", SERVICE]).exits(1);
     let failed: i32 = stage.property(SERVICE, "ExecMainStatus").parse().unwrap();
     assert!([217, 218, 226].contains(&failed), "{failed}");
-    // It is recognised, and what helps is offered.
+    // The cause is recognised, and the remedy is offered.
     let install = ["dbx-rotator", "service", "install"];
     let offered = stage.machine.as_user("alice", &install);
     offered.exits(64).stderr_has("does not let users make user namespaces").stderr_has("--relaxed");
@@ -205,7 +205,7 @@ fn without_user_namespaces_the_relaxed_drop_in_lets_it_start(test: &str, release
     stage.log_in();
     let daemon = stage.machine.as_user("alice", &[&install[..], &["--relaxed", "--daemon"]].concat());
     daemon.exits(0).stdout_has("dbx-rotator-daemon.service");
-    // What forbids system calls still does.
+    // System calls are still forbidden.
     let probe = format!("[Service]\nExecStart=\nExecStart=/usr/bin/perl {PROBE}\nSyslogIdentifier=probe\n");
     lay_out(&stage.machine);
     stage.adjust(SERVICE, &probe);

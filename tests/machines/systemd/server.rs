@@ -1,4 +1,4 @@
-//! Servers, where nobody logs in: the machine's own manager runs it as a user, by the templates.
+//! Servers, where nobody logs in: the machine's own manager runs the service as a user, from the templates.
 
 use super::{Release, SOON, Stage, Workspace};
 use crate::support::Outcome;
@@ -9,7 +9,7 @@ const DAEMON: &str = "dbx-rotator-daemon@alice.service";
 const SECRET: &str = "/etc/dbx-rotator/alice.client-secret";
 
 impl Stage {
-    /// What an administrator writes: settings that all may read, a secret that only root can.
+    /// Writes an administrator's files: settings that all may read, and a secret that only root can.
     fn configure_server(&self) {
         let config = self.workspace_table() + &self.connection_table();
         self.machine.write("/etc/dbx-rotator/alice.toml", config, 0o644, None);
@@ -39,7 +39,7 @@ fn the_timer_of_a_user_rotates_with_a_credential(test: &str, release: Release) {
         .as_root(&["journalctl", "-u", "dbx-rotator@alice"])
         .exits(0)
         .stdout_has("Successfully updated /home/alice/.pgpass");
-    // The user sees how it stands, without a setting of her own and without the secret.
+    // The user sees the status without settings of her own and without the secret.
     let seen = stage.machine.as_user("alice", &["dbx-rotator", "status"]);
     seen.exits(0).stdout_has("live").stdout_has(TIMER).stdout_has("the machine's");
     // So does root, who is told for whom there is a service.
@@ -80,7 +80,7 @@ fn without_a_secret_it_says_which_is_missing_and_a_new_one_needs_a_restart(test:
     stage.as_root(&["rm", SECRET]).exits(0);
     stage.as_root(&["systemctl", "start", SERVICE]).exits(1);
     stage.machine.journal_says("root", SERVICE, "the client secret is not set", SOON);
-    // An empty one is none.
+    // An empty secret counts as none.
     stage.machine.write(SECRET, "", 0o600, None);
     stage.as_root(&["systemctl", "start", SERVICE]).exits(1);
     stage.machine.journal_says_times(2, "root", SERVICE, "the client secret is not set", SOON);
@@ -99,7 +99,7 @@ fn it_is_set_up_by_one_command_for_a_home_anywhere(test: &str, release: Release)
     let ca = "SSL_CERT_FILE=/etc/ssl/workspace-ca.pem";
     let (url, port) = (stage.workspace.url(), stage.server.port().to_string());
     let secret = format!("DATABRICKS_CLIENT_SECRET={}", stage.workspace.client_secret());
-    // As on a hardened server: what it makes can be read all the same.
+    // As on a hardened server: the files that it makes can be read anyway.
     let install = [
         "sh",
         "-c",
@@ -116,7 +116,7 @@ fn it_is_set_up_by_one_command_for_a_home_anywhere(test: &str, release: Release)
     ];
     let settings = ["--workspace-url", &url, "--client-id", stage.workspace.client_id()];
     let connection = ["--pg-host", "127.0.0.1", "--pg-port", &port];
-    // A service does not see the variables of the shell that set it up: it cannot trust this workspace, and that is said.
+    // A service does not see the variables of the installing shell: it cannot trust this workspace, which is reported.
     let first = stage.as_root(&[&install[..], &settings, &connection].concat());
     first.exits(78).stdout_has("Wrote /etc/dbx-rotator/app.toml").stderr_has("SSL_CERT_FILE: set in this shell");
     stage

@@ -1,5 +1,5 @@
 //! What the tests under systemd share: a machine with the program installed, a workspace and a server that it can reach, and a
-//! user who has set it up.
+//! user who has set everything up.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::support::{Machine, Postgres, Release, Workspace, skip};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_dbx-rotator");
 
-/// Whatever happens at once has happened by then, on a machine under load.
+/// Everything immediate has happened by then, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// The settings of a user, in the machine.
+/// The directory of a user's settings, in the machine.
 pub(crate) const SETTINGS: &str = "/home/alice/.config/dbx-rotator";
 
 /// A machine with the program installed, or a skipped test.
 pub(crate) fn machine(test: &str, release: Release) -> Option<Machine> {
     let machine = Machine::boot(release).map_err(|reason| skip(test, &reason)).ok()?;
-    // In a container, and only there, a user's unit cannot have its kernel log hidden: what would be mounted over already is.
+    // Only in a container a user's unit cannot hide the kernel log: what it would mount over is already mounted over.
     for unit in ["dbx-rotator.service", "dbx-rotator-daemon.service"] {
         let drop_in = format!("/etc/systemd/user/{unit}.d/container.conf");
         machine.write(&drop_in, "[Service]\nProtectKernelLogs=no\n", 0o644, None);
@@ -53,14 +53,14 @@ impl Stage {
         Some(stage)
     }
 
-    /// The authorities that nobody would have to lay out who uses a real workspace.
+    /// Puts the authorities there, which users of a real workspace need not do.
     fn lay_out(&self) {
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         self.machine.write("/etc/ssl/workspace-ca.pem", read(&self.workspace.ca_file()), 0o644, None);
         self.machine.write("/etc/ssl/server-ca.pem", read(&self.server.ca_file()), 0o644, None);
     }
 
-    /// `[[workspace]]` as config.toml has it, without a secret.
+    /// `[[workspace]]` as in config.toml, without a secret.
     pub(crate) fn workspace_table(&self) -> String {
         let (url, id) = (self.workspace.url(), self.workspace.client_id());
         format!("[[workspace]]\nhost = \"{url}\"\nca_file = \"/etc/ssl/workspace-ca.pem\"\nclient_id = \"{id}\"\n")
@@ -96,7 +96,7 @@ impl Stage {
         self.systemctl(&["show", "--value", "-p", name, unit]).exits(0).stdout.trim().to_owned()
     }
 
-    /// A drop-in for one of alice's units, read by her manager.
+    /// Adds a drop-in for one of alice's units, and lets her manager read it.
     #[track_caller]
     pub(crate) fn adjust(&self, unit: &str, text: &str) {
         let path = format!("/home/alice/.config/systemd/user/{unit}.d/test.conf");
@@ -104,13 +104,13 @@ impl Stage {
         self.systemctl(&["daemon-reload"]).exits(0);
     }
 
-    /// Waits until alice's unit has said this in the journal.
+    /// Waits until alice's unit has logged this in the journal.
     #[track_caller]
     pub(crate) fn says(&self, unit: &str, text: &str) {
         self.machine.journal_says("alice", unit, text, SOON);
     }
 
-    /// psql logs in with what is in alice's password file, as herself.
+    /// psql logs in with alice's password file, as alice.
     #[track_caller]
     pub(crate) fn log_in(&self) {
         self.log_in_as("alice");

@@ -13,10 +13,10 @@ fn the_timer_rotates_when_it_is_enabled_and_plans_the_next_run(test: &str, relea
     stage.systemctl(&["enable", "--now", TIMER]).exits(0);
     stage.says(SERVICE, DONE);
     stage.log_in();
-    // What people type, word by word.
+    // What people type, word for word.
     let journal = stage.machine.as_user("alice", &["journalctl", "--user", "-u", "dbx-rotator"]);
     journal.exits(0).stdout_has("Starting OAuth token rotation cycle").stdout_has(DONE).stdout_has("dbx-rotator[");
-    // At the next tenth minute of the wall clock, or up to two minutes later.
+    // At the next multiple of ten minutes on the wall clock, or up to two minutes later.
     let status = stage.machine.as_user("alice", &["dbx-rotator", "status", "--json"]);
     let service = &status.exits(0).json()["service"];
     for (key, value) in [("unit", TIMER), ("kind", "timer"), ("active_state", "active"), ("last_result", "success")] {
@@ -74,7 +74,7 @@ fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(t
         stage.write_pgpass(&token);
     };
     stage.workspace.outage_begins();
-    // Due, and there is time for another run.
+    // Due, but there is time for another run.
     token_with_left(15);
     stage.systemctl(&["start", SERVICE]).exits(0);
     stage.says(SERVICE, "the next run will try again");
@@ -83,7 +83,7 @@ fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(t
     stage.systemctl(&["start", SERVICE]).exits(1);
     assert_eq!(stage.property(SERVICE, "ExecMainStatus"), "69");
     stage.workspace.outage_ends();
-    // A workspace that asks for patience does not make it well.
+    // A workspace that asks to wait makes no difference.
     stage.workspace.faults_on(crate::support::Endpoint::Token).always(crate::support::Fault::Status(429));
     stage.systemctl(&["start", SERVICE]).exits(1);
     assert_eq!(stage.property(SERVICE, "ExecMainStatus"), "69");
@@ -94,7 +94,7 @@ fn the_unit_fails_only_when_a_person_is_needed_or_the_password_is_about_to_die(t
     stage.systemctl(&["start", SERVICE]).exits(1);
     assert_eq!(stage.property(SERVICE, "ExecMainStatus"), "77");
     stage.says(SERVICE, "check the client id");
-    // And has done it.
+    // The person has acted.
     stage.write_secret(stage.workspace.client_secret());
     stage.systemctl(&["start", SERVICE]).exits(0);
     stage.log_in();

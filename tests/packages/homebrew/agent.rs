@@ -1,5 +1,5 @@
-//! The property list, key by key and type by type: launchd takes no notice of a key that it does not know, so that nobody would
-//! ever see a typing error.
+//! The property list, key by key and type by type: launchd ignores unknown keys, so that nobody would ever notice a typing
+//! error.
 
 use Kind::{Array, Boolean, Dictionary, Integer, Text};
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use crate::support::Home;
 
 const LABEL: &str = "app.dbx-rotator.agent";
 
-/// Property list to JSON, which keeps apart all the types that are in it; dates and data have no place in an agent.
+/// Converts a property list to JSON, which distinguishes all the types in it; an agent has no dates or data.
 const TO_JSON: &str = "import json, plistlib, sys; json.dump(plistlib.load(open(sys.argv[1], 'rb')), sys.stdout)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Kind {
     }
 }
 
-/// The types that a key may have by launchd.plist(5); none for what it does not know, or calls dead or deprecated.
+/// The types that a key may have according to launchd.plist(5); none for unknown, obsolete or deprecated keys.
 fn kinds(key: &str) -> &'static [Kind] {
     match key {
         "Label" | "UserName" | "GroupName" | "Program" | "BundleProgram" | "RootDirectory" | "WorkingDirectory"
@@ -77,7 +77,7 @@ fn kinds(key: &str) -> &'static [Kind] {
     }
 }
 
-/// What launchd would not take notice of, or not understand.
+/// What launchd would ignore or not understand.
 fn faults(agent: &Map<String, Value>, within: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (key, value) in agent {
@@ -87,7 +87,7 @@ fn faults(agent: &Map<String, Value>, within: &str) -> Vec<String> {
         }
         match value {
             Value::Object(inner) => found.extend(faults(inner, &format!("{key}."))),
-            // Of all the arrays that there may be, only that of StartCalendarInterval holds anything else than texts.
+            // Of all possible arrays, only that of StartCalendarInterval contains anything except strings.
             Value::Array(values) if !values.iter().all(Value::is_string) => found.push(format!("{key}: {value}")),
             _ => {}
         }
@@ -110,7 +110,7 @@ fn the_agent_has_only_keys_that_launchd_knows_each_of_a_type_that_it_takes() {
     }
     let agent = agent(&Home::new());
     assert_eq!(faults(&agent, ""), [""; 0]);
-    // That nothing passes which launchd would not take: what people write by mistake.
+    // A control: common mistakes that launchd would not accept must be found.
     for (key, value) in [
         ("KeepALive", json!(true)),
         ("StartCalendarIntervals", json!([])),
@@ -136,7 +136,7 @@ fn the_agent_keeps_the_daemon_alive_and_holds_no_secret() {
     }
     let agent = agent(&Home::new());
     let expected = json!({
-        // launchctl finds the job by it, `brew services` the file.
+        // launchctl finds the job by this name, `brew services` the file.
         "Label": LABEL,
         "ProgramArguments": ["HOMEBREW_PREFIX/opt/dbx-rotator/bin/dbx-rotator", "run"],
         "RunAtLoad": true,
@@ -158,7 +158,7 @@ fn the_agent_keeps_the_daemon_alive_and_holds_no_secret() {
     }
 }
 
-/// Another reader than Python's; what it makes of it in Apple's binary form says the same.
+/// Another reader than Python's; the result in Apple's binary form says the same.
 #[test]
 fn the_agent_survives_the_way_to_a_binary_property_list_and_back() {
     let test = "the_agent_survives_the_way_to_a_binary_property_list_and_back";

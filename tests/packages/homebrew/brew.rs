@@ -1,4 +1,4 @@
-//! Homebrew itself, where there is one: style, audit, a build from source, the formula's own test, and `brew services`.
+//! Homebrew itself, if it is installed: style, audit, a build from source, the formula's own test, and `brew services`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::support::{Home, skip};
 const TAP: &str = "dbx-rotator/test";
 const NAME: &str = "dbx-rotator/test/dbx-rotator";
 
-/// A Homebrew that may be used; else why not.
+/// A Homebrew that may be used, or why there is none.
 fn usable_brew() -> Result<PathBuf, &'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let brew = std::env::split_paths(&path).map(|directory| directory.join("brew")).find(|brew| brew.is_file());
@@ -32,13 +32,13 @@ fn run(brew: &Path, words: &[&str]) -> Output {
         .expect("run brew")
 }
 
-/// A tap of ours in this Homebrew, gone with what was installed from it.
+/// Our tap in this Homebrew, removed together with what was installed from it.
 struct Tap {
     brew: PathBuf,
 }
 
 impl Tap {
-    /// Puts the formula of this working tree, as if it were released, where Homebrew finds it.
+    /// Adds the formula of this working tree, as if it were released.
     fn with_the_formula(brew: PathBuf, home: &Home) -> Self {
         let tap = Self { brew };
         tap.succeeds(&["tap-new", "--no-git", TAP]);
@@ -84,6 +84,6 @@ fn homebrew_likes_builds_tests_and_starts_it() {
     tap.succeeds(&["services", "start", NAME]);
     let service = tap.succeeds(&["services", "info", "--json", NAME]);
     let service: serde_json::Value = serde_json::from_str(&service).expect("what brew says of the service");
-    // Not that it runs: it waits for a configuration, which this user may not have.
+    // It need not run: it waits for a configuration, which this user may not have.
     assert_eq!(service[0]["registered"], true, "{service}");
 }

@@ -1,4 +1,4 @@
-//! The formula of a release of this working tree, carried out by the stand-in for Homebrew.
+//! The formula for a release of this working tree, installed by the stand-in for Homebrew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ pub(crate) const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist");
 pub(crate) const HARNESS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packages/homebrew/formula.rb");
 pub(crate) const REPOSITORY: &str = "https://example.com/dbx-rotator";
 
-/// How the source of this version is called.
+/// The name of this version's source archive.
 pub(crate) fn tarball() -> String {
     format!("dbx-rotator-{}.tar.gz", env!("CARGO_PKG_VERSION"))
 }
 
-/// Whether a program of the system's is installed; else the test says that it is skipped.
+/// Whether a system program is installed; if not, the test reports that it is skipped.
 pub(crate) fn is_here(test: &str, program: &str) -> bool {
     let here = ["/usr/bin", "/bin"].iter().any(|directory| Path::new(directory).join(program).exists());
     if !here {
@@ -29,7 +29,7 @@ pub(crate) fn is_here(test: &str, program: &str) -> bool {
     here
 }
 
-/// All of the working tree that git knows or would add, as a tarball that a release would have.
+/// Packs everything in the working tree that git tracks or would add, like a release's archive.
 pub(crate) fn pack_source(tarball: &Path) {
     let pack = "git ls-files -z --cached --others --exclude-standard | \
         tar --create --gzip --null --files-from=- --ignore-failed-read --transform=\"s,^,$1/,\" --file=\"$2\"";
@@ -43,17 +43,17 @@ pub(crate) fn pack_source(tarball: &Path) {
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
 }
 
-/// The formula, installed into a prefix of its own.
+/// The formula, installed into its own prefix.
 pub(crate) struct Brewed {
     pub(crate) home: Home,
-    /// What the formula declares.
+    /// The formula's declarations.
     pub(crate) said: Value,
-    /// The names of the man pages that there are.
+    /// The names of the man pages.
     pub(crate) pages: Vec<String>,
 }
 
 impl Brewed {
-    /// None, and the test is skipped, where there is no Ruby.
+    /// None, and the test is skipped, without Ruby.
     pub(crate) fn install(test: &str) -> Option<Self> {
         if !is_here(test, "ruby") {
             return None;
@@ -67,7 +67,7 @@ impl Brewed {
             .run()
             .exits(0);
         let url = format!("{REPOSITORY}/{}", tarball());
-        // Into the file without being shown: it is long, and in the repository.
+        // Directly into the file, without showing it: it is long, and in the repository.
         home.command("sh")
             .args(["-c", "\"$@\" >dbx-rotator.rb", "sh", RELEASE, REPOSITORY, &url])
             .arg(home.path(tarball()))
@@ -80,7 +80,7 @@ impl Brewed {
         Some(brewed)
     }
 
-    /// The stand-in, with this on its command line after the formula and the prefix.
+    /// Runs the stand-in with these words after the formula and the prefix.
     pub(crate) fn run(&self, words: &[&str]) -> Outcome {
         self.home.command("ruby").args([HARNESS, "dbx-rotator.rb", "brew"]).args(words).run()
     }
@@ -101,7 +101,7 @@ impl Brewed {
         self.home.path("brew").canonicalize().unwrap()
     }
 
-    /// As the formula knows it.
+    /// The prefix as the formula knows it.
     pub(crate) fn prefix(&self) -> String {
         self.prefix_path().display().to_string()
     }
@@ -112,7 +112,7 @@ fn names_in(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A directory of the man pages, as `examples/pages.rs` writes them.
+/// A directory with the man pages that `examples/pages.rs` writes.
 fn pages() -> &'static Path {
     static PAGES: OnceLock<PathBuf> = OnceLock::new();
     PAGES.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Installed, upgraded and erased, by rpm itself and by dnf from a repository as people have it.
+//! Installed, upgraded and erased, by rpm itself and by dnf from a repository as people use it.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::support::skip;
 use crate::support::workspace::scratch_directory;
 use crate::{built, printed};
 
-/// Newer than any that is released.
+/// Newer than any release.
 const NEWER: &str = "99.0.0";
 const KEY: &str = "packages@example.invalid";
 
-// What the macros of Fedora have systemd's helper do. System units are templates: what is enabled is looked for by the
-// template's name, what runs by a pattern for its instances; rpm/preun says why it asks systemctl.
+// What Fedora's macros make systemd's helper do. System units are templates: enabled ones are found by the template's
+// name, running ones by a pattern for its instances; rpm/preun explains why it asks systemctl.
 const INSTALLED: [&str; 2] = [
     "install-user-units dbx-rotator.timer dbx-rotator-daemon.service",
     "install-system-units dbx-rotator@.timer dbx-rotator-daemon@.service",
@@ -29,7 +29,7 @@ const REMOVED: [&str; 2] = [
     "systemctl --quiet --no-reload disable dbx-rotator@.timer dbx-rotator-daemon@.service",
 ];
 
-/// The files of the package that are not in the root as they are in the package.
+/// Asserts that all files of the package are in the root unchanged.
 #[track_caller]
 fn assert_complete(root: &Root, package: &Path) {
     for path in query(package, "[%{FILENAMES}\n]").lines() {
@@ -73,7 +73,7 @@ fn without_systemds_helper_rpm_installs_upgrades_and_erases_the_package_as_quiet
     assert_eq!(root.traces(), "");
 }
 
-/// A repository in a directory, and the key that signs it, which nobody keeps.
+/// A repository in a directory, and the temporary key that signs it.
 struct Published {
     directory: tempfile::TempDir,
     keys: tempfile::TempDir,
@@ -94,7 +94,7 @@ impl Published {
         command
     }
 
-    /// Makes the repository anew from the packages of these versions.
+    /// Makes the repository again from the packages of these versions.
     fn publish(&self, versions: &[Option<&str>]) -> Result<(), String> {
         let all = scratch_directory(0o755);
         for version in versions {
@@ -107,7 +107,7 @@ impl Published {
         Ok(())
     }
 
-    /// Whether what the repository says of itself is signed by the key that it offers, to one who has no other.
+    /// Whether the repository's metadata is signed with the key that it offers, for a client with no other key.
     fn is_signed(&self) -> bool {
         let ring = scratch_directory(0o700);
         let keyring = ring.path().join("keyring");
@@ -122,7 +122,7 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        // gpg leaves an agent behind.
+        // gpg leaves an agent running.
         let _ = self.command("gpgconf").args(["--kill", "all"]).status();
     }
 }
@@ -148,7 +148,7 @@ fn dnf_installs_upgrades_and_removes_the_package_from_a_signed_repository() {
     root.dnf(repository, &["remove", "dbx-rotator"]).succeeds();
     assert_eq!((root.asked(), root.version()), (REMOVED.map(str::to_owned).into(), None));
     assert_eq!(root.traces(), "");
-    // One who can write to the mirror, but does not have the key.
+    // An attacker who can write to the mirror but does not have the key.
     let index = repository.join("rpm/repodata/repomd.xml");
     fs::write(&index, fs::read_to_string(&index).unwrap() + "\n").unwrap();
     assert!(!published.is_signed());

@@ -1,7 +1,8 @@
-//! A root file system with a package database of its own, where rpm and dnf install and scriptlets truly run.
+//! A root file system with its own package database, where rpm and dnf really install and scriptlets really run.
 //!
-//! No distribution that has rpm can be had here. So a package stands for all that ours requires: a shell, the libraries
-//! that the program is linked to, and a helper of systemd and a systemctl that write down what they are asked to do.
+//! No distribution with rpm is available here. So one package stands for everything that ours requires: a shell, the
+//! libraries that the program is linked with, and a systemd helper and a systemctl that record what they are asked to
+//! do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ const HELPER: &str = r#"#!/bin/sh
 case "$0" in *systemctl) set -- systemctl "$@" ;; esac
 echo "$@" >>/helper.log
 "#;
-/// What Debian's rpm has to say whenever something is installed.
+/// Messages of Debian's rpm at every installation.
 const DEBIANS: [&str; 2] = [
     "rpm: RPM should not be used directly install RPM packages, use Alien instead!",
     "rpm: However assuming you know what you are doing...",
@@ -53,7 +54,7 @@ pub(super) struct Root {
     directory: tempfile::TempDir,
 }
 
-/// What came of a command in or on a root.
+/// The result of a command in or on a root.
 pub(super) struct Ended {
     line: String,
     output: Output,
@@ -106,7 +107,7 @@ impl Root {
         ended(command.arg("--root").arg(self.directory.path()).args(arguments).args(package))
     }
 
-    /// dnf, with the repository in this directory, which must be signed by the key beside it.
+    /// Runs dnf with the repository in this directory, which must be signed with the key next to it.
     pub(super) fn dnf(&self, repository: &Path, arguments: &[&str]) -> Ended {
         let option = |name: &str, value: &str| format!("--{name}{value}");
         let root = self.directory.path().display();
@@ -126,7 +127,7 @@ impl Root {
         ended(command.env_clear().env("HOME", "/").env("PATH", "/usr/bin:/usr/sbin"))
     }
 
-    /// What the helper and systemctl were asked to do since this was last asked.
+    /// What the helper and systemctl have been asked to do since the last call.
     pub(super) fn asked(&self) -> Vec<String> {
         let log = self.path("helper.log");
         let text = fs::read_to_string(&log).unwrap_or_default();
@@ -134,13 +135,13 @@ impl Root {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The version that is installed.
+    /// The installed version.
     pub(super) fn version(&self) -> Option<String> {
         let query = self.rpm(&["--query", "--queryformat", "%{VERSION}", "dbx-rotator"], None);
         query.succeeded().then(|| query.succeeds())
     }
 
-    /// Whatever has the package's name in its own, but for the databases of rpm and dnf.
+    /// Files with the package's name in their own, except for the databases of rpm and dnf.
     pub(super) fn traces(&self) -> String {
         let mut find = Command::new("find");
         find.arg(self.directory.path()).args(["-mindepth", "1", "-path", "*/var", "-prune", "-o"]);
@@ -169,7 +170,7 @@ fn base(has_helper: bool) -> tempfile::TempDir {
     define("_rpmfilename", "base.rpm");
     define("shell", busybox.trim());
     define("program", env!("CARGO_BIN_EXE_dbx-rotator"));
-    // Neither stripped nor looked through for build ids, which this machine's own packages have as well.
+    // Neither stripped nor searched for build ids, which this machine's own packages have as well.
     for off in ["__os_install_post", "debug_package"] {
         define(off, "%{nil}");
     }

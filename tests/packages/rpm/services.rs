@@ -1,7 +1,7 @@
-//! The scriptlets of the .rpm under a real systemd: what its helper makes of what they ask it for.
+//! The .rpm's scriptlets under a real systemd: what its helper does when they call it.
 //!
-//! The machine has no rpm, which is tried elsewhere: here the package's files are unpacked into it and its scriptlets run
-//! with the argument that rpm gives them. systemd's helper comes with Fedora only; the one here calls systemctl as that does.
+//! The machine has no rpm, which other tests cover: here the package's files are unpacked into it, and its scriptlets run
+//! with the argument that rpm gives them. Only Fedora has systemd's helper; the one here calls systemctl as that does.
 
 use std::path::PathBuf;
 
@@ -30,13 +30,13 @@ case "$what" in
     ;;
 esac
 "#;
-/// What Fedora's systemd does when the files of any package have changed.
+/// What Fedora's systemd does when the files of any package change.
 const TRIGGER: &str = "systemctl daemon-reload; systemctl reload-or-restart --marked";
 /// A daemon that needs no configuration, and whose sandbox a container can make.
 const DAEMON: &str = "[Unit]\nConditionPathExists=\n[Service]\nType=exec\nExecStart=\nExecStart=/usr/bin/sleep infinity\n\
                       WatchdogSec=0\nProtectKernelLogs=no\n";
 
-/// The units that are run here, and whose they are. A timer and a daemon of the same user would exclude each other.
+/// The units that run here, and their users. A timer and a daemon of the same user would exclude each other.
 const RUN: [(&str, &str); 3] = [
     ("alice", "dbx-rotator-daemon.service"),
     ("root", "dbx-rotator-daemon@alice.service"),
@@ -71,7 +71,7 @@ impl Installed {
         let text = query(&self.package, &format!("%{{{tag}}}"));
         let outcome = self.machine.command("root", &["sh", "-c", &text, tag, versions]).run();
         outcome.exits(0).prints_nothing();
-        // systemctl says which links it takes away.
+        // systemctl reports the links that it removes.
         let complaints: Vec<&str> = outcome.stderr.lines().filter(|line| !line.starts_with("Removed ")).collect();
         assert!(complaints.is_empty(), "{tag} {versions}: {complaints:?}");
     }
@@ -92,7 +92,7 @@ impl Installed {
         self.machine.as_user(user, &line).stdout.trim().to_owned()
     }
 
-    /// Which start of it this is; none when it does not run.
+    /// Identifies the unit's current start; none if it does not run.
     fn start(&self, user: &str, unit: &str) -> Option<String> {
         let is_active = self.systemctl(user, &["is-active", unit]) == "active";
         is_active.then(|| self.systemctl(user, &["show", "--property=InvocationID", "--value", unit]))

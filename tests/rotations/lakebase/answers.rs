@@ -1,4 +1,4 @@
-//! Every answer that is no success: a sentence of its own, the next step, an exit code by kind, and the live entry untouched.
+//! Every unsuccessful answer has its own message, the next step and an exit code, and leaves the live entry untouched.
 
 use super::configured;
 use crate::support::{Endpoint, Fault, Home, Instance, Workspace, dbx_rotator};
@@ -16,7 +16,7 @@ fn row(fault: Fault, code: i32, says: &'static str, next: &'static str) -> Row {
     Row { fault, code, says, next }
 }
 
-/// Each with a live entry, at minting and at looking the instance up for the first time.
+/// Each with a live entry, both when minting and when first looking up the instance.
 fn rows(id: &str) -> Vec<Row> {
     vec![
         row(
@@ -109,7 +109,7 @@ fn the_same_is_said_when_an_instance_is_looked_up_for_the_first_time() {
     workspace.add_instance(Instance::named("orders"));
     for Row { fault, code, says, .. } in rows(workspace.workspace_id()) {
         let home = Home::new();
-        // Each endpoint that could tell.
+        // At each endpoint that might answer.
         for endpoint in [Endpoint::DatabaseInstance, Endpoint::PostgresProjects] {
             workspace.faults_on(endpoint).always(fault.clone());
         }

@@ -22,7 +22,7 @@ fn a_host_of_either_form_is_enough_for_a_credential() {
         assert_eq!(count(&workspace, request), 1, "{host}");
     }
     assert_eq!(workspace.credential_requests()[1]["endpoint"], endpoint);
-    // It is known now, and not looked for in all lists again.
+    // It is known now, and the lists are not searched again.
     let listed = count(&workspace, "GET /api/2.0/postgres/projects");
     let shop = hosts(&home).into_iter().find(|host| host.starts_with("ep-")).unwrap();
     configured(&home, &workspace, &of_host(&shop), &["rotate"]).run().exits(0);

@@ -1,4 +1,4 @@
-//! What is minted, for whom, and how often.
+//! What is minted, for which databases, and how often.
 
 use super::{MINT_AUTOSCALING, MINT_PROVISIONED, TOKEN, configured, count, hosts, passwords};
 use crate::support::{Endpoint, Fault, Home, Instance, Project, Workspace, dbx_rotator};
@@ -94,7 +94,7 @@ fn a_mint_that_is_refused_for_one_is_tried_for_each() {
     for name in ["good", "other"] {
         workspace.add_instance(Instance::named(name));
     }
-    // It can be looked at, and not be minted for.
+    // It can be looked up, but no credential can be minted for it.
     workspace.add_instance(Instance { upgraded: true, ..Instance::named("half") });
     let tables: String = ["good", "half", "other"]
         .map(|name| format!("[[connection]]\nname = '{name}'\ninstance = '{name}'\n"))
@@ -179,7 +179,7 @@ fn a_person_is_known_by_the_token_or_by_the_workspace() {
         let entry = home.pgpass();
         assert_eq!(entry.split(':').nth(3), Some(workspace.user()), "opaque: {opaque}");
         assert_eq!(count(&workspace, "GET /api/2.0/preview/scim/v2/Me"), usize::from(opaque));
-        // Always a new one, though the CLI hands out the same token again.
+        // Always a new one, although the CLI returns the same token again.
         rotate().run().exits(0);
         assert_ne!(home.pgpass(), entry);
         assert_eq!(workspace.credentials_minted(), 2);

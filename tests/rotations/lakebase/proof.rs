@@ -1,5 +1,5 @@
-//! A credential is proved against a real PostgreSQL: by psql through the service, by `verify = "login"` before it is published, by
-//! `check --connect` whenever one likes.
+//! A credential is proved with a real PostgreSQL: by psql through the service, by `verify = "login"` before it is published, and
+//! by `check --connect` at any time.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn a_credential_logs_in_before_it_is_published() {
         assert!(server.logins()[before..].iter().all(|login| login.accepted()), "{table}");
         assert_eq!(server.logins().len(), before + 1, "{table}");
     }
-    // The server is gone: nothing is published, and what lives stays.
+    // The server is gone: nothing is published, and the live credential stays.
     drop(server);
     let before = home.pgpass();
     let outcome = rotate(LOGIN).resolving(&host, "127.0.0.1").run();
@@ -79,7 +79,7 @@ fn one_connection_that_cannot_be_proved_does_not_keep_another_from_its_credentia
     let test = "one_connection_that_cannot_be_proved_does_not_keep_another_from_its_credential";
     let Some((workspace, server, host)) = orders(test, &[]) else { return };
     let home = Home::new();
-    // By its address, so that one name is looked up in all: the names of a home cannot be asked for by two threads at once.
+    // By address, so that only one name is looked up: two threads must not look up a home's names at the same time.
     let tables = format!(
         "[[connection]]\nname = 'good'\ninstance = 'orders'\nverify = 'login'\n\
          [[connection]]\nname = 'bad'\ninstance = 'orders'\nhost = '{}'\nverify = 'login'\ndatabase = 'nowhere'\n",
@@ -110,7 +110,7 @@ fn check_logs_in_with_what_is_published_and_says_what_is_wrong() {
     let answer = check(&["--connect", "--json"]).run().exits(0).json();
     let row = &answer["connections"][0];
     assert!(row["error"].is_null() && row["state"] == "live" && row["login"]["milliseconds"].is_u64(), "{answer}");
-    // The server's clock goes on; ours does not know.
+    // The server's clock moves ahead; ours does not know that.
     server.set_clock_skew(7_200);
     check(&["--connect"]).run().exits(1).stdout_has("orders: live").stdout_has(workspace.client_id());
     let answer = check(&["--connect", "--json"]).run().exits(1).json();
@@ -125,7 +125,7 @@ fn a_published_credential_that_died_is_found_without_a_login() {
     let run = configured(&home, &workspace, ORDERS, &["rotate"]);
     run.run().exits(0);
     workspace.set_clock_skew(5);
-    // It is told the workspace's time by a refusal as well.
+    // A refusal shows it the workspace's time as well.
     workspace.forbid(workspace.client_id());
     configured(&home, &workspace, ORDERS, &["rotate", "--retry-for", "0s"]).run().exits(77);
     configured(&home, &workspace, ORDERS, &["check", "--connect"])
@@ -134,7 +134,7 @@ fn a_published_credential_that_died_is_found_without_a_login() {
         .stdout_has("its credential has expired");
 }
 
-/// The server's text, its detail, the exit code, what is said, what to do next.
+/// The server's text, its detail, the exit code, the message, the next step.
 type Row = (&'static str, &'static str, &'static str, i32, &'static str, &'static str);
 
 const ROWS: [Row; 10] = [
@@ -180,7 +180,7 @@ fn what_lakebase_says_against_a_credential_is_put_into_words_and_nothing_is_publ
     for (sqlstate, message, detail, code, says, next) in ROWS {
         let refusal = Refusal::new(sqlstate, message);
         server.then(if detail.is_empty() { refusal } else { refusal.detail(detail) });
-        // Where nobody has to act a login goes on for a while; here somebody ends it.
+        // If nobody has to act, a login goes on for a while; here we end it.
         let limit = if detail.is_empty() && code == 69 { 30 } else { 10 };
         let rotate = configured(&home, &workspace, LOGIN, &["rotate", "--retry-for", "0s"]);
         let outcome = rotate.resolving(&host, server.address()).patience(Duration::from_secs(limit)).run();

@@ -1,4 +1,4 @@
-//! The stand-in for the vendor's CLI has the habits of the real one.
+//! The stand-in for the vendor's CLI behaves like the real one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

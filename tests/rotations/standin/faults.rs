@@ -1,4 +1,4 @@
-//! Each fault is seen by a client as it is meant, and when it is meant.
+//! A client sees each fault as intended, and at the intended time.
 
 use std::net::TcpStream;
 use std::sync::Arc;

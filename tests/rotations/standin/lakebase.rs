@@ -1,4 +1,4 @@
-//! The stand-in workspace's Lakebase says and refuses what the real one does, by its two APIs.
+//! The stand-in workspace's Lakebase answers and refuses like the real one, in both of its APIs.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{Branch, ComputeEndpoint, Endpoint, Fault, Instance, Project
 
 const PRIMARY: &str = "projects/shop/branches/production/endpoints/primary";
 
-/// A client with a live token, and what it asks for.
+/// A client with a live token, and its requests.
 struct Caller {
     http: reqwest::Client,
     url: String,

@@ -1,4 +1,4 @@
-//! PostgreSQL lets in exactly the live tokens of the role that logs in, and goes when its test goes.
+//! PostgreSQL accepts exactly the live tokens of the role that logs in, and ends with its test.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -75,7 +75,7 @@ fn postgres_takes_tokens_as_long_as_they_come() {
     }
 }
 
-/// Not a test of its own: the run that the next test kills.
+/// Not a test on its own: the run that the next test kills.
 #[test]
 #[ignore = "a_killed_run_leaves_no_server runs it"]
 fn a_run_that_will_be_killed() {
@@ -104,7 +104,7 @@ fn a_killed_run_leaves_no_server() {
     let mine = format!("dbx-rotator-test-{}-", run.id());
     assert_eq!(scratch_directories(&mine), 2, "the workspace's and the server's");
 
-    // A session ends when its server does. One that has been asked for TLS and said yes (S) is surely a session.
+    // A session ends when its server does. A connection that asked for TLS and got yes (S) is certainly a session.
     let mut session = TcpStream::connect(("127.0.0.1", port)).unwrap();
     session.set_read_timeout(Some(SOON)).unwrap();
     session.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
@@ -140,7 +140,7 @@ fn servers_of_their_own_names_run_side_by_side() {
         let psql = home.psql(&workspace, host, ada).resolving(host, server.address()).args(["-c", where_am_i]).run();
         assert_eq!(psql.exits(0).stdout, format!("{}/32 5432\n", server.address()));
     }
-    // The address of the one under the name of the other.
+    // The address of one server with the name of the other.
     let wrong = home.psql(&workspace, &orders, ada).resolving(&orders, second.address()).args(["-c", "select 1"]);
     wrong.run().exits(2).stderr_has("does not match host name");
     assert_eq!((first.logins().len(), second.logins().len()), (1, 1));
@@ -191,7 +191,7 @@ async fn a_minted_credential_opens_the_database_by_its_real_name() {
     assert_eq!(server.logins().last().unwrap().refused, Some("expired"));
 }
 
-/// A server at port 5432 that is known by this name.
+/// A server at port 5432 with this name.
 fn named(test: &str, workspace: &Workspace, role: &str, host: &str) -> Option<Postgres> {
     let server = names::wrapper().and_then(|_| Postgres::builder(workspace, &[role]).at_5432().known_as(host).start());
     server.map_err(|reason| skip(test, &reason)).ok()
@@ -202,7 +202,7 @@ fn scratch_directories(prefix: &str) -> usize {
     entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(prefix)).count()
 }
 
-/// The token with the signature taken off and the header saying so, a classic forgery.
+/// The token without its signature and with a header that says so, a classic forgery.
 fn unsigned(token: &str) -> String {
     let claims = token.split('.').nth(1).unwrap();
     format!("{}.{claims}.", URL_SAFE_NO_PAD.encode(r#"{"typ":"at+jwt","alg":"none"}"#))

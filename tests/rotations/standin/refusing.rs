@@ -1,4 +1,4 @@
-//! The refusing server is a PostgreSQL to psql, and says what it is told to say.
+//! To psql, the refusing server is a PostgreSQL, and it sends the planned replies.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ fn psql_hears_what_a_server_would_say() {
     let said = ask(&home, &workspace, &server).run();
     said.exits(2).stderr_has(&format!("FATAL:  External authorization failed\nDETAIL:  {paused}\n"));
 
-    // By this code alone, libpq says where the password came from.
+    // Only with this code, libpq says where the password came from.
     server.then(Refusal::new("28P01", "password authentication failed for user 'ada@example.com'"));
     ask(&home, &workspace, &server).run().exits(2).stderr_has("password retrieved from file");
 
@@ -49,7 +49,7 @@ fn a_server_wakes_after_some_attempts() {
     assert!(server.wait_for_attempts(4, SOON));
     assert_eq!(server.passwords_received(), 1);
 
-    // libpq tries the next host after this code and no other.
+    // Only after this code, libpq tries the next host.
     server.first(1, Refusal::waking());
     let again = ask(&home, &workspace, &server).env("PGHOST", format!("{HOST},{HOST}")).run();
     assert_eq!(again.exits(0).stdout, "good morning\n");
@@ -79,7 +79,7 @@ fn a_connection_ends_with_its_server() {
     let Some(server) = refusing("a_connection_ends_with_its_server", &workspace, welcome) else { return };
     let mut client = TcpStream::connect((server.address(), server.port())).unwrap();
     client.set_read_timeout(Some(SOON)).unwrap();
-    // A request for GSS, which is denied (N) and leaves the connection open.
+    // A request for GSS encryption, which is denied (N) and leaves the connection open.
     client.write_all(&[0, 0, 0, 8, 4, 210, 22, 48]).unwrap();
     let mut answer = [0];
     client.read_exact(&mut answer).unwrap();
@@ -88,7 +88,7 @@ fn a_connection_ends_with_its_server() {
     assert!(matches!(client.read(&mut answer), Ok(0)), "it outlives its server");
 }
 
-/// A server, if names resolve here and there is a psql to ask it.
+/// A server, if names can be resolved here and psql is installed.
 fn refusing(test: &str, workspace: &Workspace, reply: impl Into<Reply>) -> Option<Refusing> {
     let able = names::wrapper().and_then(|_| psql_program());
     able.and_then(|_| Refusing::start(workspace, &[HOST], reply)).map_err(|reason| skip(test, &reason)).ok()

@@ -1,4 +1,4 @@
-//! Sessions show what happened, keep secrets and end.
+//! Sessions show what happened, keep secrets, and end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ fn a_skip_is_counted() {
     let home = Home::new();
     let list = home.path("skips");
     if std::env::var_os("DBX_ROTATOR_TEST_SKIPS").is_none() {
-        // The variable belongs to the whole test program, so a copy of it runs with one of its own.
+        // The variable belongs to the whole test program, so a copy of that runs with its own value.
         let this = std::env::current_exe().unwrap();
         home.command(this)
             .args(["--exact", "standin::session::a_skip_is_counted", "--nocapture"])
@@ -119,7 +119,7 @@ fn a_skip_is_counted() {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn refusal(of: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(of)).expect_err("it should have been refused");
     *panic.downcast::<String>().expect("a panic with a text")

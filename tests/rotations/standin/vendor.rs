@@ -1,4 +1,4 @@
-//! The vendor's own client takes the stand-in workspace for a real one.
+//! The vendor's own client accepts the stand-in workspace as a real one.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// What a script may use: `w`, the client; `told(x)`, which prints `x` as a line of JSON; and `refused(f, ...)`, which
-/// is the kind of exception and the message that come of the call.
+/// returns the kind and the message of the exception that the call raises.
 const PRELUDE: &str = r#"
 import json
 from databricks.sdk import WorkspaceClient
@@ -48,7 +48,7 @@ impl<'a> Vendor<'a> {
             .env("DATABRICKS_AUTH_TYPE", "oauth-m2m")
     }
 
-    /// What the script tells, each as JSON.
+    /// The script's output, each line as JSON.
     fn tells(&self, script: &str) -> Vec<Value> {
         let outcome = self.runs(script).may_print_secrets().run();
         outcome.exits(0).stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -282,7 +282,7 @@ told([w.postgres.get_endpoint("{PRIMARY}").status.hosts.host, token])
     assert_eq!(server.logins().len(), 2);
 }
 
-/// This expiry is so many seconds away, give or take what a busy machine takes.
+/// Asserts that this expiry is this many seconds away, with some tolerance for a busy machine.
 #[track_caller]
 fn assert_lives(expiry: &Value, seconds: i64) {
     let expiry: jiff::Timestamp = expiry.as_str().unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! The stand-in workspace says and refuses what a real one does.
+//! The stand-in workspace answers and refuses like a real one.
 
 use std::time::{Duration, UNIX_EPOCH};
 

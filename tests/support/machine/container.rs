@@ -1,4 +1,4 @@
-//! The container that a machine is: its start, the way into it, its end.
+//! The container of a machine: its start, entering it, its end.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/machine/boot");
-/// Between the container's start and its first process lie only mounts, or the copy of a root.
+/// From the container's start to its first process there are only mounts, or the copy of a root.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(10);
 
 pub(super) struct Container {
-    /// Runs until the pipe is closed, which the kernel does should we die.
+    /// Runs until the pipe is closed, which the kernel does if we die.
     supervisor: Child,
     pipe: Option<ChildStdin>,
-    /// What systemd finds itself in.
+    /// The cgroup in which systemd runs.
     cgroup: PathBuf,
-    /// systemd's process id on the host; another one after a reboot.
+    /// systemd's process id on the host; it changes with a reboot.
     leader: AtomicU32,
     console: PathBuf,
 }
 
-/// Waits for something that nobody tells of.
+/// Waits by polling for something that nothing reports.
 pub(super) fn wait<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
@@ -56,7 +56,7 @@ impl Container {
         Ok(container)
     }
 
-    /// Waits until there is a first process that is the wanted one.
+    /// Waits until the first process is the wanted one.
     pub(super) fn await_leader(&mut self, limit: Duration, wanted: impl Fn(u32) -> bool) -> Result<(), String> {
         let processes = self.cgroup.join("init.scope/cgroup.procs");
         let found = wait(limit, || {
@@ -77,17 +77,17 @@ impl Container {
         self.leader.load(Ordering::Relaxed)
     }
 
-    /// Its files, as the host sees them.
+    /// Its root directory, as the host sees it.
     pub(super) fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.leader()))
     }
 
-    /// Who is to become a process of the machine writes his process id there.
+    /// A process that writes its id here becomes a process of the machine.
     pub(super) fn door(&self) -> PathBuf {
         self.cgroup.join("rig/cgroup.procs")
     }
 
-    /// What was said on the console.
+    /// The text on the console.
     pub(super) fn console(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned()
     }
@@ -108,7 +108,7 @@ impl Drop for Container {
     }
 }
 
-/// Where the host has cgroup2: alone, or beside the old ones.
+/// Where the host has cgroup2: alone, or next to the old ones.
 fn hierarchy() -> Option<PathBuf> {
     let candidates = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     candidates.into_iter().find(|directory| directory.join("cgroup.procs").exists())

@@ -1,4 +1,4 @@
-//! Where the roots are that machines boot, each built when it is first wanted.
+//! The root file systems that machines boot, each built when it is first needed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const NEEDED: [&str; 6] = ["bash", "mmdebstrap", "systemd-nspawn", "nsenter", "u
 
 /// The root of a release, or why there is none.
 pub(super) fn root(release: &str) -> Result<PathBuf, String> {
-    // What has failed once would fail again, and maybe only after a long wait for the network.
+    // A failure would repeat, perhaps only after a long wait for the network.
     static KNOWN: Mutex<Option<HashMap<String, Result<PathBuf, String>>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.get_or_insert_default().entry(release.to_owned()).or_insert_with(|| build(release)).clone()

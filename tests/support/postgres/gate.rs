@@ -1,11 +1,11 @@
 //! Decides each PostgreSQL login as Lakebase would: is this password a live token of this role?
 //!
-//! PostgreSQL asks over LDAP, its one authentication method that hands a password of any length to somebody else:
-//! a simple bind as the role, answered with yes or no. (PAM was tried first: `pam_exec.so` cuts the password after 511
-//! characters, and a token has 850.) Of LDAP this speaks the bind and nothing else.
+//! PostgreSQL asks over LDAP, its only authentication method that passes a password of any length on: a simple bind as
+//! the role, answered with yes or no. (PAM was tried first: `pam_exec.so` cuts the password after 511 characters, and a
+//! token has 850.) Only the bind of LDAP is implemented.
 //!
-//! Invariant: yes, exactly when the workspace knows the token for one of its own, JWT or opaque, the role is its
-//! subject and its expiry is ahead of the clock.
+//! Invariant: the answer is yes exactly if the workspace knows the token as one of its own, JWT or opaque, the role is
+//! its subject, and it has not expired by the clock.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::super::workspace::Holder;
 
-/// What PostgreSQL puts before the role to make a name that LDAP could take for one.
+/// What PostgreSQL puts before the role to make a name that LDAP accepts.
 pub const PREFIX: &str = "uid=";
-/// A backend that asks and then neither speaks nor hangs up is dead, and must not block the others.
+/// A backend that asks and then is silent without hanging up is dead, and must not block the others.
 const SILENCE: Duration = Duration::from_secs(5);
 /// PostgreSQL's own limit for a password is 65,535 bytes.
 const LONGEST_MESSAGE: usize = 128 << 10;
@@ -27,7 +27,7 @@ const LONGEST_MESSAGE: usize = 128 << 10;
 pub struct Login {
     pub at: SystemTime,
     pub user: String,
-    /// Why not; `None` for a login that was let in.
+    /// Why not; `None` for an accepted login.
     pub refused: Option<&'static str>,
 }
 
@@ -70,7 +70,7 @@ impl Gate {
                     if shared.state().closing {
                         return;
                     }
-                    // One after the other: a decision takes less than a millisecond.
+                    // One at a time: a decision takes less than a millisecond.
                     let _ = backend.and_then(|backend| shared.answer(backend));
                 }
             }

@@ -1,19 +1,19 @@
-//! The few messages of PostgreSQL's protocol 3 that a login and a simple query are made of.
+//! The few messages of PostgreSQL's protocol 3 that are used in a login and a simple query.
 
 use std::io::{self, Read};
 
-// What takes the place of a version in a first message.
+// The number in place of a version in a first message.
 const TLS_REQUEST: u32 = 80_877_103;
 const GSS_REQUEST: u32 = 80_877_104;
 const MAJOR_VERSION: u32 = 3;
 
-/// PostgreSQL's own limit for a password, which no other message of a login exceeds.
+/// PostgreSQL's own limit for a password; no other message of a login is longer.
 const LONGEST_MESSAGE: u32 = 65_535;
 /// `AuthenticationCleartextPassword`.
 pub const ASK_FOR_PASSWORD: [u8; 9] = [b'R', 0, 0, 0, 8, 0, 0, 0, 3];
 const TEXT_TYPE: u32 = 25;
 
-/// A reason not to let somebody in.
+/// Why a login is refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     sqlstate: String,
@@ -23,13 +23,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Said once the password is there.
+    /// Sent once the password is there.
     pub fn new(sqlstate: &str, message: &str) -> Self {
         assert_eq!(sqlstate.len(), 5, "an SQLSTATE has five characters");
         Self { sqlstate: sqlstate.to_owned(), message: message.to_owned(), detail: None, asks_for_nothing: false }
     }
 
-    /// As a server that is not up yet says it, without wanting a password.
+    /// As from a server that is not up yet, without asking for a password.
     pub fn waking() -> Self {
         Self { asks_for_nothing: true, ..Self::new("57P03", "the database system is starting up") }
     }
@@ -56,7 +56,7 @@ impl Refusal {
     }
 }
 
-/// What a connection begins with.
+/// The beginning of a connection.
 pub enum Opening {
     WantsTls,
     WantsGss,
@@ -80,12 +80,12 @@ pub fn skip_password(client: &mut impl Read) -> io::Result<()> {
     if kind == b'p' { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
-/// Whether another simple query has come, and not the end.
+/// Whether the next message is a simple query, and not the end.
 pub fn is_query(client: &mut impl Read) -> io::Result<bool> {
     typed(client).map(|(kind, _)| kind == b'Q')
 }
 
-/// `AuthenticationOk`, what a client is told of the session, and `ReadyForQuery`.
+/// `AuthenticationOk`, the session's parameters, and `ReadyForQuery`.
 pub fn welcome() -> Vec<u8> {
     let mut bytes = message(b'R', &0_u32.to_be_bytes());
     for (name, value) in [("server_version", "17.5"), ("client_encoding", "UTF8"), ("server_encoding", "UTF8")] {
@@ -96,7 +96,7 @@ pub fn welcome() -> Vec<u8> {
     bytes
 }
 
-/// A result of one column and one row.
+/// A result with one column and one row.
 pub fn row(text: &str) -> Vec<u8> {
     let length = u32::try_from(text.len()).expect("a short answer").to_be_bytes();
     let one_column = 1_u16.to_be_bytes();
@@ -130,7 +130,7 @@ fn typed(client: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     Ok((kind[0], body(client)?))
 }
 
-/// What follows a length that counts itself.
+/// The rest of a message after its length, which includes itself.
 fn body(client: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     client.read_exact(&mut length)?;

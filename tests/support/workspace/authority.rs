@@ -1,4 +1,4 @@
-//! A certificate authority of our own, made at start, so that TLS is checked for real and nothing is left to trust.
+//! Our own certificate authority, made at start, so that TLS is really checked and nothing remains to be trusted.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,7 +41,7 @@ impl Authority {
         &self.pem
     }
 
-    /// For host names and addresses alike.
+    /// For host names and addresses.
     pub fn certify(&self, names: &[&str]) -> ServerCertificate {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let common_name = names.first().expect("a name to certify").clone();
@@ -49,7 +49,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // OpenSSL's strict mode (Python 3.13 and later) wants it.
+        // Required by OpenSSL's strict mode (Python 3.13 and later).
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("a P-256 key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a signed certificate");
@@ -58,7 +58,7 @@ impl Authority {
 }
 
 impl ServerCertificate {
-    /// For a server of this protocol (ALPN).
+    /// For a server that speaks this protocol (ALPN).
     pub fn server_config(&self, protocol: &[u8]) -> Arc<ServerConfig> {
         let chain = vec![CertificateDer::from_pem_slice(self.chain.as_bytes()).expect("our own PEM")];
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("our own PEM");

@@ -1,4 +1,4 @@
-//! Refusals of real workspaces, and of what stands before them, in the words they were seen in.
+//! Refusals of real workspaces, and of what is in front of them, in the observed words.
 
 use serde_json::{Value, json};
 
@@ -8,18 +8,18 @@ use super::endpoints::LOGIN_PAGE;
 const REQUEST_ID: &str = "d326a0e7-36b8-4972-85c0-f75a17f7d175";
 
 impl Fault {
-    /// A bearer that has expired: 403, not 401, and the code is a number (databricks-sdk-go#1061).
+    /// An expired access token: 403, not 401, and the code is a number (databricks-sdk-go#1061).
     pub fn expired_bearer() -> Self {
         refusal(403, &json!({"error_code": 403, "message": "JWT has expired"})).and_reason("JWT has expired")
     }
 
-    /// The same, as other services behind the same door say it.
+    /// The same from other services at the same address.
     pub fn invalid_access_token() -> Self {
         let message = format!("Invalid access token. [ReqId: {REQUEST_ID}]");
         refusal(403, &json!({"error_code": 403, "message": message}))
     }
 
-    /// An IP access list leaves this client out.
+    /// An IP access list blocks this client.
     pub fn ip_blocked(workspace_id: &str) -> Self {
         let message = format!(
             "Source IP address: 203.0.113.9 is blocked by Databricks IP ACL for workspace: {workspace_id} \
@@ -28,40 +28,40 @@ impl Fault {
         refusal(403, &json!({"error_code": 403, "message": message}))
     }
 
-    /// A workspace that is reached by private link only.
+    /// A workspace that can only be reached by private link.
     pub fn private_link(workspace_id: &str) -> Self {
         Self::Redirect(format!("/login.html?error=private-link-validation-error:{workspace_id}"))
     }
 
-    /// A host of many workspaces, not told which one is meant.
+    /// A host of many workspaces: the request does not say which one is meant.
     pub fn which_workspace() -> Self {
         let headers = vec![("Content-Type".to_owned(), "text/html; charset=utf-8".to_owned())];
         Self::StatusWith { status: 200, body: LOGIN_PAGE.to_owned(), headers }
     }
 
-    /// The same, as its sign-in says it.
+    /// The same from its sign-in.
     pub fn no_oauth_config() -> Self {
         text(400, "text/plain", "Unable to load OAuth Config")
     }
 
-    /// Of the API's version 1.2.
+    /// The form of the API's version 1.2.
     pub fn older(status: u16, message: &str) -> Self {
         refusal(status, &json!({"error": message}))
     }
 
-    /// As the user directory says it (RFC 7644 section 3.12).
+    /// The form of the user directory (RFC 7644 section 3.12).
     pub fn scim(status: u16, kind: &str, detail: &str) -> Self {
         let schema = "urn:ietf:params:scim:api:messages:2.0:Error";
         let status_text = status.to_string();
         refusal(status, &json!({"schemas": [schema], "status": status_text, "scimType": kind, "detail": detail}))
     }
 
-    /// `CODE: message`, and no JSON.
+    /// `CODE: message` without JSON.
     pub fn plain(status: u16, code: &str, message: &str) -> Self {
         text(status, "text/plain", &format!("{code}: {message}"))
     }
 
-    /// As a Java server says it by itself.
+    /// A Java server's own page.
     pub fn preformatted(status: u16, message: &str) -> Self {
         let page = format!(
             "<html>\n<head>\n<title>Error {status}</title>\n</head>\n<body><h2>HTTP ERROR {status}</h2>\n\
@@ -70,7 +70,7 @@ impl Fault {
         text(status, "text/html; charset=iso-8859-1", &page)
     }
 
-    /// No permission, as the API says it.
+    /// No permission, in the API's words.
     pub fn permission_denied(message: &str) -> Self {
         refusal(403, &json!({"error_code": "PERMISSION_DENIED", "message": message}))
     }

@@ -1,4 +1,4 @@
-//! What each endpoint says, to whom, and the faults that are said in HTTP.
+//! What each endpoint answers to whom, and the faults that are HTTP answers.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use super::lakebase::answers as lakebase;
 use super::tokens::{Claims, random_hex};
 use super::{Endpoint, Fault, Shared};
 
-/// A response, and how it gets to the client or does not.
+/// A response, and how it reaches the client or does not.
 pub enum Answer {
     Send(Response),
     Dribble { response: Response, bytes: usize, pause: Duration },
@@ -22,7 +22,7 @@ pub enum Answer {
     Stall,
 }
 
-/// The OAuth client of the vendor's CLI: public, so its id travels in the body and it has no secret.
+/// The OAuth client of the vendor's CLI: public, so its id is in the body and it has no secret.
 const CLI_CLIENT_ID: &str = "databricks-cli";
 const HUGE: usize = 2 << 20;
 
@@ -56,7 +56,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
         Some(Endpoint::Me) => me(shared, request),
         Some(Endpoint::HostMetadata) => host_metadata(shared, request),
         Some(of_lakebase) => lakebase::answer(shared, of_lakebase, request, fault.as_ref()),
-        // Where a redirect to it leads.
+        // The target of redirects to it.
         None if request.path == "/login.html" => Response::html(200, LOGIN_PAGE),
         None => not_found(request),
     };
@@ -76,7 +76,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
     }
 }
 
-/// Logs the request and says which fault it meets.
+/// Logs the request and returns the fault that it meets.
 fn arrival(shared: &Shared, endpoint: Option<Endpoint>, request: &Request) -> Option<Fault> {
     let mut state = shared.state();
     state.requests.push(format!("{} {}", request.method, request.path));
@@ -87,7 +87,7 @@ fn arrival(shared: &Shared, endpoint: Option<Endpoint>, request: &Request) -> Op
     state.faults.get_mut(&endpoint?)?.take()
 }
 
-/// A host of many workspaces has to be told which one, whoever asks.
+/// A host of many workspaces must be told which one is meant, whoever asks.
 fn leaves_workspace_open(shared: &Shared, request: &Request) -> bool {
     let told = request.header("x-databricks-workspace-id").or_else(|| request.header("x-databricks-org-id"));
     shared.unified && request.path.starts_with("/api/") && told != Some(&shared.workspace_id)
@@ -111,7 +111,7 @@ fn instead_of_looking(shared: &Shared, request: &Request, fault: &Fault) -> Opti
     Some(Answer::Send(dated(shared, response)))
 }
 
-/// What usually comes along with a status.
+/// A typical body for a status.
 fn plausible(status: u16, request: &Request) -> Response {
     let body = match status {
         400 if request.path.starts_with("/api/") => api_error(json!("BAD_REQUEST"), "The request is malformed."),
@@ -144,7 +144,7 @@ pub fn not_found(request: &Request) -> Response {
     Response::json(404, &api_error(json!("ENDPOINT_NOT_FOUND"), &message))
 }
 
-/// Every response carries the server's idea of the time.
+/// Every response carries the server's time.
 fn dated(shared: &Shared, response: Response) -> Response {
     response.with("Date", http_date(shared.now()))
 }
@@ -154,7 +154,7 @@ fn http_date(at: i64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + since_1970)
 }
 
-/// The workspace under the name that the client called it by, as the real one does behind its vanity names.
+/// The workspace's address with the name that the client used, as a real one does with its vanity names.
 pub fn origin(shared: &Shared, request: &Request) -> String {
     match request.header("host") {
         Some(host) => format!("{}://{host}", shared.scheme),
@@ -207,7 +207,7 @@ pub fn wrong_method(allowed: &str) -> Response {
     Response::json(405, &api_error(json!("METHOD_NOT_ALLOWED"), "Method not allowed")).with("Allow", allowed)
 }
 
-/// Who the grant is for, or why there is none (RFC 6749 section 5.2).
+/// Why a grant is refused (RFC 6749 section 5.2).
 struct Refusal(u16, &'static str, &'static str);
 
 fn token(shared: &Shared, request: &Request, twist: Option<&Fault>) -> Response {
@@ -223,7 +223,7 @@ fn token(shared: &Shared, request: &Request, twist: Option<&Fault>) -> Response 
     }
 }
 
-/// Subject, and the new refresh token where it was replaced.
+/// The subject, and the new refresh token if it was replaced.
 fn grant(shared: &Shared, request: &Request) -> Result<(String, Option<String>), Refusal> {
     let content_type = request.header("content-type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -273,7 +273,7 @@ fn client_of(shared: &Shared, request: &Request) -> Result<String, Refusal> {
 fn refreshed(shared: &Shared, refresh_token: &str) -> Result<(String, Option<String>), Refusal> {
     let mut state = shared.state();
     let user = state.refresh_tokens.iter().find(|(_, live)| *live == refresh_token).map(|(user, _)| user.clone());
-    // The vendor's SDK knows a dead login by exactly these words.
+    // The vendor's SDK recognises a lost login by exactly these words.
     let user = user.ok_or(Refusal(400, "invalid_request", "Refresh token is invalid"))?;
     let replacement = state.single_use_refresh_tokens.then(|| format!("stand-in-refresh-{}", random_hex(24)));
     if let Some(replacement) = &replacement {
@@ -307,7 +307,7 @@ fn token_response(
     Response::json(200, &body).with("Cache-Control", "no-store")
 }
 
-/// Who asks, by a token that opens the API; or the answer to anybody else.
+/// The identity that asks, from a token that opens the API; or the refusal for anybody else.
 pub fn bearer(shared: &Shared, request: &Request) -> Result<String, Response> {
     let refused = |status: u16, message: &str| {
         Response::json(status, &api_error(json!(status), message)).with("X-Databricks-Reason-Phrase", message)

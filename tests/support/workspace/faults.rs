@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The doors of a workspace.
+/// The endpoints of a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `/oidc/.well-known/oauth-authorization-server`
@@ -35,7 +35,7 @@ pub enum Endpoint {
 /// One way for one request to fail.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    // The request is not even looked at.
+    // The request is not read.
     /// This status, with the body that a workspace or its proxy would send along.
     Status(u16),
     StatusWith {
@@ -58,8 +58,8 @@ pub enum Fault {
     /// 200 with an OAuth `error` member of this code.
     ErrorIn200(String),
 
-    // The request is checked and granted, and the token or credential is not what was asked for. What is called
-    // `expires_in` here is `expiration_time` or `expire_time` with a credential.
+    // The request is checked and granted, but the token or credential is not what was asked for. With a credential,
+    // `expires_in` is called `expiration_time` or `expire_time`.
     /// 200 and a JSON object without the token.
     MissingToken,
     /// Expired a minute ago by the server's clock, whatever `expires_in` says.
@@ -75,13 +75,13 @@ pub enum Fault {
     /// Neither: opaque and without `expires_in`.
     NoExpiryAnywhere,
 
-    // The answer is right and arrives wrong.
+    // The answer is right but arrives wrongly.
     /// The body comes this many bytes at a time, with a pause after each.
     SlowBytes {
         bytes: usize,
         pause: Duration,
     },
-    /// `Content-Length` promises twice of what is sent before the connection closes.
+    /// `Content-Length` promises twice what is sent before the connection closes.
     TruncatedBody,
     /// Half of the JSON, with the right length.
     TruncatedJson,
@@ -108,7 +108,7 @@ impl Schedule {
         (self.every, self.cycle, self.seen) = (every, cycle, 0);
     }
 
-    /// The fault that the request at hand meets, if any.
+    /// The fault for the current request, if any.
     pub fn take(&mut self) -> Option<Fault> {
         self.seen += 1;
         if let Some(fault) = self.queue.pop_front() {

@@ -1,18 +1,18 @@
-//! HTTP/1.1 by hand, as much as a token endpoint needs: faults happen between bytes, where a framework lets nobody.
+//! HTTP/1.1 by hand, as far as a token endpoint needs it: faults happen between bytes, where no framework lets us.
 
 use std::io;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// No honest client of ours sends more.
+/// More than any of our clients sends.
 const MOST_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
 pub struct Request {
     pub method: String,
     pub path: String,
-    /// Never logged: it may hold what a path does not.
+    /// Never logged: it may contain secrets.
     query: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,

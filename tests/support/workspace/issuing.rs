@@ -1,4 +1,4 @@
-//! Tokens given out, and known again when they come back: by the API as a bearer, by PostgreSQL as a password.
+//! Issues tokens and recognises them when they come back: to the API as a bearer, to PostgreSQL as a password.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use super::lakebase::answers::CREDENTIAL_SCOPE;
 use super::tokens::{Claims, random_hex};
 use super::{Fault, Shared, TOKENS_REMEMBERED};
 
-/// Whose a token of ours is.
+/// The identity of a token that we issued.
 #[derive(Clone, Debug)]
 pub struct Holder {
     pub subject: String,
     pub expires_at: i64,
-    /// It opens databases, and not the API.
+    /// It opens databases, but not the API.
     pub credential: bool,
 }
 
-/// What a request for a token is answered with.
+/// The answer to a request for a token.
 pub struct Granted {
     pub token: Option<String>,
-    /// By the server's clock; `None` when the answer keeps it to itself.
+    /// By the server's clock; `None` if the answer leaves it out.
     pub told_expiry: Option<i64>,
 }
 
 impl Shared {
-    /// A token for these claims from now for `life`, unless a fault twists it.
+    /// A token with these claims from now for `life`, unless a fault changes it.
     pub fn grant(&self, request: &Request, claims: Claims, life: Duration, twist: Option<&Fault>) -> Granted {
         let now = self.now();
         let life = i64::try_from(life.as_secs()).expect("a life within reason");
@@ -93,7 +93,7 @@ impl Shared {
         state.issued.push_back(token.to_owned());
     }
 
-    /// Whose token this is, dead or alive, or why it is nobody's.
+    /// The identity of a token, live or expired, or why it has none.
     pub fn holder(&self, token: &str) -> Result<Holder, &'static str> {
         if let Some(known) = self.state().opaque.get(token) {
             return Ok(known.clone());

@@ -1,7 +1,7 @@
-//! Lakebase in the stand-in workspace: what there is, who may see it, and what was minted.
+//! Lakebase in the stand-in workspace: its objects, who may see them, and what was minted.
 //!
-//! A credential is a token of the workspace's own signer for the identity that asks, with a life of its own. It opens
-//! databases and no API.
+//! A credential is a token by the workspace's own signer for the identity that asks, with its own life. It opens
+//! databases but no API.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,15 +17,15 @@ mod objects;
 
 pub use objects::{Branch, ComputeEndpoint, Instance, Project};
 
-/// The most that a list hands out at once, whatever is asked for.
+/// The most that a list returns at once, whatever is asked for.
 pub const LARGEST_PAGE: usize = 100;
 
-/// What becomes of an instance that was made an Autoscaling project. Which it is, no public source says.
+/// What happens to an instance that was upgraded to an Autoscaling project. No public source says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upgraded {
-    /// The Database API does not know it any more.
+    /// The Database API no longer knows it.
     Gone,
-    /// The Database API still tells of it, with the new host, and refuses to mint for its name.
+    /// The Database API still lists it, with the new host, but refuses to mint for its name.
     StillListed,
 }
 
@@ -37,7 +37,7 @@ pub struct Lakebase {
     pub credential_life: Duration,
     instances: Vec<Instance>,
     projects: Vec<Project>,
-    /// Identity and the instance or project that it may not see.
+    /// An identity, and the instance or project that it may not see.
     hidden: HashSet<(String, String)>,
     forbidden: HashSet<String>,
     minted: usize,
@@ -92,9 +92,9 @@ impl Lakebase {
     }
 }
 
-/// What a test sets up of Lakebase, and what it sees of it.
+/// A test's set-up of Lakebase, and its view of it.
 impl Workspace {
-    /// A new instance, or another in the place of the one of that name.
+    /// Adds an instance, or replaces the one with the same name.
     pub fn add_instance(&self, instance: Instance) {
         self.lakebase(|lakebase| {
             lakebase.instances.retain(|known| known.name != instance.name);
@@ -118,7 +118,7 @@ impl Workspace {
         self.lakebase(|lakebase| lakebase.instances.retain(|known| known.name != name));
     }
 
-    /// The instance becomes a project of the same name.
+    /// The instance becomes a project with the same name.
     pub fn upgrade_instance(&self, name: &str, upgraded: Upgraded) {
         let mut project = Project::named(name);
         project.uid = self.instance(name).uid;
@@ -132,7 +132,7 @@ impl Workspace {
         self.add_project(project);
     }
 
-    /// A new project, or another in the place of the one of that name.
+    /// Adds a project, or replaces the one with the same name.
     pub fn add_project(&self, project: Project) {
         self.lakebase(|lakebase| {
             lakebase.projects.retain(|known| known.name != project.name);
@@ -156,7 +156,7 @@ impl Workspace {
         self.lakebase(|lakebase| lakebase.projects.retain(|known| known.name != name));
     }
 
-    /// By its whole name, `projects/shop/branches/production/endpoints/primary`.
+    /// By its full name, `projects/shop/branches/production/endpoints/primary`.
     pub fn compute_endpoint(&self, resource: &str) -> ComputeEndpoint {
         self.lakebase(|lakebase| lakebase.endpoint_mut(resource).cloned()).expect("an endpoint of that name")
     }
@@ -190,17 +190,17 @@ impl Workspace {
         self.lakebase(|lakebase| lakebase.credential_life = life);
     }
 
-    /// Credentials that both APIs gave out.
+    /// The number of credentials that both APIs issued.
     pub fn credentials_minted(&self) -> usize {
         self.lakebase(|lakebase| lakebase.minted)
     }
 
-    /// Waits until so many credentials have been given out since the start; false when the time is over first.
+    /// Waits until this many credentials have been issued since the start; false if the time runs out first.
     pub fn wait_for_credentials(&self, n: usize, limit: Duration) -> bool {
         self.shared.wait_until(limit, |state| state.lakebase.minted >= n)
     }
 
-    /// What was asked for in each readable request for a credential, in order, granted or not.
+    /// The contents of each readable request for a credential, in order, granted or not.
     pub fn credential_requests(&self) -> Vec<Value> {
         self.lakebase(|lakebase| lakebase.requests.clone())
     }

@@ -1,4 +1,4 @@
-//! Temp directories that say whose they are, so that those of killed test runs can be told and removed.
+//! Temp directories with their owner in the name, so that those of killed test runs can be recognised and removed.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// All our temp directories are named `dbx-rotator-test-PID-...` after the process that owns them.
 const PREFIX: &str = "dbx-rotator-test-";
 
-/// A temp directory of this process, gone when dropped. What killed runs left behind goes first.
+/// A temp directory of this process, removed when dropped. First removes what killed runs left behind.
 pub fn scratch_directory(mode: u32) -> TempDir {
     remove_leftovers();
     tempfile::Builder::new()
@@ -24,7 +24,7 @@ fn remove_leftovers() {
     for scratch in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = scratch.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
-        // A process that we may not even ask about lives.
+        // If we may not even ask about a process, it is alive.
         if owner.and_then(Pid::from_raw).is_some_and(|owner| test_kill_process(owner) == Err(Errno::SRCH)) {
             let _ = std::fs::remove_dir_all(scratch.path());
         }

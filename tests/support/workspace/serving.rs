@@ -1,4 +1,4 @@
-//! Listening, speaking and the faults that happen below HTTP.
+//! Listening, answering, and the faults below HTTP.
 
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -73,7 +73,7 @@ async fn accept(listener: Option<&TcpListener>) -> Option<(TcpStream, std::net::
     }
 }
 
-/// A client that goes away in the middle, or distrusts our certificate, is no concern of ours.
+/// It does not matter if a client goes away in the middle, or rejects our certificate.
 async fn receive(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let _ = match tls {
@@ -85,7 +85,7 @@ async fn receive(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared
     };
 }
 
-/// A stream whose TCP connection can be got at, to end it rudely.
+/// A stream that gives access to its TCP connection, to end it abruptly.
 trait Wire: AsyncRead + AsyncWrite + Unpin {
     fn tcp(&self) -> &TcpStream;
 }

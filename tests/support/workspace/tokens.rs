@@ -1,7 +1,7 @@
-//! Tokens as a workspace makes them: `at+jwt`, signed, with the claims of a real one.
+//! Tokens like a workspace's: `at+jwt`, signed, with the claims of a real one.
 //!
-//! ES256 where the real one has RS256, since ring makes no RSA keys; a claim of padding makes up for the shorter
-//! signature, so that lengths are right.
+//! ES256 instead of the real RS256, since ring cannot make RSA keys; a padding claim makes up for the shorter
+//! signature, so that the lengths are right.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -18,7 +18,7 @@ pub struct Signer {
     random: SystemRandom,
 }
 
-/// What is said in a token, apart from what the workspace always says.
+/// The claims of a token, except those that the workspace always adds.
 pub struct Claims {
     pub subject: String,
     pub client_id: String,
@@ -28,7 +28,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// A service principal is its own client; a person signs in through the CLI.
+    /// A service principal is its own client; a person signs in with the CLI.
     pub fn of(subject: &str) -> Self {
         let (client_id, scope) = if subject.contains('@') {
             ("databricks-cli".to_owned(), "offline_access all-apis")
@@ -60,7 +60,7 @@ impl Signer {
         Self { key, header, random }
     }
 
-    /// Signs the claims, with `padding` added until the whole token has `length` characters.
+    /// Signs the claims, padded until the whole token has `length` characters.
     pub fn sign(&self, mut claims: Value, length: usize) -> String {
         const DOTS_AND_SIGNATURE: usize = 2 + 86;
         let payload_length = length.saturating_sub(self.header.len() + DOTS_AND_SIGNATURE) * 3 / 4;

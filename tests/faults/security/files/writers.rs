@@ -1,6 +1,7 @@
-//! Four kinds of writers beside one that replaces the file without a pause: not one of their lines is lost, and no rotation waits long.
+//! Four kinds of writers next to a program that replaces the file without a pause: none of their lines is lost, and no rotation waits
+//! long.
 //!
-//! `DBX_ROTATOR_TEST_LINES=10000 cargo test --test security -- --nocapture beside` is the long run; it prints how long rotations took.
+//! `DBX_ROTATOR_TEST_LINES=10000 cargo test --test faults -- --nocapture beside` is the long run; it prints how long rotations took.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -12,16 +13,16 @@ use std::time::{Duration, Instant};
 use dbx_rotator::pgpass::{Entry, Key, PasswordFile};
 use dbx_rotator::service_file::{Section, update};
 
-/// What stood there before anybody wrote.
+/// The file before anybody writes.
 const FIRST: &str = "# the user's first line\n";
 
-/// So large a file takes longer to replace than [`PACE`], where the program is not optimised.
+/// A file of this size takes longer to replace than [`PACE`] in an unoptimised build.
 const LARGE: usize = 400 * 1024;
 
-/// A line every so often.
+/// The time between two lines.
 const PACE: Duration = Duration::from_millis(20);
 
-/// How long the writer that takes its time has the file open.
+/// How long the slow writer has the file open.
 const HOLD: Duration = Duration::from_millis(50);
 
 type AddLine = fn(&Path, &str);
@@ -52,8 +53,8 @@ fn lines() -> usize {
     std::env::var("DBX_ROTATOR_TEST_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(150)
 }
 
-/// Lets one writer add its lines, to a file that holds this already, beside rotations without a pause; every line must be there in
-/// the end.
+/// Lets one writer add its lines to a file that already contains `before`, while rotations run without a pause; in the end every
+/// line must be there.
 #[expect(clippy::print_stdout, reason = "what the long run measured is for people")]
 fn beside(writer: usize, what: &str, path: &Path, before: &str, rotate: impl Fn(usize)) {
     let (name, add_line) = WRITERS[writer];
@@ -76,7 +77,7 @@ fn beside(writer: usize, what: &str, path: &Path, before: &str, rotate: impl Fn(
             took.push(started.elapsed());
         }
     });
-    // The same again takes over what there was no time for, as each command does before it ends.
+    // Another run carries over what there was no time for, as each command does before it ends.
     for _ in 0..3 {
         rotate(took.len());
     }
@@ -105,7 +106,7 @@ fn numbers(text: &str) -> Vec<usize> {
     text.lines().filter_map(number).collect()
 }
 
-/// Which of the writer's lines these files hold: where a lost one was last.
+/// Which of the writer's lines these files contain, to see where a lost one was last.
 fn holdings(files: &[PathBuf]) -> String {
     let one = |path: &PathBuf| {
         let numbers = numbers(&fs::read_to_string(path).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The Database API and the Postgres API, as far as credentials and what they are for go.
+//! The parts of the Database API and the Postgres API that concern credentials and what they are for.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::super::tokens::Claims;
 use super::super::{Endpoint, Fault, Shared};
 use super::{Branch, LARGEST_PAGE, Lakebase, Project};
 
-/// The scope of a credential, by which it is known from a token that opens the API.
+/// The scope of a credential, which tells it from a token that opens the API.
 pub const CREDENTIAL_SCOPE: &str = "postgres";
 const SHORTEST_LIFE: Duration = Duration::from_secs(300);
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);
@@ -21,10 +21,10 @@ const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 const INSTANCES: &str = "/api/2.0/database/instances";
 const POSTGRES: &str = "/api/2.0/postgres/";
 
-/// The answer, or the answer that there is none; both are sent.
+/// A success or a refusal; both are sent.
 type Answered = Result<Response, Response>;
 
-/// The door of Lakebase at this path.
+/// Lakebase's endpoint at this path.
 pub fn endpoint_at(path: &str) -> Option<Endpoint> {
     match path {
         "/api/2.0/database/credentials" => return Some(Endpoint::DatabaseCredentials),
@@ -71,7 +71,7 @@ fn answered(shared: &Shared, endpoint: Endpoint, request: &Request, twist: Optio
     }
 }
 
-/// A request by somebody who is known.
+/// A request by a known identity.
 struct Asking<'a> {
     shared: &'a Shared,
     request: &'a Request,
@@ -162,7 +162,7 @@ impl Asking<'_> {
         Ok(body)
     }
 
-    // What there is.
+    // Objects.
 
     fn instances(&self) -> Answered {
         let all = self.lakebase.instances.iter().map(|instance| (instance.name.as_str(), instance.json()));
@@ -232,7 +232,7 @@ impl Asking<'_> {
         self.lakebase.project(name).ok_or_else(|| missing(&format!("Project '{name}' not found.")))
     }
 
-    // Who may.
+    // Permissions.
 
     fn may_see(&self, kind: &str, name: &str) -> Result<(), Response> {
         let shown = self.lakebase.shows(&self.caller, name);
@@ -249,8 +249,8 @@ impl Asking<'_> {
         Response::json(403, &api_error(json!("PERMISSION_DENIED"), &message))
     }
 
-    /// One page of what may be seen of these objects. What may not is taken out of a page, not out of the count, so
-    /// that a page may be short or even empty and not the last; and an empty list is left out, as the real one's is.
+    /// One page of the visible objects. Hidden ones are removed from a page but still counted, so that a page before
+    /// the last may be short or even empty. An empty list is omitted, as the real one does.
     fn page(&self, field: &str, all: Vec<(&str, Value)>) -> Answered {
         let asked = match self.request.query("page_size") {
             None => LARGEST_PAGE,
@@ -305,7 +305,7 @@ fn malformed(what: &str) -> Response {
     Response::json(400, &api_error(json!("MALFORMED_REQUEST"), &format!("Could not parse request object: {what}")))
 }
 
-/// A page token begins with bytes whose base64 is `++//`, so that a client which does not escape it is lost.
+/// A page token begins with bytes whose base64 is `++//`, so that a client that does not escape it fails.
 const TOKEN_MARK: [u8; 3] = [0xfb, 0xef, 0xff];
 
 fn page_token(next: usize) -> String {

@@ -1,7 +1,7 @@
-//! What a workspace has of Lakebase: instances of the Database API, projects of the Postgres API.
+//! A workspace's Lakebase objects: instances of the Database API, projects of the Postgres API.
 //!
-//! Each object starts as the usual one of its kind and is told what is unusual about it. The field names of the JSON
-//! are those of the vendor's generated client, and as there, what is empty is left out.
+//! Each object starts with its kind's defaults; a test sets what differs. The JSON field names are those of the
+//! vendor's generated client, which also leaves out what is empty.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::super::tokens::random_hex;
 const CREATED: &str = "2026-01-02T03:04:05Z";
 const CREATOR: &str = "grace@example.com";
 
-/// A database instance (Lakebase Provisioned), named as its owner named it.
+/// A database instance (Lakebase Provisioned), with the name that its owner gave it.
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub name: String,
@@ -19,9 +19,9 @@ pub struct Instance {
     pub host: Option<String>,
     pub read_only_host: Option<String>,
     pub stopped: bool,
-    /// Replies do not say the name.
+    /// Replies leave out the name.
     pub nameless: bool,
-    /// Still told of, and no longer to be minted for by name.
+    /// Still listed, but credentials can no longer be minted by its name.
     pub upgraded: bool,
 }
 
@@ -115,7 +115,7 @@ impl Project {
         }
     }
 
-    /// One more branch, or another in the place of the one of that name.
+    /// Adds a branch, or replaces the one with the same name.
     pub fn branch(mut self, branch: Branch) -> Self {
         self.branches.retain(|known| known.name != branch.name);
         self.branches.push(branch);
@@ -132,7 +132,7 @@ impl Project {
         self
     }
 
-    /// The endpoint `primary` of the branch `production`, told to be something.
+    /// Changes the endpoint `primary` of the branch `production`.
     pub fn primary(mut self, change: impl FnOnce(ComputeEndpoint) -> ComputeEndpoint) -> Self {
         let primary = self.branches.iter_mut().find_map(|branch| branch.find_mut("primary"));
         let primary = primary.expect("a project whose endpoint primary is there");
@@ -186,7 +186,7 @@ impl Branch {
         self
     }
 
-    /// One more endpoint, or another in the place of the one of that name.
+    /// Adds an endpoint, or replaces the one with the same name.
     pub fn endpoint(mut self, endpoint: ComputeEndpoint) -> Self {
         self.endpoints.retain(|known| known.name != endpoint.name);
         self.endpoints.push(endpoint);
@@ -219,7 +219,7 @@ impl Branch {
     }
 }
 
-/// What one connects to: `projects/{p}/branches/{b}/endpoints/{name}`.
+/// What clients connect to: `projects/{p}/branches/{b}/endpoints/{name}`.
 #[derive(Clone, Debug)]
 pub struct ComputeEndpoint {
     pub name: String,
@@ -250,19 +250,19 @@ impl ComputeEndpoint {
         self
     }
 
-    /// As while it is made: the pooler's name is missing then, too.
+    /// As while it is being made: the pooler's name is missing then, too.
     pub fn without_host(mut self) -> Self {
         self.host = None;
         self
     }
 
-    /// Readable secondaries, behind the name that the first label's `-ro` makes.
+    /// Readable secondaries, with `-ro` after the host's first label.
     pub fn with_secondaries(mut self) -> Self {
         self.read_only_host = self.host.as_deref().map(|host| suffixed(host, "-ro"));
         self
     }
 
-    /// An endpoint for reading only, whose two host names are the same.
+    /// A read-only endpoint, whose two host names are the same.
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self.read_only_host = self.host.clone();
@@ -316,7 +316,7 @@ fn put(object: &mut Value, field: &str, value: Option<&String>) {
     }
 }
 
-/// The host with this behind its first label.
+/// The host with this suffix after its first label.
 fn suffixed(host: &str, suffix: &str) -> String {
     let (label, domain) = host.split_once('.').expect("a host with a domain");
     format!("{label}{suffix}.{domain}")
