@@ -6,21 +6,23 @@ mod units;
 mod view;
 
 use std::cell::OnceCell;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Account, PATIENCE, Scope, ServiceManager, Started, State, Way};
 use crate::failure::{Code, Failure};
 use crate::generated::shell_word;
-use crate::os::dirs::Environment;
+use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
+use crate::service::files;
 use systemctl::{Systemctl, run};
 use units::Directory;
 
 /// The first version that knows `Type=notify-reload`.
 const KNOWS_NOTIFY_RELOAD: u32 = 253;
 
-/// What systemd hands to its executor does not carry such names any more ("Failed to deserialize"): seen with 262, not with 252.
-const LOSES_NAMES: u32 = 253;
+/// `LoadCredential=` reads escapes in its path, and takes no path with a blank: seen with 262, not with 252.
+const READS_ESCAPES: u32 = 253;
 
 /// The unit of the Python original, which would write its own tokens into the same file.
 const ORIGINAL: &str = "com.databricks.oauth.rotator.service";
@@ -155,16 +157,27 @@ impl Systemd {
         Path::new(LINGER).join(instance::linger_file(&self.account.name)).exists()
     }
 
-    /// A newer systemd cannot start a service for a user whose name has a backslash or a blank.
-    fn refuse_unstartable(&self) -> Result<(), Failure> {
-        let name = &self.account.name;
-        if self.scope == Scope::User || !name.contains(['\\', ' ']) || self.systemctl.version()? < LOSES_NAMES {
-            return Ok(());
+    /// Lets the services of a user with an unusual name have their secret; returns the files that had to be written.
+    fn provide_secret(&self, directory: &Directory) -> Result<Vec<PathBuf>, Failure> {
+        let Some(link) = self.link_to_secret() else { return Ok(Vec::new()) };
+        if self.systemctl.version()? < READS_ESCAPES {
+            return Ok(Vec::new());
         }
-        let message =
-            format!("this version of systemd starts no service for {name}, a name with a backslash or a blank");
-        Err(Failure::permanent(Code::Configuration, message)
-            .hint("let the directory service write names with another separator, or as NAME@DOMAIN"))
+        let cannot = |error: &io::Error| files::cannot("make", &link, error);
+        match std::os::unix::fs::symlink(format!("{}.client-secret", self.account.name), &link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && link.is_symlink() => {}
+            made => made.map_err(|error| cannot(&error))?,
+        }
+        let services = [self.one_run(), self.unit(Way::Daemon)];
+        let written = services.iter().map(|service| directory.add_secret(service, &link));
+        Ok(written.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// The link that names the secret's file without blanks; none where the file's own name has none, nor a backslash.
+    fn link_to_secret(&self) -> Option<PathBuf> {
+        let name = &self.account.name;
+        let is_unusual = self.scope == Scope::System && name.contains(['\\', ' ']);
+        is_unusual.then(|| Path::new(SYSTEM_DIRECTORY).join(format!("{}.client-secret", instance::escape(name))))
     }
 
     /// Whether what this manager starts may make user namespaces: tried, since the exit code of a unit has other causes, too. Where it
@@ -223,11 +236,11 @@ impl ServiceManager for Systemd {
     }
 
     fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-        self.refuse_unstartable()?;
         let (directory, mut written) = (self.directory(), Vec::new());
         for unit in units::all(self.scope) {
             written.extend(directory.provide(*unit, program)?);
         }
+        written.extend(self.provide_secret(&directory)?);
         let services = [self.one_run(), self.unit(Way::Daemon)];
         if relaxed && self.scope == Scope::User {
             for service in &services {
@@ -304,6 +317,10 @@ impl ServiceManager for Systemd {
         }
         let directory = self.directory();
         let mut gone = directory.clear(&units.each_ref().map(String::as_str))?;
+        if let Some(link) = self.link_to_secret().filter(|link| link.is_symlink()) {
+            std::fs::remove_file(&link).map_err(|error| files::cannot("remove", &link, &error))?;
+            gone.push(link);
+        }
         // The templates may serve other users of the machine too.
         if self.scope == Scope::System && !self.serves_others()? {
             let templates: Vec<&str> = units::all(self.scope).iter().map(|unit| unit.name).collect();

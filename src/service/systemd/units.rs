@@ -53,13 +53,16 @@ pub(super) const RELAXED: Unit = unit!("examples", "relaxed.conf");
 pub(super) const NOTIFY_RELOAD: Unit = unit!("examples", "notify-reload.conf");
 
 /// What the names of our drop-ins are, for removing them.
-const DROP_INS: [&str; 4] = [RELAXED.name, NOTIFY_RELOAD.name, HOME, PLACES];
+const DROP_INS: [&str; 5] = [RELAXED.name, NOTIFY_RELOAD.name, HOME, PLACES, SECRET];
 
 /// The drop-in for a home directory outside /home.
 const HOME: &str = "home.conf";
 
 /// The drop-in for files that are written outside of the home directory.
 const PLACES: &str = "places.conf";
+
+/// The drop-in for a secret whose file has an unusual name.
+const SECRET: &str = "user-name.conf";
 
 pub(super) fn all(scope: Scope) -> &'static [Unit] {
     match scope {
@@ -112,6 +115,14 @@ impl Directory {
     pub(super) fn add_home(&self, unit: &str, home: &Path) -> Result<Option<PathBuf>, Failure> {
         let file = self.own.join(format!("{unit}.d")).join(HOME);
         Ok(write(&file, &home_drop_in(home)?)?.then_some(file))
+    }
+
+    /// Lets a unit take the secret from this file, whose name has backslashes: they are doubled, as systemd reads escapes here.
+    pub(super) fn add_secret(&self, unit: &str, file: &Path) -> Result<Option<PathBuf>, Failure> {
+        let path = file.display().to_string().replace('\\', r"\\").replace('%', "%%");
+        let drop_in = self.own.join(format!("{unit}.d")).join(SECRET);
+        let text = format!("[Service]\nLoadCredential=\nLoadCredential=client-secret:{path}\n");
+        Ok(write(&drop_in, &text)?.then_some(drop_in))
     }
 
     /// Lets a unit write in these directories, and in no others that an earlier install let it.
