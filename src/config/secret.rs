@@ -81,7 +81,7 @@ fn bare_secret(text: &str) -> Result<&str, String> {
 const LARGEST_SECRET: usize = 16 * 1024;
 
 /// How long whoever writes a secret into a pipe is waited for: it may ask a person first.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was read of what can be read only once, for another sign-in of the same process.
 static ONCE: Mutex<BTreeMap<PathBuf, Zeroizing<Vec<u8>>>> = Mutex::new(BTreeMap::new());

@@ -1,5 +1,6 @@
 //! The authorities that the platform trusts, as one file: for programs that can read a file and cannot ask the platform.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::dirs::Environment;
@@ -31,8 +32,12 @@ fn first(mut candidates: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
     candidates.find(|path| is_bundle(path))
 }
 
+/// A file that cannot be looked at now is there all the same: what is published must not change with a passing fault.
 fn is_bundle(path: &Path) -> bool {
-    path.metadata().is_ok_and(|data| data.is_file() && data.len() > 0)
+    match path.metadata() {
+        Ok(data) => data.is_file() && data.len() > 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
 }
 
 #[cfg(test)]

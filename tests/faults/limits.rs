@@ -23,7 +23,7 @@ const MEMORY: u64 = 160 * MIB;
 /// Runs a command with a time limit, and records its peak memory in a file, in KiB.
 const MEASURED: &str = "
 import os, resource, sys
-ended = os.spawnvp(os.P_WAIT, 'timeout', ['timeout', '-s', 'KILL', '10'] + sys.argv[2:])
+ended = os.spawnvp(os.P_WAIT, 'timeout', ['timeout', '-s', 'KILL', '30'] + sys.argv[2:])
 with open(sys.argv[1], 'w') as file:
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=file)
 if ended < 0:
@@ -238,7 +238,9 @@ fn whatever_stands_where_a_file_should_be_commands_end_soon_and_take_little() {
             for command in [&["rotate", "--retry-for", "0s", "--log-file", "log"][..], &["status"], &["check"]] {
                 remove(&path);
                 odd.put(&path);
-                let outcome = stage.by(&["python3", "-c", MEASURED, taken], command).run();
+                // A pipe may be where somebody is still asked for the secret: that is waited for.
+                let session = stage.by(&["python3", "-c", MEASURED, taken], command).patience(2 * SOON);
+                let outcome = session.run();
                 remove(&path);
                 let mut faults: Vec<String> = signal(&outcome).or_else(|| undocumented(&outcome)).into_iter().collect();
                 let took = fs::read_to_string(taken).unwrap().trim().parse::<u64>().unwrap() * 1024;
