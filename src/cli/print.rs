@@ -33,7 +33,7 @@ pub(super) fn news(text: &str) -> Result<(), Failure> {
     if is_quiet() { Ok(()) } else { out(text) }
 }
 
-/// Prints our own lines to stdout, without secrets and invisible characters. Foreign text must be on one line ([`line`],
+/// Prints our own lines to stdout, without secrets and invisible characters. Foreign text must be on one line ([`line()`],
 /// [`table`]).
 ///
 /// # Errors

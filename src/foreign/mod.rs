@@ -27,7 +27,7 @@ pub(crate) fn line_of_a_panic(text: &str) -> Option<String> {
     Some(shortened(escaped(secrets::try_removed(beginning(text))?, is_printable)).into_owned())
 }
 
-/// The same for our own text of several lines: line breaks and tabs stay. Foreign parts must have gone through [`line`].
+/// The same for our own text of several lines: line breaks and tabs stay. Foreign parts must have gone through [`line()`].
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(secrets::removed(text), |c| matches!(c, '\n' | '\t') || is_printable(c))
 }

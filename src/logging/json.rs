@@ -20,7 +20,7 @@ pub(crate) fn line(value: &impl Serialize) -> serde_json::Result<String> {
 /// The same with its secrets, for a user who asked for one.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn line_with_secrets(value: &impl Serialize) -> serde_json::Result<Zeroizing<String>> {
     text(value, false).map(Zeroizing::new)
 }

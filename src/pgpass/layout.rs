@@ -3,7 +3,7 @@
 //! The rule, for each entry:
 //! 1. If its own line is above every rival and hazard, it stays; further copies are refreshed.
 //! 2. Otherwise its lines are removed and it becomes the first line, or comes directly below the user's narrower lines
-//! above the first rival or hazard. All parsers that a bad line confuses are confused by lines *above*.
+//!    above the first rival or hazard. All parsers that a bad line confuses are confused by lines *above*.
 //! 3. Of our own entries, one for a named database comes before the one for every database, or it would never be read.
 //! 4. If the last line is to be read too (`last_copy`), one copy comes below every rival.
 //!
