@@ -301,7 +301,7 @@ impl Answer {
         let failure = if status == StatusCode::TOO_MANY_REQUESTS {
             Failure::transient(Code::TryAgain, format!("{to} asks for fewer requests (429)"))
         } else if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-            Failure::transient(Code::Unavailable, format!("{to} is in trouble ({})", status.as_u16()))
+            Failure::transient(Code::Unavailable, format!("{to} failed with status {}", status.as_u16()))
         } else {
             return None;
         };

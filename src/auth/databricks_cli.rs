@@ -188,7 +188,7 @@ impl Cli<'_> {
         }
         let ended = self.login().run(force, self.limit).await.map_err(|waited| {
             let seconds = waited.as_secs_f32().ceil();
-            let message = format!("the Databricks CLI has not answered within {seconds} s; it is let finish");
+            let message = format!("the Databricks CLI has not answered within {seconds} s; it may still finish");
             Failure::transient(Code::Unavailable, message).hint("what it brings is used when it is asked again")
         })?;
         match &ended.ran {

@@ -24,10 +24,10 @@ pub(super) struct Arguments {
     /// Rotate now and stop: the same as `rotate`
     #[arg(long)]
     pub(super) once: bool,
-    /// Say more
+    /// Print more messages
     #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::SetTrue)]
     pub(super) verbose: bool,
-    /// Say only what went wrong; commands that print what was asked for still do
+    /// Print only errors and what a command was asked to print
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub(super) quiet: bool,
     // Last, because its heading also applies to everything after it.
@@ -65,7 +65,7 @@ pub(super) enum Command {
         #[arg(long)]
         toml: bool,
     },
-    /// Find what is wrong before it hurts; exit code 0 when all is well, else 1
+    /// Look for problems; exit code 1 when something has failed
     Check {
         /// Also log in to PostgreSQL with what is published
         #[arg(long)]
@@ -85,9 +85,9 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Print what completes commands and options in a shell
+    /// Print the completions of commands and options for a shell
     Completions {
-        /// Whose: `source <(dbx-rotator completions bash)`
+        /// Which shell, as in `source <(dbx-rotator completions bash)`
         shell: Shell,
     },
 }
@@ -120,7 +120,7 @@ pub(super) struct SetupOptions {
     #[arg(long, conflicts_with = "no_service")]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) relaxed: bool,
-    /// Ask nothing: every answer is the usual one, or that of an option
+    /// Ask nothing: each question gets its default, or the answer of an option
     #[arg(short, long)]
     pub(super) yes: bool,
 }
@@ -136,7 +136,7 @@ pub(super) struct RotateOptions {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Go on trying for so long while it fails for a reason that may pass, such as 5m; a bare number is in minutes
+    /// Keep retrying temporary failures for this long, such as 5m; a bare number is minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1m")]
     pub(super) retry_for: Duration,
     /// Print JSON
@@ -168,7 +168,7 @@ pub(super) struct StatusOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct TokenOptions {
-    /// Which connection's; may be left out when there is one
+    /// The connection's name; not needed when there is only one
     pub(super) connection: Option<String>,
     /// The connection to this host, for clients that hand over what they connect to; with --user
     #[arg(long, value_name = "HOST", requires = "user", conflicts_with = "connection")]
@@ -179,7 +179,7 @@ pub(super) struct TokenOptions {
     /// The connection to this port [default: any]
     #[arg(long, value_name = "PORT", requires = "host")]
     pub(super) port: Option<u16>,
-    /// Rotate first unless it lives at least so long, such as 10m; a bare number is in minutes
+    /// Rotate first unless it is valid for at least this long, such as 10m; a bare number is minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub(super) min_valid: Duration,
     /// Print JSON, with the expiry
@@ -189,13 +189,13 @@ pub(super) struct TokenOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct ExecOptions {
-    /// Which connection's; may be left out when there is one
+    /// The connection's name; not needed when there is only one
     #[arg(value_name = "NAME")]
     pub(super) connection: Option<String>,
-    /// Set PGPASSWORD, for programs that read no password file; it dies within the hour, and your other programs can read it
+    /// Set PGPASSWORD, for programs that read no password file; it expires within the hour, and your other programs can read it
     #[arg(long)]
     pub(super) password_env: bool,
-    /// Set DATABASE_URL with the password in it; it dies within the hour, and your other programs can read it
+    /// Set DATABASE_URL with the password in it; it expires within the hour, and your other programs can read it
     #[arg(long)]
     pub(super) url: bool,
     /// The program and its arguments
@@ -225,7 +225,7 @@ pub(super) enum ServiceCommand {
         #[command(flatten)]
         which: WhichManager,
     },
-    /// Start it anew
+    /// Stop and start it again
     Restart {
         #[command(flatten)]
         which: WhichManager,
@@ -248,7 +248,7 @@ pub(super) struct InstallOptions {
     #[arg(long)]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) daemon: bool,
-    /// Let your service manager go on when you are logged out
+    /// Keep the service running while you are logged out
     #[arg(long, conflicts_with = "system")]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) linger: bool,
@@ -260,7 +260,7 @@ pub(super) struct InstallOptions {
     #[arg(long, conflicts_with = "system")]
     #[cfg_attr(not(target_os = "macos"), arg(hide = true))]
     pub(super) keychain: bool,
-    /// Change a configuration that exists without asking
+    /// Change an existing configuration without asking
     #[arg(short, long)]
     pub(super) yes: bool,
 }
@@ -272,7 +272,7 @@ pub(super) struct WhichManager {
     #[arg(long)]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) system: bool,
-    /// The user whose password file it keeps [default: who called sudo]
+    /// The user whose password file it keeps [default: the user who called sudo]
     #[arg(long = "for", value_name = "USER", requires = "system")]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) user: Option<String>,

@@ -16,7 +16,7 @@ use crate::rotation::Rotation;
 use crate::words;
 
 /// The hint below a configuration error under launchd.
-const WAITING: &str = "waiting until that is mended; `dbx-rotator service stop` ends the wait";
+const WAITING: &str = "waiting until this is fixed; `dbx-rotator service stop` ends the wait";
 
 pub(super) fn run(rotation: Rotation, overrides: &Overrides) -> Result<u8, Fault> {
     block_on(async {

@@ -88,7 +88,7 @@ impl Service {
         let account = match scope {
             Scope::System => Account::wanted(which.user.as_deref(), &environment)?,
             Scope::User => Account::own(&environment)
-                .ok_or_else(|| ConfigError::new("nobody knows what this user is called").hint("set USER and HOME"))?,
+                .ok_or_else(|| ConfigError::new("the name of this user is not known").hint("set USER and HOME"))?,
         };
         let manager = manager(scope, &account)?;
         let inputs = inputs(scope, &account, &*manager);

@@ -42,13 +42,13 @@ pub struct Overrides {
     /// The PostgreSQL user is a role that other identities may log in as
     #[cfg_attr(feature = "cli", arg(long, global = true))]
     pub any_identity: bool,
-    /// Password file to keep fresh; give it again for each further one [env: PGPASSFILE] [default: ~/.pgpass]
+    /// Password file to keep fresh; repeat the option for more files [env: PGPASSFILE] [default: ~/.pgpass]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub pgpass_file: Vec<PathBuf>,
     /// Also log to this file (10 MiB, 5 old ones kept)
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,
-    /// Rotate so long after a credential was issued, such as 50 (minutes) or 1h [default: 20 minutes before it expires]
+    /// Rotate this long after a credential was issued, such as 50 (minutes) or 1h [default: 20 minutes before it expires]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = super::file::parse_interval))]
     pub interval: Option<Duration>,
     /// Configuration file [env: DBX_ROTATOR_CONFIG] [default: ~/.config/dbx-rotator/config.toml]

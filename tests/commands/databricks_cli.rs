@@ -222,7 +222,7 @@ fn a_slow_cli_is_let_finish_and_serves_the_next_try() {
     workspace.set_token_life(Duration::from_secs(600));
     slow_cli(&home, &workspace);
     let running = person(&home, &workspace).spawn();
-    running.says("the Databricks CLI has not answered within 2 s; it is let finish", Duration::from_secs(20));
+    running.says("the Databricks CLI has not answered within 2 s; it may still finish", Duration::from_secs(20));
     running.says("next try in", Duration::from_secs(20));
     home.write("go", "", 0o600);
     running.ends().exits(0);
@@ -364,7 +364,7 @@ fn a_fallback_of_no_use_leaves_the_first_failure_what_it_is() {
     home.install_cli(&workspace);
     workspace.fail_next(Fault::Status(503));
     let outcome = chain(&home, &workspace).env("DATABRICKS_PG_USERNAME", "data readers").run();
-    outcome.exits(0).stderr_has("in trouble (503); and the token of").stderr_has("next try in");
+    outcome.exits(0).stderr_has("failed with status 503; and the token of").stderr_has("next try in");
     assert!(home.pgpass().contains(":data readers:eyJ"));
 }
 

@@ -26,14 +26,14 @@ fn an_agent_without_a_configuration_waits_for_one_instead_of_being_started_again
     let (workspace, home) = (Workspace::start(), Home::new());
     home.watch(&workspace);
     let agent = agent(&home, &workspace);
-    agent.says("waiting until that is mended", SOON).says("is not set", SOON);
+    agent.says("waiting until this is fixed", SOON).says("is not set", SOON);
     // First a broken one, which is another fault, then a usable one.
     home.write(".config/dbx-rotator/secret", workspace.client_secret(), 0o600);
     home.write(CONFIG, "[[workspace]]\nhots = 1\n", 0o600);
     agent.says("unknown setting `hots`", SOON);
     home.write(CONFIG, config(&workspace), 0o600);
     agent.says("Keeping 1 connection alive", SOON).says("Token rotation completed successfully", SOON);
-    assert_eq!(agent.stderr().matches("waiting until that is mended").count(), 2, "{}", agent.stderr());
+    assert_eq!(agent.stderr().matches("waiting until this is fixed").count(), 2, "{}", agent.stderr());
     agent.terminate().exits(0);
     // The configured log file is used, although messages came before the configuration.
     assert!(home.read(".config/dbx-rotator/rotator.log").contains("Token rotation completed"));
@@ -43,7 +43,7 @@ fn an_agent_without_a_configuration_waits_for_one_instead_of_being_started_again
 fn an_agent_that_waits_ends_when_it_is_told_to() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let agent = agent(&home, &workspace);
-    agent.says("waiting until that is mended", SOON);
+    agent.says("waiting until this is fixed", SOON);
     assert!(!agent.has_ended());
     agent.terminate();
 }

@@ -189,7 +189,7 @@ fn each_kind_of_nonsense_is_told_apart_in_words() {
         (Fault::ExpiredToken, "a token that has already expired"),
         (Fault::NoExpiryAnywhere, "does not say when it expires"),
         (Fault::HugeBody, "more than 1 MiB"),
-        (Fault::Status(502), "is in trouble (502)"),
+        (Fault::Status(502), "failed with status 502"),
         (Fault::Reset, "cannot reach"),
         (Fault::ErrorIn200("server_error".to_owned()), "server_error"),
     ] {

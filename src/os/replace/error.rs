@@ -114,6 +114,9 @@ impl FileError {
             FileFault::Write { source, .. } if is_refusal(source) => let_write(directory_of(&self.path)),
             FileFault::MakeDirectory(directory, source) if is_refusal(source) => let_write(directory),
             FileFault::Read(_) | FileFault::Write { .. } => look(),
+            FileFault::NotAFile(_) | FileFault::TooLarge if self.what == "password file" => {
+                "name another file with password_file in config.toml, --pgpass-file or PGPASSFILE".to_owned()
+            }
             FileFault::NotAFile(_) | FileFault::TooLarge => format!("name another file as the {}", self.what),
             FileFault::LinkLoop => format!("remove the link with `rm {path}`"),
             FileFault::ForeignLink(target) => {

@@ -220,7 +220,7 @@ fn what_is_refused_to_several_together_is_said_once_and_waited_for_once() {
     workspace.faults_on(Endpoint::DatabaseCredentials).always(Fault::Status(503));
     let outcome = configured(&home, &workspace, &tables, &["rotate", "--retry-for", "0s"]).run();
     outcome.exits(69);
-    assert_eq!(outcome.stderr.matches("is in trouble (503)").count(), 1, "{outcome}");
+    assert_eq!(outcome.stderr.matches("failed with status 503").count(), 1, "{outcome}");
     assert_eq!(count(&workspace, MINT_PROVISIONED), 1);
 }
 
