@@ -83,7 +83,8 @@ class DbxRotator < Formula
       --pgpass-file #{testpath}/pgpass
     ]
     system bin/"dbx-rotator", "rotate", *options
-    assert_equal ["GET /oidc/.well-known/oauth-authorization-server", "POST /oidc/v1/token"], requests
+    metadata = "GET /.well-known/databricks-config"
+    assert_equal ["GET /oidc/.well-known/oauth-authorization-server", metadata, "POST /oidc/v1/token"], requests
     assert_equal "db.example:5432:databricks_postgres:#{client_id}:#{token}\n", (testpath/"pgpass").read
     assert_equal 0600, (testpath/"pgpass").stat.mode & 0777
 

@@ -17,7 +17,7 @@ const KIB: u64 = 1_024;
 const LARGEST_PROGRAM: u64 = 5_050_000;
 const NOTHING_DUE: u64 = 5_700 * KIB;
 const IDLE: u64 = 6_700 * KIB;
-const IDLE_WITH_MANY: u64 = 10_500 * KIB;
+const IDLE_WITH_MANY: u64 = 12_800 * KIB;
 
 /// So many connections of as many identities, and so many rotations of all together.
 const MANY: usize = 100;

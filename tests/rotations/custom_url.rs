@@ -91,7 +91,7 @@ fn a_host_that_names_a_sign_in_of_somebody_else_ends_with_78_and_nothing_is_sent
         (format!("http://{CONSOLE}{account}"), "http://accounts.cloud.databricks.com "),
         (format!("https://{CONSOLE}:8443{account}"), "https://accounts.cloud.databricks.com:8443 "),
         (format!("https://{CONSOLE}.{account}"), "https://accounts.cloud.databricks.com. "),
-        (format!("https://accounts.cloud.dat\u{430}bricks.com{account}"), "xn--"),
+        (format!("https://accounts.cloud.dat\u{430}bricks.com{account}"), "is not an address"),
         ("https://dbc-1.cloud.databricks.com/driver-proxy/o/1/0101-x/8000".to_owned(), "https://dbc-1.cloud"),
         ("https://dbc-1.cloud.databricks.com/oidc/../driver-proxy".to_owned(), "https://dbc-1.cloud"),
         ("https://dbc-1.cloud.databricks.com/oidc/%2e%2e/x".to_owned(), "https://dbc-1.cloud"),

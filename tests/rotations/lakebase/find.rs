@@ -160,7 +160,7 @@ fn an_outage_of_the_api_takes_no_connection_away_and_its_host_is_remembered() {
     configured(&home, &workspace, ORDERS, &["rotate", "--retry-for", "0s"])
         .run()
         .exits(69)
-        .stderr_has("in trouble (503)");
+        .stderr_has("failed with status 503");
     assert_eq!(home.pgpass(), before);
     configured(&home, &workspace, ORDERS, &["status"]).run().exits(0);
 }
