@@ -21,6 +21,7 @@ pub(crate) mod schedule;
 mod session;
 mod snapshot;
 mod status;
+mod store;
 mod verify;
 
 use std::sync::Arc;
@@ -67,7 +68,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Rotation {
     config: Arc<Config>,
-    store: record::Store,
+    store: store::Store,
     spread: Spread,
     /// What others who write to the same files may cost a command, or a round of the daemon.
     allowance: Allowance,
@@ -75,7 +76,7 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     pub(crate) fn new(config: Config) -> Self {
-        let store = record::Store::new(&config.state_dir);
+        let store = store::Store::new(&config.state_dir);
         Rotation { config: Arc::new(config), store, spread: Spread::NONE, allowance: Allowance::default() }
     }
 
@@ -87,7 +88,7 @@ impl Rotation {
     /// The same with another configuration. A record that is only in memory stays.
     pub(crate) fn with_config(&self, config: Config) -> Self {
         let same_place = config.state_dir == self.config.state_dir;
-        let store = if same_place { self.store.clone() } else { record::Store::new(&config.state_dir) };
+        let store = if same_place { self.store.clone() } else { store::Store::new(&config.state_dir) };
         Rotation { config: Arc::new(config), store, spread: self.spread, allowance: self.allowance.clone() }
     }
 

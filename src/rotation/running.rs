@@ -27,13 +27,13 @@ impl Running {
     /// Marks this process as a daemon that keeps its record in `directory`.
     pub(crate) fn mark(directory: &Path) -> Self {
         let locked = try_as_owner_of(directory, || {
-            make_directories(directory, super::record::DIRECTORY_MODE)?;
+            make_directories(directory, super::store::DIRECTORY_MODE)?;
             let mut options = OpenOptions::new();
             let file = open_regular(
                 &directory.join(NAME),
-                options.read(true).write(true).create(true).truncate(false).mode(super::record::MODE),
+                options.read(true).write(true).create(true).truncate(false).mode(super::store::MODE),
             )?;
-            file.set_permissions(Permissions::from_mode(super::record::MODE))?;
+            file.set_permissions(Permissions::from_mode(super::store::MODE))?;
             lock(file)
         });
         let file = locked

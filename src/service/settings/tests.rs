@@ -1,0 +1,253 @@
+use super::*;
+
+const PRINCIPAL: &str = "0b1c2d3e-0000-4000-8000-000000000000";
+
+fn inputs(directory: &Path) -> ServiceInputs {
+    let environment = [("HOME", directory)].into_iter().collect();
+    ServiceInputs { config: directory.join("config.toml"), credential: None, environment, keychain: false }
+}
+
+/// What a person might give by flags: all that a service principal needs.
+fn flags(directory: &Path) -> Overrides {
+    let text = |text: &str| Some(text.to_owned());
+    Overrides {
+        workspace_url: text("https://dbc-1.cloud.databricks.com/?o=42"),
+        client_id: text(PRINCIPAL),
+        client_secret: Some("s3cret-of-the-principal".into()),
+        pg_host: text("db.example"),
+        pg_port: Some(6432),
+        interval: Some(std::time::Duration::from_secs(45 * 60)),
+        any_identity: true,
+        config: Some(directory.join("config.toml")).filter(|file| file.exists()),
+        ..Overrides::default()
+    }
+}
+
+fn wanted(overrides: &Overrides, inputs: &ServiceInputs) -> Config {
+    Config::load_in(inputs.environment.clone(), overrides).unwrap()
+}
+
+fn plan(overrides: &Overrides, inputs: &ServiceInputs) -> Plan {
+    Plan::new(&wanted(overrides, inputs), inputs.clone()).unwrap()
+}
+
+/// Installs with these flags; returns the written files.
+fn install(overrides: &Overrides, inputs: &ServiceInputs) -> Vec<PathBuf> {
+    let config = wanted(overrides, inputs);
+    match Plan::new(&config, inputs.clone()).unwrap().carry_out(&config) {
+        Ok(written) => written,
+        Err(WriteError::Config(error)) => panic!("{error}"),
+        Err(WriteError::Failure(failure)) => panic!("{failure}"),
+    }
+}
+
+#[test]
+fn what_was_given_by_flags_stands_in_a_file_that_a_service_reads_and_the_secret_beside_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("dbx-rotator");
+    let inputs = inputs(&directory);
+    assert!(plan(&flags(&directory), &inputs).changes().is_empty(), "nothing is there to be changed");
+    let written = install(&flags(&directory), &inputs);
+    assert_eq!(written, [directory.join("client-secret"), inputs.config.clone()]);
+    let text = fs::read_to_string(&inputs.config).unwrap();
+    assert!(!text.contains("s3cret"), "{text}");
+    let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("client-secret"), mode("config.toml"), mode("")), (0o600, 0o600, 0o700));
+    let config = as_service(&inputs.config, &inputs, false).unwrap();
+    assert_eq!(config.interval, Some(std::time::Duration::from_secs(45 * 60)));
+    assert_eq!(config.workspaces()[0].workspace_id.as_deref(), Some("42"));
+    let key = config.connections()[0].key().unwrap();
+    assert_eq!((key.host(), key.port(), key.user()), ("db.example", 6432, PRINCIPAL));
+    assert!(config.connections()[0].any_identity);
+}
+
+#[test]
+fn a_second_time_there_is_nothing_to_write() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    install(&flags(scratch.path()), &inputs);
+    let again = plan(&flags(scratch.path()), &inputs);
+    assert!(again.changes().is_empty(), "{:?}", again.changes());
+    assert!(install(&flags(scratch.path()), &inputs).is_empty());
+}
+
+#[test]
+fn a_file_that_exists_is_changed_where_it_must_be_and_nowhere_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    let old = "# mine\ninterval = \"50m\" # why\n\n[[workspace]] # the only one\nname = \"prod\"\n\
+               host = \"https://old.cloud.databricks.com\"\n\n[[connection]]\nhost = \"old.example\" # old\nlast_copy = true\n";
+    fs::write(&inputs.config, old).unwrap();
+    let given =
+        Overrides { client_id: None, client_secret: None, pg_port: None, any_identity: false, ..flags(scratch.path()) };
+    let given = Overrides { pg_username: Some("ada@example.com".to_owned()), ..given };
+    let plan = plan(&given, &inputs);
+    assert_eq!(
+        plan.changes(),
+        [
+            "interval = \"45m\" (was \"50m\")",
+            "workspace: host = \"https://dbc-1.cloud.databricks.com/?o=42\" (was \"https://old.cloud.databricks.com\")",
+            "connection: host = \"db.example\" (was \"old.example\")",
+            "connection: user = \"ada@example.com\"",
+        ]
+    );
+    install(&given, &inputs);
+    let new = fs::read_to_string(&inputs.config).unwrap();
+    let expected = old
+        .replace("50m", "45m")
+        .replace("https://old.cloud.databricks.com", "https://dbc-1.cloud.databricks.com/?o=42")
+        .replace("old.example", "db.example")
+        + "user = \"ada@example.com\"\n";
+    assert_eq!(new, expected);
+}
+
+#[test]
+fn another_secret_is_a_change_and_what_would_not_do_is_not_written() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    install(&flags(scratch.path()), &inputs);
+    let other = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
+    assert_eq!(plan(&other, &inputs).changes().len(), 1);
+    let before = fs::read_to_string(&inputs.config).unwrap();
+    let mut plan = plan(&other, &inputs);
+    plan.config = Some(before.replace("host =", "hots ="));
+    let Err(WriteError::Config(error)) = plan.carry_out(&wanted(&other, &inputs)) else { panic!("it would not do") };
+    assert!(error.to_string().contains("config.toml:"), "{error}");
+    // A setting that was given by a flag but is not in the file.
+    plan.config = Some(before.replace("db.example", "other.example"));
+    let Err(WriteError::Failure(failure)) = plan.carry_out(&wanted(&other, &inputs)) else { panic!("it would not do") };
+    assert!(failure.message.contains("would not see host = db.example"), "{failure}");
+    assert_eq!(fs::read_to_string(&inputs.config).unwrap(), before);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing half-written stays");
+}
+
+#[test]
+fn the_machines_manager_gets_the_secret_as_a_credential_of_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let credential = scratch.path().join("ada.client-secret");
+    let inputs = ServiceInputs { credential: Some(credential.clone()), ..inputs(scratch.path()) };
+    fs::write(&inputs.config, "[[workspace]]\nclient_secret_file = \"/old\"\n").unwrap();
+    install(&flags(scratch.path()), &inputs);
+    let text = fs::read_to_string(&inputs.config).unwrap();
+    assert!(!text.contains("client_secret"), "{text}");
+    assert_eq!(fs::read_to_string(credential).unwrap(), "s3cret-of-the-principal\n");
+    assert!(as_service(&inputs.config, &inputs, false).is_ok());
+}
+
+/// What was put into the stand-in keychain.
+static STORED: std::sync::Mutex<Vec<(Password, String)>> = std::sync::Mutex::new(Vec::new());
+
+fn store(item: &Password, secret: &SecretString) -> Result<(), Failure> {
+    STORED.lock().unwrap().push((item.clone(), secret.expose_secret().to_owned()));
+    Ok(())
+}
+
+#[test]
+fn a_secret_goes_into_the_keychain_where_a_person_wants_that_and_back_into_a_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let in_files = inputs(scratch.path());
+    install(&flags(scratch.path()), &in_files);
+    let in_keychain = ServiceInputs { keychain: true, ..in_files.clone() };
+    // The secret is not given again: it moves from its present place.
+    let given = Overrides { config: Some(in_files.config.clone()), ..Overrides::default() };
+    let mut plan = plan(&given, &in_keychain);
+    assert_eq!(
+        plan.changes(),
+        ["workspace: no client_secret_file", "workspace: client_secret_keychain = \"app.dbx-rotator\""]
+    );
+    plan.store = store;
+    assert!(plan.carry_out(&wanted(&given, &in_keychain)).is_ok());
+    let item = Password { service: keychain::SERVICE.to_owned(), account: PRINCIPAL.to_owned() };
+    assert_eq!(*STORED.lock().unwrap(), [(item, "s3cret-of-the-principal".to_owned())]);
+    let config = as_service(&in_files.config, &in_files, false).unwrap();
+    let client = config.workspaces()[0].client.as_ref().unwrap();
+    assert!(matches!(&client.secret, SecretSource::Keychain(service) if service == keychain::SERVICE));
+    // Again there is nothing to do, and another install loses nothing.
+    assert!(self::plan(&given, &in_keychain).changes().is_empty());
+    assert!(self::plan(&given, &in_files).changes().is_empty());
+    let anew = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
+    install(&anew, &in_files);
+    let text = fs::read_to_string(&in_files.config).unwrap();
+    assert!(text.contains("client_secret_file") && !text.contains("keychain"), "{text}");
+}
+
+#[test]
+fn a_proxy_goes_into_the_file_and_its_password_only_where_nobody_else_reads_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let in_shell = |inputs: &ServiceInputs, proxy: &str| ServiceInputs {
+        environment: inputs.environment.clone().with("https_proxy", proxy).with("NO_PROXY", ".example"),
+        ..inputs.clone()
+    };
+    let set_up = |inputs: &ServiceInputs, proxy: &str| {
+        let config = wanted(&flags(scratch.path()), &in_shell(inputs, proxy));
+        let plan = Plan::new(&config, inputs.clone())?;
+        let changes = plan.changes().join("; ");
+        assert!(plan.carry_out(&config).is_ok());
+        Ok::<_, Failure>((changes, fs::read_to_string(&inputs.config).unwrap()))
+    };
+    let own = inputs(scratch.path());
+    let (_, text) = set_up(&own, "proxy.example:3128 ").unwrap();
+    assert!(text.contains("proxy = \"http://proxy.example:3128\"\nno_proxy = \".example\"\n"), "{text}");
+    let (changes, text) = set_up(&own, "http://ada:s3cret-of-proxy@proxy.example:3128").unwrap();
+    assert!(text.contains("proxy = \"http://ada:s3cret-of-proxy@proxy.example:3128\"\n"), "{text}");
+    let shown = "proxy = \"http://ada:********@proxy.example:3128\" (was \"http://proxy.example:3128\")";
+    assert_eq!(changes, shown);
+    let (changes, _) = set_up(&own, "http://ada:an0ther-secret@proxy.example:3128").unwrap();
+    assert!(changes.contains("********") && !changes.contains("s3cret") && !changes.contains("an0ther"), "{changes}");
+    let service = as_service(&own.config, &own, false).unwrap();
+    assert_eq!(service.workspaces()[0].route().proxy().unwrap().name(), "proxy.example:3128");
+    // Others can read it.
+    fs::set_permissions(&own.config, fs::Permissions::from_mode(0o644)).unwrap();
+    let failure = set_up(&own, "http://ada:s3cret-of-proxy@proxy.example:3128").unwrap_err();
+    assert!(failure.code == Code::Configuration && failure.hint.unwrap().starts_with("chmod 600 "));
+    fs::remove_file(&own.config).unwrap();
+    let machine = ServiceInputs { credential: Some(scratch.path().join("ada.client-secret")), ..own };
+    let failure = set_up(&machine, "http://ada:s3cret-of-proxy@proxy.example:3128").unwrap_err();
+    assert!(failure.hint.unwrap().contains("EnvironmentFile=") && !machine.config.exists());
+    assert!(set_up(&machine, "http://ada@proxy.example:3128").is_ok());
+}
+
+#[test]
+fn of_several_tables_each_gets_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    let two = "[[workspace]]\nname = \"a\"\nhost = \"https://a.example\"\n[[workspace]]\nname = \"b\"\nhost = \"https://b.example\"\n\
+               [[connection]]\nname = \"x\"\nworkspace = \"a\"\nhost = \"x.example\"\nuser = \"ada@example.com\"\n\
+               [[connection]]\nname = \"y\"\nworkspace = \"b\"\nhost = \"y.example\"\nuser = \"ada@example.com\"\n";
+    fs::write(&inputs.config, two).unwrap();
+    let given = Overrides {
+        config: Some(inputs.config.clone()),
+        pgpass_file: vec![scratch.path().join("pgpass"), scratch.path().join("snap/pgpass")],
+        log_file: Some(scratch.path().join("log")),
+        ..Overrides::default()
+    };
+    install(&given, &inputs);
+    let config = as_service(&inputs.config, &inputs, false).unwrap();
+    assert_eq!(config.password_files(), [scratch.path().join("pgpass"), scratch.path().join("snap/pgpass")]);
+    assert_eq!(config.connections().len(), 2);
+    let mut document: DocumentMut = two.parse().unwrap();
+    let (table, _) = table_of(&mut document, "workspace \"b\"").unwrap();
+    assert_eq!(table["host"].as_str(), Some("https://b.example"));
+}
+
+#[test]
+fn a_linked_file_stays_a_link_and_a_profile_stays_where_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    let dotfile = scratch.path().join("dotfile.toml");
+    fs::write(&dotfile, "").unwrap();
+    std::os::unix::fs::symlink(&dotfile, &inputs.config).unwrap();
+    let profiles =
+        format!("[PROD]\nhost = https://p.example\nclient_id = {PRINCIPAL}\nclient_secret = s3cret-of-the-profile\n");
+    let file = scratch.path().join(".databrickscfg");
+    fs::write(&file, profiles).unwrap();
+    let environment: Environment =
+        [("HOME", scratch.path().as_os_str()), ("DATABRICKS_CONFIG_PROFILE", "PROD".as_ref())].into_iter().collect();
+    let given = Overrides { pg_host: Some("db.example".to_owned()), ..Overrides::default() };
+    let config = Config::load_in(environment, &given).unwrap();
+    let plan = Plan::new(&config, inputs.clone()).unwrap();
+    assert!(plan.carry_out(&config).is_ok());
+    assert!(inputs.config.is_symlink());
+    let text = fs::read_to_string(dotfile).unwrap();
+    assert!(text.contains("profile = \"PROD\"") && !text.contains("s3cret"), "{text}");
+}
