@@ -1,16 +1,13 @@
 //! No word of a library ever reaches a person: every kind of wrong setting, file and certificate, and what is said of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::support::{Home, Outcome, Session, dbx_rotator};
+use crate::support::{Door, Home, Outcome, Session, dbx_rotator};
 
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
 
@@ -299,49 +296,21 @@ fn a_file_that_cannot_be_used_is_told_why() {
 
 // ---- certificates ----
 
-/// A server of HTTPS that shows this certificate to everybody.
-struct Server {
-    port: u16,
-    closing: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn with(config: Option<Arc<ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let closing = Arc::new(AtomicBool::new(false));
-        let closes = Arc::clone(&closing);
-        let thread = std::thread::spawn(move || {
-            for mut client in listener.incoming().flatten() {
-                if closes.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Some(config) = &config else {
-                    // Whatever it is, it is no TLS.
-                    let _ = std::io::Write::write_all(&mut client, b"220 mail.example ESMTP\r\n");
-                    continue;
-                };
-                let mut connection = ServerConnection::new(Arc::clone(config)).unwrap();
-                while connection.is_handshaking() {
-                    if connection.complete_io(&mut client).is_err() {
-                        break;
-                    }
-                }
+/// An HTTPS server that shows its certificate to everybody, or, without one, a server that does not speak TLS.
+fn showing(config: Option<Arc<ServerConfig>>) -> Door {
+    Door::open(move |mut client| {
+        let Some(config) = &config else {
+            // Whatever it is, it is no TLS.
+            let _ = std::io::Write::write_all(&mut client, b"220 mail.example ESMTP\r\n");
+            return;
+        };
+        let mut connection = ServerConnection::new(Arc::clone(config)).unwrap();
+        while connection.is_handshaking() {
+            if connection.complete_io(&mut client).is_err() {
+                break;
             }
-        });
-        Server { port, closing, thread: Some(thread) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.closing.store(true, Ordering::SeqCst);
-        let _ = std::net::TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
-    }
+    })
 }
 
 fn params(names: &[&str]) -> CertificateParams {
@@ -357,7 +326,7 @@ fn of_authority(names: &[&str]) -> CertificateParams {
 }
 
 /// A server with this certificate, signed by the authority or by itself, and the authority in PEM.
-fn server(leaf: CertificateParams, is_self_signed: bool) -> (Server, String) {
+fn server(leaf: CertificateParams, is_self_signed: bool) -> (Door, String) {
     let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let ca = of_authority(&[]);
     let pem = ca.self_signed(&ca_key).unwrap().pem();
@@ -371,7 +340,7 @@ fn server(leaf: CertificateParams, is_self_signed: bool) -> (Server, String) {
         .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .unwrap();
     let pem = if is_self_signed { certificate.pem() } else { pem };
-    (Server::with(Some(Arc::new(config))), pem)
+    (showing(Some(Arc::new(config))), pem)
 }
 
 #[test]
@@ -399,13 +368,15 @@ fn each_fault_of_a_certificate_is_told_in_words() {
         of_other.distinguished_name.push(DnType::CommonName, "another");
         let other = of_other.self_signed(&other).unwrap().pem();
         let file = home.write("ca.pem", if is_trusted { authority } else { other }, 0o600);
-        let outcome = rotate(&home, &format!("https://127.0.0.1:{}", server.port)).env("SSL_CERT_FILE", file).run();
-        outcome.exits(69).stderr_has(&format!("the certificate of https://127.0.0.1:{} is not trusted: ", server.port));
+        let outcome = rotate(&home, &format!("https://127.0.0.1:{}", server.port())).env("SSL_CERT_FILE", file).run();
+        outcome
+            .exits(69)
+            .stderr_has(&format!("the certificate of https://127.0.0.1:{} is not trusted: ", server.port()));
         outcome.stderr_has(says);
         is_plain(&outcome, says);
     }
-    let (home, mail) = (Home::new(), Server::with(None));
-    let outcome = rotate(&home, &format!("https://127.0.0.1:{}", mail.port)).run();
+    let (home, mail) = (Home::new(), showing(None));
+    let outcome = rotate(&home, &format!("https://127.0.0.1:{}", mail.port())).run();
     outcome.exits(69).stderr_has("does not speak TLS");
     is_plain(&outcome, "no TLS");
 }

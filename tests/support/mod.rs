@@ -21,6 +21,7 @@
 
 pub mod cache;
 pub mod cli;
+pub mod door;
 pub mod machine;
 pub mod names;
 pub mod outcome;
@@ -36,6 +37,7 @@ pub mod vm;
 pub mod workspace;
 
 pub use cli::{Cli, Failure, Invocation, legacy_cli};
+pub use door::Door;
 pub(crate) use machine::on_each_release;
 pub use machine::{Machine, Release};
 pub use outcome::{Outcome, assert_no_secret};

@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::door::Door;
 use super::names;
 use super::workspace::scratch_directory;
 
@@ -116,49 +117,30 @@ impl Drop for Tinyproxy {
 
 /// A proxy that gives this answer to all, and keeps what they said.
 pub struct Answering {
-    port: u16,
+    door: Door,
     heard: Arc<Mutex<Vec<String>>>,
-    closing: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Answering {
     pub fn with(answer: &'static [u8]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (heard, closing): (Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) = Default::default();
-        let (hears, closes) = (Arc::clone(&heard), Arc::clone(&closing));
-        let thread = std::thread::spawn(move || {
-            for mut client in listener.incoming().flatten() {
-                if closes.load(Ordering::SeqCst) {
-                    return;
-                }
-                let mut first = [0; 4096];
-                let length = client.read(&mut first).unwrap_or(0);
-                hears.lock().unwrap().push(String::from_utf8_lossy(&first[..length]).into_owned());
-                let _ = client.write_all(answer);
-                let _ = client.shutdown(Shutdown::Both);
-            }
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let hears = Arc::clone(&heard);
+        let door = Door::open(move |mut client| {
+            let mut first = [0; 4096];
+            let length = client.read(&mut first).unwrap_or(0);
+            hears.lock().unwrap().push(String::from_utf8_lossy(&first[..length]).into_owned());
+            let _ = client.write_all(answer);
+            let _ = client.shutdown(Shutdown::Both);
         });
-        Self { port, heard, closing, thread: Some(thread) }
+        Self { door, heard }
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.door.port()
     }
 
     /// What each who came said first.
     pub fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.closing.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

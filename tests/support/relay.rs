@@ -10,42 +10,34 @@
 )]
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
+
+use super::door::Door;
 
 /// A running relay, by HTTP's CONNECT.
 pub struct Relay {
-    port: u16,
+    door: Door,
     asked: Arc<Mutex<Vec<String>>>,
-    closing: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Relay {
     /// Leads to this port of this machine.
     pub fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-        let own = listener.local_addr().expect("the port just bound").port();
-        let (asked, closing) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
-        let (notes, is_over) = (Arc::clone(&asked), Arc::clone(&closing));
-        let thread = thread::spawn(move || {
-            for visitor in listener.incoming().flatten() {
-                if is_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let notes = Arc::clone(&notes);
-                // A client that goes away in the middle is no concern of ours.
-                thread::spawn(move || drop(lead(visitor, port, &notes)));
-            }
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let notes = Arc::clone(&asked);
+        let door = Door::open(move |visitor| {
+            let notes = Arc::clone(&notes);
+            // A client that goes away in the middle is no concern of ours.
+            thread::spawn(move || drop(lead(visitor, port, &notes)));
         });
-        Relay { port: own, asked, closing, thread: Some(thread) }
+        Relay { door, asked }
     }
 
     /// Its address, as `HTTPS_PROXY` takes it.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.door.port())
     }
 
     /// The names and ports that were asked for, each once, in alphabetical order.
@@ -54,16 +46,6 @@ impl Relay {
         asked.sort();
         asked.dedup();
         asked
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.closing.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

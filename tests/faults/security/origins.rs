@@ -2,44 +2,36 @@
 
 use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use crate::support::refusing::{Refusing, Reply, message};
 use crate::support::workspace::{DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET};
-use crate::support::{Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
+use crate::support::{Door, Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
 
 /// A server on this machine that nobody should contact: it counts connections and keeps what they send.
 struct Elsewhere {
-    port: u16,
+    door: Door,
     visits: Arc<AtomicUsize>,
     heard: Arc<Mutex<Vec<u8>>>,
-    closing: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Elsewhere {
     fn open() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (visits, heard, closing) = (Arc::default(), Arc::default(), Arc::default());
-        let mut elsewhere = Elsewhere { port, visits, heard, closing, thread: None };
-        let (visits, heard, closing) =
-            (Arc::clone(&elsewhere.visits), Arc::clone(&elsewhere.heard), Arc::clone(&elsewhere.closing));
-        elsewhere.thread = Some(std::thread::spawn(move || {
-            for mut visitor in listener.incoming().flatten() {
-                if closing.load(Ordering::SeqCst) {
-                    return;
-                }
-                visits.fetch_add(1, Ordering::SeqCst);
-                let mut first = [0; 4096];
-                let length = visitor.read(&mut first).unwrap_or(0);
-                heard.lock().unwrap().extend_from_slice(&first[..length]);
-                let _ = visitor.shutdown(Shutdown::Both);
-            }
-        }));
-        elsewhere
+        let (visits, heard) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let (counts, hears) = (Arc::clone(&visits), Arc::clone(&heard));
+        let door = Door::open(move |mut visitor| {
+            counts.fetch_add(1, Ordering::SeqCst);
+            let mut first = [0; 4096];
+            let length = visitor.read(&mut first).unwrap_or(0);
+            hears.lock().unwrap().extend_from_slice(&first[..length]);
+            let _ = visitor.shutdown(Shutdown::Both);
+        });
+        Elsewhere { door, visits, heard }
+    }
+
+    fn port(&self) -> u16 {
+        self.door.port()
     }
 
     /// Fails if anybody has connected.
@@ -47,16 +39,6 @@ impl Elsewhere {
     fn saw_nobody(&self, after: &str) {
         let heard = self.heard.lock().unwrap().len();
         assert_eq!((self.visits.load(Ordering::SeqCst), heard), (0, 0), "visits and bytes, after {after}");
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        self.closing.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -77,7 +59,7 @@ fn discovery(token_endpoint: &str) -> Fault {
 #[test]
 fn a_discovery_document_that_names_another_origin_ends_with_78_and_nothing_is_sent_there() {
     let (workspace, elsewhere) = (Workspace::start(), Elsewhere::open());
-    let (ours, theirs) = (workspace.port(), elsewhere.port);
+    let (ours, theirs) = (workspace.port(), elsewhere.port());
     for (named, other) in [
         (format!("https://127.0.0.1:{theirs}/oidc/v1/token"), format!("https://127.0.0.1:{theirs}")),
         (format!("http://127.0.0.1:{theirs}/oidc/v1/token"), format!("http://127.0.0.1:{theirs}")),
@@ -119,7 +101,7 @@ fn a_discovery_document_may_name_the_origin_in_other_words_and_another_path() {
 #[test]
 fn a_redirect_is_followed_by_no_request_that_carries_something() {
     let (workspace, elsewhere) = (Workspace::start(), Elsewhere::open());
-    let away = Fault::Redirect(format!("https://127.0.0.1:{}/x", elsewhere.port));
+    let away = Fault::Redirect(format!("https://127.0.0.1:{}/x", elsewhere.port()));
     for endpoint in
         [Endpoint::Discovery, Endpoint::Token, Endpoint::Me, Endpoint::DatabaseInstance, Endpoint::DatabaseCredentials]
     {
@@ -140,7 +122,7 @@ fn what_a_proxy_is_told_in_confidence_is_told_to_nobody_else_and_printed_nowhere
         let (home, proxy) = (Home::new(), Elsewhere::open());
         home.keep_secret(proxy_password);
         // The proxy hangs up; what was sent to it is checked.
-        let address = format!("{scheme}://ada:{proxy_password}@127.0.0.1:{}", proxy.port);
+        let address = format!("{scheme}://ada:{proxy_password}@127.0.0.1:{}", proxy.port());
         let host = format!("https://workspace.test:{}", workspace.port());
         let outcome = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy"]
             .iter()
@@ -157,7 +139,7 @@ fn what_a_proxy_is_told_in_confidence_is_told_to_nobody_else_and_printed_nowhere
     }
     // A workspace on this machine without TLS is never reached through a proxy.
     let (plain, home, proxy) = (Workspace::builder().http().start(), Home::new(), Elsewhere::open());
-    rotate(&home, &plain).env("HTTP_PROXY", format!("http://127.0.0.1:{}", proxy.port)).run().exits(0);
+    rotate(&home, &plain).env("HTTP_PROXY", format!("http://127.0.0.1:{}", proxy.port())).run().exits(0);
     proxy.saw_nobody("plain http");
 }
 
