@@ -9,15 +9,9 @@ const ANYWHERE: [IpAddr; 2] =
 /// The port does not matter, but for being one (discard).
 const PORT: u16 = 9;
 
-/// Behind a proxy the way out says nothing.
-const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-
 /// Whether the kernel knows a way to a host, or may not need to: by its address, where that is what it is called by; else a way out of
 /// this machine.
 pub(crate) fn leads_to(host: &str) -> bool {
-    if PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty())) {
-        return true;
-    }
     match host.trim_start_matches('[').trim_end_matches(']').parse() {
         Ok(address) => has_route(address),
         Err(_) => ANYWHERE.into_iter().any(has_route),

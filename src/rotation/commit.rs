@@ -368,12 +368,15 @@ impl Commit<'_> {
         }
     }
 
-    /// Whether a try failed for want of a network on this machine.
+    /// Whether a try failed for want of a network on this machine. Behind a proxy the way out says nothing.
     fn is_without_network(&self, scope: RetryScope, connections: &[usize], failure: &Failure) -> bool {
         let can_be = failure.is_transient() && failure.code == Code::Unavailable && scope != RetryScope::PasswordFile;
         let config = &self.snapshot.config;
         let connection = connections.first().and_then(|index| config.connections.get(*index)).filter(|_| can_be);
-        connection.is_some_and(|connection| !network::leads_to(config.workspace_of(connection).host.name()))
+        connection.is_some_and(|connection| {
+            let workspace = config.workspace_of(connection);
+            workspace.route().proxy().is_none() && !network::leads_to(workspace.host.name())
+        })
     }
 
     fn names(&self, connections: &[usize]) -> Vec<&str> {
