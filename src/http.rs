@@ -42,6 +42,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The variables that the HTTP library would read.
 const OTHERS_READ: [&str; 8] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
+
 /// Who signs in within this time of each other trusts the same authorities.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(1);
 

@@ -92,7 +92,7 @@ impl WorkspaceHost {
     }
 
     /// Why a secret or a token of this workspace must not be sent to `url`; none where it may be. Every request that carries one
-    /// goes through here ([`crate::http::WorkspaceClient::request`]), so that each sign-in method keeps the same rule: scheme, host and port
+    /// goes through here (`http::WorkspaceClient::request`), so that each sign-in method keeps the same rule: scheme, host and port
     /// are those that a person configured, or the host itself said that its account signs in elsewhere at the vendor's.
     pub(crate) fn bars(&self, url: &Url, named_by: NamedBy) -> Option<String> {
         let origin = url.origin();

@@ -69,8 +69,8 @@ impl Spread {
 
 /// When a credential becomes due.
 ///
-/// Without an interval: half of its life, at most 20 minutes, before the expiry, and never more than 50 minutes after the
-/// issue. With one: that long after the issue, but so that at least a twelfth of the life and at least 60 s are left (half
+/// Without an interval: half of its life, at most 20 minutes, before the expiry, and never more than 50 minutes after
+/// it was issued. With one: that long after it was issued, but so that at least a twelfth of the life and at least 60 s are left (half
 /// of the life if it is too short for that). The spread makes it earlier by up to a tenth of the lead (what is then left),
 /// or of the age if that is less.
 pub fn refresh_at(issued: Timestamp, expires: Timestamp, interval: Option<Duration>, spread: Spread) -> Timestamp {

@@ -44,7 +44,7 @@ fn each_machine_refreshes_earlier_by_its_own_part_of_a_tenth_of_the_lead() {
         (60 * MINUTE, Some(50), 50 * MINUTE, 49 * MINUTE),
         (60 * MINUTE, Some(10), 10 * MINUTE, 9 * MINUTE),
         (5 * MINUTE, None, 150, 135),
-        // Otherwise a tenth of the days that are left would be before the issue.
+        // Otherwise a tenth of the days that are left would be before it was issued.
         (48 * 60 * MINUTE, None, 50 * MINUTE, 45 * MINUTE),
         (-5, None, -5, -5),
         (0, None, 0, 0),
