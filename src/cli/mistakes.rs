@@ -37,7 +37,7 @@ const LOGS: &[&str] = &["logs", "log", "journal", "tail"];
 #[cfg(target_os = "macos")]
 const WHERE_LOGS_ARE: &str = "log show --last 1h --predicate 'process == \"dbx-rotator\"' shows the service's messages; `dbx-rotator service status` its state";
 #[cfg(not(target_os = "macos"))]
-const WHERE_LOGS_ARE: &str = "journalctl --user -u dbx-rotator shows the timer's messages, -u dbx-rotator-daemon the daemon's; without --user those of --system";
+const WHERE_LOGS_ARE: &str = "journalctl --user -u dbx-rotator shows the messages of the timer's runs and of the daemon; journalctl -u 'dbx-rotator*@USER' those of a service of the machine";
 
 /// Commands below `service` and `config`.
 const BELOW: [(&str, &[&str], &str); 8] = [
