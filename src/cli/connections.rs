@@ -7,14 +7,13 @@ use serde::Serialize;
 
 use super::needs::{Meant, Needs, assignment};
 use super::rotate::Error;
-use super::{Fault, block_on, print};
+use super::{Fault, block_on_to_the_end, print};
 use crate::config::{Config, Overrides};
 use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::generated::{is_plain, read_back};
 use crate::lakebase::{Database, Target};
 use crate::model::Workspace;
-use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{Discovered, discover};
 
 /// The output format.
@@ -25,7 +24,7 @@ pub(super) enum Form {
     Toml,
 }
 
-type Seen<'a> = (&'a Workspace, Result<Discovered, Failure>);
+pub(super) type Seen<'a> = (&'a Workspace, Result<Discovered, Failure>);
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -54,11 +53,7 @@ struct Row<'a> {
 
 pub(super) fn run(form: Form, overrides: &Overrides) -> Result<u8, Fault> {
     let config = Config::load_workspaces(overrides)?;
-    let seen = block_on(async {
-        let seen = discover(&config).await;
-        finish_all(LAST_WAIT).await;
-        seen
-    })?;
+    let seen = see(&config)?;
     let mut codes: Vec<Code> = Vec::new();
     match form {
         Form::Json => print::json(&Answer { version: 1, workspaces: seen.iter().map(workspace_row).collect() })?,
@@ -92,6 +87,14 @@ pub(super) fn run(form: Form, overrides: &Overrides) -> Result<u8, Fault> {
         }
     }
     Ok(Code::exit_code_of(codes))
+}
+
+/// What the identity of each workspace can see, in the order of the configuration.
+///
+/// # Errors
+/// No runtime can be made.
+pub(super) fn see(config: &Config) -> Result<Vec<Seen<'_>>, Failure> {
+    block_on_to_the_end(discover(config))
 }
 
 fn workspace_row<'a>((workspace, result): &'a Seen<'a>) -> WorkspaceRow<'a> {
@@ -146,56 +149,74 @@ type Tables = Vec<(&'static str, Meant)>;
 /// What can be pasted into config.toml as it is: names are told apart, and everything that a connection needs is found, or written
 /// from what only this run has. Beside it the names of those that cannot be written, on one line each.
 fn toml(seen: &[Seen<'_>], needs: &Needs) -> Result<(String, Vec<String>), Failure> {
-    let (mut text, mut refused) = (String::new(), Vec::new());
-    let (mut taken, mut all) = (HashSet::new(), Tables::new());
+    let mut draft = Draft::default();
     for (kind, meant) in [("", &needs.head), ("workspace", &needs.workspace)].into_iter().filter(|(_, t)| !t.is_empty())
     {
-        text.push_str(&table_text(kind, meant));
-        text.push('\n');
-        all.push((kind, meant.clone()));
+        draft.text.push_str(&table_text(kind, meant));
+        draft.text.push('\n');
+        draft.tables.push((kind, meant.clone()));
     }
     let comments = needs.comments();
     if !comments.is_empty() {
-        text.push_str(&format!("{comments}\n"));
+        draft.text.push_str(&format!("{comments}\n"));
     }
     for (workspace, result) in seen {
         let Ok(visible) = result else { continue };
         for database in &visible.databases {
-            let row = row(database);
-            if !row.is_expressible() {
-                refused.push(foreign::line(row.name).into_owned());
-                continue;
-            }
-            let mut meant = row.meant(&mut taken, (seen.len() > 1).then(|| workspace.name()));
-            meant.extend(needs.connection.iter().cloned());
-            text.push_str(&row.section(&meant));
-            all.push(("connection", meant));
+            draft.add(database, (seen.len() > 1).then(|| workspace.name()), &needs.connection);
         }
     }
-    read_back("the configuration", &all, sections(&text).as_ref())?;
-    Ok((text, refused))
+    draft.finish()
 }
 
 /// The `[[connection]]` tables for these databases of one workspace.
 ///
 /// # Errors
 /// A configuration cannot carry what the workspace says of one of them.
-pub(super) fn sections_for(databases: &[Database]) -> Result<String, Failure> {
-    let (mut text, mut taken) = (String::new(), HashSet::new());
-    let mut all = Vec::new();
-    for database in databases {
+pub(super) fn sections_for<'d>(databases: impl IntoIterator<Item = &'d Database>) -> Result<String, Failure> {
+    let mut draft = Draft::default();
+    databases.into_iter().for_each(|database| draft.add(database, None, &Meant::new()));
+    let (text, refused) = draft.finish()?;
+    match refused.first() {
+        None => Ok(text),
+        Some(name) => {
+            let message = format!("a configuration cannot carry what the workspace says of {name}");
+            Err(Failure::permanent(Code::Configuration, message).hint("choose the others by their numbers"))
+        }
+    }
+}
+
+/// A configuration as it grows.
+#[derive(Default)]
+struct Draft {
+    text: String,
+    /// What the text means.
+    tables: Tables,
+    /// The names of connections that are taken.
+    taken: HashSet<String>,
+    /// The names of databases that a configuration cannot carry, on one line each.
+    refused: Vec<String>,
+}
+
+impl Draft {
+    /// A connection to this database, with its workspace's name where there are several, and with `more` settings.
+    fn add(&mut self, database: &Database, workspace: Option<&str>, more: &Meant) {
         let row = row(database);
         if !row.is_expressible() {
-            let message =
-                format!("a configuration cannot carry what the workspace says of {}", foreign::line(row.name));
-            return Err(Failure::permanent(Code::Configuration, message).hint("choose the others by their numbers"));
+            self.refused.push(foreign::line(row.name).into_owned());
+            return;
         }
-        let meant = row.meant(&mut taken, None);
-        text.push_str(&row.section(&meant));
-        all.push(("connection", meant));
+        let mut meant = row.meant(&mut self.taken, workspace);
+        meant.extend(more.iter().cloned());
+        self.text.push_str(&row.section(&meant));
+        self.tables.push(("connection", meant));
     }
-    read_back("the configuration", &all, sections(&text).as_ref())?;
-    Ok(text)
+
+    /// The text, read back, and what was refused.
+    fn finish(self) -> Result<(String, Vec<String>), Failure> {
+        read_back("the configuration", &self.tables, sections(&self.text).as_ref())?;
+        Ok((self.text, self.refused))
+    }
 }
 
 impl Row<'_> {

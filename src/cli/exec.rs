@@ -14,12 +14,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::arguments::ExecOptions;
-use super::{Fault, block_on, choose, print};
+use super::{Fault, block_on_to_the_end, choose, print};
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::logging;
 use crate::model::{Connection, SslMode};
-use crate::os::child::{LAST_WAIT, finish_all};
 use crate::os::core_dumps;
 use crate::os::dirs::{CLIENT_SECRET, Environment};
 use crate::rotation::{PATIENCE, RotateRequest, Rotation};
@@ -73,21 +72,17 @@ fn renew(rotation: &Rotation, index: usize) -> Result<Option<Failure>, Failure> 
     // An outage must not hold up a program again and again while the password lives: then there is one try.
     let is_live = rotation.snapshot()?.statuses[index].left_to_clients().is_some();
     let (wait, patience) = if is_live { (RENEWAL_WAIT, Duration::ZERO) } else { (Duration::MAX, PATIENCE) };
-    block_on(async {
-        let renewal = async {
-            let report = rotation.rotate(&request, Some(&only), patience).await;
-            rotation.settle(&RotateRequest::Due).await;
-            report.failure_of(index).cloned()
-        };
-        let late = |_| {
-            let message = format!("the workspace did not answer within {} s", wait.as_secs());
-            Some(Failure::transient(Code::TryAgain, message))
-        };
-        let failure = tokio::time::timeout(wait, renewal).await.unwrap_or_else(late);
-        // They would be children of a program that knows nothing of them.
-        finish_all(LAST_WAIT).await;
-        failure
-    })
+    let renewal = async {
+        let report = rotation.rotate(&request, Some(&only), patience).await;
+        rotation.settle(&RotateRequest::Due).await;
+        report.failure_of(index).cloned()
+    };
+    let late = |_| {
+        let message = format!("the workspace did not answer within {} s", wait.as_secs());
+        Some(Failure::transient(Code::TryAgain, message))
+    };
+    // What is left running would be a child of a program that knows nothing of it.
+    block_on_to_the_end(async { tokio::time::timeout(wait, renewal).await.unwrap_or_else(late) })
 }
 
 // ---- what the program is told ----

@@ -38,6 +38,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure, Kind};
 use crate::logging::{self, Form};
+use crate::os::child::{LAST_WAIT, finish_all};
 use crate::os::dirs::Environment;
 use crate::os::{core_dumps, launchd, signals};
 use crate::rotation::Rotation;
@@ -232,6 +233,15 @@ fn form(command: &Command, name: Name) -> Form {
 /// "do not bother" (launchd.plist(5)). So under launchd what a person must mend is waited for.
 fn awaits_configuration(error: &ConfigError) -> bool {
     launchd::runs_this(&Environment::of_this_process()) && error.exit_code() != USAGE
+}
+
+/// Runs a future, and then waits for the children that it started and left: a refresh of the vendor's CLI, a hook.
+fn block_on_to_the_end<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    block_on(async {
+        let result = future.await;
+        finish_all(LAST_WAIT).await;
+        result
+    })
 }
 
 /// Runs a future on a runtime with one thread. Tasks that are still running then are dropped.

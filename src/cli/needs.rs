@@ -9,6 +9,8 @@ use crate::generated::is_plain;
 use crate::model::{SecretSource, Workspace};
 use crate::os::dirs::{CLIENT_SECRET, Environment};
 use crate::os::files::read_text;
+use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
+use crate::service::absolute;
 
 /// A table, as it is meant: its keys and their values.
 pub(super) type Meant = Vec<(&'static str, String)>;
@@ -19,16 +21,13 @@ const SECRET_FILE: &str = "client-secret";
 /// Settings of the sign-in that a file can give; the secret and the address are judged by themselves.
 const OF_WORKSPACE: [&str; 4] = ["auth", "client_id", "profile", "cli_path"];
 
-/// Variables that change how the workspace is reached, and that the configuration has no key for.
-const OF_THE_SHELL: [&str; 11] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
+/// Variables that change how the workspace is reached. The configuration has keys for a proxy only, and its value may hold a password:
+/// so a person gives them to the service.
+const OF_THE_SHELL: [&str; 7] = [
+    PROXY_VARIABLES[0],
+    PROXY_VARIABLES[1],
+    EXCEPTION_VARIABLES[0],
+    EXCEPTION_VARIABLES[1],
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "DATABRICKS_AUTH_STORAGE",
@@ -143,9 +142,7 @@ fn of_workspace(config: &Config, workspace: &Workspace, service: Option<&Config>
     let mut table = Meant::new();
     let told_id = of("workspace_id").filter(is_lacking).is_some();
     if of("host").filter(is_lacking).is_some() || told_id {
-        let origin = workspace.host().origin();
-        let id = workspace.workspace_id.as_ref();
-        table.push(("host", id.map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))));
+        table.push(("host", workspace.address()));
     }
     for key in OF_WORKSPACE {
         let value = of(key).filter(is_lacking).map(|setting| match key {
@@ -181,11 +178,6 @@ fn is_unseen(wanted: &Setting, service: Option<&Config>) -> bool {
 fn is_of_another_profile_file(config: &Config, setting: &Setting) -> bool {
     let is_named = config.environment.get_os("DATABRICKS_CONFIG_FILE").is_some();
     is_named && matches!(setting.origin, Origin::Profile(..)) && setting.key != "profile"
-}
-
-/// A relative path is relative to the configuration there, and to this directory here.
-fn absolute(path: &str) -> String {
-    std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
 fn how_to_keep_the_secret(config: &Config) -> String {

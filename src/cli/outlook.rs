@@ -9,9 +9,10 @@ use super::finding::{Finding, Id, Level};
 use super::{print, service_inputs};
 use crate::config::{Config, ConfigError};
 use crate::failure::Code;
+use crate::generated::shell_word;
 use crate::model::Connection;
 use crate::rotation::Rotation;
-use crate::service::{Scope, State, Way};
+use crate::service::{Scope, State};
 
 /// Whose configuration a command works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ fn last_run(state: &State, now: Timestamp) -> Option<Finding> {
         return None;
     }
     let when = state.last_run_at.map(|at| format!(" {}", print::relative(at, now))).unwrap_or_default();
-    let unit = worker(state);
+    let unit = state.worker();
     let message = match (state.last_exit_code, &state.last_result) {
         (Some(code), Some(result)) if result == "exit-code" => {
             let meaning = Code::of_exit_code(code).map(|code| format!(", {}", code.word().replace('-', " ")));
@@ -188,20 +189,13 @@ fn journal(state: &State) -> String {
         return "log show --last 1h --predicate 'process == \"dbx-rotator\"'".to_owned();
     }
     let user = if state.scope == Scope::User { " --user" } else { "" };
-    format!("journalctl{user} -u {} -n 20", worker(state).trim_end_matches(".service"))
-}
-
-/// The unit that rotates: a timer starts another.
-fn worker(state: &State) -> String {
-    match state.kind {
-        Way::Timer => state.unit.replace(".timer", ".service"),
-        Way::Daemon => state.unit.clone(),
-    }
+    format!("journalctl{user} -u {} -n 20", shell_word(state.worker().trim_end_matches(".service")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Way;
 
     fn state() -> State {
         State {

@@ -5,10 +5,9 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::arguments::RotateOptions;
-use super::{Fault, block_on, choose, print};
+use super::{Fault, block_on_to_the_end, choose, print};
 use crate::config::ConfigError;
 use crate::failure::{Code, Failure, Kind};
-use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{Outcome, Report, RotateRequest, Rotation};
 
 /// With `is_told`, a line for the person at the terminal says what came of it.
@@ -22,10 +21,9 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -
     // Decided without a runtime, since a timer that finds nothing due should cost nothing.
     let report = match options.if_due.then(|| rotation.nothing_to_do(&request, only.as_deref())).flatten() {
         Some(report) => report,
-        None => block_on(async {
+        None => block_on_to_the_end(async {
             let report = rotation.rotate(&request, only.as_deref(), options.retry_for).await;
             rotation.settle(&request).await;
-            finish_all(LAST_WAIT).await;
             report
         })?,
     };

@@ -10,13 +10,12 @@ use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, SetupOptions, WhichManager};
 use super::prompt::{Person, chosen};
-use super::{Fault, block_on, check, connections, print, service};
+use super::{Fault, block_on_to_the_end, check, connections, print, service};
 use crate::config::{Config, ConfigError, Overrides, profiles};
 use crate::failure::Failure;
 use crate::lakebase::Database;
-use crate::os::child::{LAST_WAIT, finish_all};
 use crate::os::dirs::Environment;
-use crate::rotation::{Discovered, PATIENCE, RotateRequest, Rotation, discover};
+use crate::rotation::{Discovered, PATIENCE, RotateRequest, Rotation};
 use crate::service::{Plan, ServiceInputs};
 
 /// What will renew the passwords.
@@ -39,7 +38,7 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
     let overrides = with_workspace(overrides, &environment, person)?;
     let databases = databases(options, &overrides, person)?;
     let renewal = renewal(options, person)?;
-    let plan = plan(&databases, &overrides, &environment, &file)?;
+    let (plan, config) = plan(&databases, &overrides, &environment, &file)?;
     let unit = match renewal {
         Renewal::Timer => " and let a timer renew the passwords",
         Renewal::Daemon => " and let a daemon renew the passwords",
@@ -54,7 +53,7 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
     if !is_wanted {
         return Err(ConfigError::usage("nothing was changed").into());
     }
-    for written in plan.0.carry_out(&plan.1)? {
+    for written in plan.carry_out(&config)? {
         say(&format!("Wrote {}", written.display()))?;
     }
     finish(renewal, options, &file)
@@ -127,13 +126,7 @@ fn databases(options: &SetupOptions, overrides: &Overrides, person: Person) -> R
         return Ok(String::new());
     }
     let config = Config::load_workspaces(overrides)?;
-    let seen = block_on(async {
-        let seen = discover(&config).await;
-        finish_all(LAST_WAIT).await;
-        seen
-    })?;
-    let mut seen = seen.into_iter();
-    let Some((workspace, result)) = seen.next() else {
+    let Some((workspace, result)) = connections::see(&config)?.into_iter().next() else {
         return Err(ConfigError::new("no workspace is configured").into());
     };
     let Discovered { user, databases } = result?;
@@ -155,13 +148,7 @@ fn databases(options: &SetupOptions, overrides: &Overrides, person: Person) -> R
         chosen(&options.database.join(","), &names)
             .map_err(|why| ConfigError::usage(why).hint(format!("the databases there are: {}", names.join(", "))))?
     };
-    let wanted: Vec<Database> = databases
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| wanted.contains(index))
-        .map(|(_, database)| database.clone())
-        .collect();
-    Ok(connections::sections_for(&wanted)?)
+    Ok(connections::sections_for(wanted.iter().filter_map(|index| databases.get(*index)))?)
 }
 
 fn list(databases: &[Database]) -> Result<(), Failure> {
@@ -253,11 +240,7 @@ fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, F
     let rotation = Rotation::new(Config::load(&overrides)?);
     if renewal == Renewal::Nothing {
         let request = RotateRequest::All { since: Timestamp::now() };
-        let report = block_on(async {
-            let report = rotation.rotate(&request, None, PATIENCE).await;
-            finish_all(LAST_WAIT).await;
-            report
-        })?;
+        let report = block_on_to_the_end(rotation.rotate(&request, None, PATIENCE))?;
         if !report.succeeded() {
             return Ok(report.exit_code());
         }

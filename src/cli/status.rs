@@ -296,7 +296,7 @@ pub(super) fn service_lines(state: &State, now: Timestamp) -> String {
     if state.lacks_namespaces {
         text.push_str("the unit's sandbox needs user namespaces, which this machine forbids: dbx-rotator service install --relaxed\n");
     } else if state.lacks_sandbox() {
-        let unit = state.unit.replace(".timer", ".service");
+        let unit = state.worker();
         text.push_str(&print::line(&format!(
             "the unit's sandbox could not be set up: a path that the unit or a drop-in names may not exist; look at \
              `systemctl --user cat {unit}`"

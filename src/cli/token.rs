@@ -7,10 +7,9 @@ use zeroize::Zeroizing;
 
 use super::arguments::TokenOptions;
 use super::choose::{self, ClientAddress};
-use super::{Fault, block_on, print};
+use super::{Fault, block_on_to_the_end, print};
 use crate::failure::Failure;
 use crate::model::Connection;
-use crate::os::child::{LAST_WAIT, finish_all};
 use crate::rotation::{PATIENCE, RotateRequest, Rotation};
 use crate::rotator::{Credential, credential_now};
 
@@ -29,12 +28,8 @@ pub(super) fn run(options: &TokenOptions, rotation: &Rotation) -> Result<u8, Fau
         Some(_) => None,
         None => Some(choose::one(rotation, options.connection.as_deref())?),
     };
-    block_on(async {
-        let printed = print_one(options, rotation, named).await;
-        // Whoever reads the token has it by now.
-        finish_all(LAST_WAIT).await;
-        printed.map(|()| 0)
-    })?
+    // Whoever reads the token has it before what is left running is waited for.
+    block_on_to_the_end(print_one(options, rotation, named))?.map(|()| 0)
 }
 
 async fn print_one(options: &TokenOptions, rotation: &Rotation, named: Option<usize>) -> Result<(), Fault> {

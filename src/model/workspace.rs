@@ -106,6 +106,12 @@ impl Workspace {
         Workspace { name, host, workspace_id, account_id, auth, client, profile, cli_path, ca_file, proxies }
     }
 
+    /// Its address as a setting takes it, with its id if known.
+    pub(crate) fn address(&self) -> String {
+        let origin = self.host.origin();
+        self.workspace_id.as_ref().map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))
+    }
+
     /// How it is reached: without TLS it is on this machine, where no proxy belongs.
     pub(crate) fn route(&self) -> Route<'_> {
         if self.host.is_https() { self.proxies.route(self.host.name(), self.host.port()) } else { Route::Direct }

@@ -17,6 +17,8 @@ pub(crate) struct Account {
     pub(crate) name: String,
     /// The user's primary group.
     pub(crate) gid: u32,
+    /// None where the line has no absolute path.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// The user with this number, if the machine knows one.
@@ -62,7 +64,8 @@ fn find(passwd: &str, uid: u32) -> Option<Account> {
         let mut fields = line.split(':');
         let (name, _, number, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let is_it = number.parse() == Ok(uid) && !name.is_empty();
-        is_it.then(|| Some(Account { name: name.to_owned(), gid: gid.parse().ok()? }))?
+        let home = home_in(line).map(|(_, home)| home);
+        is_it.then(|| Some(Account { name: name.to_owned(), gid: gid.parse().ok()?, home }))?
     })
 }
 
@@ -100,7 +103,8 @@ mod tests {
     #[test]
     fn a_user_is_found_by_the_whole_number_and_counted_in_groups_by_the_whole_name() {
         let passwd = "root:x:0:0::/root:/bin/sh\nada:x:1000:100::/home/ada:/bin/sh\nx:y\nbob:x:100:101::/:/bin/sh\n";
-        assert_eq!(find(passwd, 100), Some(Account { name: "bob".to_owned(), gid: 101 }));
+        let home = Some(PathBuf::from("/"));
+        assert_eq!(find(passwd, 100), Some(Account { name: "bob".to_owned(), gid: 101, home }));
         assert_eq!((find(passwd, 10), find("ada:x:1000\n", 1000)), (None, None));
         let groups = "users:x:100:\ndb:x:50:bob,ada\nadas:x:51:adam\nodd\n";
         assert_eq!(listing(groups, "ada").collect::<Vec<_>>(), [50]);

@@ -37,10 +37,7 @@ impl Account {
 
     /// The home directory that the user who runs this program has by the account, whatever `HOME` says; none where it is not known.
     pub(crate) fn home_of_own() -> Option<PathBuf> {
-        let id = rustix::process::getuid().as_raw();
-        let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let line = known.lines().find(|line| line.split(':').nth(2) == Some(&id.to_string()))?;
-        line.split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
+        accounts::of_uid(rustix::process::getuid().as_raw())?.home
     }
 
     /// The user who runs this program, if the name is known.

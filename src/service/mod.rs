@@ -22,7 +22,7 @@ use crate::os::dirs::Environment;
 pub(crate) use account::Account;
 #[cfg(any(target_os = "macos", test))]
 pub(crate) use launchd::Launchd;
-pub(crate) use settings::{Plan, ServiceInputs, WriteError, as_service};
+pub(crate) use settings::{Plan, ServiceInputs, WriteError, absolute, as_service};
 pub(crate) use state::State;
 #[cfg(not(target_os = "macos"))]
 use systemd::Systemd;

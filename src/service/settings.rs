@@ -23,9 +23,6 @@ use crate::os::keychain::{self, Item as Password};
 use crate::proxies::without_password;
 use crate::words;
 
-/// The head of a new file.
-const HEAD: &str = "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n";
-
 /// The name of the secret's file, next to a user's configuration.
 const SECRET: &str = "client-secret";
 
@@ -78,7 +75,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// What a new file begins with.
-    pub(crate) const HEAD: &str = HEAD;
+    pub(crate) const HEAD: &str =
+        "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n";
 
     /// What must be written so that a service does what `config` says here and now.
     ///
@@ -86,7 +84,7 @@ impl Plan {
     /// The present file or secret cannot be read.
     pub(crate) fn new(config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
         let old = read(&inputs.config)?;
-        Self::from(old.as_deref(), HEAD, config, inputs)
+        Self::from(old.as_deref(), Self::HEAD, config, inputs)
     }
 
     /// The same for a file that does not exist yet, and shall begin with this text.
@@ -356,7 +354,7 @@ impl Plan {
 }
 
 /// The absolute path, which is valid in every current directory.
-fn absolute(path: &str) -> String {
+pub(crate) fn absolute(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
@@ -409,9 +407,7 @@ fn workspace_of<'c>(config: &'c Config, section: &str) -> Option<&'c Workspace> 
 
 /// A workspace's address, with its id if known.
 fn address(config: &Config, section: &str, shown: &str) -> String {
-    let Some(workspace) = workspace_of(config, section) else { return shown.to_owned() };
-    let origin = workspace.host().origin();
-    workspace.workspace_id.as_ref().map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))
+    workspace_of(config, section).map_or_else(|| shown.to_owned(), Workspace::address)
 }
 
 /// The table for a setting of this section, made if missing, and its name for messages; none if something else has that

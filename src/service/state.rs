@@ -54,6 +54,14 @@ impl State {
         self.last_result.as_deref().is_none_or(|result| result == "success")
     }
 
+    /// The unit that rotates: a timer starts another.
+    pub(crate) fn worker(&self) -> String {
+        match self.kind {
+            Way::Timer => self.unit.replace(".timer", ".service"),
+            Way::Daemon => self.unit.clone(),
+        }
+    }
+
     /// Whether the sandbox of the process could not be set up.
     pub(crate) fn lacks_sandbox(&self) -> bool {
         self.scope == Scope::User && self.last_exit_code.is_some_and(|code| NO_SANDBOX.contains(&code))
