@@ -29,10 +29,11 @@ pub(crate) fn is_here(test: &str, program: &str) -> bool {
     here
 }
 
-/// Packs everything in the working tree that git tracks or would add, like a release's archive.
+/// Packs everything in the working tree that git tracks or would add, like a release's archive: but not a build directory, which
+/// cargo marks as a cache and may have been told to put here.
 pub(crate) fn pack_source(tarball: &Path) {
-    let pack = "git ls-files -z --cached --others --exclude-standard | \
-        tar --create --gzip --null --files-from=- --ignore-failed-read --transform=\"s,^,$1/,\" --file=\"$2\"";
+    let pack = "git ls-files -z --cached --others --directory --exclude-standard | \
+        tar --create --gzip --exclude-caches-all --null --files-from=- --ignore-failed-read --transform=\"s,^,$1/,\" --file=\"$2\"";
     let folder = format!("dbx-rotator-{}", env!("CARGO_PKG_VERSION"));
     let packed = Command::new("sh")
         .args(["-c", pack, "sh", &folder])
