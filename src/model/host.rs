@@ -344,6 +344,7 @@ mod tests {
             "\"https://x\"",
             "${HOST}",
             "https://a..b",
+            "https://K\u{e4}RNTEN.example",
             "",
             "http://dbc-1.cloud.databricks.com",
             "ftp://x",

@@ -312,9 +312,12 @@ fn exception_thief<'r, 'a>(wanted: &Wanted<'_>, above: &[&'r Logical<'a>]) -> Op
     // Only the first matching line wins: another line may be below an exception of the user.
     let mut won: HashSet<Vec<u8>> = HashSet::new();
     above.iter().copied().find(|logical| {
-        served_databases(wanted, logical.bytes()).any(|database| {
-            let is_thief = !is_exception(&Sought::of(wanted, &database), logical.bytes());
-            won.insert(database) && is_thief
+        let line = logical.bytes();
+        databases_named(wanted, line).any(|database| {
+            let sought = Sought::of(wanted, &database);
+            let is_served = sought.matches(line).is_some();
+            let is_thief = is_served && !is_exception(&sought, line);
+            is_served && won.insert(database) && is_thief
         })
     })
 }
@@ -331,8 +334,9 @@ fn is_exception(sought: &Sought<'_>, line: &[u8]) -> bool {
         .is_some()
 }
 
-/// Every database for which this line can match the key: with unescaped colons there may be several.
-fn served_databases(wanted: &Wanted<'_>, line: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+/// Every database for which this line may match the key: with unescaped colons there may be several. Some do not match after
+/// all, where a colon is an escaped one or a star stands before it.
+fn databases_named(wanted: &Wanted<'_>, line: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let rest = match_field(line, wanted.key.host().as_bytes())
         .and_then(|rest| match_field(rest, wanted.port.as_bytes()))
         .unwrap_or_default();

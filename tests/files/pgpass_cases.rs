@@ -246,6 +246,22 @@ fn a_narrower_line_of_the_user_above_a_rival_keeps_winning_and_is_told() {
 }
 
 #[test]
+fn a_line_above_that_only_seems_to_name_a_database_of_ours_wins_nothing() {
+    // An escaped colon before a star; a password that begins with our user; a star before an unescaped colon.
+    for above in ["a\\:*:alice:x", "*:x:alice:y", "a\\:alice:alice:", "\\*:x:alice:y"] {
+        for host in ["db.example.com", "::1"] {
+            let key = Key::new(host, 5432, "*", "alice").unwrap();
+            let entry = Entry::new(key.clone(), "new".into(), false).unwrap();
+            let ours = edited("", std::slice::from_ref(&entry));
+            let file = format!("{}{above}\n{ours}", ours.strip_suffix("*:alice:new\n").unwrap());
+            let current = Reading::new(file.as_bytes()).current(&key);
+            assert!(matches!(current, Current::Ours { line: 2, .. }), "{file}: {current:?}");
+            assert_eq!(verify(&publish(file.as_bytes(), std::slice::from_ref(&entry)).bytes, &[entry]), Ok(()));
+        }
+    }
+}
+
+#[test]
 fn what_a_file_ends_with_is_kept_and_a_missing_line_end_is_added() {
     let entries = [entry("*", "new")];
     let added = "db.example.com:5432:*:alice:new";
