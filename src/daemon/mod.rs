@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::logging::announce;
 use crate::model::Connection;
 use crate::os::clock::Moment;
+use crate::os::heap;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
@@ -236,6 +237,10 @@ impl<'a> Daemon<'a> {
     /// Reports to the service manager, and waits until there is something to do.
     async fn rest(&mut self, reload: &mut impl AsyncFnMut()) -> Wake {
         let pause = self.report();
+        // The heap of an application that embeds the loop is its own affair.
+        if self.load.is_some() && !self.session.is_in_flight() {
+            heap::give_back();
+        }
         let mut arrived = Vec::new();
         let wake = {
             let Daemon { session, rotation, heeded, refused, failures, .. } = self;

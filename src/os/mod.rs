@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod core_dumps;
 pub(crate) mod dirs;
 pub(crate) mod files;
+pub(crate) mod heap;
 pub(crate) mod identity;
 pub(crate) mod keychain;
 pub(crate) mod launchd;
