@@ -62,7 +62,8 @@ impl Machine<'_> {
     fn ask(&mut self) -> bool {
         self.is_without_network = false;
         let left = SignedDuration::from_secs_f64(self.expires - self.now);
-        let limit = attempt_limit(Some(left)).as_secs_f64();
+        let life = SignedDuration::from_secs_f64(self.expires - self.issued);
+        let limit = attempt_limit(Some(left), Some(life)).as_secs_f64();
         if self.world.without_network.end(self.now).is_some() {
             // Nothing leaves this machine.
             self.is_without_network = true;

@@ -4,7 +4,8 @@
 //! Custom URLs and hosts of many workspaces have no discovery of their own: they answer with a page, or not at all
 //! (databricks-sdk-go, config/host_metadata.go). Nothing here sends a secret; where one may go decides [`WorkspaceClient::request_to`].
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
@@ -29,7 +30,64 @@ const USUAL_ROOT: &str = "/oidc";
 /// What stands for the account's id in host metadata.
 const ACCOUNT: &str = "{account_id}";
 
+/// For so long a workspace is not asked again where its token endpoint is: enough for the next tries of a sign-in whose token request
+/// failed, and for other identities that sign in beside it.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// The token endpoints that a process has found lately. Each copy shares them.
+#[derive(Clone, Default)]
+pub(crate) struct KnownEndpoints(Arc<Mutex<Vec<Known>>>);
+
+struct Known {
+    host: String,
+    account_id: Option<String>,
+    endpoint: TokenEndpoint,
+    found: Instant,
+}
+
+impl KnownEndpoints {
+    /// The endpoint that was found a moment ago, else what [`TokenEndpoint::find`] finds.
+    ///
+    /// # Errors
+    /// As [`TokenEndpoint::find`].
+    pub(super) async fn find(
+        &self,
+        http: &WorkspaceClient<'_>,
+        account_id: Option<&str>,
+        limit: Duration,
+    ) -> Result<TokenEndpoint, Failure> {
+        let is_same = |known: &&Known| known.host == http.origin() && known.account_id.as_deref() == account_id;
+        let known = {
+            let mut all = self.all();
+            all.retain(|known| known.found.elapsed() < KNOWN_FOR);
+            all.iter().find(is_same).map(|known| known.endpoint.clone())
+        };
+        if let Some(endpoint) = known {
+            return Ok(endpoint);
+        }
+        let endpoint = TokenEndpoint::find(http, account_id, limit).await?;
+        // A guess is made anew each time: the host may say more by then.
+        if !endpoint.is_guess {
+            let (host, account_id) = (http.origin().to_owned(), account_id.map(str::to_owned));
+            let mut all = self.all();
+            all.retain(|known| !is_same(&known));
+            all.push(Known { host, account_id, endpoint: endpoint.clone(), found: Instant::now() });
+        }
+        Ok(endpoint)
+    }
+
+    /// Lets the workspace be asked again the next time.
+    pub(super) fn forget(&self, http: &WorkspaceClient<'_>) {
+        self.all().retain(|known| known.host != http.origin());
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A token endpoint.
+#[derive(Clone)]
 pub(super) struct TokenEndpoint {
     url: Url,
     named_by: NamedBy,

@@ -1,7 +1,5 @@
 //! Sign-in as a service principal: OAuth 2.0 client credentials (RFC 6749, section 4.4) as Databricks accepts them.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
@@ -12,8 +10,7 @@ use serde::Deserialize;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-use super::SignedIn;
-use super::endpoint::TokenEndpoint;
+use super::{Needs, SignedIn};
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::foreign::secrets;
@@ -33,18 +30,23 @@ pub(crate) async fn sign_in(
     http: &WorkspaceClient<'_>,
     account_id: Option<&str>,
     client: &Client,
-    limit: Duration,
+    needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
     let (secret, warning) = client.secret.read(&client.id)?;
-    let endpoint = TokenEndpoint::find(http, account_id, limit).await?;
+    let endpoint = needs.endpoints.find(http, account_id, needs.limit).await?;
     let request = endpoint
         .request(http)?
         .header(AUTHORIZATION, basic(&client.id, &secret))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(FORM);
     let to = endpoint.origin();
-    let answer = http.exchange_with(&to, request, limit).await?;
-    let token = read_token(&answer, &to).map_err(|failure| endpoint.explained(&answer, failure))?;
+    let answer = http.exchange_with(&to, request, needs.limit).await?;
+    let token = read_token(&answer, &to).map_err(|failure| {
+        if !failure.is_transient() {
+            needs.endpoints.forget(http);
+        }
+        endpoint.explained(&answer, failure)
+    })?;
     Ok(SignedIn {
         token,
         anchor: answer.anchor(),

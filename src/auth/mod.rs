@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 pub(crate) use databricks_cli::off_the_usual_path as cli_off_the_usual_path;
+pub(crate) use endpoint::KnownEndpoints;
 
 use crate::failure::{Code, Failure};
 use crate::http::WorkspaceClient;
@@ -42,6 +43,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) limit: Duration,
     /// Whether a token issued and expiring at these times would be replaced at once.
     pub(crate) is_due: &'a (dyn Fn(Timestamp, Timestamp) -> bool + Sync),
+    /// The token endpoints that were found a moment ago.
+    pub(crate) endpoints: &'a KnownEndpoints,
     /// Whether a token of the vendor's CLI, which belongs to a person, could serve any of the connections.
     pub(crate) person_can_serve: bool,
     /// The workspace's time, as far as known.
@@ -63,7 +66,7 @@ pub(crate) async fn sign_in(
     let first = match (&workspace.client, workspace.auth) {
         (Some(client), AuthType::Chain | AuthType::OauthM2m) => {
             let account = workspace.account_id.as_deref();
-            let signed_in = m2m::sign_in(http, account, client, needs.limit).await;
+            let signed_in = m2m::sign_in(http, account, client, needs).await;
             // What a proxy refuses has nothing to do with the client's secret.
             let is_of_client = http.closed_by_proxy().is_none();
             signed_in.map_err(|failure| if is_of_client { explained(failure, client, environment) } else { failure })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::acquire::ENOUGH_TO_MINT;
-use crate::auth::{self, Needs, SignedIn};
+use crate::auth::{self, KnownEndpoints, Needs, SignedIn};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::http::WorkspaceClient;
@@ -46,7 +46,8 @@ fn client_of(workspace: &Workspace) -> WorkspaceClient<'_> {
 async fn sign_in(workspace: &Workspace, http: &WorkspaceClient<'_>, config: &Config) -> Result<SignedIn, Failure> {
     let now = Timestamp::now();
     let is_due = |_: Timestamp, expires: Timestamp| expires.duration_since(now) < ENOUGH_TO_MINT;
-    let needs = Needs { limit: LIMIT, is_due: &is_due, person_can_serve: true, now };
+    let endpoints = &KnownEndpoints::default();
+    let needs = Needs { limit: LIMIT, is_due: &is_due, endpoints, person_can_serve: true, now };
     auth::sign_in(workspace, http, &config.environment, &needs).await
 }
 

@@ -23,8 +23,11 @@ const CLI_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// The longest that one request or child may take.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
-/// The shortest limit that a slow network can still meet.
+/// The shortest limit, for a credential that lives for less than half a minute.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// The shortest limit for one that lives long enough: a slow network or a busy workspace can still meet it.
+const SHORTEST_OF_LONG_LIFE: Duration = Duration::from_secs(5);
 
 /// The longest that a round may take: its identity and the lock are not blocked for longer.
 const LONGEST_ROUND: Duration = Duration::from_secs(60);
@@ -98,11 +101,15 @@ pub fn dies_before_next_run(issued: Timestamp, expires: Timestamp, now: Timestam
     expires.duration_since(now) < NEXT_RUN.min(expires.duration_since(issued) / 2)
 }
 
-/// How long one request or child may take: a quarter of what is left of the live credential, so that there is time for
-/// another try; at least 2 and at most 30 s.
-pub fn attempt_limit(left: Option<SignedDuration>) -> Duration {
-    let quarter = left.filter(|left| left.is_positive()).and_then(|left| Duration::try_from(left / 4).ok());
-    quarter.map_or(LONGEST_ATTEMPT, |quarter| quarter.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT))
+/// How long one request or child may take: a quarter of what is left of the live credential, so that there is time for another try;
+/// at most 30 s, and at least a twelfth of its life within 2 and 5 s. A limit that no answer can meet would make every further try
+/// useless.
+pub fn attempt_limit(left: Option<SignedDuration>, life: Option<SignedDuration>) -> Duration {
+    let part = |whole: Option<SignedDuration>, parts: i32| {
+        whole.filter(|whole| whole.is_positive()).and_then(|whole| Duration::try_from(whole / parts).ok())
+    };
+    let shortest = part(life, 12).unwrap_or_default().clamp(SHORTEST_ATTEMPT, SHORTEST_OF_LONG_LIFE);
+    part(left, 4).map_or(LONGEST_ATTEMPT, |quarter| quarter.clamp(shortest, LONGEST_ATTEMPT))
 }
 
 /// How long one round in the background may take: half of what is left of the live credential that expires first, so that

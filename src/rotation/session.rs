@@ -24,6 +24,7 @@ use super::status::ConnectionStatus;
 use super::store::{Held, Locked};
 use super::verify::a_person_can_serve;
 use super::{Rotation, effects};
+use crate::auth::KnownEndpoints;
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
 use crate::os::clock::Moment;
@@ -56,6 +57,7 @@ pub(crate) struct Session {
     batch: Vec<Arrival>,
     batch_ends: Option<Instant>,
     hooks: Hooks,
+    endpoints: KnownEndpoints,
     has_news: bool,
     has_failed: bool,
     /// Whether the first look is still to come.
@@ -86,6 +88,7 @@ impl Session {
             batch: Vec::new(),
             batch_ends: None,
             hooks: Hooks::default(),
+            endpoints: KnownEndpoints::default(),
             has_news: false,
             has_failed: false,
             is_new: true,
@@ -273,7 +276,9 @@ impl Session {
         });
         let unlocated: BTreeSet<usize> =
             connections.iter().copied().filter(|index| snapshot.connections()[*index].key.is_none()).collect();
-        let left = connections.iter().filter_map(|index| snapshot.statuses[*index].left()).min();
+        let statuses = connections.iter().map(|index| &snapshot.statuses[*index]);
+        let shortest = statuses.filter(|status| status.left().is_some()).min_by_key(|status| status.left());
+        let (left, life) = (shortest.and_then(ConnectionStatus::left), shortest.and_then(ConnectionStatus::life));
         let refused = connections.iter().filter(|index| snapshot.past(**index).is_some_and(|past| past.refused_alone));
         let refused = refused.copied().collect();
         let concerned = connections.clone();
@@ -285,8 +290,9 @@ impl Session {
             files: if unlocated.is_empty() { Vec::new() } else { readable.cloned().collect() },
             unlocated,
             refused,
-            limit: attempt_limit(left),
+            limit: attempt_limit(left, life),
             deadline: Instant::now() + round_deadline(left).min(self.patience.left().max(LEAST_FOR_AN_ATTEMPT)),
+            endpoints: self.endpoints.clone(),
             person_can_serve: all().any(|connection| a_person_can_serve(connection, config.workspace_of(connection))),
             now: connections.first().map_or_else(Timestamp::now, |index| snapshot.statuses[*index].now),
             spread: snapshot.spread,

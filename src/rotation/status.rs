@@ -79,7 +79,12 @@ impl ConnectionStatus {
         Some(token.expires_at.duration_since(self.now)).filter(|left| left.is_positive())
     }
 
-    /// The same, but only if clients really read that credential.
+    /// How long the published credential lives in all; none if there is no live one.
+    pub(crate) fn life(&self) -> Option<SignedDuration> {
+        self.left().and(self.token.as_ref()).map(|token| token.expires_at.duration_since(token.issued_at))
+    }
+
+    /// The same as [`ConnectionStatus::left`], but only if clients really read that credential.
     pub(crate) fn left_to_clients(&self) -> Option<SignedDuration> {
         self.left().filter(|_| matches!(self.state, State::Live | State::Due))
     }

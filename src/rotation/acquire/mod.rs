@@ -20,7 +20,7 @@ use super::backoff::Step;
 use super::record::CachedLookup;
 use super::request::RotateRequest;
 use super::schedule::{Spread, dies_before_next_run, refresh_at};
-use crate::auth::{self, Needs, SignedIn};
+use crate::auth::{self, KnownEndpoints, Needs, SignedIn};
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::http::WorkspaceClient;
@@ -65,6 +65,7 @@ pub(super) struct SignInJob {
     pub(super) limit: Duration,
     /// When the whole job must be done.
     pub(super) deadline: Instant,
+    pub(super) endpoints: KnownEndpoints,
     pub(super) person_can_serve: bool,
     /// The workspace's time, as far as known.
     pub(super) now: Timestamp,
@@ -295,7 +296,8 @@ impl SignInJob {
             }
         };
         let (limit, now) = (self.limit, self.now);
-        let needs = Needs { limit, is_due: &is_due, person_can_serve: self.person_can_serve, now };
+        let (endpoints, person_can_serve) = (&self.endpoints, self.person_can_serve);
+        let needs = Needs { limit, is_due: &is_due, endpoints, person_can_serve, now };
         auth::sign_in(self.workspace(), http, &self.config.environment, &needs).await
     }
 

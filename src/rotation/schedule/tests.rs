@@ -94,9 +94,11 @@ fn servers_that_start_together_spread_over_a_minute_and_a_half() {
 
 #[test]
 fn an_attempt_leaves_time_for_another_and_so_does_a_round() {
-    let limit = |seconds| attempt_limit(Some(SignedDuration::from_secs(seconds))).as_secs();
-    assert_eq!((limit(1200), limit(40), limit(1), limit(-5)), (30, 10, 2, 30));
-    assert_eq!(attempt_limit(None), LONGEST_ATTEMPT);
+    let seconds = |seconds| Some(SignedDuration::from_secs(seconds));
+    let limit = |left, life| attempt_limit(seconds(left), seconds(life)).as_secs();
+    assert_eq!((limit(1200, 3600), limit(40, 3600), limit(1, 3600), limit(-5, 3600)), (30, 10, 5, 30));
+    assert_eq!((limit(1, 60), limit(1, 36), limit(1, 20), limit(9, 20), limit(1, -1)), (5, 3, 2, 2, 2));
+    assert_eq!((attempt_limit(None, seconds(60)), attempt_limit(seconds(1), None).as_secs()), (LONGEST_ATTEMPT, 2));
     let deadline = |seconds| round_deadline(Some(SignedDuration::from_secs(seconds))).as_secs();
     assert_eq!((deadline(1200), deadline(40), deadline(1), deadline(-5)), (60, 20, 5, 60));
     assert_eq!(round_deadline(None), LONGEST_ROUND);
