@@ -31,8 +31,8 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         ErrorKind::ConnectionRefused => return "the connection was refused".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return "the other side closed the connection".to_owned(),
         ErrorKind::TimedOut => return "there was no answer in time".to_owned(),
-        ErrorKind::NetworkUnreachable => return "there is no way to its network".to_owned(),
-        ErrorKind::HostUnreachable => return "there is no way to that host".to_owned(),
+        ErrorKind::NetworkUnreachable => return "there is no route to its network".to_owned(),
+        ErrorKind::HostUnreachable => return "there is no route to that host".to_owned(),
         _ => {}
     }
     without_number(&error.to_string())
@@ -90,7 +90,7 @@ fn of_incompatible(why: &PeerIncompatible) -> &'static str {
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled => "the server speaks only versions of TLS that are too old",
-        _ => "the server speaks TLS in no way that is known here",
+        _ => "the server offers no kind of TLS that this program knows",
     }
 }
 
@@ -100,9 +100,9 @@ fn of_alert(alert: AlertDescription) -> &'static str {
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
             "the server accepts none of the ways to encrypt that are known here"
         }
-        AlertDescription::UnrecognisedName => "the server does not know itself by that name",
+        AlertDescription::UnrecognisedName => "the server does not know that name",
         AlertDescription::CertificateRequired | AlertDescription::AccessDenied => {
-            "the server wants a certificate of its clients, which this program has none of"
+            "the server asks for a client certificate, and this program has none"
         }
         AlertDescription::CloseNotify | AlertDescription::UserCanceled => "the server ended it",
         _ => "the server refused it",
@@ -125,8 +125,8 @@ pub(crate) fn of_certificate(fault: &CertificateError) -> String {
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
-        CertificateError::UnknownIssuer => "it is of an authority that is not trusted here".to_owned(),
-        CertificateError::Revoked => "its authority has taken it back".to_owned(),
+        CertificateError::UnknownIssuer => "it was issued by an authority that this machine does not trust".to_owned(),
+        CertificateError::Revoked => "it has been revoked".to_owned(),
         CertificateError::BadEncoding => "it is not well-formed".to_owned(),
         CertificateError::BadSignature => "its signature is wrong".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
@@ -135,9 +135,7 @@ pub(crate) fn of_certificate(fault: &CertificateError) -> String {
         CertificateError::UnhandledCriticalExtension => "it sets conditions that are not known here".to_owned(),
         CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
-        | CertificateError::ExpiredRevocationListContext { .. } => {
-            "nobody says whether its authority has taken it back".to_owned()
-        }
+        | CertificateError::ExpiredRevocationListContext { .. } => "whether it has been revoked is unknown".to_owned(),
         CertificateError::Other(other) => of_other(other).to_owned(),
         _ => "it is signed in a way that is not known here".to_owned(),
     }

@@ -7,6 +7,8 @@
 
 #[path = "rooms/source.rs"]
 mod source;
+#[path = "rooms/texts.rs"]
+mod texts;
 #[path = "rooms/words.rs"]
 mod words;
 

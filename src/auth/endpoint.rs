@@ -204,9 +204,9 @@ fn root_of(origin: &str, named: &str, account: Option<&str>) -> Result<Url, Fail
 }
 
 fn refused(origin: &str, why: &str) -> Failure {
-    let message = format!("{origin} names a token endpoint that gets no secret: {}", quoted(why));
+    let message = format!("{origin} names a token endpoint to which no secret is sent: {}", quoted(why));
     Failure::permanent(Code::Configuration, message)
-        .hint(format!("{OWN_ADDRESS}; if that is it, what answers for it is wrong or not it"))
+        .hint(format!("{OWN_ADDRESS}; if it is, then what answers there is not the workspace"))
 }
 
 /// What came where a discovery document should be.

@@ -156,7 +156,7 @@ pub(super) fn read_token(answer: &Answer, to: &str) -> Result<Token, Failure> {
 
 fn redirected(answer: &Answer, to: &str) -> Failure {
     let place = answer.location().unwrap_or_else(|| "elsewhere".to_owned());
-    Failure::permanent(Code::Configuration, format!("{to} sends the sign-in on to {place}"))
+    Failure::permanent(Code::Configuration, format!("{to} redirects the sign-in to {place}"))
         .hint("check that the host is the workspace's own address, and that private link or an IP access list does not block this machine")
 }
 

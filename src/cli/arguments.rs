@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Overrides, parse_duration};
+use crate::config::{Overrides, parse_duration, port};
 use crate::rotation::PATIENCE;
 
 /// Keeps a Databricks Lakebase password alive in ~/.pgpass.
@@ -177,7 +177,7 @@ pub(super) struct TokenOptions {
     #[arg(long, value_name = "USER", requires = "host")]
     pub(super) user: Option<String>,
     /// The connection to this port [default: any]
-    #[arg(long, value_name = "PORT", requires = "host")]
+    #[arg(long, value_name = "PORT", requires = "host", value_parser = port)]
     pub(super) port: Option<u16>,
     /// Rotate first unless it is valid for at least this long, such as 10m; a bare number is minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]

@@ -81,13 +81,8 @@ pub(super) struct Explained {
     pub(super) hint: String,
 }
 
-/// Explains a command line that cannot be parsed; none where clap says it as well.
-pub(super) fn explain(error: &clap::Error) -> Option<Explained> {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    explain_words(error, &words)
-}
-
-fn explain_words(error: &clap::Error, words: &[String]) -> Option<Explained> {
+/// Explains a command line with a word that does not exist.
+pub(super) fn explain(error: &clap::Error, words: &[String]) -> Option<Explained> {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.as_str()),
         _ => None,
@@ -97,6 +92,18 @@ fn explain_words(error: &clap::Error, words: &[String]) -> Option<Explained> {
         ErrorKind::UnknownArgument => unknown_argument(context(ContextKind::InvalidArg)?, words),
         _ => None,
     }
+}
+
+/// The command that was typed, such as `dbx-rotator service install`.
+pub(super) fn typed_command(words: &[String]) -> String {
+    let program = command();
+    let (mut at, mut typed) = (&program, program.get_name().to_owned());
+    for word in words.iter().take_while(|word| *word != "--") {
+        if let Some(below) = at.find_subcommand(word) {
+            (at, typed) = (below, format!("{typed} {}", below.get_name()));
+        }
+    }
+    typed
 }
 
 fn unknown_command(word: &str, words: &[String]) -> Option<Explained> {
@@ -228,7 +235,7 @@ fn pasted(words: &[String], word: &str) -> Option<Explained> {
         });
     }
     let left_over = left_over_of(word)?;
-    Some(Explained { message: format!("a command cannot be named so: {}", left_over.why), hint: left_over.hint })
+    Some(Explained { message: format!("that is no command: {}", left_over.why), hint: left_over.hint })
 }
 
 #[cfg(test)]
@@ -241,7 +248,7 @@ mod tests {
     fn explained(line: &[&str]) -> Option<Explained> {
         let words: Vec<String> = line.iter().copied().map(str::to_owned).collect();
         let error = Arguments::try_parse_from(std::iter::once("dbx-rotator").chain(line.iter().copied())).unwrap_err();
-        explain_words(&error, &words)
+        explain(&error, &words)
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod service_inputs;
 mod setup;
 mod status;
 mod token;
+mod values;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -97,7 +98,9 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
             arguments
         }
         Err(error) => {
-            match mistakes::explain(&error) {
+            let typed: Vec<String> =
+                std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            match mistakes::explain(&error, &typed).or_else(|| values::explain(&error, &typed)) {
                 Some(mistakes::Explained { message, hint }) => print::error(&message, Some(&hint)),
                 None => print::usage(&error),
             }
@@ -108,12 +111,7 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     match dispatch(arguments, name) {
         Ok(code) => code,
         Err(Fault::Config(error)) => {
-            complain(&error.sentence(), None, Code::Configuration, Kind::Permanent, || {
-                print::fault(&error);
-                if name == Name::Own && setup::would_help(&error) {
-                    print::hint("run `dbx-rotator setup`: it finds what there is and asks for the rest");
-                }
-            });
+            complain(&error.sentence(), None, Code::Configuration, Kind::Permanent, || print::fault(&error));
             error.exit_code()
         }
         Err(Fault::Failure(failure)) => {

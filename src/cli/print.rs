@@ -83,11 +83,6 @@ pub(super) fn error(message: &str, hint: Option<&str>) {
     to_stderr(&format!("error: {}\n{hint}", foreign::line(message)));
 }
 
-/// Prints what to do next to stderr.
-pub(super) fn hint(text: &str) {
-    to_stderr(&format!("hint: {}\n", foreign::line(text)));
-}
-
 /// Prints a fault of the configuration to stderr, with the line it is in.
 pub(super) fn fault(fault: &ConfigError) {
     to_stderr(&format!("error: {}\n", foreign::lines(&fault.to_string())));

@@ -3,7 +3,6 @@
 //! Invariant: nothing is written before the last question is answered.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -57,13 +56,6 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
         say(&format!("Wrote {}", written.display()))?;
     }
     finish(renewal, options, &file)
-}
-
-/// Whether a person sits at a terminal who has configured nothing yet.
-pub(super) fn would_help(error: &ConfigError) -> bool {
-    error.exit_code() == crate::Code::Configuration.exit_code()
-        && io::stderr().is_terminal()
-        && !Environment::of_this_process().own_config_file().exists()
 }
 
 fn say(sentence: &str) -> Result<(), Failure> {

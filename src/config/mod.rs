@@ -21,6 +21,8 @@ pub use fault::ConfigError;
 pub use file::parse_duration;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
+#[cfg(feature = "cli")]
+pub(crate) use overrides::port;
 pub(crate) use profile::profiles;
 pub(crate) use secret::{credential_files, credential_source};
 

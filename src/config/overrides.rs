@@ -99,8 +99,9 @@ impl Overrides {
 }
 
 #[cfg(feature = "cli")]
-fn port(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().ok_or("a port is a number from 1 to 65535")
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    // That 0 is none is said where all ports are looked at.
+    text.parse().map_err(|_| format!("`{text}` is not a port: write a number from 1 to 65535"))
 }
 
 fn first_given(flags: &[(&'static str, bool)]) -> Option<&'static str> {

@@ -145,7 +145,7 @@ fn late(proxy: &Proxy) -> Failure {
 
 fn not_found(proxy: &Proxy, error: Option<&io::Error>, to: &str) -> Failure {
     let why = error.map(|error| format!(": {}", words::of_io(error))).unwrap_or_default();
-    unavailable(format!("cannot find the address of {}, by which {to} is to be reached{why}", named(proxy)))
+    unavailable(format!("cannot find the address of {}, the proxy for {to}{why}", named(proxy)))
         .hint(format!("check the spelling in {}, the network and the VPN", proxy.from()))
 }
 
@@ -252,7 +252,7 @@ fn why(error: &reqwest::Error) -> String {
     }
     match io_fault(error) {
         Some(fault) => quoted(&words::of_io(fault)),
-        None if error.is_body() || error.is_decode() => "what came is not well-formed HTTP".to_owned(),
+        None if error.is_body() || error.is_decode() => "the answer is not well-formed HTTP".to_owned(),
         None if says(error, "connection closed") || says(error, "incomplete message") => {
             "it closed the connection".to_owned()
         }

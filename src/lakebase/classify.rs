@@ -55,8 +55,11 @@ pub(super) fn classify_error(answer: &Answer, to: &str, subject: Option<&str>, a
             .hint("it is tried again; if it stays so for hours, look at the workspace's status page")
             .retry_after(answer.retry_after())
     } else if remedy == Some(Remedy::SignInAgain) {
-        Failure::transient(Code::SignInRefused, format!("{to} takes the access token for expired or foreign: {said}"))
-            .hint("it signs in anew; if it stays so, check this machine's clock, or log in again")
+        Failure::transient(
+            Code::SignInRefused,
+            format!("{to} rejects the access token as expired or issued elsewhere: {said}"),
+        )
+        .hint("it signs in again; if it stays so, check this machine's clock, or log in again")
     } else if is_other_workspace(&words) {
         Failure::permanent(Code::Configuration, format!("{to} does not know this workspace or account: {said}"))
             .hint("check the host, its ?o=WORKSPACE_ID, and workspace_id and account_id in the profile")
@@ -80,14 +83,14 @@ pub(super) fn classify_error(answer: &Answer, to: &str, subject: Option<&str>, a
 fn private_link(to: &str) -> Failure {
     Failure::permanent(
         Code::Unavailable,
-        format!("{to} is to be reached through a private link only, not from this network"),
+        format!("{to} can only be reached through a private link, not from this network"),
     )
     .hint("run it inside that network, or let an administrator change the workspace's network access")
 }
 
 fn redirected(to: &str, answer: &Answer) -> Failure {
     let place = answer.location().unwrap_or_else(|| "elsewhere".to_owned());
-    Failure::permanent(Code::Configuration, format!("{to} sends its API on to {place}"))
+    Failure::permanent(Code::Configuration, format!("{to} redirects its API to {place}"))
         .hint("check that the host is the workspace's own address")
 }
 

@@ -25,7 +25,7 @@ fn sentence(panic: &PanicHookInfo<'_>) -> String {
     let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
     // The text may quote others, and the panic may even come from the code that knows the secrets.
     let why = foreign::line_of_a_panic(&format!("{}{place}", text(panic.payload())));
-    let why = why.unwrap_or_else(|| "no more can be said".to_owned());
+    let why = why.unwrap_or_else(|| "the reason is not known".to_owned());
     format!("error: a fault of dbx-rotator itself: {why}; it ends, and what is published stays as it is\n")
 }
 

@@ -179,10 +179,10 @@ pub(crate) fn is_around(c: char) -> bool {
 /// Why no workspace can have this address, though it is one.
 fn misfit_of_name(name: &str, url: &Url) -> Option<String> {
     if matches!(name, "http" | "https") {
-        return Some("the scheme stands there twice, or lacks a part of ://".to_owned());
+        return Some("the scheme is there twice, or a part of :// is missing".to_owned());
     }
     if url.port() == Some(0) {
-        return Some("nothing has port 0".to_owned());
+        return Some("port 0 cannot be used".to_owned());
     }
     if is_lakebase_host(name) {
         return Some("it is a database's host".to_owned());

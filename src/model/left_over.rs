@@ -1,6 +1,6 @@
 //! What is left of an example, a template or a shell that did not do what was expected of it: no value that anybody means.
 
-const VARIABLE: &str = "is a variable that nothing has put a value in place of";
+const VARIABLE: &str = "is a variable that was never replaced by its value";
 const PLACEHOLDER: &str = "holds a placeholder of an example";
 const NOTHING: &str = "is what a program writes where it has no value";
 const MASKED: &str = "is masked";

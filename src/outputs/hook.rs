@@ -98,7 +98,7 @@ fn no_program(message: &str) -> Failure {
 fn cannot_start(error: &io::Error, message: String) -> Failure {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ExecutableFileBusy | ErrorKind::Interrupted => {
-            Failure::transient(Code::Unavailable, message).hint("see what this machine is short of")
+            Failure::transient(Code::Unavailable, message).hint("check this machine's memory, threads and open files")
         }
         _ => no_program(&message),
     }

@@ -80,7 +80,7 @@ impl From<tokio_postgres::Error> for Fault {
 /// What came instead of an answer, by what the library says of it.
 fn strange(said: &str) -> Fault {
     let what = if said.contains("unsupported authentication method") {
-        "it asks for a proof that is no password"
+        "it asks for something other than a password"
     } else {
         "it does not keep to PostgreSQL's protocol"
     };

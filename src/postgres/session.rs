@@ -147,7 +147,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let gss = answered_with(message(b'R', GSS)).await;
-        assert_eq!(strange(gss), "it asks for a proof that is no password");
+        assert_eq!(strange(gss), "it asks for something other than a password");
         let http = answered_with(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
         assert!(matches!(http, Fault::Strange(_) | Fault::Lost(_)), "{http:?}");
         let nothing = answered_with(Vec::new()).await;

@@ -90,7 +90,7 @@ fn from_file(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiSe
         return Err(fail("it holds no certificate".to_owned()));
     }
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    builder.build().map_err(|_| fail("nobody can be judged by it".to_owned()))
+    builder.build().map_err(|_| fail("no server can be verified with it".to_owned()))
 }
 
 fn unusable(error: &Error) -> Failure {

@@ -160,14 +160,14 @@ const MISFITS: &[(&str, &str, &str)] = &[
     ("http://2001:db8::2:3128", "more than one colon", "brackets"),
     ("2001:db8::2", "more than one colon", "brackets"),
     ("http://[::1", "more than one colon", "brackets"),
-    ("http://[proxy.example]:3128", "there cannot be", "http://proxy.example"),
+    ("http://[proxy.example]:3128", "cannot exist", "http://proxy.example"),
     ("http://proxy%2eexample:3128", "'%' in its host", "http://proxy.example"),
     ("http://proxy.example/proxy.pac", "script", "write the proxy itself"),
     ("http://wpad/WPAD.DAT?x", "script", "write the proxy itself"),
     ("PROXY proxy.example:3128", "holds blanks", "one address"),
     ("-x http://ada:secret@proxy.example:3128", "holds blanks", "one address"),
     ("http://proxy.example:3128\\", "no port", "digits"),
-    ("http://1.2.3.4.5:3128", "there cannot be", "http://proxy.example"),
+    ("http://1.2.3.4.5:3128", "cannot exist", "http://proxy.example"),
     // No program of ours has the tables that it takes to look such a name up.
     ("http://b\u{fc}cher.example:3128", "beyond ASCII", "xn--"),
 ];

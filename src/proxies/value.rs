@@ -61,7 +61,7 @@ pub(super) fn parse(text: &str, from: String) -> Result<Proxy, Misfit> {
     }
     let (scheme, rest) = match value.split_once("://") {
         Some((scheme, _)) if scheme.contains('=') => {
-            return Err(misfit("is a setting with its name", "write only what stands after the ="));
+            return Err(misfit("is a setting with its name", "write only what comes after the ="));
         }
         Some(parts) => parts,
         None if begins_with_a_scheme(value) => {
@@ -116,7 +116,7 @@ fn left_over(value: &str) -> Option<(&'static str, &'static str)> {
         || value.strip_prefix('$').is_some_and(is_name)
         || value.strip_prefix('%').and_then(|rest| rest.strip_suffix('%')).is_some_and(is_name);
     if is_variable {
-        return Some(("holds a variable that nothing has put a value in place of", "write the value itself"));
+        return Some(("holds a variable that was never replaced by its value", "write the value itself"));
     }
     let holds = |open: char, close: char| value.split_once(open).is_some_and(|(_, rest)| rest.contains(close));
     if holds('<', '>') || holds('{', '}') {
@@ -147,7 +147,7 @@ fn scheme_of(written: &str) -> Result<Scheme, (String, &'static str)> {
         )),
         "" => Err(("has nothing before its ://".to_owned(), "write http:// there")),
         other => Err((
-            format!("has the scheme {other}, by which no proxy is reached"),
+            format!("has the scheme {other}, which no proxy uses"),
             "write http://, https:// or socks5:// in its place",
         )),
     }
@@ -231,6 +231,6 @@ fn host_and_port(place: &str, scheme: Scheme) -> Result<(String, u16), (String, 
             "has letters beyond ASCII in its host".to_owned(),
             "write the name as it is looked up, beginning with xn--",
         )),
-        Err(_) => Err(("names a host that there cannot be".to_owned(), example)),
+        Err(_) => Err(("names a host that cannot exist".to_owned(), example)),
     }
 }

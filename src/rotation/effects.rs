@@ -54,7 +54,7 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
         let written = outputs.write(live, &known_beside(snapshot, *index), &snapshot.allowance);
         match written {
             Ok(()) => {
-                tracing::info!("Wrote the files that {} has beside its entry", snapshot.name(*index));
+                tracing::info!("Wrote the output files of {}", snapshot.name(*index));
                 let now = Some(fingerprint(live.expose_secret()));
                 let past = snapshot.past_mut(*index);
                 changed |= past.beside != now;

@@ -105,7 +105,7 @@ impl Snapshot {
         for (file, lacking) in open {
             let entries: Vec<Entry> = lacking.iter().filter_map(|connection| self.entry(*connection)).collect();
             match self.publish_in(file, &entries, &lacking) {
-                Ok(_) => tracing::info!("What the password file lacked was written again"),
+                Ok(_) => tracing::info!("What was missing in the password file was written again"),
                 Err(failure) => lacking.iter().for_each(|one| self.falls_behind(file, *one, &failure)),
             }
         }

@@ -274,7 +274,7 @@ impl Rotation {
         let snapshot = self.snapshot().ok();
         let outlives = |index| snapshot.as_ref().is_some_and(|seen| seen.worst_status(index).outlives_next_run());
         if report.leave_to_next_run(outlives) {
-            tracing::info!("What is published lives long enough: the next run will try again");
+            tracing::info!("The published passwords live long enough: the next run will try again");
         }
     }
 

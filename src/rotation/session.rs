@@ -216,7 +216,7 @@ impl Session {
         if let Some(at) = self.backoff.next_try(&[scope], true, now) {
             let (minutes, wait) = (failing_for.as_secs() / 60, at.duration_since(now.wall).as_secs_f32().ceil());
             tracing::info!(
-                "Waiting {wait} s, since it has failed for {minutes} min: not all servers are to try together"
+                "Waiting {wait} s, since it has failed for {minutes} min, so that not all servers try together"
             );
         }
     }
@@ -228,7 +228,7 @@ impl Session {
 
     /// The same as outcomes, where there is no time for a try any more.
     pub(super) fn left_untried(&self, report: &Report) -> Outcomes {
-        let failure = || Failure::transient(Code::TryAgain, "there was no time for a try: the next run comes to it");
+        let failure = || Failure::transient(Code::TryAgain, "there was no time left to try: the next run will");
         self.untried(report).map(|index| (index, Outcome::Failed(failure()))).collect()
     }
 

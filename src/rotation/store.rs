@@ -74,7 +74,7 @@ impl Store {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Record::default(),
             Err(error) => {
-                tracing::debug!("{} is left aside: {}", path.display(), words::of_io(&error));
+                tracing::debug!("{} is ignored: {}", path.display(), words::of_io(&error));
                 return Record::default();
             }
         };
@@ -82,7 +82,7 @@ impl Store {
             Ok(record) if record.version == VERSION => record,
             Ok(_) => Record::default(),
             Err(_) => {
-                tracing::debug!("{} is left aside: it holds no record", path.display());
+                tracing::debug!("{} is ignored: it holds no record", path.display());
                 Record::default()
             }
         }

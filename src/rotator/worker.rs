@@ -71,5 +71,5 @@ async fn serve(mut queue: UnboundedReceiver<Work>) {
 
 fn broken(why: &str) -> Failure {
     Failure::transient(Code::Unavailable, format!("the thread that rotates cannot work: {why}"))
-        .hint("see what this machine is short of")
+        .hint("check this machine's memory, threads and open files")
 }

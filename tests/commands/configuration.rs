@@ -165,7 +165,7 @@ fn a_flag_that_cannot_say_which_connection_is_a_usage_error() {
         .env("DATABRICKS_PG_HOST", "x")
         .run()
         .exits(0)
-        .stdout_has("$DATABRICKS_PG_HOST is left aside");
+        .stdout_has("$DATABRICKS_PG_HOST is ignored");
 }
 
 #[test]

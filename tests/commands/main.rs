@@ -10,6 +10,7 @@ mod exec;
 mod launchd;
 mod libpq_variables;
 mod log_streams;
+mod messages;
 mod mistakes;
 mod outputs;
 mod quiet;

@@ -41,13 +41,13 @@ fn a_file_that_was_lost_is_written_again_without_asking_anybody() {
     let requests = workspace.requests().len();
     std::fs::remove_file(home.path("token")).unwrap();
     std::fs::remove_file(home.path(".pg_service.conf")).unwrap();
-    rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0).stderr_has("beside its entry");
+    rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0).stderr_has("the output files of");
     assert_eq!(home.read("token"), password(&home));
     assert!(home.read(".pg_service.conf").contains("[orders]"));
     std::fs::set_permissions(home.path("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
     rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0);
     assert_eq!(home.mode("token"), 0o600);
-    rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0).stderr_lacks("beside its entry");
+    rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0).stderr_lacks("the output files of");
     assert_eq!(workspace.requests().len(), requests);
 }
 
@@ -56,9 +56,9 @@ fn the_daemon_writes_again_what_was_lost() {
     let (workspace, home) = (Workspace::start(), Home::new());
     workspace.set_credential_life(Duration::from_secs(4));
     let running = rotator(&home, &workspace, "token_file = '~/token'", &["run"]).spawn();
-    running.says("beside its entry", Duration::from_secs(20));
+    running.says("the output files of", Duration::from_secs(20));
     std::fs::remove_file(home.path("token")).unwrap();
-    running.says_times(2, "beside its entry", Duration::from_secs(20));
+    running.says_times(2, "the output files of", Duration::from_secs(20));
     running.terminate().exits(0);
     assert_eq!(home.read("token"), password(&home));
 }

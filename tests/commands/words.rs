@@ -356,8 +356,8 @@ fn each_fault_of_a_certificate_is_told_in_words() {
         (expired, false, true, "it has expired"),
         (early, false, true, "it is not valid yet"),
         (params(&["other.example"]), false, true, "it is for another name (other.example)"),
-        (params(here), false, false, "of an authority that is not trusted here"),
-        (params(here), true, false, "of an authority that is not trusted here"),
+        (params(here), false, false, "issued by an authority that this machine does not trust"),
+        (params(here), true, false, "issued by an authority that this machine does not trust"),
         (of_authority(here), true, true, "the certificate of an authority"),
         (for_clients, false, true, "it is not for servers"),
     ] {

@@ -1,4 +1,4 @@
-//! A Rust source file, as far as its imports: without comments, strings and tests.
+//! A Rust source file, as far as its imports and its texts: without comments and tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub(crate) struct Source {
     only_for_tests: Vec<Module>,
 }
 
-/// A name, `::` or any other character, and its line from 1.
+/// A name, `::`, a string as it is written, or any other character, and its line from 1.
 #[derive(Clone)]
 struct Word {
     text: String,
@@ -90,6 +90,11 @@ impl Source {
         leaves.into_iter().filter_map(named).collect()
     }
 
+    /// Each string, as the program has it.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
+        self.words.iter().filter(|word| is_string(&word.text)).map(|word| meant(&word.text))
+    }
+
     fn is(&self, at: usize, text: &str) -> bool {
         self.words.get(at).is_some_and(|word| word.text == text)
     }
@@ -135,7 +140,32 @@ impl Source {
     }
 }
 
-/// The words of the program, without comments and strings.
+fn is_string(word: &str) -> bool {
+    word.ends_with(['"', '#']) && word.trim_start_matches(['b', 'c', 'r', '#']).starts_with('"')
+}
+
+/// What a string in the source means.
+fn meant(literal: &str) -> String {
+    let start = literal.trim_start_matches(['b', 'c']);
+    if let Some(raw) = start.strip_prefix('r') {
+        return raw.trim_matches('#').trim_matches('"').to_owned();
+    }
+    let (mut text, mut rest) = (String::new(), start[1..].chars().peekable());
+    while let Some(letter) = rest.next() {
+        match (letter, if letter == '\\' { rest.next() } else { None }) {
+            ('"', _) => break,
+            // The text goes on at the next line's first letter.
+            (_, Some('\n')) => while rest.next_if(|letter| letter.is_whitespace()).is_some() {},
+            (_, Some('n')) => text.push('\n'),
+            (_, Some(quote @ ('"' | '\\' | '\''))) => text.push(quote),
+            (_, Some(other)) => text.extend(['\\', other]),
+            (letter, None) => text.push(letter),
+        }
+    }
+    text
+}
+
+/// The words of the program, without comments.
 fn words(text: &str) -> Vec<Word> {
     let bytes = text.as_bytes();
     let (mut words, mut at, mut line) = (Vec::new(), 0, 1);
@@ -156,7 +186,8 @@ fn words(text: &str) -> Vec<Word> {
             1
         };
         let word = &rest[..length];
-        if is_name(&bytes[at]) && literal(rest).is_none() || word == "::" || length == 1 && !word.trim().is_empty() {
+        let is_word = if literal(rest).is_some() { is_string(word) } else { is_name(&bytes[at]) };
+        if is_word || word == "::" || length == 1 && !word.trim().is_empty() {
             words.push(Word { text: word.to_owned(), line });
         }
         line += word.matches('\n').count();

@@ -99,7 +99,7 @@ fn what_one_file_has_lost_it_gets_again_without_a_sign_in() {
                 .stdout_has(&format!("orders: {path} lacks its credential"));
             rotator(&home, &workspace, &["rotate", "--if-due", "--dry-run"]).run().exits(0).stdout_has(&path);
             let outcome = if_due(&home, &workspace);
-            outcome.exits(0).stderr_has(&path).stderr_has("What the password file lacked was written again");
+            outcome.exits(0).stderr_has(&path).stderr_has("What was missing in the password file was written again");
             for other in FILES.iter().filter(|other| **other != file) {
                 outcome.stderr_lacks(&format!("updated {}\n", home.path(other).display()));
             }
@@ -235,7 +235,7 @@ fn flags_and_the_variable_name_password_files_as_the_list_does() {
         let found: Vec<&str> = FILES.into_iter().filter(|file| home.path(file).exists()).collect();
         assert_eq!(found, filled, "{list} {flags:?} {variable:?}\n{outcome}");
         let is_told = list == list.trim() && variable == Some(third) && !list.is_empty();
-        assert_eq!(outcome.stderr.contains("are left aside"), is_told, "{outcome}");
+        assert_eq!(outcome.stderr.contains("are ignored"), is_told, "{outcome}");
     }
 }
 

@@ -46,7 +46,7 @@ fn rotate_if_due(retry_for: &'static str) -> [&'static str; 5] {
 fn a_servers_run_waits_in_a_trouble_that_lasts_and_publishes_all_the_same() {
     let (workspace, home, state) = (Workspace::start(), Home::new(), state_of_server());
     let run = |retry_for| run(&home, &workspace, state.path(), &rotate_if_due(retry_for)).run();
-    let waited = |outcome: &Outcome| outcome.stderr.contains("not all servers are to try together");
+    let waited = |outcome: &Outcome| outcome.stderr.contains("not all servers try together");
     workspace.outage_begins();
     assert!(!waited(run("1s").exits(69)));
     make_it_last(state.path(), SignedDuration::from_hours(1));

@@ -89,6 +89,11 @@ impl Outcome {
         self
     }
 
+    /// The command as it was typed.
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
     pub(super) fn transcript(&self) -> String {
         let end = match (self.code, self.signal) {
             (Some(code), _) => format!("exit code {code}"),

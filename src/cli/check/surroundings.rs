@@ -89,7 +89,7 @@ fn home_directory(environment: &Environment, account_home: Option<&Path>) -> Opt
         let message =
             format!("HOME is {}, and the home directory of this account is {}", here.display(), there.display());
         Finding::warning(Id::HomeDirectory, message)
-            .hint("programs that are not started from this shell look for their password file in the latter")
+            .hint("programs that are not started from this shell look for their password file there")
     })
 }
 
@@ -137,7 +137,7 @@ fn one_database(connection: &Connection) -> Option<Finding> {
     let database = &connection.address.database;
     (database != "*").then(|| {
         let message = format!(
-            "{}: the entry is for the database {database} alone; database = \"*\" would be for every one of its host",
+            "{}: the entry serves only the database {database}; with database = \"*\" it serves every database of the host",
             connection.name()
         );
         Finding::ok(Id::OneDatabase, message)

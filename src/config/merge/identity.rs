@@ -149,13 +149,13 @@ fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Source
             (SourceKind::Profile, Some(true)) => chosen.profile_is_used = true,
             (SourceKind::Profile, _) => {
                 let why = theirs.unwrap_or_else(|| "it has no host".to_owned());
-                chosen.aside.push(format!("the profile is left aside: {why}, and {in_use}"));
+                chosen.aside.push(format!("the profile is ignored: {why}, and {in_use}"));
                 said.forget_identity();
             }
             (_, Some(false)) => {
                 if !identity.is_empty() {
                     let theirs = theirs.unwrap_or_default();
-                    chosen.aside.push(format!("left aside: {}: {theirs}, and {in_use}", identity.join(", ")));
+                    chosen.aside.push(format!("ignored: {}: {theirs}, and {in_use}", identity.join(", ")));
                 }
                 said.forget_identity();
             }
@@ -165,7 +165,7 @@ fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Source
                         SourceKind::Environment => format!("set DATABRICKS_HOST={shown} beside it"),
                         _ => format!("write host = \"{shown}\" beside it"),
                     };
-                    let what = format!("left aside: {} ({})", secret.value.key(), secret.origin);
+                    let what = format!("ignored: {} ({})", secret.value.key(), secret.origin);
                     chosen.aside.push(format!(
                         "{what}: nothing says that it is for {shown}, the host in use ({}); {how}",
                         host.origin
@@ -186,7 +186,7 @@ fn refuse_another_clients(chosen: &Chosen, sources: &[WorkspaceSource]) -> Resul
     let of_secret = sources.iter().find(|said| said.secret.as_ref().is_some_and(|own| own.origin == secret.origin));
     match of_secret.and_then(|said| said.client_id.as_ref()) {
         Some(other) if bare(&other.value) != bare(&id.value) => Err(ConfigError::new(format!(
-            "the client id ({}) and the secret ({}) are not of one client: that secret is for the client id of {}",
+            "the client id ({}) and the secret ({}) belong to different clients: the secret is for the client id of {}",
             id.origin, secret.origin, other.origin
         ))
         .hint("give the client id and its secret in the same place")),

@@ -217,7 +217,7 @@ impl Merge<'_> {
         if let Some(path) = self.environment.path("PGPASSFILE").filter(other).filter(|_| files.is_empty()) {
             if written.len() > 1 {
                 self.warnings.push(format!(
-                    "$PGPASSFILE names the only password file: the {} of the configuration file are left aside",
+                    "$PGPASSFILE names the only password file: the {} of the configuration file are ignored",
                     written.len()
                 ));
             }
@@ -445,7 +445,7 @@ impl Merge<'_> {
             return Ok(());
         }
         self.missing.append(&mut self.aside);
-        let hint = "`dbx-rotator config show` shows what is set and where it came from once nothing is missing";
+        let hint = "`dbx-rotator setup` finds what there is and asks for the rest";
         Err(ConfigError::list(self.missing.iter().map(String::as_str)).hint(hint))
     }
 
@@ -461,7 +461,7 @@ impl Merge<'_> {
         for name in variables {
             let is_secret = *name == CLIENT_SECRET && self.environment.client_secret().is_some();
             if is_secret || self.environment.get(name).is_some() {
-                self.warnings.push(format!("${name} is left aside: the configuration file has {count} {what}"));
+                self.warnings.push(format!("${name} is ignored: the configuration file has {count} {what}"));
             }
         }
     }

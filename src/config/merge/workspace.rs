@@ -374,7 +374,7 @@ impl Merge<'_> {
         let by_host = without.is_some_and(|set| set.host.is_some() && set.client_id.is_none() && set.secret.is_none());
         match (read, named) {
             (Err(fault), Some(Sourced { value, origin: origin @ Origin::Environment(_) })) if by_host => {
-                self.notes.push(format!("profile {value} ({origin}) is left aside: {}", fault.message()));
+                self.notes.push(format!("profile {value} ({origin}) is ignored: {}", fault.message()));
                 Ok(None)
             }
             (read, _) => read,

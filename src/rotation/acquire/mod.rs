@@ -253,7 +253,7 @@ impl SignInJob {
 
     fn too_slow(&self, after: Duration) -> Failure {
         let origin = self.workspace().host.origin();
-        let message = format!("{origin} was not done with it after {} s", after.as_secs_f32().ceil());
+        let message = format!("{origin} did not finish within {} s", after.as_secs_f32().ceil());
         Failure::transient(Code::Unavailable, message)
             .hint("it is tried again; if it stays so, check network, VPN and proxy")
     }

@@ -204,14 +204,14 @@ fn an_exported_profile_of_another_host_signs_in_nowhere_else() {
                 .env("DATABRICKS_PG_USERNAME", DEFAULT_CLIENT_ID)
         };
         // From the environment, from config.toml, and by flag.
-        with(&["rotate"]).env("DATABRICKS_HOST", workspace.url()).run().exits(78).stderr_has("left aside");
-        with(&["rotate", "--workspace-url", &workspace.url()]).run().exits(78).stderr_has("left aside");
+        with(&["rotate"]).env("DATABRICKS_HOST", workspace.url()).run().exits(78).stderr_has("ignored");
+        with(&["rotate", "--workspace-url", &workspace.url()]).run().exits(78).stderr_has("ignored");
         home.write(CONFIG, format!("[[workspace]]\nhost = '{}'\n{CONNECTION}", workspace.url()), 0o600);
-        with(&["rotate"]).run().exits(78).stderr_has("left aside");
+        with(&["rotate"]).run().exits(78).stderr_has("ignored");
         let shown = with(&["config", "show"]).run();
-        shown.exits(0).stdout_has("the profile is left aside").stdout_has(&workspace.url()).stdout_lacks("client_id");
-        with(&["config", "check"]).run().exits(0).stdout_has("the profile is left aside");
-        with(&["check"]).run().stderr_has("the profile is left aside");
+        shown.exits(0).stdout_has("the profile is ignored").stdout_has(&workspace.url()).stdout_lacks("client_id");
+        with(&["config", "check"]).run().exits(0).stdout_has("the profile is ignored");
+        with(&["check"]).run().stderr_has("the profile is ignored");
         std::fs::remove_file(home.path(CONFIG)).unwrap();
     }
     assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
@@ -274,7 +274,7 @@ fn a_secret_does_not_stay_when_the_workspace_changes() {
         home.write(CONFIG, file, 0o600);
         let session = plain(&home, &workspace, &["rotate"]).args(flags);
         let session = variables.iter().fold(session, |session, (name, value)| session.env(name, value));
-        session.run().exits(78).stderr_has("left aside").stderr_has(what).stderr_has(&url);
+        session.run().exits(78).stderr_has("ignored").stderr_has(what).stderr_has(&url);
     }
     assert_eq!(workspace.requests(), Vec::<String>::new(), "nothing was sent");
 }
@@ -308,7 +308,7 @@ fn who_says_for_which_workspace_a_secret_is_may_use_it() {
         let session = plain(&home, &workspace, &["rotate"]).args(&flags);
         let session = variables.iter().fold(session, |session, (name, value)| session.env(name, value));
         let outcome = session.run();
-        outcome.exits(0).stderr_lacks("left aside");
+        outcome.exits(0).stderr_lacks("ignored");
     }
 }
 
@@ -319,7 +319,7 @@ fn a_secret_is_not_tried_with_another_clients_id() {
     home.write(CONFIG, described(&workspace.url(), ""), 0o600);
     let another = "11111111-0000-4000-8000-000000000000";
     let refused = |session: Session<'_>| {
-        session.run().exits(78).stderr_has("not of one client").stderr_has("config.toml:4");
+        session.run().exits(78).stderr_has("belong to different clients").stderr_has("config.toml:4");
     };
     refused(plain(&home, &workspace, &["rotate", "--client-id", another]));
     refused(plain(&home, &workspace, &["rotate"]).env("DATABRICKS_CLIENT_ID", another));
