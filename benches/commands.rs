@@ -1,7 +1,7 @@
 //! Measures the commands as whole processes of the release binary: `cargo bench --bench commands [-- FILTER]`.
 //!
 //! Each is timed in turn with `curl` making the same POST over TLS to the same stand-in workspace, so that other load on
-//! the machine affects both. The table on standard output is Markdown, for the README. It shows missed limits; a command
+//! the machine affects both. The table on standard output is Markdown, for docs/benchmarks.md. It shows missed limits; a command
 //! that does the wrong thing (two token requests when one was due) stops the benchmark.
 #![allow(
     clippy::unwrap_used,

@@ -102,7 +102,7 @@ fn a_limit_of_memory_leaves_nothing() {
     findings.are_none("a_limit_of_memory_leaves_nothing");
 }
 
-/// An exit code that is neither in the README nor the loader's, whose failure comes before our program.
+/// An exit code that is neither in docs/commands.md nor the loader's, whose failure comes before our program.
 fn undocumented(outcome: &Outcome) -> Option<String> {
     const LOADER: i32 = 127;
     let known = matches!(outcome.code, Some(0 | 1 | 64 | 69 | 70 | 73 | 75 | 77 | 78 | LOADER));

@@ -23,7 +23,7 @@ pub(crate) const FOREIGN_PASSWORDS: &[u8] =
     b"# mine\nother.example:5432:*:ada:pass\\:word\n\nlatin.example:5432:*:ada:gr\xfc\xdfe\n*:*:*:nobody:last\n";
 pub(crate) const FOREIGN_SERVICES: &[u8] = b"# mine\n[other]\nhost=other.example\nport=1\n";
 
-/// The exit codes of commands, as the README lists them.
+/// The exit codes of commands, as docs/commands.md lists them.
 const DOCUMENTED: [i32; 8] = [0, 64, 69, 70, 73, 75, 77, 78];
 
 /// A home, and the workspace whose client it is configured for.
