@@ -263,6 +263,9 @@ pub(super) struct InstallOptions {
     /// Change an existing configuration without asking
     #[arg(short, long)]
     pub(super) yes: bool,
+    /// Called by the Python original's name: with its defaults
+    #[arg(skip)]
+    pub(super) as_original: bool,
 }
 
 /// Whose service manager.

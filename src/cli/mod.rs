@@ -13,6 +13,7 @@ mod finding;
 mod mistakes;
 mod names;
 mod needs;
+mod old_help;
 mod outlook;
 mod power;
 mod print;
@@ -24,6 +25,7 @@ mod service;
 mod service_inputs;
 mod setup;
 mod status;
+mod take_over;
 mod token;
 mod values;
 
@@ -45,7 +47,7 @@ use crate::os::{core_dumps, launchd, signals};
 use crate::rotation::Rotation;
 use crate::words;
 pub use arguments::command;
-use arguments::{Arguments, Command, StatusOptions};
+use arguments::{Arguments, Command, RotateOptions, ServiceCommand, StatusOptions};
 use names::Name;
 use outlook::Whose;
 
@@ -98,13 +100,15 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
             arguments
         }
         Err(error) => {
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let typed: Vec<String> =
                 std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-            match mistakes::explain(&error, &typed).or_else(|| values::explain(&error, &typed)) {
-                Some(mistakes::Explained { message, hint }) => print::error(&message, Some(&hint)),
-                None => print::usage(&error),
+            let fit = || values::explain(&error, &typed).filter(|_| name == Name::Own);
+            match (mistakes::explain(&error, &typed).or_else(fit), name.explains(&error)) {
+                (Some(mistakes::Explained { message, hint }), _) => print::error(&message, Some(&hint)),
+                (None, Some(page)) => print::page(&page, asked_for),
+                (None, None) => print::usage(&error),
             }
-            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked_for { 0 } else { USAGE };
         }
     };
@@ -138,7 +142,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         let error = ConfigError::usage("--once is a command of its own: the same as `rotate`");
         return Err(error.hint("leave out one of the two").into());
     }
-    let command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
+    let mut command = arguments.command.take().unwrap_or_else(|| arguments.implied_command());
+    if let Command::Service { command: ServiceCommand::Install(options) } = &mut command {
+        options.as_original = name == Name::Install;
+    }
     let form = form(&command, name);
     arguments.overrides = arguments.overrides.expanded(&Environment::of_this_process())?;
     // Before there is a second thread, and before anything of a home is read.
@@ -173,7 +180,12 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
     let load = if matches!(command, Command::Run) { Config::load_for_service } else { Config::load };
-    let config = match load(&arguments.overrides) {
+    let mut loaded = load(&arguments.overrides);
+    if let Some(interval) = name.interval().filter(|_| loaded.as_ref().is_ok_and(|config| config.interval.is_none())) {
+        arguments.overrides.interval = Some(interval);
+        loaded = load(&arguments.overrides);
+    }
+    let config = match loaded {
         Err(error) if matches!(command, Command::Run) && awaits_configuration(&error) => {
             run::configuration(&arguments.overrides, &error)?
         }
@@ -217,10 +229,20 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     }
 }
 
-/// A rotation reports each step to whoever keeps what it says: a service, a file, a pipe, and users of the original's names.
+/// A rotation reports each step to whoever keeps what it says: a service, a file, a pipe, and, on stdout, users of the original's
+/// names.
 fn form(command: &Command, name: Name) -> Form {
     match command {
-        _ if name != Name::Own => Form::Log,
+        // Not among what a program reads; the original had none of these.
+        Command::Status(StatusOptions { json: true, .. } | StatusOptions { prometheus: true, .. })
+        | Command::Rotate(RotateOptions { json: true, .. })
+        | Command::Token(_)
+        | Command::Exec(_)
+            if name != Name::Own =>
+        {
+            Form::Log
+        }
+        _ if name != Name::Own => Form::LogOnStdout,
         Command::Run => Form::Log,
         Command::Rotate(_) if !std::io::stderr().is_terminal() => Form::Log,
         _ => Form::Person,

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::os::dirs::Environment;
+use crate::service::{OLD_INTERVAL, OLD_LOG};
 
 /// The name that the program was called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,25 +31,39 @@ impl Name {
         }
     }
 
+    /// The name itself.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Name::Own => "dbx-rotator",
+            Name::Rotator => "databricks-oauth-rotator",
+            Name::Status => "databricks-oauth-status",
+            Name::Install => "databricks-oauth-install",
+            Name::Restart => "databricks-oauth-restart",
+            Name::Uninstall => "databricks-oauth-uninstall",
+        }
+    }
+
     /// The command line with this program's own words in place of the original name.
     pub(super) fn words(self, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
-        let first: &[&str] = match self {
-            Name::Own => &["dbx-rotator"],
-            Name::Rotator => &["databricks-oauth-rotator"],
-            Name::Status => &["databricks-oauth-status", "status"],
-            Name::Install => &["databricks-oauth-install", "service", "install"],
-            Name::Restart => &["databricks-oauth-restart", "service", "restart"],
-            Name::Uninstall => &["databricks-oauth-uninstall", "service", "uninstall"],
+        let command: &[&str] = match self {
+            Name::Own | Name::Rotator => &[],
+            Name::Status => &["status"],
+            Name::Install => &["service", "install"],
+            Name::Restart => &["service", "restart"],
+            Name::Uninstall => &["service", "uninstall"],
         };
-        first.iter().map(OsString::from).chain(words).collect()
+        [self.word()].iter().chain(command).map(OsString::from).chain(words).collect()
     }
 
     /// The original logged to this file unless told otherwise.
     pub(super) fn log_file(self) -> Option<PathBuf> {
-        (self == Name::Rotator)
-            .then(|| Environment::of_this_process().home())
-            .flatten()
-            .map(|home| home.join(".databricks_oauth_rotator.log"))
+        let home = (self == Name::Rotator).then(|| Environment::of_this_process().home()).flatten();
+        home.map(|home| home.join(OLD_LOG))
+    }
+
+    /// The original rotated so often unless told otherwise.
+    pub(super) fn interval(self) -> Option<Duration> {
+        (self == Name::Rotator).then_some(OLD_INTERVAL)
     }
 
     /// The original used only 0, 1 for every failure, and 2 for usage.

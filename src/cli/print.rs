@@ -107,6 +107,16 @@ pub(super) fn usage(error: &clap::Error) {
     }
 }
 
+/// Prints a page of help to stdout, or what is wrong with the command line to stderr. It may quote what was typed.
+pub(super) fn page(text: &str, asked_for: bool) {
+    if asked_for {
+        // A closed pipe is not an error.
+        let _ = out(text);
+    } else {
+        to_stderr(&foreign::lines(text));
+    }
+}
+
 fn to_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

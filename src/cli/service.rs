@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::service_inputs::inputs;
+use super::take_over::{Here, TakeOver};
 use super::{Fault, block_on, print, status};
 use crate::config::{Config, ConfigError, Overrides, credential_files};
 use crate::failure::{Code, Failure};
@@ -104,7 +105,16 @@ impl Service {
     // ---- install ----
 
     fn install(&self, options: &InstallOptions, overrides: &Overrides) -> Result<u8, Fault> {
-        let config = self.wanted_config(overrides)?;
+        let here = Here {
+            overrides,
+            environment: &self.environment,
+            config: &self.inputs.config,
+            home: &self.account.home,
+            as_original: options.as_original,
+        };
+        let taken = TakeOver::of(self.manager.original()?, &here);
+        taken.say_what_is_left();
+        let config = self.wanted_config(&taken.filled.overrides, &taken.filled.environment)?;
         config.check_for_service()?;
         for warning in config.warnings() {
             print::warning(warning);
@@ -135,9 +145,13 @@ impl Service {
         let asked = Timestamp::now();
         let writes = config.written_directories();
         let started = self.set_up(&program, way, options.relaxed, &writes)?;
-        if let Some(original) = self.manager.retire_original()? {
+        if let Some(original) = taken.to_retire() {
+            self.manager.retire_original()?;
             say(&format!("Stopped and disabled {original}, the service of the Python original"))?;
         }
+        let unit = self.manager.state()?.map_or_else(String::new, |state| state.unit);
+        let set_up = as_service(&self.inputs.config, &self.inputs, false)?;
+        taken.tell(&unit, &self.manager.logs(way), plan.file(), &set_up)?;
         let shown = self.show(way, &started, asked);
         for advice in self.manager.advice(way, &MISSED, &self.environment, options.linger) {
             print::warning(&advice);
@@ -168,12 +182,12 @@ impl Service {
     }
 
     /// What the service shall do: what is in its file, under what is given here and now.
-    fn wanted_config(&self, overrides: &Overrides) -> Result<Config, ConfigError> {
+    fn wanted_config(&self, overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigError> {
         let config = Some(self.inputs.config.clone()).filter(|file| file.exists());
         let overrides = Overrides { config, ..overrides.clone() };
         // Only the service's own file counts, and the profiles of the user that it runs as.
-        let environment = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
-        let environment = environment.into_iter().fold(self.environment.clone(), Environment::without);
+        let not_its_own = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
+        let environment = not_its_own.into_iter().fold(environment.clone(), Environment::without);
         let environment = environment.with("HOME", &self.account.home);
         Config::load_in(environment.handing_over(self.inputs.handed_over()), &overrides)
     }

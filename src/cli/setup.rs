@@ -223,7 +223,15 @@ fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, F
         let which = WhichManager { system: false, user: None };
         let daemon = renewal == Renewal::Daemon;
         let (linger, yes) = (options.linger, true);
-        let install = InstallOptions { which, daemon, linger, relaxed: options.relaxed, keychain: false, yes };
+        let install = InstallOptions {
+            which,
+            daemon,
+            linger,
+            relaxed: options.relaxed,
+            keychain: false,
+            yes,
+            as_original: false,
+        };
         let code = service::install(&install, &overrides)?;
         if code != 0 {
             return Ok(code);

@@ -150,7 +150,7 @@ impl<'de> Deserialize<'de> for Interval {
 /// # Errors
 /// A sentence with what would have been right.
 #[cfg(feature = "cli")]
-pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     Interval::checked(parse_duration(text)?).map_err(str::to_owned)
 }
 

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 pub use fault::ConfigError;
 pub use file::parse_duration;
+#[cfg(feature = "cli")]
+pub(crate) use file::parse_interval;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
 #[cfg(feature = "cli")]

@@ -45,6 +45,9 @@ pub struct Overrides {
     /// Password file to keep fresh; repeat the option for more files [env: PGPASSFILE] [default: ~/.pgpass]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub pgpass_file: Vec<PathBuf>,
+    /// Authorities that are trusted beside the platform's, for one workspace; on the command line there is no such flag
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub ca_file: Option<PathBuf>,
     /// Also log to this file (10 MiB, 5 old ones kept)
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Overrides {
         let one = [
             ("--client-secret-file", &mut new.client_secret_file),
             ("--log-file", &mut new.log_file),
+            ("ca_file", &mut new.ca_file),
             ("--config", &mut new.config),
         ];
         let one = one.into_iter().filter_map(|(flag, path)| Some((flag, path.as_mut()?)));

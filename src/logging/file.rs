@@ -80,9 +80,9 @@ impl LogFile {
         Ok(LogFile { path: path.to_owned(), descriptor, state: Mutex::new(state) })
     }
 
-    /// Whether it is this process's stderr.
-    pub(super) fn is_stderr(&self) -> bool {
-        self.descriptor == Some(2)
+    /// Whether it is this descriptor of the process, such as 2 for stderr.
+    pub(super) fn is_descriptor(&self, number: u32) -> bool {
+        self.descriptor == Some(number)
     }
 
     /// Appends a line. Returns what is wrong, but only once until it works again.

@@ -16,7 +16,7 @@ mod output;
 #[cfg(feature = "cli")]
 pub(crate) mod panics;
 #[cfg(feature = "cli")]
-mod stderr;
+mod streams;
 #[cfg(all(feature = "cli", any(target_os = "macos", test)))]
 mod unified;
 

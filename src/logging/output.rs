@@ -10,15 +10,17 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::clean::Clean;
 use super::file::LogFile;
-use super::{journal, stderr};
+use super::{journal, streams};
 use crate::failure::{Code, Failure};
 use crate::words;
 
-/// How messages look on stderr.
+/// How messages look on stderr, or on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// As in a log file, with time and level.
     Log,
+    /// The same on stdout, where the Python original wrote it.
+    LogOnStdout,
     /// For a person who has just typed the command: `warning: WHAT` and `hint: DO THIS`, a line each, and no report of each step.
     Person,
 }
@@ -42,16 +44,17 @@ pub(crate) fn before_start(say: impl FnOnce()) {
 fn subscriber(level: LevelFilter, form: Form, file: Option<LogFile>) -> impl Subscriber + Send + Sync {
     let journal = journal::connect();
     // No line goes to one place twice.
-    let is_stderr = file.as_ref().is_some_and(LogFile::is_stderr);
-    let form = Some(form).filter(|_| journal.is_none() && !is_stderr);
-    let lines = Lines { level, stderr: form, file };
+    let own = if form == Form::LogOnStdout { 1 } else { 2 };
+    let is_same = file.as_ref().is_some_and(|file| file.is_descriptor(own));
+    let form = Some(form).filter(|_| journal.is_none() && !is_same);
+    let lines = Lines { level, form, file };
     tracing_subscriber::registry().with(Clean(lines)).with(journal.map(Clean))
 }
 
 struct Lines {
     level: LevelFilter,
     /// None where the journal gets the messages.
-    stderr: Option<Form>,
+    form: Option<Form>,
     file: Option<LogFile>,
 }
 
@@ -72,15 +75,16 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if self.stderr.is_none() && self.file.is_none() {
+        if self.form.is_none() && self.file.is_none() {
             return;
         }
         let mut message = Message::default();
         event.record(&mut message);
         let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
         let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
-        match self.stderr {
-            Some(Form::Log) => stderr::write(&line),
+        match self.form {
+            Some(Form::Log) => streams::to_stderr(&line),
+            Some(Form::LogOnStdout) => streams::to_stdout(&line),
             Some(Form::Person) => self.tell(*event.metadata().level(), &message),
             None => {}
         }
@@ -103,7 +107,7 @@ impl Lines {
         let hint = message.hint.as_ref();
         let text = hint.and_then(|hint| message.text.strip_suffix(&format!(" - {hint}"))).unwrap_or(&message.text);
         let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-        stderr::write(&format!("{prefix}{text}{}\n{hint}", message.fields));
+        streams::to_stderr(&format!("{prefix}{text}{}\n{hint}", message.fields));
     }
 }
 

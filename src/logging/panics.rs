@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::panic::PanicHookInfo;
 
-use super::stderr;
+use super::streams;
 use crate::foreign;
 
 /// EX_SOFTWARE of sysexits.h.
@@ -15,7 +15,7 @@ pub(crate) const EXIT_CODE: i32 = 70;
 /// From now on a panic in any thread ends the process. Only for the program: a library leaves that to its user.
 pub(crate) fn end_the_process() {
     std::panic::set_hook(Box::new(|panic| {
-        stderr::write(&sentence(panic));
+        streams::to_stderr(&sentence(panic));
         // No abort: that would dump core.
         std::process::exit(EXIT_CODE);
     }));

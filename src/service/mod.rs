@@ -8,6 +8,7 @@ mod child;
 mod files;
 #[cfg(any(target_os = "macos", test))]
 mod launchd;
+mod original;
 mod settings;
 mod state;
 #[cfg(not(target_os = "macos"))]
@@ -22,6 +23,7 @@ use crate::os::dirs::Environment;
 pub(crate) use account::Account;
 #[cfg(any(target_os = "macos", test))]
 pub(crate) use launchd::Launchd;
+pub(crate) use original::{Filled, OLD_INTERVAL, OLD_LOG, OldSettings, Original};
 pub(crate) use settings::{Plan, ServiceInputs, WriteError, absolute, as_service};
 pub(crate) use state::State;
 #[cfg(not(target_os = "macos"))]
@@ -90,11 +92,17 @@ pub(crate) trait ServiceManager {
     /// A file cannot be written, or the manager does not take them.
     fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>;
 
-    /// Stops and disables the Python original; returns its name if it was in use.
+    /// The Python original's service and what it was told; none where there is none. What cannot be read is told, too.
     ///
     /// # Errors
     /// The manager refuses.
-    fn retire_original(&self) -> Result<Option<&'static str>, Failure>;
+    fn original(&self) -> Result<Option<Original>, Failure>;
+
+    /// Stops and disables the Python original.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    fn retire_original(&self) -> Result<(), Failure>;
 
     /// Enables this way, disables the other, and restarts the service. Returns when it has rotated, or after a while.
     ///

@@ -16,6 +16,7 @@ const OPTIONS: InstallOptions = InstallOptions {
     relaxed: false,
     keychain: false,
     yes: true,
+    as_original: false,
 };
 
 struct Mac {
@@ -174,4 +175,58 @@ fn without_a_service_status_is_not_well_in_every_form_and_there_is_nothing_to_re
     }
     assert_eq!(mac.service.uninstall(false).map_err(failure), Ok(0));
     assert_eq!(mac.service.start().map_err(failure).unwrap_err().code, Code::Configuration);
+}
+
+/// The Python original's agent, with these variables beside the settings of [`Mac::install`].
+fn old_agent(mac: &Mac, variables: &str) -> std::path::PathBuf {
+    let file = mac.service.account.home.join("Library/LaunchAgents/com.databricks.oauth.rotator.plist");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let text = format!(
+        "<?xml version=\"1.0\"?><plist version=\"1.0\"><dict><key>ProgramArguments</key><array><string>python3</string>\
+         <string>--workspace-url</string><string>https://dbc-1.cloud.databricks.com</string>\
+         <string>--pg-port</string><string>6432</string></array><key>EnvironmentVariables</key><dict>{variables}</dict></dict></plist>"
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn the_python_originals_agent_gives_its_settings_and_its_secret_and_its_log_goes_on() {
+    let mac = Mac::new();
+    mac.rotates();
+    let variables = format!(
+        "<key>DATABRICKS_CLIENT_ID</key><string>{PRINCIPAL}</string>\
+         <key>DATABRICKS_CLIENT_SECRET</key><string>s3cret-of-old</string>\
+         <key>DATABRICKS_PG_HOST</key><string>db.example</string>"
+    );
+    let agent = old_agent(&mac, &variables);
+    // Its stand-in writes an entry for port 5432.
+    let overrides = Overrides { pg_port: Some(5432), ..Overrides::default() };
+    assert_eq!(mac.service.install(&OPTIONS, &overrides).map_err(failure).unwrap(), 0);
+    let home = &mac.service.account.home;
+    let config = fs::read_to_string(home.join(".config/dbx-rotator/config.toml")).unwrap();
+    for line in ["host = \"https://dbc-1.cloud.databricks.com\"", PRINCIPAL, "host = \"db.example\"", "port = 5432"] {
+        assert!(config.contains(line), "{line}\n{config}");
+    }
+    let log = home.join(".databricks_oauth_rotator.log");
+    assert!(config.contains(&format!("log_file = \"{}\"", log.display())), "{config}");
+    assert_eq!(fs::read_to_string(home.join(".config/dbx-rotator/client-secret")).unwrap(), "s3cret-of-old\n");
+    assert!(!config.contains("s3cret") && agent.exists());
+    let calls = fs::read_to_string(mac.scratch.path().join("calls")).unwrap();
+    assert!(calls.contains("disable gui/501/com.databricks.oauth.rotator"), "{calls}");
+}
+
+#[test]
+fn by_the_originals_name_its_log_goes_on_and_its_interval_is_the_default() {
+    let mac = Mac::new();
+    mac.rotates();
+    assert_eq!(mac.install(&InstallOptions { as_original: true, ..OPTIONS }).unwrap(), 0);
+    let config = fs::read_to_string(mac.service.account.home.join(".config/dbx-rotator/config.toml")).unwrap();
+    assert!(config.contains(".databricks_oauth_rotator.log\"") && config.contains("interval = \"50m\""), "{config}");
+    // By our own, neither.
+    let mac = Mac::new();
+    mac.rotates();
+    assert_eq!(mac.install(&OPTIONS).unwrap(), 0);
+    let config = fs::read_to_string(mac.service.account.home.join(".config/dbx-rotator/config.toml")).unwrap();
+    assert!(!config.contains("log_file") && !config.contains("interval"), "{config}");
 }

@@ -146,11 +146,13 @@ impl Merge<'_> {
         self.aside.append(&mut chosen.aside);
         let profile = profile.filter(|_| chosen.profile_is_used);
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
+        let given_ca_file = self.overrides.ca_file.as_ref().filter(|_| ambient);
+        let given_ca_file = given_ca_file.map(|path| Sourced::new(path.display().to_string(), Origin::Flag("ca_file")));
         let of_profile = || profile.as_ref().and_then(|profile| profile.sourced("databricks_cli_path"));
         Ok(Draft {
             // The program's path does not depend on the workspace.
             cli_path: self.variable("DATABRICKS_CLI_PATH").or_else(|| written(&table.cli_path)).or_else(of_profile),
-            ca_file: written(&table.ca_file),
+            ca_file: given_ca_file.or_else(|| written(&table.ca_file)),
             named: named.filter(|_| profile.is_some()),
             chosen,
             profile,

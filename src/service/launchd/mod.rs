@@ -5,11 +5,13 @@
 
 mod agent;
 mod launchctl;
+mod original;
 mod view;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::original::Original;
 use super::{Account, Scope, ServiceManager, Started, State, Way, files};
 use crate::failure::{Code, Failure};
 use crate::generated::expressible;
@@ -220,13 +222,18 @@ impl ServiceManager for Launchd {
         Ok(files::write(&file, &text, MARK)?.then_some(file).into_iter().collect())
     }
 
-    fn retire_original(&self) -> Result<Option<&'static str>, Failure> {
-        let in_service = self.find(ORIGINAL)?.is_some() || self.is_enabled(ORIGINAL)?;
-        if in_service {
-            self.unload(ORIGINAL)?;
-            self.launchctl.set_enabled(ORIGINAL, false)?;
+    fn original(&self) -> Result<Option<Original>, Failure> {
+        let (file, is_loaded) = (self.file(ORIGINAL), self.find(ORIGINAL)?.is_some());
+        let in_service = is_loaded || self.is_enabled(ORIGINAL)?;
+        if !is_loaded && file.symlink_metadata().is_err() {
+            return Ok(None);
         }
-        Ok(in_service.then_some(ORIGINAL))
+        Ok(Some(Original { name: ORIGINAL, told: original::read(&file), file, in_service }))
+    }
+
+    fn retire_original(&self) -> Result<(), Failure> {
+        self.unload(ORIGINAL)?;
+        Ok(self.launchctl.set_enabled(ORIGINAL, false)?)
     }
 
     fn enable(&self, _: Way) -> Result<Started, Failure> {

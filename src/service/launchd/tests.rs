@@ -210,15 +210,30 @@ fn what_homebrew_has_put_there_is_used_and_stays() {
 }
 
 #[test]
-fn the_python_originals_agent_is_put_out_of_service_once() {
+fn the_python_originals_agent_is_read_and_put_out_of_service() {
     let mac = Mac::new();
-    assert_eq!(mac.manager.retire_original().unwrap(), None);
+    assert!(mac.manager.original().unwrap().is_none());
     let file = mac.manager.file(ORIGINAL);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, "").unwrap();
+    let agent = "<?xml version=\"1.0\"?><plist version=\"1.0\"><dict><key>Label</key><string>x</string>\
+        <key>ProgramArguments</key><array><string>/usr/bin/python3</string><string>--pg-host</string><string>db</string></array>\
+        <key>EnvironmentVariables</key><dict><key>DATABRICKS_CLIENT_ID</key><string>a &amp; b</string></dict>\
+        <key>StartInterval</key><integer>9</integer></dict></plist>";
+    fs::write(&file, agent).unwrap();
     mac.calls();
-    assert_eq!(mac.manager.retire_original().unwrap(), Some(ORIGINAL));
+    let original = mac.manager.original().unwrap().unwrap();
+    assert_eq!((original.name, original.in_service, &original.file), (ORIGINAL, true, &file));
+    let told = &original.told;
+    assert_eq!(
+        told.words.iter().map(|word| word.as_str()).collect::<Vec<_>>(),
+        ["/usr/bin/python3", "--pg-host", "db"]
+    );
+    assert_eq!((told.variables[0].0.as_str(), told.variables[0].1.as_str()), ("DATABRICKS_CLIENT_ID", "a & b"));
+    assert_eq!(told.left, ["StartInterval of the agent"]);
+    mac.manager.retire_original().unwrap();
     assert_eq!(mac.calls().last().unwrap(), &format!("disable gui/501/{ORIGINAL}"));
+    fs::write(&file, "no list").unwrap();
+    assert!(mac.manager.original().unwrap().unwrap().told.left[0].contains("it is no property list"));
 }
 
 #[test]

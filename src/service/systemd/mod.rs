@@ -10,10 +10,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::original::{Original, unit as original_unit};
 use super::{Account, PATIENCE, Scope, ServiceManager, Started, State, Way};
 use crate::failure::{Code, Failure};
 use crate::generated::shell_word;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
+use crate::os::files::read_text;
 use crate::service::files;
 use systemctl::{Systemctl, run};
 use units::Directory;
@@ -265,17 +267,28 @@ impl ServiceManager for Systemd {
         Ok(written)
     }
 
-    fn retire_original(&self) -> Result<Option<&'static str>, Failure> {
+    fn original(&self) -> Result<Option<Original>, Failure> {
         if self.scope == Scope::System {
             return Ok(None);
         }
-        let shown = self.systemctl.show(&[ORIGINAL], &["ActiveState", "UnitFileState"])?;
-        let says = |name: &str, value: &str| shown.iter().any(|unit| unit.get(name).is_some_and(|v| v == value));
-        let in_service = says("ActiveState", "active") || says("UnitFileState", "enabled");
-        if in_service {
-            self.systemctl.call(&["disable", "--now", ORIGINAL])?;
+        let properties = ["LoadState", "ActiveState", "UnitFileState", "FragmentPath", "DropInPaths"];
+        let shown = self.systemctl.show(&[ORIGINAL], &properties)?.pop().unwrap_or_default();
+        let get = |name: &str| shown.get(name).map_or("", String::as_str);
+        // One that the manager itself cannot read has no path there.
+        let usual = || self.environment().config_home().join("systemd/user").join(ORIGINAL);
+        let file = Some(get("FragmentPath")).filter(|path| !path.is_empty()).map_or_else(usual, PathBuf::from);
+        if get("LoadState") == "not-found" && file.symlink_metadata().is_err() {
+            return Ok(None);
         }
-        Ok(in_service.then_some(ORIGINAL))
+        let drop_ins = get("DropInPaths").split_whitespace().map(PathBuf::from);
+        let files: Vec<PathBuf> = std::iter::once(file.clone()).chain(drop_ins).collect();
+        let told = original_unit::read(&files, &self.account.home, &self.account.name, &read_text);
+        let in_service = !matches!(get("ActiveState"), "inactive" | "failed" | "") || get("UnitFileState") == "enabled";
+        Ok(Some(Original { name: ORIGINAL, file, in_service, told }))
+    }
+
+    fn retire_original(&self) -> Result<(), Failure> {
+        self.systemctl.call(&["disable", "--now", ORIGINAL]).map(drop)
     }
 
     fn enable(&self, way: Way) -> Result<Started, Failure> {
