@@ -147,7 +147,7 @@ impl Service {
         let started = self.set_up(&program, way, options.relaxed, &writes)?;
         if let Some(original) = taken.to_retire() {
             self.manager.retire_original()?;
-            say(&format!("Stopped and disabled {original}, the service of the Python original"))?;
+            say(&format!("Stopped and disabled {original}, the service of the Python tool"))?;
         }
         let unit = self.manager.state()?.map_or_else(String::new, |state| state.unit);
         let set_up = as_service(&self.inputs.config, &self.inputs, false)?;

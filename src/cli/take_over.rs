@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::print;
 use crate::config::{Config, Overrides};
 use crate::failure::Failure;
-use crate::model::SecretSource;
+use crate::model::{SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::service::{Filled, OLD_INTERVAL, OLD_LOG, OldSettings, Original};
 
@@ -13,8 +13,7 @@ use crate::service::{Filled, OLD_INTERVAL, OLD_LOG, OldSettings, Original};
 pub(super) struct TakeOver {
     original: Option<Original>,
     pub(super) filled: Filled,
-    /// Where the old service took its secret from, if it had one.
-    had_secret: bool,
+    home: PathBuf,
     old_log: PathBuf,
     old_password_file: PathBuf,
 }
@@ -36,7 +35,6 @@ impl TakeOver {
         let text = std::fs::read_to_string(here.config).ok();
         let original = original.filter(|original| original.in_service || text.is_none());
         let mut old = original.as_ref().map(|original| OldSettings::of(&original.told)).unwrap_or_default();
-        let had_secret = old.given.client_secret.is_some();
         let usual = |path: Option<&PathBuf>, name: &str| {
             path.and_then(|path| here.environment.expand(path).ok()).unwrap_or_else(|| here.home.join(name))
         };
@@ -49,14 +47,14 @@ impl TakeOver {
             old.given.interval = old.given.interval.or(Some(OLD_INTERVAL));
         }
         let filled = old.below(here.overrides, here.environment, text.as_deref());
-        TakeOver { original, filled, had_secret, old_log, old_password_file }
+        TakeOver { original, filled, home: here.home.to_owned(), old_log, old_password_file }
     }
 
     /// Warns about what is not taken, before anything is done.
     pub(super) fn say_what_is_left(&self) {
         let Some(original) = &self.original else { return };
         for left in &self.filled.left {
-            print::warning(&format!("not taken over from {}: {left}", original.file.display()));
+            print::warning(&format!("not taken over from {}: {left}", self.short(&original.file)));
         }
     }
 
@@ -68,53 +66,51 @@ impl TakeOver {
     /// Where everything was, and where it is now.
     pub(super) fn tell(&self, unit: &str, logs: &str, file: &Path, config: &Config) -> Result<(), Failure> {
         let Some(original) = &self.original else { return Ok(()) };
-        let (old, new) = (original.file.display().to_string(), file.display().to_string());
-        let log = config.log_file().map(|log| format!("{}; also ", shown(log, &self.old_log)));
-        let secret =
-            if self.had_secret { format!("{old} (DATABRICKS_CLIENT_SECRET)") } else { "none in it".to_owned() };
+        let old = self.short(&original.file);
+        let secret = original.told.secret_in.as_ref().map(|file| self.short(file));
+        let log = config.log_file().map(|log| format!("{}; also ", self.now(log, &self.old_log)));
+        let password_files: Vec<String> =
+            config.password_files().iter().map(|file| self.now(file, &self.old_password_file)).collect();
         let rows = [
             ["", "old place", "new place"].map(str::to_owned),
             ["service".to_owned(), old.clone(), unit.to_owned()],
-            ["settings".to_owned(), old, new],
-            ["secret".to_owned(), secret, secret_of(config)],
-            ["log".to_owned(), self.old_log.display().to_string(), format!("{}{logs}", log.unwrap_or_default())],
-            [
-                "password file".to_owned(),
-                self.old_password_file.display().to_string(),
-                match config.password_files() {
-                    [only] => shown(only, &self.old_password_file),
-                    _ => config.named_password_files(),
-                },
-            ],
+            ["settings".to_owned(), old, self.short(file)],
+            ["secret".to_owned(), secret.clone().unwrap_or_else(|| "none".to_owned()), self.secret(config)],
+            ["log".to_owned(), self.short(&self.old_log), format!("{}{logs}", log.unwrap_or_default())],
+            ["password file".to_owned(), self.short(&self.old_password_file), password_files.join(", ")],
         ];
         let table = print::table(&rows.map(Vec::from));
         print::news(&format!("Taken over from the Python tool:\n{table}"))?;
-        if self.had_secret {
+        if let Some(file) = secret {
             print::warning(&format!(
-                "the client secret still stands in {}, which others may be able to read: remove that file once you do not want to go back",
-                original.file.display()
+                "the client secret still stands in {file}, which others may be able to read: remove it there once you do not \
+                 want to go back"
             ));
         }
         Ok(())
     }
-}
 
-/// `the same` where it is.
-fn shown(new: &Path, old: &Path) -> String {
-    if new == old { "the same, goes on".to_owned() } else { new.display().to_string() }
-}
+    /// A path as people write it.
+    fn short(&self, path: &Path) -> String {
+        match path.strip_prefix(&self.home) {
+            Ok(below) => format!("~/{}", below.display()),
+            Err(_) => path.display().to_string(),
+        }
+    }
 
-/// Where the secrets are that the service signs in with.
-fn secret_of(config: &Config) -> String {
-    let places: Vec<String> = config
-        .workspaces()
-        .iter()
-        .map(|workspace| match workspace.client.as_ref().map(|client| &client.secret) {
-            None => "login of the Databricks CLI".to_owned(),
-            Some(SecretSource::File(path)) => path.display().to_string(),
-            Some(SecretSource::Keychain(item)) => format!("keychain item {item}"),
-            Some(SecretSource::Given(_)) => "profile of ~/.databrickscfg".to_owned(),
-        })
-        .collect();
-    places.join(", ")
+    /// Where a file is now that was in this place.
+    fn now(&self, new: &Path, old: &Path) -> String {
+        if new == old { "the same".to_owned() } else { self.short(new) }
+    }
+
+    /// Where the secrets are that the service signs in with.
+    fn secret(&self, config: &Config) -> String {
+        let place = |workspace: &Workspace| match workspace.client.as_ref().map(|client| &client.secret) {
+            None => "none: the login of the Databricks CLI".to_owned(),
+            Some(SecretSource::File(path)) => self.short(path),
+            Some(SecretSource::Keychain(item)) => format!("keychain, {item}"),
+            Some(SecretSource::Given(_)) => "a profile of ~/.databrickscfg".to_owned(),
+        };
+        config.workspaces().iter().map(place).collect::<Vec<_>>().join(", ")
+    }
 }

@@ -1,4 +1,4 @@
-//! The commands besides the rotation, the names of the Python original, and the log file.
+//! The commands besides the rotation, and the log file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::os::unix::fs::symlink;
@@ -14,13 +14,6 @@ const SOON: Duration = Duration::from_secs(30);
 
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Session<'a> {
     dbx_rotator!(home).args(arguments).signed_in_to(workspace).env("DATABRICKS_PG_HOST", "db.example")
-}
-
-/// The program under another name.
-fn called<'a>(home: &'a Home, workspace: &Workspace, name: &str) -> Session<'a> {
-    let link = home.path("bin").join(name);
-    let _ = symlink(env!("CARGO_BIN_EXE_dbx-rotator"), &link);
-    home.command(link).signed_in_to(workspace).env("DATABRICKS_PG_HOST", "db.example")
 }
 
 // ---- status ----
@@ -299,33 +292,6 @@ fn token_by_host_looks_up_hosts_that_are_not_known_yet() {
     let outcome = token(&host);
     assert!(home.pgpass().ends_with(&outcome.exits(0).stdout) && home.pgpass().starts_with(&host), "{outcome}");
     token("c.example").exits(64).prints_nothing().stderr_has(&host);
-}
-
-// ---- the names of the original ----
-
-#[test]
-fn the_originals_rotator_takes_its_options_logs_to_its_file_and_keeps_its_exit_codes() {
-    let (workspace, home) = (Workspace::start(), Home::new());
-    let options = ["--once", "--pg-username", workspace.client_id(), "--pg-database", "app", "--interval", "45"];
-    called(&home, &workspace, "databricks-oauth-rotator").args(options).run().exits(0);
-    assert!(home.pgpass().starts_with("db.example:5432:app:"));
-    assert!(home.read(".databricks_oauth_rotator.log").contains(" - INFO - Token rotation completed successfully\n"));
-    workspace.set_client(workspace.client_id(), "another-0000000000");
-    called(&home, &workspace, "databricks-oauth-rotator").args(["--once"]).run().exits(1);
-    called(&home, &workspace, "databricks-oauth-rotator").args(["--nonsense"]).run().exits(2);
-    let staying = called(&home, &workspace, "databricks-oauth-rotator").spawn();
-    staying.says("Keeping 1 connection alive", Duration::from_secs(20));
-    staying.terminate().exits(0);
-}
-
-#[test]
-fn the_originals_other_names_ask_for_a_service_manager_and_write_nothing_where_there_is_none() {
-    let (workspace, home) = (Workspace::start(), Home::new());
-    called(&home, &workspace, "databricks-oauth-status").run().exits(1).stdout_has("missing");
-    for name in ["databricks-oauth-install", "databricks-oauth-restart", "databricks-oauth-uninstall"] {
-        called(&home, &workspace, name).run().exits(1).stderr_has("no systemd manager of yours runs here");
-    }
-    assert!(!home.path(".config").exists());
 }
 
 // ---- logging ----

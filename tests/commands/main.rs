@@ -7,6 +7,7 @@ mod commands;
 mod configuration;
 mod databricks_cli;
 mod exec;
+mod from_python;
 mod launchd;
 mod libpq_variables;
 mod log_streams;

@@ -8,6 +8,7 @@
 )]
 
 mod daemon;
+mod from_python;
 mod install;
 mod journal;
 mod outputs;

@@ -380,7 +380,18 @@ impl Running<'_> {
     /// Waits until this text has appeared on standard error this many times.
     #[track_caller]
     pub fn says_times(&self, times: usize, text: &str, limit: Duration) -> &Self {
-        let said = |seen: &Seen| String::from_utf8_lossy(&seen.stderr).matches(text).count() >= times;
+        self.shows(|seen| &seen.stderr, times, text, limit)
+    }
+
+    /// Waits until this text has appeared on standard output.
+    #[track_caller]
+    pub fn prints(&self, text: &str, limit: Duration) -> &Self {
+        self.shows(|seen| &seen.stdout, 1, text, limit)
+    }
+
+    #[track_caller]
+    fn shows(&self, stream: impl Fn(&Seen) -> &Vec<u8>, times: usize, text: &str, limit: Duration) -> &Self {
+        let said = |seen: &Seen| String::from_utf8_lossy(stream(seen)).matches(text).count() >= times;
         if !self.wait(limit, |seen| said(seen) || (seen.ended.is_some() && seen.streams_ended == 2))
             || !said(&lock(&self.seen))
         {

@@ -7,7 +7,7 @@ use plist::{Dictionary, Value};
 use zeroize::Zeroizing;
 
 use crate::os::files::read_bytes;
-use crate::service::original::Told;
+use crate::service::original::{OF_SECRET, Told};
 use crate::words;
 
 /// Keys that say nothing about what is kept alive, or that the new agent has its own of.
@@ -34,7 +34,13 @@ pub(super) fn read(file: &Path) -> Told {
     match read_bytes(file).map(Zeroizing::new) {
         Err(error) => told.left.push(format!("{} cannot be read: {}", file.display(), words::of_io(&error))),
         Ok(bytes) => match Value::from_reader(Cursor::new(&bytes[..])).ok().and_then(Value::into_dictionary) {
-            Some(agent) => take(&agent, &mut told),
+            Some(agent) => {
+                take(&agent, &mut told);
+                let of_secret = |name: &str| OF_SECRET.iter().any(|own| name.starts_with(own));
+                let has_secret = told.words.iter().any(|word| of_secret(word))
+                    || told.variables.iter().any(|(name, _)| of_secret(name));
+                told.secret_in = has_secret.then(|| file.to_owned());
+            }
             None => told.left.push(format!("{} cannot be read: it is no property list", file.display())),
         },
     }

@@ -14,6 +14,9 @@ pub(crate) use settings::{Filled, OldSettings};
 /// Its log file, below the home directory, unless it was told otherwise.
 pub(crate) const OLD_LOG: &str = ".databricks_oauth_rotator.log";
 
+/// The variable and the option that say the client secret.
+pub(super) const OF_SECRET: [&str; 2] = ["DATABRICKS_CLIENT_SECRET", "--client-secret"];
+
 /// How often it rotated, unless it was told otherwise.
 pub(crate) const OLD_INTERVAL: Duration = Duration::from_secs(50 * 60);
 
@@ -35,6 +38,8 @@ pub(crate) struct Told {
     pub(crate) words: Vec<Zeroizing<String>>,
     /// Its environment, in the order of the file.
     pub(crate) variables: Vec<(String, Zeroizing<String>)>,
+    /// The file that the client secret stands in, if one does.
+    pub(crate) secret_in: Option<PathBuf>,
     /// What could not be read, or is not understood: a sentence each.
     pub(crate) left: Vec<String>,
 }

@@ -292,7 +292,7 @@ mod tests {
         let words = line.split_whitespace().map(|word| word.to_owned().into()).collect();
         let variables =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned().into())).collect();
-        Told { words, variables, left: Vec::new() }
+        Told { words, variables, ..Told::default() }
     }
 
     fn client() -> Vec<(&'static str, &'static str)> {

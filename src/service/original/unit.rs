@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::Told;
+use super::{OF_SECRET, Told};
 use crate::words;
 
 /// Settings that say nothing about what is kept alive, or that the new service has its own of.
@@ -38,10 +38,13 @@ type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Zeroizing<String>>;
 
 /// What a unit and its drop-ins say, in their order, to the user with this home.
 pub(in crate::service) fn read(files: &[PathBuf], home: &Path, user: &str, read: Read<'_>) -> Told {
-    let mut reader = Reader { home, user, read, command: None, told: Told::default() };
+    let mut reader = Reader { home, user, read, command: None, at: PathBuf::new(), told: Told::default() };
     for file in files {
         match read(file) {
-            Ok(text) => reader.unit(&text),
+            Ok(text) => {
+                reader.at.clone_from(file);
+                reader.unit(&text);
+            }
             Err(error) => reader.cannot_read(file, &error),
         }
     }
@@ -58,6 +61,8 @@ struct Reader<'a> {
     read: Read<'a>,
     /// The last ExecStart=.
     command: Option<Zeroizing<String>>,
+    /// The file that is being read.
+    at: PathBuf,
     told: Told,
 }
 
@@ -79,6 +84,9 @@ impl Reader<'_> {
     }
 
     fn setting(&mut self, key: &str, value: &str) {
+        if ["ExecStart", "Environment"].contains(&key) && OF_SECRET.iter().any(|name| value.contains(name)) {
+            self.told.secret_in = Some(self.at.clone());
+        }
         match (key, value) {
             ("ExecStart", line) => self.command = Some(line.to_owned().into()).filter(|_| !line.is_empty()),
             ("Environment", "") => self.told.variables.clear(),
@@ -163,6 +171,9 @@ impl Reader<'_> {
                     Zeroizing::new(inner.unwrap_or(value).to_owned())
                 };
                 self.told.variables.extend(variables.map(|(name, value)| (name.trim().to_owned(), bare(value))));
+                if text.contains(OF_SECRET[0]) {
+                    self.told.secret_in = Some(PathBuf::from(&path));
+                }
             }
             Err(error) if may_lack && error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.cannot_read(Path::new(&path), &error),
@@ -232,7 +243,7 @@ mod tests {
         assert_eq!(words(&told), expected);
         let expected = [("A", "one word"), ("B", "two"), ("C", "th\"reex"), ("D", "/home/ada/x"), ("E", "100%")];
         assert_eq!(variables(&told), expected);
-        assert_eq!(told.left, [String::new(); 0]);
+        assert_eq!((told.left, told.secret_in), (vec![], None));
     }
 
     #[test]
@@ -241,10 +252,11 @@ mod tests {
             ("/u", "[Service]\nEnvironment=A=1\nExecStart=/old --x\nEnvironmentFile=%h/env\n"),
             ("/u.d/a.conf", "[Service]\nEnvironment=\nEnvironment=B=2\nExecStart=\nExecStart=/new --y\n"),
             ("/u.d/b.conf", "[Service]\nEnvironmentFile=-/nowhere\nEnvironmentFile=/home/ada/env\n"),
-            ("/home/ada/env", "# x\nC=\"3 4\"\n\nD = five \nE='6'\n"),
+            ("/home/ada/env", "# x\nC=\"3 4\"\n\nD = five \nE='6'\nDATABRICKS_CLIENT_SECRET=x\n"),
         ]);
+        assert_eq!(told.secret_in, Some(PathBuf::from("/home/ada/env")));
         assert_eq!(words(&told), ["/new", "--y"]);
-        assert_eq!(variables(&told), [("B", "2"), ("C", "3 4"), ("D", "five"), ("E", "6")]);
+        assert_eq!(variables(&told), [("B", "2"), ("C", "3 4"), ("D", "five"), ("E", "6"), (OF_SECRET[0], "x")]);
         assert!(told.left.is_empty(), "{:?}", told.left);
     }
 

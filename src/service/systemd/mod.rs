@@ -361,6 +361,15 @@ impl ServiceManager for Systemd {
                     .to_owned(),
             );
         }
+        // Root asks no user's manager.
+        let old = self.account.home.join(".config/systemd/user").join(ORIGINAL);
+        if self.scope == Scope::System && old.symlink_metadata().is_ok() {
+            let (file, user) = (old.display(), &self.account.name);
+            advice.push(format!(
+                "{file}: the service of the Python tool is not taken over by one of the machine, and the two would write \
+                 the same entry; as {user}: systemctl --user disable --now {ORIGINAL}"
+            ));
+        }
         let unseen = self.unseen(missed, here);
         if !unseen.is_empty() {
             let names = unseen.join(", ");
