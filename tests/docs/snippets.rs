@@ -21,7 +21,7 @@ const NEEDS: [&str; 8] = [
 const ELSEWHERE: [(&str, &str); 3] = [
     ("docs/clients.md", "tests/rotations/clients.rs"),
     ("docs/files.md", "tests/rotations/pgbouncer.rs"),
-    ("docs/from-python.md", "tests/machines"),
+    ("docs/from-python.md", "tests/machines/systemd/from_python.rs"),
 ];
 
 fn is_tried_elsewhere(page: &Page) -> bool {
