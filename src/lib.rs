@@ -55,7 +55,7 @@ mod words;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub use cli::{command, main};
+pub use cli::{DocumentedExitCode, EXIT_CODES, command, main};
 pub use config::{Config, ConfigError, Origin, Overrides, Setting, parse_duration};
 pub use failure::{Code, Failure, Kind};
 pub use model::{AuthMethod, AuthType, Connection, Workspace, WorkspaceHost};

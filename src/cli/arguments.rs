@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
+use super::exit_codes;
 use crate::config::{Overrides, parse_duration, port};
 use crate::rotation::PATIENCE;
 
@@ -14,12 +15,7 @@ use crate::rotation::PATIENCE;
 /// Without a command it stays and rotates, as `run` does.
 #[derive(Debug, Parser)]
 #[command(name = "dbx-rotator", version, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done or nothing due, 64 usage, 69 unavailable, 70 a fault of the program itself, \
-    73 cannot write, 75 try again later, 77 sign-in refused or login needed, 78 configuration. \
-    1 from `status`, `check` and `service status`: not all is well. \
-    `exec` ends as its program does, with 127 where there is none and 126 where it cannot be executed."
-)]
+#[command(after_help = exit_codes::for_help())]
 pub(super) struct Arguments {
     /// Rotate now and stop: the same as `rotate`
     #[arg(long)]
@@ -164,6 +160,9 @@ pub(super) struct StatusOptions {
     /// Print metrics, such as for node_exporter's textfile collector; exit code 0 whatever they say
     #[arg(long)]
     pub(super) prometheus: bool,
+    /// Draw it anew whenever it changes, and each second, until Ctrl-C or q; on a terminal
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    pub(super) watch: bool,
 }
 
 #[derive(Debug, Args)]

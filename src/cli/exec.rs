@@ -24,8 +24,8 @@ use crate::os::dirs::{CLIENT_SECRET, Environment};
 use crate::rotation::{PATIENCE, RotateRequest, Rotation};
 
 /// Exit codes of POSIX shells ("Exit Status for Commands"): the program was found and cannot be executed, or was not found.
-const CANNOT_EXECUTE: u8 = 126;
-const NOT_FOUND: u8 = 127;
+pub(super) const CANNOT_EXECUTE: u8 = 126;
+pub(super) const NOT_FOUND: u8 = 127;
 
 /// How long the renewal of a password that still lives may hold up the program. A sign-in through the vendor's CLI takes a few seconds.
 const RENEWAL_WAIT: Duration = Duration::from_secs(10);

@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod connections;
 mod exec;
+mod exit_codes;
 mod finding;
 mod mistakes;
 mod names;
@@ -21,6 +22,7 @@ mod prometheus;
 mod prompt;
 mod rotate;
 mod run;
+mod screen;
 mod service;
 mod service_inputs;
 mod setup;
@@ -38,7 +40,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure, Kind};
 use crate::logging::{self, Form};
 use crate::os::child::{LAST_WAIT, finish_all};
@@ -48,6 +50,7 @@ use crate::rotation::Rotation;
 use crate::words;
 pub use arguments::command;
 use arguments::{Arguments, Command, RotateOptions, ServiceCommand, StatusOptions};
+pub use exit_codes::{EXIT_CODES, ExitCode as DocumentedExitCode};
 use names::Name;
 use outlook::Whose;
 
@@ -90,6 +93,10 @@ pub fn main() -> ExitCode {
 
 fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.collect();
+    if let Some(names) = completions::names_asked_for(&words) {
+        let _ = print::out(&names);
+        return 0;
+    }
     let known = Arguments::of_service(&words).filter(|_| name == Name::Own);
     let arguments = match known.map_or_else(|| Arguments::try_parse_from(name.words(words.into_iter())), Ok) {
         Ok(arguments) => {
@@ -175,6 +182,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     }
     if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
         logging::start(arguments.level(&command), form, None)?;
+        if options.watch {
+            let user = user.clone();
+            return status::watch::run(options, move || service::of_user(&user), Whose::OfTheService);
+        }
         let (rotation, state) = service::of_user(user)?;
         return status::run(options, &rotation, state.as_ref(), Whose::OfTheService);
     }
@@ -214,6 +225,10 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
             rotate::run(options, &rotation, is_told)
         }
         Command::Run => run::run(rotation, &arguments.overrides),
+        Command::Status(options) if options.watch => {
+            let overrides = arguments.overrides;
+            status::watch::run(options, move || seen_from_here(&overrides), Whose::OfThisShell)
+        }
         Command::Status(options) => {
             let service = crate::service::look(&rotation.config().environment);
             status::run(options, &rotation, service.as_ref(), Whose::OfThisShell)
@@ -227,6 +242,13 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         | Command::Service { .. }
         | Command::Completions { .. } => Ok(0),
     }
+}
+
+/// What `status` looks at: the configuration of this shell, and the service of this user.
+fn seen_from_here(overrides: &Overrides) -> Result<status::watch::Shown, Fault> {
+    let rotation = Rotation::new(Config::load(overrides)?);
+    let service = crate::service::look(&rotation.config().environment);
+    Ok((rotation, service))
 }
 
 /// A rotation reports each step to whoever keeps what it says: a service, a file, a pipe, and, on stdout, users of the original's

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::ConfigError;
@@ -133,6 +134,18 @@ pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     if distance.is_negative() { format!("{length} ago") } else { format!("in {length}") }
 }
 
+/// `14:32, in 40 min`; with its day where that is not today.
+pub(super) fn moment(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    format!("{}, {}", clock(at, now, zone), relative(at, now))
+}
+
+/// `14:32`, or `2026-01-01 14:32` where that is not today.
+pub(super) fn clock(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let (at, today) = (at.to_zoned_datetime(zone.clone()), now.to_zoned_datetime(zone.clone()).date());
+    let format = if at.date() == today { "%H:%M" } else { "%Y-%m-%d %H:%M" };
+    at.strftime(format).to_string()
+}
+
 /// `59 s`, `40 min`, `2 h 5 min`, `3 d 4 h`.
 pub(super) fn duration(length: SignedDuration) -> String {
     let seconds = length.as_secs();
@@ -171,6 +184,8 @@ mod tests {
     fn times_are_told_as_people_say_them() {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(relative(at(2_400), at(0)), "in 40 min");
+        assert_eq!(moment(at(86_399), at(83_999), &TimeZone::UTC), "23:59, in 40 min");
+        assert_eq!(moment(at(0), at(86_400), &TimeZone::UTC), "1970-01-01 00:00, 24 h 0 min ago");
         assert_eq!(relative(at(0), at(59)), "59 s ago");
         assert_eq!(duration(SignedDuration::from_secs(7_500)), "2 h 5 min");
         assert_eq!(duration(SignedDuration::from_secs(270_000)), "3 d 3 h");

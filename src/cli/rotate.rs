@@ -54,9 +54,7 @@ fn conclusion(report: &Report, now: Timestamp, zone: &TimeZone) -> String {
         (live, all) => return format!("{live} of {all} passwords are live; `dbx-rotator status` shows the rest"),
     };
     let Some(first) = expiries.into_iter().flatten().min() else { return count };
-    let (first, today) = (first.to_zoned_datetime(zone.clone()), now.to_zoned_datetime(zone.clone()).date());
-    let until = if first.date() == today { first.strftime("%H:%M") } else { first.strftime("%Y-%m-%d %H:%M") };
-    format!("{count} until {until}")
+    format!("{count} until {}", print::clock(first, now, zone))
 }
 
 fn selection(options: &RotateOptions, rotation: &Rotation) -> Result<Option<Vec<usize>>, ConfigError> {

@@ -1,5 +1,8 @@
 //! `dbx-rotator status`.
 
+mod glance;
+pub(super) mod watch;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -9,6 +12,7 @@ use super::arguments::StatusOptions;
 use super::outlook::{Outlook, Whose};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
+use super::screen::Screen;
 use super::{Fault, choose, print};
 use crate::failure::Failure;
 use crate::lakebase::DatabaseInfo;
@@ -17,6 +21,7 @@ use crate::model::Connection;
 use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
 use crate::service::{Scope, State, Way};
+use glance::Glance;
 
 /// Not every password is live, or what is set up to renew them does not work.
 const NOT_WELL: u8 = 1;
@@ -83,7 +88,7 @@ pub(super) fn run(
     if options.json {
         print::json(&Answer { version: 1, connections: rows, service })?;
     } else {
-        print::out(&text(&rows, &view, service))?;
+        print_for_people(&rows, &view, service)?;
     }
     Ok(if is_well { 0 } else { NOT_WELL })
 }
@@ -91,8 +96,13 @@ pub(super) fn run(
 /// Prints the table as `status` does; returns whether all are live.
 pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Result<bool, Failure> {
     let view = View::of(rotation, service, Whose::OfTheService)?;
-    print::out(&text(&view.rows(), &view, service))?;
+    print_for_people(&view.rows(), &view, service)?;
     Ok(view.all_live())
+}
+
+fn print_for_people(rows: &[Row<'_>], view: &View, service: Option<&State>) -> Result<(), Failure> {
+    let screen = Screen::of_stdout(&view.snapshot.config.environment);
+    print::exactly(&Glance::of(rows, view, service, &screen).text(&screen))
 }
 
 /// Whether each password is live, or a try since `since` has failed for a reason that needs a person.
@@ -213,61 +223,6 @@ fn row<'a>(
         database_state: found.map(|found| found.state.word()),
         database_remark: found.and_then(|found| Some(format!("{} {}", found.target, found.state.remark()?))),
     }
-}
-
-fn text(connections: &[Row<'_>], view: &View, service: Option<&State>) -> String {
-    let head = ["CONNECTION", "STATE", "EXPIRES", "NEXT ROTATION", "ENTRY"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    let mut remarks = String::new();
-    let all = connections.iter().zip(view.all());
-    let is_said = |status: &ConnectionStatus| !print::is_quiet() || status.left_to_clients().is_none();
-    for (row, (index, (_, status))) in all.filter(|(_, (_, (_, status)))| is_said(status)) {
-        let state = match row.state {
-            Stands::Live => "live",
-            Stands::Due => "due",
-            Stands::Expired => "expired",
-            Stands::Missing => "missing",
-        };
-        let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::relative(at, status.now));
-        let next = match &row.last_error {
-            _ if !row.renewed => "-".to_owned(),
-            Some(error) if error.needs_person() => "needs you".to_owned(),
-            None if status.is_due() => "now".to_owned(),
-            _ => when(row.next_rotation_at),
-        };
-        let (host, user) = (row.host.unwrap_or("?"), row.user.unwrap_or("?"));
-        let entry = format!("{host}:{}:{}:{user}", row.port, row.database);
-        rows.push(vec![row.name.to_owned(), state.to_owned(), when(row.expires_at), next, entry]);
-        if let Some(reason) = &status.reason {
-            remarks.push_str(&print::line(&format!("{}: {reason}", row.name)));
-        }
-        for lack in view.snapshot.what_files_lack(index) {
-            remarks.push_str(&print::line(&format!("{}: {lack}", row.name)));
-        }
-        if let Some(remark) = &row.database_remark {
-            remarks.push_str(&print::line(&format!("{}: {remark}", row.name)));
-        }
-        if let Some(error) = &row.hook_error {
-            remarks.push_str(&print::line(&format!("{}: on_rotate failed: {}", row.name, error.sentence())));
-        }
-        if let Some(error) = &row.last_error {
-            remarks.push_str(&print::line(&format!(
-                "{}: {}: {}",
-                row.name,
-                if error.needs_person() { "needs you" } else { "last try failed" },
-                error.sentence()
-            )));
-        }
-    }
-    if print::is_quiet() {
-        let table = if rows.len() == 1 { String::new() } else { print::table(&rows) };
-        return format!("{table}{remarks}{}", view.outlook.text());
-    }
-    let files = connections.first().map_or(&[][..], |row| &row.password_files);
-    let file: String = files.iter().map(|file| print::line(&format!("password file: {}", file.path))).collect();
-    let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
-    let outlook = view.outlook.text();
-    format!("{}{file}{service}{remarks}{outlook}", print::table(&rows))
 }
 
 /// How the service manager sees the service, for people.

@@ -24,6 +24,7 @@ mod status;
 mod store;
 mod verify;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,12 @@ impl Rotation {
     /// Whether a daemon runs that shares this record, under whatever manager.
     pub(crate) fn is_kept_by_a_daemon(&self) -> bool {
         Running::is_marked(&self.config.state_dir)
+    }
+
+    /// The files that hold the record and tell whether a daemon runs.
+    pub(crate) fn record_files(&self) -> Vec<PathBuf> {
+        let directory = std::path::absolute(&self.config.state_dir).unwrap_or_else(|_| self.config.state_dir.clone());
+        vec![directory.join(store::RECORD), directory.join(running::NAME)]
     }
 
     /// How everything stands now.

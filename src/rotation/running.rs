@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::os::files::{make_directories, open_regular};
 use crate::os::identity::try_as_owner_of;
 
-const NAME: &str = "running";
+pub(super) const NAME: &str = "running";
 
 /// Whoever looks holds the lock for a moment.
 const TRIES: u32 = 20;

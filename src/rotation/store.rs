@@ -20,6 +20,9 @@ use crate::words;
 pub(super) const MODE: u32 = 0o600;
 pub(super) const DIRECTORY_MODE: u32 = 0o700;
 
+/// The name of the record in its directory.
+pub(super) const RECORD: &str = "record.json";
+
 /// How often a waiting instance checks the lock.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -69,7 +72,7 @@ impl Store {
         if let Some(record) = self.memory.lock().ok().and_then(|memory| memory.clone()) {
             return record;
         }
-        let path = self.directory.join("record.json");
+        let path = self.directory.join(RECORD);
         let text = match read_bytes(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Record::default(),
@@ -106,14 +109,14 @@ impl Store {
         // Whatever the umask is.
         set_mode(file.as_file(), MODE)?;
         file.write_all(json::line(record)?.as_bytes())?;
-        file.persist(self.directory.join("record.json"))?;
+        file.persist(self.directory.join(RECORD))?;
         Ok(())
     }
 
     /// For a directory where nothing can be renamed, so that a new file would stay. A record that was cut off by a kill counts as
     /// lost.
     fn write_in_place(&self, record: &Record) -> io::Result<()> {
-        let path = self.directory.join("record.json");
+        let path = self.directory.join(RECORD);
         if path.is_symlink() {
             return Err(io::Error::other("record.json is a link, in a directory where nothing can be replaced"));
         }
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn a_record_that_is_no_file_or_too_large_counts_as_lost_and_is_replaced() {
         let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("record.json");
+        let path = scratch.path().join(RECORD);
         let store = Store::new(scratch.path());
         let spoil: [&dyn Fn(); 3] =
             [&|| make_pipe(&path), &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(), &|| {

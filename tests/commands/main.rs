@@ -4,6 +4,7 @@
 mod support;
 
 mod commands;
+mod completions;
 mod configuration;
 mod databricks_cli;
 mod exec;
@@ -18,5 +19,6 @@ mod quiet;
 mod sdk;
 mod secret_sources;
 mod secret_streams;
+mod status;
 mod unexpanded_paths;
 mod words;

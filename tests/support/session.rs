@@ -19,7 +19,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -163,6 +163,7 @@ impl Home {
             arguments: Vec::new(),
             environment,
             stdin: None,
+            has_keyboard: false,
             patience: PATIENCE,
             may_print_secrets: false,
             shown_as: None,
@@ -179,6 +180,7 @@ pub struct Session<'a> {
     arguments: Vec<OsString>,
     environment: BTreeMap<OsString, OsString>,
     stdin: Option<String>,
+    has_keyboard: bool,
     patience: Duration,
     may_print_secrets: bool,
     shown_as: Option<String>,
@@ -234,6 +236,18 @@ impl<'a> Session<'a> {
         self
     }
 
+    /// Standard input stays open, for [`Running::types`].
+    pub fn with_keyboard(mut self) -> Self {
+        self.has_keyboard = true;
+        self
+    }
+
+    /// Such a terminal around this command line of a shell, this wide and high.
+    pub fn at_terminal(self, (columns, rows): (u16, u16), line: &str) -> Self {
+        let line = format!("stty cols {columns} rows {rows}; {line}");
+        self.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm").with_keyboard()
+    }
+
     pub fn patience(mut self, limit: Duration) -> Self {
         self.patience = limit;
         self
@@ -284,22 +298,25 @@ impl<'a> Session<'a> {
             .env_clear()
             .envs(&self.environment)
             .current_dir(self.home.directory.path())
-            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdin(if self.stdin.is_some() || self.has_keyboard { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let began = Instant::now();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        if let (Some(text), Some(mut stdin)) = (self.stdin.clone(), child.stdin.take()) {
+        if let Some(text) = self.stdin.clone()
+            && let Some(mut stdin) = child.stdin.take()
+        {
             // In a thread, so that the two sides do not wait for each other; a command that stops reading closes the
             // pipe.
             thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
         }
+        let keyboard = Mutex::new(child.stdin.take());
         let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
         collect(child.stdout.take().expect("its stdout"), &seen, |seen| &mut seen.stdout);
         collect(child.stderr.take().expect("its stderr"), &seen, |seen| &mut seen.stderr);
         await_end(child, pid, &seen);
-        Running { session: self, began, pid, seen }
+        Running { session: self, began, pid, seen, keyboard }
     }
 }
 
@@ -349,9 +366,34 @@ pub struct Running<'a> {
     began: Instant,
     pid: Pid,
     seen: Watched,
+    keyboard: Mutex<Option<ChildStdin>>,
 }
 
 impl Running<'_> {
+    /// Types into it, as far as it has a keyboard.
+    pub fn types(&self, keys: &str) -> &Self {
+        let mut keyboard = self.keyboard.lock().unwrap_or_else(PoisonError::into_inner);
+        keyboard.as_mut().expect("a session with_keyboard").write_all(keys.as_bytes()).expect("type");
+        self
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.seen).stdout).into_owned()
+    }
+
+    /// Waits until standard output after its first `from` bytes is as wanted; returns how long it is then.
+    #[track_caller]
+    pub fn shows(&self, from: usize, what: &str, limit: Duration, is_shown: impl Fn(&str) -> bool) -> usize {
+        let shown = |seen: &Seen| is_shown(&String::from_utf8_lossy(&seen.stdout[from.min(seen.stdout.len())..]));
+        if !self.wait(limit, |seen| shown(seen) || (seen.ended.is_some() && seen.streams_ended == 2))
+            || !shown(&lock(&self.seen))
+        {
+            let outcome = self.outcome();
+            panic!("it did not show {what} within {limit:?}\n{outcome}");
+        }
+        lock(&self.seen).stdout.len()
+    }
+
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
