@@ -18,7 +18,7 @@ class DbxRotator < Formula
     # With --release most of it is compiled already.
     system "cargo", "run", "--release", "--locked", "--example", "pages", "--", buildpath/"pages"
     man1.install Dir["pages/*.1"]
-    man5.install "dist/man/dbx-rotator.toml.5"
+    man5.install "pages/dbx-rotator.toml.5"
     generate_completions_from_executable(bin/"dbx-rotator", "completions")
 
     install_service_files

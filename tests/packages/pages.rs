@@ -63,6 +63,171 @@ fn every_manual_page_of_the_package_renders_without_a_warning() {
     }
 }
 
+/// A page as it was written for roff.
+fn source(page: &Path) -> String {
+    let text = printed(Command::new("zcat").arg(page));
+    text.replace("\\-", "-")
+}
+
+/// A section of a page.
+fn section<'t>(page: &'t str, heading: &str) -> &'t str {
+    let headings = [format!(".SH {heading}\n"), format!(".SH \"{heading}\"\n")];
+    let rest = headings.iter().find_map(|heading| page.split_once(heading.as_str())).map_or("", |(_, rest)| rest);
+    rest.split("\n.SH ").next().unwrap()
+}
+
+/// What a section lists, each with what is said of it.
+fn entries(section: &str) -> Vec<(String, String)> {
+    let entries = section.split(".TP\n").skip(1).filter_map(|entry| entry.split_once('\n'));
+    let name = |name: &str| name.trim_start_matches("\\fB").trim_end_matches("\\fR").to_owned();
+    entries.map(|(entry, text)| (name(entry), text.trim().replace('\n', " "))).collect()
+}
+
+/// The pages of commands: with the command's words, and as they were written.
+fn command_pages(root: &Path) -> Vec<(Vec<String>, String)> {
+    let page = |words: &Vec<String>| {
+        let name = [&["dbx-rotator".to_owned()], &words[..]].concat().join("-");
+        source(&root.join(format!("usr/share/man/man1/{name}.1.gz")))
+    };
+    commands().into_iter().map(|words| (words.clone(), page(&words))).collect()
+}
+
+#[test]
+fn every_manual_page_passes_a_second_reader_and_bears_its_name_date_and_version() {
+    let test = "every_manual_page_passes_a_second_reader_and_bears_its_name_date_and_version";
+    let Some(root) = ready(test, &["mandoc", "zcat"]) else { return };
+    for page in manual_pages(root) {
+        let text = source(&page);
+        if text.starts_with(".so ") {
+            continue;
+        }
+        let lint = Command::new("mandoc").args(["-Tlint", "-W", "warning"]).arg(&page).output().unwrap();
+        assert!(lint.stdout.is_empty() && lint.stderr.is_empty(), "{}", String::from_utf8_lossy(&lint.stdout));
+        let file = page.file_name().unwrap().to_str().unwrap();
+        let (name, section) = file.trim_end_matches(".gz").rsplit_once('.').unwrap();
+        let title = text.lines().find_map(|line| line.strip_prefix(".TH ")).unwrap();
+        let (name_and_section, rest) = title.split_at(name.len() + 3);
+        assert_eq!(name_and_section, format!("{name} {section} "), "{title}");
+        let (date, rest) = rest.split_once(' ').unwrap();
+        let shape = |c: char| if c.is_ascii_digit() { '0' } else { c };
+        assert_eq!(date.chars().map(shape).collect::<String>(), "0000-00-00", "{title}");
+        assert!(rest.starts_with(&format!("\"dbx-rotator {}\"", env!("CARGO_PKG_VERSION"))), "{title}");
+    }
+}
+
+#[test]
+fn a_synopsis_shows_each_option_with_its_value() {
+    let Some(root) = ready("a_synopsis_shows_each_option_with_its_value", &["zcat"]) else { return };
+    for (words, page) in command_pages(root) {
+        let synopsis = section(&page, "SYNOPSIS").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "");
+        let synopsis = synopsis.replace("\\ ", " ");
+        for line in help(&words).lines() {
+            let Some((_, option)) = line.split_once("--").filter(|_| line.trim_start().starts_with('-')) else {
+                continue;
+            };
+            let mut parts = option.split_whitespace();
+            let option = parts.next().unwrap();
+            let value =
+                parts.next().filter(|value| value.starts_with('<')).map(|value| value.trim_matches(['<', '>', '.']));
+            let wanted = value.map_or_else(|| format!("--{option}]"), |value| format!("[--{option} {value}"));
+            assert!(synopsis.contains(&wanted), "{words:?}: {wanted}\n{synopsis}");
+        }
+    }
+}
+
+/// The program's source, without what only tests of it see and without its own manual.
+fn source_of_the_program() -> String {
+    fn below(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path()) {
+            if entry.is_dir() {
+                below(&entry, text);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") && !entry.ends_with("arguments.rs") {
+                let source = std::fs::read_to_string(&entry).unwrap();
+                let lines = source.split("#[cfg(test)]\nmod ").next().unwrap().lines();
+                text.extend(
+                    lines.filter(|line| !line.trim_start().starts_with("//")).map(|line| line.to_owned() + "\n"),
+                );
+            }
+        }
+    }
+    let mut text = String::new();
+    below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    text
+}
+
+#[test]
+fn what_the_pages_name_is_read_by_the_program_and_what_settings_it_reads_is_named() {
+    let test = "what_the_pages_name_is_read_by_the_program_and_what_settings_it_reads_is_named";
+    let Some(root) = ready(test, &["zcat"]) else { return };
+    let program = source_of_the_program();
+    let pages = command_pages(root);
+    for (words, page) in &pages {
+        let (variables, files) = (entries(section(page, "ENVIRONMENT")), entries(section(page, "FILES")));
+        assert!(words == &["completions"] || (variables.len() > 20 && files.len() > 5), "{words:?}");
+        for (variable, _) in &variables {
+            assert!(program.contains(&format!("\"{variable}\"")), "{words:?}: nothing reads {variable}");
+        }
+        for (file, _) in &files {
+            // USER stands for a name that is put in.
+            let name = file.rsplit('/').next().unwrap().replace("USER", "}");
+            assert!(program.contains(&format!("{name}\"")), "{words:?}: nothing knows {file} ({name})");
+        }
+        let told: BTreeSet<String> = variables.into_iter().map(|(variable, _)| variable).collect();
+        let whole = help(words);
+        for variable in whole.split("[env: ").skip(1).filter_map(|rest| rest.split(']').next()) {
+            assert!(words == &["completions"] || told.contains(variable), "{words:?} does not tell of {variable}");
+        }
+    }
+    // All that the README lists.
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, list) = readme.split_once("The environment is ").unwrap();
+    let list = list.split("\n\n").next().unwrap();
+    let told = entries(section(&pages[0].1, "ENVIRONMENT"));
+    for variable in list.split('`').skip(1).step_by(2) {
+        assert!(told.iter().any(|(name, _)| name == variable), "dbx-rotator.1 does not tell of {variable}");
+    }
+}
+
+#[test]
+fn each_page_has_the_exit_codes_that_its_help_and_its_command_have() {
+    let test = "each_page_has_the_exit_codes_that_its_help_and_its_command_have";
+    let Some(root) = ready(test, &["zcat"]) else { return };
+    let whole = help(&[]);
+    let whole = whole.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, in_help) = whole.split_once("Exit codes: ").unwrap();
+    for (words, page) in command_pages(root) {
+        let command = words.join(" ");
+        let is_its_own = |of: &[&str]| words.is_empty() || of.is_empty() || of.contains(&command.as_str());
+        let wanted = dbx_rotator::EXIT_CODES.iter().filter(|one| is_its_own(one.commands));
+        let wanted: Vec<(String, String)> = wanted.map(|one| (one.code.to_owned(), one.meaning.to_owned())).collect();
+        assert_eq!(entries(section(&page, "EXIT STATUS")), wanted, "{words:?}");
+        for (code, meaning) in wanted {
+            assert!(in_help.contains(&code) && in_help.contains(&meaning), "--help does not tell of {code}, {meaning}");
+        }
+    }
+}
+
+#[test]
+fn every_example_is_a_command_line_that_the_program_takes() {
+    let test = "every_example_is_a_command_line_that_the_program_takes";
+    let Some(root) = ready(test, &["zcat"]) else { return };
+    let mut count = 0;
+    for (words, page) in command_pages(root) {
+        let examples = section(&page, "EXAMPLES").split(".RS 4\n").skip(1).filter_map(|rest| rest.split('\n').next());
+        for example in examples {
+            let line = example.replace("\\(aq", "'").replace("\\(dq", "\"");
+            // The first command of the line, up to where another one or a file begins.
+            let Some((_, arguments)) = line.split_once("dbx-rotator ") else { continue };
+            let end = arguments.find(['|', '&', '>', ')']).unwrap_or(arguments.len());
+            let arguments: Vec<&str> = arguments[..end].split_whitespace().collect();
+            let parsed = dbx_rotator::command().try_get_matches_from([&["dbx-rotator"], &arguments[..]].concat());
+            assert!(parsed.is_ok(), "{words:?}: {line}: {}", parsed.unwrap_err());
+            count += 1;
+        }
+    }
+    assert!(count > 25, "{count}");
+}
+
 /// Every command with its words, as `--help` lists them.
 fn commands() -> Vec<Vec<String>> {
     fn below(words: &[String], found: &mut Vec<Vec<String>>) {
@@ -138,6 +303,32 @@ fn the_packages_completions_load_and_complete_in_bash() {
         let offered = options(&complete(&format!("dbx-rotator {} --", words.join(" ")), words.len() + 1));
         let lacks: Vec<_> = options(&help(&words)).into_iter().filter(|option| !offered.contains(option)).collect();
         assert!(lacks.is_empty(), "{words:?}: {lacks:?}");
+    }
+}
+
+#[test]
+fn a_shell_finds_the_completions_of_the_old_commands_by_their_names() {
+    let test = "a_shell_finds_the_completions_of_the_old_commands_by_their_names";
+    let Some(root) = ready(test, &["bash", "fish"]) else { return };
+    for (name, option) in
+        [("rotator", "--once"), ("status", "--prometheus"), ("install", "--linger"), ("uninstall", "--purge")]
+    {
+        let command = format!("databricks-oauth-{name}");
+        let file = root.join("usr/share/bash-completion/completions").join(&command);
+        let (typed, program) = (&option[..option.len() - 2], root.join("usr/bin"));
+        let script = format!(
+            "PATH='{}':$PATH; source '{}'; COMP_WORDS=({command} {typed}); COMP_CWORD=1; \
+             read -ra line < <(complete -p {command}); for ((i = 0; i < ${{#line[@]}}; i++)); do \
+             [ \"${{line[i]}}\" = -F ] && function=${{line[i + 1]}}; done; \
+             \"$function\" {command} {typed} {command}; echo \"${{COMPREPLY[@]}}\"",
+            program.display(),
+            file.display()
+        );
+        assert_eq!(printed(Command::new("bash").args(["--norc", "-c", &script])).trim(), option, "{command}");
+        let directory = root.join("usr/share/fish/vendor_completions.d");
+        let script = format!("set -p fish_complete_path '{}'; complete -C '{command} {typed}'", directory.display());
+        let offered = printed(Command::new("fish").args(["--no-config", "-c", &script]));
+        assert!(offered.starts_with(&format!("{option}\t")), "{command}: {offered}");
     }
 }
 

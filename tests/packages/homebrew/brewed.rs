@@ -113,7 +113,7 @@ fn names_in(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A directory with the man pages that `examples/pages.rs` writes.
+/// A directory with the man pages that `examples/pages` writes.
 fn pages() -> &'static Path {
     static PAGES: OnceLock<PathBuf> = OnceLock::new();
     PAGES.get_or_init(|| {
