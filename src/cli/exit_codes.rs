@@ -3,7 +3,7 @@
 /// An exit code in words.
 #[derive(Clone, Copy, Debug)]
 pub struct ExitCode {
-    /// The number; `as its program` for that of another program.
+    /// The number, or `another`.
     pub code: &'static str,
     /// What it means.
     pub meaning: &'static str,

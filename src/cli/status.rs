@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::lakebase::DatabaseInfo;
 use crate::model::AuthMethod;
 use crate::model::Connection;
+use crate::os::dirs::Environment;
 use crate::pgpass::Key;
 use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
 use crate::service::{Scope, State, Way};
@@ -101,7 +102,7 @@ pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Resul
 }
 
 fn print_for_people(rows: &[Row<'_>], view: &View, service: Option<&State>) -> Result<(), Failure> {
-    let screen = Screen::of_stdout(&view.snapshot.config.environment);
+    let screen = Screen::of_stdout(&Environment::of_this_process());
     print::exactly(&Glance::of(rows, view, service, &screen).text(&screen))
 }
 

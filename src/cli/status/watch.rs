@@ -74,7 +74,6 @@ struct Watch<'a> {
 enum Wake {
     End,
     Suspend,
-    Looked(Result<Shown, Fault>),
     /// Files have changed.
     Changed,
     Draw,
@@ -99,17 +98,17 @@ impl Watch<'_> {
                 biased;
                 wake = signals.next() => wake,
                 () = terminal.quit.notified() => Wake::End,
-                looked = finished(&mut looking) => Wake::Looked(looked),
+                looked = finished(&mut looking) => {
+                    (looking, looked_at) = (None, Instant::now());
+                    self.take(looked);
+                    Wake::Draw
+                }
                 () = watch::changed(&files, || Stamps::of(&files) != before) => Wake::Changed,
                 () = tokio::time::sleep(TICK) => if Stamps::of(&files) == before { Wake::Draw } else { Wake::Changed },
             };
             match wake {
                 Wake::End => return Ok(0),
                 Wake::Suspend => terminal.suspend()?,
-                Wake::Looked(looked) => {
-                    (looking, looked_at) = (None, Instant::now());
-                    self.take(looked);
-                }
                 // What has changed may be the configuration, or the work of the service.
                 Wake::Changed => looked_at = looked_at.checked_sub(LOOK).unwrap_or(looked_at),
                 Wake::Draw => {}
