@@ -215,7 +215,7 @@ fn every_example_is_a_command_line_that_the_program_takes() {
     for (words, page) in command_pages(root) {
         let examples = section(&page, "EXAMPLES").split(".RS 4\n").skip(1).filter_map(|rest| rest.split('\n').next());
         for example in examples {
-            let line = example.replace("\\(aq", "'").replace("\\(dq", "\"");
+            let line = example.replace("\\(aq", "'").replace("\\(dq", "\"").replace("%PORT%", "5432");
             // The first command of the line, up to where another one or a file begins.
             let Some((_, arguments)) = line.split_once("dbx-rotator ") else { continue };
             let end = arguments.find(['|', '&', '>', ')']).unwrap_or(arguments.len());
@@ -326,7 +326,12 @@ fn a_shell_finds_the_completions_of_the_old_commands_by_their_names() {
         );
         assert_eq!(printed(Command::new("bash").args(["--norc", "-c", &script])).trim(), option, "{command}");
         let directory = root.join("usr/share/fish/vendor_completions.d");
-        let script = format!("set -p fish_complete_path '{}'; complete -C '{command} {typed}'", directory.display());
+        // It loads the completions of what is there to be run.
+        let script = format!(
+            "set -p PATH '{}'; set -p fish_complete_path '{}'; complete -C '{command} {typed}'",
+            program.display(),
+            directory.display()
+        );
         let offered = printed(Command::new("fish").args(["--no-config", "-c", &script]));
         assert!(offered.starts_with(&format!("{option}\t")), "{command}: {offered}");
     }
