@@ -405,6 +405,10 @@ impl Running<'_> {
         }
     }
 
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.seen).stdout).into_owned()
+    }
+
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&lock(&self.seen).stderr).into_owned()
     }
