@@ -49,13 +49,14 @@ const fn client(name: &'static str, from: &'static str, program: &'static str, n
 
 const FILE: &str = "password file";
 
-const CLIENTS: [Client; 18] = [
+const CLIENTS: [Client; 20] = [
     client("psql", "password file, by `service=`", "psql.sh", ""),
     client("psql, its password from `dbx-rotator token`", "that command at each start", "token.sh", ""),
     client("psycopg", FILE, "with_psycopg.py", "python"),
     client("psycopg_pool", FILE, "with_psycopg_pool.py", "python"),
     client("psycopg2", FILE, "with_psycopg2.py", "python"),
     client("asyncpg", FILE, "with_asyncpg.py", "python"),
+    client("asyncpg, a pool", "token file, by a function as password", "with_asyncpg_pool.py", "python"),
     client("pg8000", "token file, read at each connect", "with_pg8000.py", "python"),
     client("SQLAlchemy, psycopg", FILE, "with_sqlalchemy.py", "python"),
     client("SQLAlchemy, pg8000", "token file, by `do_connect`", "with_sqlalchemy_pg8000.py", "python"),
@@ -63,12 +64,16 @@ const CLIENTS: [Client; 18] = [
     client("node-postgres, a pool", "token file, by a function as password", "node-postgres.cjs", "node"),
     client("node-postgres, no password set", FILE, "node-postgres-file.cjs", "node"),
     client("postgres.js", "token file, by a function as password", "postgres-js.cjs", "node"),
-    client("pgjdbc", FILE, "Pgjdbc.java", "java"),
+    client("pgjdbc", FILE, "Pgjdbc.class", "java"),
+    client("HikariCP with pgjdbc", FILE, "Hikari.class", "java"),
     client("psqlODBC", FILE, "odbc.sh", "odbc"),
     client("sqlx, a pool", "password file, by `set_connect_options`", "sqlx", "sqlx"),
     client("pgx, a pool", "token file, by `BeforeConnect`", "pgx", "pgx"),
     client("PgBouncer", "`auth_file`, by `on_rotate`", "pgbouncer.sh", "pgbouncer"),
 ];
+
+/// Debian's, which `tests/clients/prepare` compiles against.
+const JARS: &str = "/usr/share/java/postgresql.jar:/usr/share/java/HikariCP.jar:/usr/share/java/slf4j-api.jar";
 
 const HEAD: &str = "| client | version | password from | tries | refused |\n|---|---|---|---|---|\n";
 
@@ -103,7 +108,11 @@ impl Client {
             Some("sh") => vec!["sh".into(), file],
             Some("py") => vec![libraries.join("python/bin/python").into(), file],
             Some("cjs") => vec!["node".into(), file],
-            Some("java") => vec!["java".into(), "-cp".into(), "/usr/share/java/postgresql.jar".into(), file],
+            Some("class") => {
+                let path = format!("{JARS}:{}", libraries.join("java").display());
+                let class = self.program.trim_end_matches(".class");
+                vec!["java".into(), "-XX:TieredStopAtLevel=1".into(), "-cp".into(), path.into(), class.into()]
+            }
             _ if self.program == "sqlx" => vec![libraries.join("sqlx/debug/dbx-rotator-client-sqlx").into()],
             _ => vec![libraries.join(self.program).into()],
         }
@@ -270,7 +279,9 @@ fn no_client_is_refused_in_three_lives_of_a_token() {
             None => running.push((client, place.start(&workspace, client))),
         }
     }
+    let began = Instant::now();
     await_first_tries(&running);
+    eprintln!("all have begun after {} s", began.elapsed().as_secs());
     std::thread::sleep(Duration::from_secs(seconds));
     let tokens = workspace.tokens_issued();
     let report = Report::of(running, seconds);
