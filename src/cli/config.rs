@@ -11,7 +11,14 @@ pub(super) fn run(command: &ConfigCommand, overrides: &Overrides) -> Result<u8, 
     match command {
         ConfigCommand::Path => print::out(&format!("{}\n", Config::path(overrides)?.display()))?,
         ConfigCommand::Show => print::out(&show(&Config::load(overrides)?))?,
-        ConfigCommand::Check => print::news(&check(&Config::load(overrides)?))?,
+        ConfigCommand::Check => {
+            let config = Config::load(overrides)?;
+            // Templates are read when they are used, so that a mistake in one costs no password.
+            if let Some(fault) = config.connections().iter().find_map(|connection| connection.outputs.faults().next()) {
+                return Err(fault.into());
+            }
+            print::news(&check(&config))?;
+        }
     }
     Ok(0)
 }

@@ -12,12 +12,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::arguments::ExecOptions;
 use super::{Fault, block_on_to_the_end, choose, print};
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::logging;
+use crate::model::uri::Login;
 use crate::model::{Connection, SslMode};
 use crate::os::core_dumps;
 use crate::os::dirs::{CLIENT_SECRET, Environment};
@@ -143,7 +145,7 @@ impl Database {
         } else if self.root_of_environment().is_none() {
             variables.push(("PGSSLROOTCERT", None));
         }
-        variables.extend(url.then(|| ("DATABASE_URL", Some(self.url().into()))));
+        variables.extend(url.then(|| ("DATABASE_URL", Some(OsString::from(self.url().as_str())))));
         variables
     }
 
@@ -153,29 +155,20 @@ impl Database {
         (self.sslmode.is_none_or(|mode| mode == SslMode::VerifyFull) || root != "system").then_some(root)
     }
 
-    /// A connection URI (PostgreSQL, "Connection Strings"), with the password.
-    fn url(&self) -> String {
-        let host = match &self.host {
-            address if address.contains(':') && !address.starts_with(['/', '@']) => format!("[{address}]"),
-            name => encoded(name),
-        };
+    /// A connection URI, with the password.
+    fn url(&self) -> Zeroizing<String> {
         let mode = self.sslmode.map(SslMode::as_str).or_else(|| self.environment.get("PGSSLMODE"));
-        let mode = mode.unwrap_or(SslMode::Require.as_str());
-        let root = self.sslrootcert.as_deref().or_else(|| self.root_of_environment());
-        let root = root.map(|root| format!("&sslrootcert={}", encoded(root))).unwrap_or_default();
-        let (user, password) = (encoded(&self.user), encoded(self.password.expose_secret()));
-        let (port, name) = (self.port, encoded(&self.name));
-        format!("postgresql://{user}:{password}@{host}:{port}/{name}?sslmode={mode}{root}")
+        Login {
+            host: &self.host,
+            port: self.port,
+            database: &self.name,
+            user: &self.user,
+            password: self.password.expose_secret(),
+            sslmode: mode.unwrap_or(SslMode::Require.as_str()),
+            sslrootcert: self.sslrootcert.as_deref().or_else(|| self.root_of_environment()),
+        }
+        .uri()
     }
-}
-
-/// Percent-encoded (RFC 3986, section 2.1), whatever part of a URI it is for.
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 // ---- the program ----
@@ -238,20 +231,6 @@ mod tests {
 
     fn value<'a>(variables: &'a [Variable], name: &str) -> Option<&'a Option<OsString>> {
         variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value)
-    }
-
-    #[test]
-    fn a_url_carries_any_name_and_any_password() {
-        let url = |host: &str, root: Option<&str>| {
-            let sslrootcert = root.map(str::to_owned);
-            Database { host: host.to_owned(), sslrootcert, ..database(&[]) }.url()
-        };
-        let rest = ":5432/a%2Fb%20%C3%BC?sslmode=require";
-        let start = "postgresql://ada%40example.com:p%3Aw%25%2F%40%3F%23%26%3D@";
-        assert_eq!(url("db.example", None), format!("{start}db.example{rest}"));
-        assert_eq!(url("::1", None), format!("{start}[::1]{rest}"));
-        assert_eq!(url("/run/pg", None), format!("{start}%2Frun%2Fpg{rest}"));
-        assert_eq!(url("h", Some("/a b.pem")), format!("{start}h{rest}&sslrootcert=%2Fa%20b.pem"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) enum Id {
     ServiceDisabled,
     ServiceLogout,
     ServiceFile,
+    Template,
     SecretFile,
     Pgpassword,
     Pgpassfile,
@@ -56,7 +57,7 @@ pub(crate) enum Id {
 
 impl Id {
     #[cfg(test)]
-    const ALL: [Id; 21] = [
+    const ALL: [Id; 22] = [
         Id::PasswordLive,
         Id::Login,
         Id::RoleCase,
@@ -71,6 +72,7 @@ impl Id {
         Id::ServiceDisabled,
         Id::ServiceLogout,
         Id::ServiceFile,
+        Id::Template,
         Id::SecretFile,
         Id::Pgpassword,
         Id::Pgpassfile,
@@ -97,6 +99,7 @@ impl Id {
             Id::ServiceDisabled => "service-disabled",
             Id::ServiceLogout => "service-logout",
             Id::ServiceFile => "service-file",
+            Id::Template => "template",
             Id::SecretFile => "secret-file",
             Id::Pgpassword => "pgpassword",
             Id::Pgpassfile => "pgpassfile",

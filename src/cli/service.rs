@@ -165,6 +165,9 @@ impl Service {
             let hint = failure.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
             failure.hint(format!("{hint}nothing was changed"))
         };
+        if let Some(fault) = config.connections().iter().find_map(|connection| connection.outputs.faults().next()) {
+            return Err(unchanged(fault));
+        }
         for workspace in config.workspaces() {
             // Another user's login is not root's to use.
             if self.scope == Scope::System && workspace.client.is_none() {

@@ -74,9 +74,21 @@ pub(crate) struct ConnectionTable {
     pub(crate) service_file: Option<Spanned<bool>>,
     pub(crate) token_file: Option<Spanned<String>>,
     pub(crate) env_file: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) file: Vec<Spanned<FileTable>>,
     pub(crate) on_rotate: Option<Spanned<Vec<String>>>,
     pub(crate) last_copy: Option<Spanned<bool>>,
     pub(crate) any_identity: Option<Spanned<bool>>,
+}
+
+/// One `[[connection.file]]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileTable {
+    pub(crate) template: Option<Spanned<String>>,
+    pub(crate) path: Option<Spanned<String>>,
+    pub(crate) mode: Option<Spanned<String>>,
+    pub(crate) group: Option<Spanned<String>>,
 }
 
 /// A path, or a list of paths.
@@ -335,7 +347,8 @@ mod tests {
             ("GLOBAL SETTINGS", "unknown = 1\n", &["workspace", "connection"][..]),
             // This key is accepted only in order to be refused.
             ("\"[[workspace]]\"", "[[workspace]]\nunknown = 1\n", &["client_secret"]),
-            ("\"[[connection]]\"", "[[connection]]\nunknown = 1\n", &[]),
+            ("\"[[connection]]\"", "[[connection]]\nunknown = 1\n", &["file"]),
+            ("\"[[connection.file]]\"", "[[connection]]\n[[connection.file]]\nunknown = 1\n", &[]),
         ];
         for (section, text, apart) in sections {
             let known: BTreeSet<String> = keys(text).into_iter().filter(|key| !apart.contains(&key.as_str())).collect();

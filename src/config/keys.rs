@@ -3,7 +3,7 @@
 use crate::spelling::nearest;
 
 /// The keys of each table, with what stands before them.
-const TABLES: [(&str, &[&str]); 3] = [
+const TABLES: [(&str, &[&str]); 4] = [
     (
         "at the head of the file",
         &["interval", "password_file", "log_file", "proxy", "no_proxy", "workspace", "connection"],
@@ -42,11 +42,13 @@ const TABLES: [(&str, &[&str]); 3] = [
             "service_file",
             "token_file",
             "env_file",
+            "file",
             "on_rotate",
             "last_copy",
             "any_identity",
         ],
     ),
+    ("under [[connection.file]]", &["template", "path", "mode", "group"]),
 ];
 
 /// What other programs call our keys.
@@ -114,7 +116,9 @@ mod tests {
 
     #[test]
     fn the_keys_are_those_of_the_parser() {
-        for (here, table) in ["", "[[workspace]]\n", "[[connection]]\n"].into_iter().enumerate() {
+        for (here, table) in
+            ["", "[[workspace]]\n", "[[connection]]\n", "[[connection]]\n[[connection.file]]\n"].into_iter().enumerate()
+        {
             let said = refused(&format!("{table}no-such-key = 1\n"));
             let (_, expected) = said.split_once("expected one of ").unwrap();
             let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
@@ -137,6 +141,10 @@ mod tests {
             ("client-id = 'x'", "did you mean client_id? It belongs under [[workspace]]"),
             ("pgpass_file = 'x'", "did you mean password_file?"),
             ("[[connections]]\nname = 'x'", "did you mean connection?"),
+            ("[[connection]]\n[[connection.files]]\npath = 'x'", "did you mean file?"),
+            ("[[connection]]\ntemplate = 'x'", "did you mean template? It belongs under [[connection.file]]"),
+            ("[[connection]]\n[[connection.file]]\nmod = 'x'", "did you mean mode?"),
+            ("[[connection]]\n[[connection.file]]\nuser = 'x'", "did you mean user? It belongs under [[connection]]"),
             (
                 "colour = 'x'",
                 "the settings that belong here are: interval, password_file, log_file, proxy, no_proxy, workspace, connection",

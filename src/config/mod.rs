@@ -164,8 +164,8 @@ impl Config {
     /// The directories of the files that are written in the places that a person chose.
     pub(crate) fn written_directories(&self) -> Vec<PathBuf> {
         let beside = self.connections.iter().flat_map(|connection| {
-            let Outputs { token_file, env_file, on_rotate: _ } = &connection.outputs;
-            token_file.iter().chain(env_file)
+            let Outputs { token_file, env_file, files, on_rotate: _ } = &connection.outputs;
+            token_file.iter().chain(env_file).chain(files.iter().map(|file| &file.path))
         });
         let files = self.password_files.iter().chain(&self.log_file).chain(beside).cloned();
         let mut directories: Vec<PathBuf> =
@@ -224,14 +224,16 @@ impl Config {
         format!("Keeping {what} alive in {}", self.named_password_files())
     }
 
-    /// The files in which people change what signs in: settings, secrets, profiles.
+    /// The files in which people change what signs in and what is written: settings, secrets, profiles, templates.
     pub(crate) fn files_of_people(&self) -> Vec<PathBuf> {
         let secrets = self.workspaces.iter().filter_map(|workspace| match &workspace.client.as_ref()?.secret {
             SecretSource::File(path) => Some(path.clone()),
             SecretSource::Given(_) | SecretSource::Keychain(_) => None,
         });
         let profiles = self.environment.databricks_config_file();
-        absolute(self.file.clone().into_iter().chain(secrets).chain(profiles))
+        let made = self.connections.iter().flat_map(|connection| &connection.outputs.files);
+        let templates = made.map(|file| file.template.clone());
+        absolute(self.file.clone().into_iter().chain(secrets).chain(profiles).chain(templates))
     }
 
     /// The keychain items from which client secrets are read.

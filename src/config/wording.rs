@@ -36,13 +36,14 @@ pub(super) fn plain(message: &str, text: &str, span: Option<Range<usize>>) -> (S
 
 /// What a setting must be, by the name that serde has for its type; and how to write it.
 fn wanted(expected: &str, key: &str) -> (String, Option<String>) {
-    let is_table = matches!(key, "workspace" | "connection");
+    let is_table = matches!(key, "workspace" | "connection" | "file");
+    let table = if key == "file" { "connection.file" } else { key };
     match expected {
         "a string" => ("text in quotes".to_owned(), Some(format!("write {key} = \"...\""))),
         "a boolean" => ("true or false".to_owned(), None),
         "u16" => ("a number from 1 to 65535".to_owned(), None),
         "a sequence" if is_table => {
-            ("a list of tables".to_owned(), Some(format!("write [[{key}]] above the settings of each {key}")))
+            ("a list of tables".to_owned(), Some(format!("write [[{table}]] above the settings of each {key}")))
         }
         "a sequence" => ("a list of texts".to_owned(), Some(format!("write {key} = [\"...\", \"...\"]"))),
         one if one.starts_with("struct ") => {

@@ -18,8 +18,21 @@ pub(crate) struct Outputs {
     pub(crate) token_file: Option<PathBuf>,
     /// A file with the one line `PGPASSWORD=...`, which systemd's EnvironmentFile= and a shell's `.` read alike.
     pub(crate) env_file: Option<PathBuf>,
+    /// Files that are made from templates of the user's.
+    pub(crate) files: Vec<TemplateFile>,
     /// A program (absolute, below `~/`, or a name to find on PATH) and its arguments, run without a shell.
     pub(crate) on_rotate: Option<Vec<String>>,
+}
+
+/// A file that is made from a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TemplateFile {
+    /// Read anew each time, so that a change of it needs no restart.
+    pub(crate) template: PathBuf,
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    /// By name or number. None where it is left to the directory, or to the file that is there.
+    pub(crate) group: Option<String>,
 }
 
 /// Host, port, database and user of a connection, as far as they are set: the API and the sign-in supply the rest.

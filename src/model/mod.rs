@@ -9,11 +9,12 @@ mod pasted;
 pub(crate) mod server;
 mod ssl_mode;
 pub(crate) mod token;
+pub(crate) mod uri;
 mod vendor;
 mod workspace;
 
 pub use connection::Connection;
-pub(crate) use connection::{Address, DEFAULT_DATABASE, Outputs, names_an_identity, same_identity};
+pub(crate) use connection::{Address, DEFAULT_DATABASE, Outputs, TemplateFile, names_an_identity, same_identity};
 pub(crate) use database::{
     CredentialKind, DatabaseRef, Listing, Verify, is_lakebase_host, is_of_endpoint, short_name, uid_of,
 };

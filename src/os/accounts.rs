@@ -27,6 +27,20 @@ pub(crate) fn of_uid(uid: u32) -> Option<Account> {
     find(&known, uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
 }
 
+/// The number of a group by its name, or the number itself; none where the machine knows no such group.
+pub(crate) fn gid_of(group: &str) -> Option<u32> {
+    if let Ok(number) = group.parse() {
+        return Some(number);
+    }
+    let known = fs::read_to_string("/etc/group").unwrap_or_default();
+    number_in(&known, group).or_else(|| number_in(&getent("group", group), group))
+}
+
+fn number_in(groups: &str, name: &str) -> Option<u32> {
+    let line = groups.lines().find(|line| !name.is_empty() && line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
 /// What the machine calls the user of this name, and the home directory; none where it knows no such user.
 pub(crate) fn of_name(name: &str) -> Option<(String, PathBuf)> {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -98,6 +112,14 @@ mod tests {
         }
         assert_eq!(of_name("root").map(|(name, _)| name).as_deref(), Some("root"));
         assert_eq!(of_name("no-such-user-here"), None);
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name_or_is_a_number() {
+        let groups = "root:x:0:\ndb:x:50:bob,ada\ndbs:x:51:\nodd\n";
+        assert_eq!((number_in(groups, "db"), number_in(groups, "d"), number_in(groups, "odd")), (Some(50), None, None));
+        assert_eq!((number_in("x\n", ""), gid_of("4711"), gid_of("root")), (None, Some(4711), Some(0)));
+        assert_eq!((gid_of("no-such-group-here"), gid_of("-1"), gid_of("")), (None, None, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::filter::shell_value;
 use super::managed_file::ManagedFile;
 use crate::failure::Failure;
 use crate::model::token::{is_publishable, is_signed_token};
@@ -12,13 +13,6 @@ use crate::os::replace::Allowance;
 
 /// The variable that libpq and most other clients take the password from.
 const VARIABLE: &str = "PGPASSWORD=";
-
-/// Bytes that need no quotes for systemd, a shell or a container's `--env-file`: those of a JWT, and a few more.
-const PLAIN: &[u8] = b"-_.+/=";
-
-/// What a backslash escapes within double quotes: systemd's SHELL_NEED_ESCAPE (src/basic/env-file.c), the same as POSIX's
-/// list for a shell (2.2.3).
-const ESCAPED: &[u8] = b"\"\\`$";
 
 #[derive(Clone, Copy)]
 enum Form {
@@ -34,11 +28,11 @@ pub(super) struct CredentialFile<'a> {
 
 impl<'a> CredentialFile<'a> {
     pub(super) fn token(path: &'a Path) -> Self {
-        Self { place: ManagedFile { what: "token file", path, private: true }, form: Form::Bare }
+        Self { place: ManagedFile::private("token file", path), form: Form::Bare }
     }
 
     pub(super) fn variables(path: &'a Path) -> Self {
-        Self { place: ManagedFile { what: "environment file", path, private: true }, form: Form::Variable }
+        Self { place: ManagedFile::private("environment file", path), form: Form::Variable }
     }
 
     /// Whether it holds this credential and nobody else may read it, as far as its file system can keep anybody out. A mode that is all
@@ -46,7 +40,7 @@ impl<'a> CredentialFile<'a> {
     pub(super) fn is_current(&self, password: &SecretString) -> bool {
         self.place.look().is_ok_and(|now| {
             now.bytes == self.form.of(password.expose_secret())
-                && now.file.as_ref().is_some_and(|file| self.place.keeps_others_out(file))
+                && now.file.as_ref().is_some_and(|file| self.place.is_kept(file))
         })
     }
 
@@ -89,7 +83,7 @@ impl Form {
             Self::Bare => text.extend_from_slice(password.as_bytes()),
             Self::Variable => {
                 text.extend_from_slice(VARIABLE.as_bytes());
-                push_value(password.as_bytes(), &mut text);
+                text.extend_from_slice(shell_value(password).as_bytes());
                 text.push(b'\n');
             }
         }
@@ -127,22 +121,7 @@ impl Form {
     }
 }
 
-/// Writes a value that systemd and a shell read alike. Quoted only if necessary, since some readers keep quotes as part of it.
-fn push_value(value: &[u8], text: &mut Vec<u8>) {
-    if value.iter().all(|byte| byte.is_ascii_alphanumeric() || PLAIN.contains(byte)) {
-        return text.extend_from_slice(value);
-    }
-    text.push(b'"');
-    for &byte in value {
-        if ESCAPED.contains(&byte) {
-            text.push(b'\\');
-        }
-        text.push(byte);
-    }
-    text.push(b'"');
-}
-
-/// The value that [`push_value`] wrote as this; none for what it never writes.
+/// The value that [`shell_value`] wrote as this; none for what it never writes.
 fn plain_value(text: &str) -> Option<Zeroizing<String>> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {

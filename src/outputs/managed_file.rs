@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure};
 use crate::os::files::{make_directories, set_mode};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
-    Allowance, Attempt, Budget, Carry, Disk, FileFault, Opened, Replacement, Round, Snapshot, TRIES, Turn,
+    Allowance, Attempt, Budget, Carry, Disk, FileFault, Group, Opened, Replacement, Round, Snapshot, TRIES, Turn,
     has_leftovers, is_displaced_being_written, leave, persist,
 };
 use crate::words;
@@ -32,11 +32,30 @@ pub(super) struct ManagedFile<'a> {
     /// Its name in messages.
     pub(super) what: &'static str,
     pub(super) path: &'a Path,
-    /// Whether nobody else may read it.
+    /// Whether nobody else may read it, but whom it is given to.
     pub(super) private: bool,
+    /// The mode and the group of a private file, where they are not the owner's alone.
+    pub(super) given: Option<Given<'a>>,
 }
 
-impl ManagedFile<'_> {
+/// Whom a private file is given to.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) mode: u32,
+    /// None where it is left to the directory, or to the file that is there.
+    pub(super) group: Option<Group<'a>>,
+}
+
+impl<'a> ManagedFile<'a> {
+    /// One for this user alone.
+    pub(super) fn private(what: &'static str, path: &'a Path) -> Self {
+        ManagedFile { what, path, private: true, given: None }
+    }
+
+    fn group(&self) -> Option<Group<'a>> {
+        self.given?.group
+    }
+
     /// Its present state.
     pub(super) fn look(&self) -> Result<Snapshot, Failure> {
         self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(error)))
@@ -83,7 +102,8 @@ impl ManagedFile<'_> {
             };
             let was = old.file.as_ref().map(Opened::mode);
             let mode = self.mode(was);
-            let is_right = bytes == old.bytes && was.is_none_or(|was| was == mode);
+            let is_given = old.file.as_ref().is_none_or(|file| was == Some(mode) && self.has_its_group(file));
+            let is_right = bytes == old.bytes && is_given;
             let round = if is_right {
                 Round::Done(())
             } else {
@@ -186,6 +206,9 @@ impl ManagedFile<'_> {
     }
 
     fn mode(&self, was: Option<u32>) -> u32 {
+        if let Some(given) = self.given {
+            return given.mode;
+        }
         match was {
             None => PRIVATE,
             // Always readable: 0400 stays 0400.
@@ -206,12 +229,13 @@ impl ManagedFile<'_> {
         make_directories(old.directory(), DIRECTORY)
             .map_err(|source| self.cannot(FileFault::MakeDirectory(old.directory().to_owned(), source)))?;
         let mut notes = Vec::new();
-        let was = old.file.as_ref().map(Opened::mode).filter(|was| *was != mode && was & OTHERS != 0);
-        let (private, path) = (self.private, self.path);
+        let was = old.file.as_ref().map(Opened::mode).filter(|was| was & OTHERS & !mode != 0);
+        let (private, path, group) = (self.private, self.path, self.group());
         let attempt = Replacement {
             old,
             bytes,
             mode,
+            group,
             about_mode: was.map(|was| wider(was, mode)),
             prefix: PREFIX,
             private,
@@ -237,23 +261,32 @@ impl ManagedFile<'_> {
         Ok(round)
     }
 
-    /// Whether its mode keeps others out, as far as that can be. Where it could and does not, it does from now on; what we do not own
-    /// gets another file in its place instead.
-    pub(super) fn keeps_others_out(&self, file: &Opened) -> bool {
+    /// Whether its mode and group keep others out, and let in whom it is given to, as far as that can be. Where the mode could and
+    /// does not, it does from now on; what we do not own, or is another group's, gets another file in its place instead.
+    pub(super) fn is_kept(&self, file: &Opened) -> bool {
         let (was, us) = (file.mode(), rustix::process::geteuid());
-        if was & OTHERS == 0 {
+        let mode = self.mode(Some(was));
+        if !self.has_its_group(file) {
+            return false;
+        }
+        if if self.given.is_some() { was == mode } else { was & OTHERS == 0 } {
             return true;
         }
-        let mode = self.mode(Some(was));
         let is_ours = us.is_root() || file.metadata.uid() == us.as_raw();
         match is_ours.then(|| set_mode(&file.file, mode)) {
             Some(Ok(Some(_))) => true,
             Some(Ok(None)) => {
-                tracing::warn!("the {} {}: {}", self.what, self.path.display(), wider(was, mode));
+                if was & OTHERS & !mode != 0 {
+                    tracing::warn!("the {} {}: {}", self.what, self.path.display(), wider(was, mode));
+                }
                 false
             }
             Some(Err(_)) | None => false,
         }
+    }
+
+    fn has_its_group(&self, file: &Opened) -> bool {
+        self.group().is_none_or(|group| file.metadata.gid() == group.gid)
     }
 
     // ---- what is said ----

@@ -1,14 +1,17 @@
 //! What is written besides the password file, for clients that read it once or never (pools of pgx and sqlx, rust-postgres,
-//! pg8000): a file with the credential, a file with variables, and a program that is told of each rotation. And libpq's
-//! connection service file, so that `psql service=orders` is all that a person types.
+//! pg8000): a file with the credential, a file with variables, files made from templates, and a program that is told of each
+//! rotation. And libpq's connection service file, so that `psql service=orders` is all that a person types.
 //!
-//! Invariants: the credential is never, not for a moment, in a file that others can read, nor in a program's arguments or
-//! environment; a file with anything that is not ours is not overwritten.
+//! Invariants: the credential is never, not for a moment, in a file that others can read than were asked for, nor in a program's
+//! arguments or environment; a file with anything that is not ours is not overwritten.
 
 mod credential_file;
+mod filter;
 pub(crate) mod hook;
 mod managed_file;
 pub mod service_file;
+mod template;
+mod template_file;
 
 use std::path::Path;
 
@@ -20,6 +23,7 @@ use crate::model::Outputs;
 use crate::os::dirs::Environment;
 use crate::os::replace::Allowance;
 use credential_file::CredentialFile;
+use template_file::MadeFile;
 
 /// The database for a client that must name one, if the connection is for every database (`*`): each Lakebase instance
 /// has it.
@@ -28,6 +32,32 @@ const ANY_DATABASE: &str = "databricks_postgres";
 /// A database that a client can name.
 fn nameable(database: &str) -> &str {
     if database == "*" { ANY_DATABASE } else { database }
+}
+
+/// A live credential, and where it logs in.
+#[derive(Clone, Debug)]
+pub(crate) struct Published<'a> {
+    pub(crate) password: &'a SecretString,
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    /// The database, or `*` for every database.
+    pub(crate) database: &'a str,
+    pub(crate) user: &'a str,
+    /// What libpq takes.
+    pub(crate) sslmode: &'a str,
+    pub(crate) sslrootcert: Option<String>,
+    pub(crate) expires_at: Timestamp,
+}
+
+impl Published<'_> {
+    fn database(&self) -> &str {
+        nameable(self.database)
+    }
+}
+
+/// Whether a failure is about a template, so that it ends as soon as that can be used.
+pub(crate) fn is_about_a_template(failure: &Failure) -> bool {
+    template_file::is_about_a_template(failure)
 }
 
 /// What a program is told about a rotation.
@@ -46,27 +76,31 @@ pub(crate) struct Rotated<'a> {
 }
 
 impl Outputs {
-    /// Whether both files already hold this credential and nobody else can read them. An unreadable file is not current:
+    /// Whether all files already hold this credential and nobody else can read them. An unreadable file is not current:
     /// [`Outputs::write`] says why.
-    pub(crate) fn are_current(&self, password: &SecretString) -> bool {
-        self.files().all(|file| file.is_current(password))
+    pub(crate) fn are_current(&self, published: &Published<'_>) -> bool {
+        self.credential_files().all(|file| file.is_current(published.password))
+            && self.made_files().all(|file| file.is_current(published))
     }
 
     /// Replaces what differs, atomically and durably like the password file. A missing directory is made for this user
     /// alone: directories below `/run` are gone after each boot. Blocks as [`crate::pgpass::PasswordFile::publish`] does.
     ///
     /// # Errors
-    /// [`crate::Code::CannotWrite`]: what file, why, and what to do next. The file that it is about is as it was; the other has been
-    /// tried all the same. `is_known` tells the credentials that were written before: a file that holds anything but one of them,
-    /// a token, or nothing stays as it is. Others who write to the files may cost no more than `allowance`.
+    /// [`crate::Code::CannotWrite`], or [`crate::Code::Configuration`] for a template: what file, why, and what to do next. The file
+    /// that it is about is as it was; the others have been tried all the same. `is_known` tells the credentials and the files that were
+    /// written before: a file that holds anything but one of them, a token, or nothing stays as it is. Others who write to the files may
+    /// cost no more than `allowance`.
     pub(crate) fn write(
         &self,
-        password: &SecretString,
+        published: &Published<'_>,
         is_known: &dyn Fn(&str) -> bool,
         allowance: &Allowance,
     ) -> Result<(), Failure> {
         let mut trouble: Option<Failure> = None;
-        for failure in self.files().filter_map(|file| file.write(password, is_known, allowance).err()) {
+        let credentials = self.credential_files().map(|file| file.write(published.password, is_known, allowance));
+        let made = self.made_files().map(|file| file.write(published, is_known, allowance));
+        for failure in credentials.chain(made).filter_map(Result::err) {
             trouble = Some(match trouble {
                 Some(first) => Failure { message: format!("{first}; and {failure}"), ..first },
                 None => failure,
@@ -77,17 +111,34 @@ impl Outputs {
 
     /// Whether nothing was left behind beside the files.
     pub(crate) fn are_settled(&self) -> bool {
-        self.files().all(|file| file.is_settled())
+        self.credential_files().all(|file| file.is_settled()) && self.made_files().all(|file| file.is_settled())
     }
 
     /// Removes what a killed process left behind beside them; files that are not ours are kept.
-    pub(crate) fn tidy(&self, is_known: &dyn Fn(&str) -> bool) {
-        for file in self.files().filter(|file| !file.is_settled()) {
+    pub(crate) fn tidy(&self, published: Option<&Published<'_>>, is_known: &dyn Fn(&str) -> bool) {
+        for file in self.credential_files().filter(|file| !file.is_settled()) {
             file.tidy(is_known);
+        }
+        for file in self.made_files().filter(|file| !file.is_settled()) {
+            file.tidy(published, is_known);
         }
     }
 
-    fn files(&self) -> impl Iterator<Item = CredentialFile<'_>> {
+    /// What tells the files that the templates make of this now from any others, without a word of them.
+    pub(crate) fn contents(&self, published: &Published<'_>) -> Vec<String> {
+        self.made_files().filter_map(|file| file.contents(published)).collect()
+    }
+
+    /// Why no files can be made of the templates, whatever is published.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = Failure> {
+        self.made_files().filter_map(|file| file.fault())
+    }
+
+    fn made_files(&self) -> impl Iterator<Item = MadeFile<'_>> {
+        self.files.iter().map(MadeFile)
+    }
+
+    fn credential_files(&self) -> impl Iterator<Item = CredentialFile<'_>> {
         let token = self.token_file.as_deref().map(CredentialFile::token);
         token.into_iter().chain(self.env_file.as_deref().map(CredentialFile::variables))
     }

@@ -245,9 +245,21 @@ impl PasswordFile {
         let (mode, mode_is_right, about_mode) = self.mend_mode(&old, changed);
         if changed || !mode_is_right {
             let (path, fs_hooks) = (self.path.as_path(), self.fs_hooks.as_ref());
-            let (old, bytes, prefix, private, notes) = (&old, &bytes, PREFIX, false, &mut notes);
-            let replacement =
-                Replacement { old, bytes, mode, about_mode, prefix, private, path, insist, budget, fs_hooks, notes };
+            let (old, bytes, prefix, private, group, notes) = (&old, &bytes, PREFIX, false, None, &mut notes);
+            let replacement = Replacement {
+                old,
+                bytes,
+                mode,
+                group,
+                about_mode,
+                prefix,
+                private,
+                path,
+                insist,
+                budget,
+                fs_hooks,
+                notes,
+            };
             match replacement.run()? {
                 Attempt::Overtaken => return Ok(Round::Overtaken),
                 Attempt::Behind(carry) => {

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::report::{Outcome, Outcomes};
 use super::snapshot::Snapshot;
-use super::status::ConnectionStatus;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::logging::announce;
@@ -17,6 +16,7 @@ use crate::model::{Connection, Listing};
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{are_leftovers_there, remove_leftovers};
 use crate::outputs::service_file::{self, Section};
+use crate::outputs::{Published, is_about_a_template};
 use crate::pgpass::{Key, PasswordFile};
 
 /// How the names of new records begin before they are renamed.
@@ -24,8 +24,10 @@ const RECORD: &str = ".record";
 
 /// Whether everything wanted besides the password file agrees with it.
 pub(super) fn are_current(snapshot: &Snapshot, selected: &[usize]) -> bool {
-    let files_are = |index: &usize| match published(snapshot.statuses.get(*index)) {
-        Some(live) => snapshot.connections()[*index].outputs.are_current(live),
+    let files_are = |index: &usize| match published(snapshot, *index) {
+        Some(live) => {
+            snapshot.connections()[*index].outputs.are_current(&live) && !has_template_trouble(snapshot, *index)
+        }
         None => true,
     };
     let asked_for = sections(snapshot, |listing| listing == Listing::Asked);
@@ -48,17 +50,20 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
     let mut failures: Vec<(usize, Failure)> = snapshot.catch_up(&concerned);
     for index in &concerned {
         let outputs = &snapshot.connections()[*index].outputs;
-        let Some(live) = published(snapshot.statuses.get(*index)).filter(|live| !outputs.are_current(live)) else {
+        let Some(live) = published(snapshot, *index) else { continue };
+        if outputs.are_current(&live) {
+            mended.extend(has_template_trouble(snapshot, *index).then_some(*index));
             continue;
-        };
-        let written = outputs.write(live, &known_beside(snapshot, *index), &snapshot.allowance);
+        }
+        let written = outputs.write(&live, &known_beside(snapshot, *index), &snapshot.allowance);
+        let (made, now) = (outputs.contents(&live), Some(fingerprint(live.password.expose_secret())));
+        let past = snapshot.past_mut(*index);
+        changed |= past.note_made(made, written.is_ok());
         match written {
             Ok(()) => {
-                tracing::info!("Wrote the output files of {}", snapshot.name(*index));
-                let now = Some(fingerprint(live.expose_secret()));
-                let past = snapshot.past_mut(*index);
                 changed |= past.beside != now;
                 past.beside = now;
+                tracing::info!("Wrote the output files of {}", snapshot.name(*index));
                 mended.insert(*index);
             }
             Err(failure) => failures.push((*index, failure)),
@@ -78,7 +83,7 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
         mended.remove(index);
     }
     for index in mended {
-        changed |= snapshot.past_mut(index).last_error.take_if(|error| error.code == Code::CannotWrite).is_some();
+        changed |= snapshot.past_mut(index).last_error.take_if(|error| is_of_a_file(error)).is_some();
     }
     for (index, failure) in failures {
         // Every look tries it again; the same failure is not news.
@@ -92,6 +97,16 @@ pub(super) fn write(snapshot: &mut Snapshot, outcomes: &mut Outcomes) -> bool {
         }
     }
     changed
+}
+
+/// Whether a failure is over once all files have been written.
+fn is_of_a_file(failure: &Failure) -> bool {
+    failure.code == Code::CannotWrite || is_about_a_template(failure)
+}
+
+/// Whether the last that was heard of this connection is that a template cannot be used.
+fn has_template_trouble(snapshot: &Snapshot, index: usize) -> bool {
+    snapshot.past(index).and_then(|past| past.last_error.as_ref()).is_some_and(is_about_a_template)
 }
 
 /// Recognises credentials that this connection had before.
@@ -126,7 +141,7 @@ pub(super) fn tidy(snapshot: &Snapshot) {
         tracing::warn!("{failure}");
     }
     for (index, connection) in snapshot.connections().iter().enumerate() {
-        connection.outputs.tidy(&known_beside(snapshot, index));
+        connection.outputs.tidy(published(snapshot, index).as_ref(), &known_beside(snapshot, index));
     }
     let _ = as_owner_of(&config.state_dir, || remove_leftovers(&config.state_dir, RECORD));
 }
@@ -190,9 +205,22 @@ fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Sectio
     snapshot.connections().iter().filter_map(section).collect()
 }
 
-/// The credential that clients read, if it is live.
-fn published(status: Option<&ConnectionStatus>) -> Option<&SecretString> {
-    let status = status?;
+/// The credential that clients read, if it is live, and where it logs in.
+fn published(snapshot: &Snapshot, index: usize) -> Option<Published<'_>> {
+    let status = snapshot.statuses.get(index)?;
     status.left_to_clients()?;
-    Some(&status.token.as_ref()?.password)
+    let (token, connection) = (status.token.as_ref()?, &snapshot.connections()[index]);
+    let key = connection.key.as_ref()?;
+    // It may have to be looked for.
+    let sslrootcert = || snapshot.config.root_for_libpq(connection);
+    Some(Published {
+        password: &token.password,
+        host: key.host(),
+        port: key.port(),
+        database: key.database(),
+        user: key.user(),
+        sslmode: connection.sslmode_for_libpq().as_str(),
+        sslrootcert: if connection.outputs.files.is_empty() { None } else { sslrootcert() },
+        expires_at: token.expires_at,
+    })
 }

@@ -25,6 +25,9 @@ pub(super) const VERSION: u32 = 1;
 /// What was not used for this long is forgotten.
 const LONGEST_MEMORY: SignedDuration = SignedDuration::from_hours(90 * 24);
 
+/// How many files of before are remembered beside those of now: as many as a connection may have.
+const MOST_MADE: usize = 16;
+
 /// The whole record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -82,6 +85,9 @@ pub(crate) struct ConnectionRecord {
     pub(crate) refused_alone: bool,
     /// The credential that was last written beside the entry, by its fingerprint.
     pub(crate) beside: Option<String>,
+    /// The files that were last made from templates, by the fingerprints of all that is in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) made: Vec<String>,
     /// What `on_rotate` still has to be told.
     pub(crate) untold: Option<Untold>,
 }
@@ -115,11 +121,23 @@ pub(crate) struct Failures {
 }
 
 impl ConnectionRecord {
-    /// Whether this credential was the last one published, or the last one written to the other files.
-    pub(crate) fn knows(&self, credential: &str) -> bool {
+    /// Whether this credential was the last one published, or the last one written to the other files; or is all that is in a file
+    /// that was last made from a template.
+    pub(crate) fn knows(&self, text: &str) -> bool {
         let published = self.published.as_ref().map(|published| &published.fingerprint);
-        let name = fingerprint(credential);
-        published.into_iter().chain(&self.beside).any(|known| *known == name)
+        let name = fingerprint(text);
+        published.into_iter().chain(&self.beside).chain(&self.made).any(|known| *known == name)
+    }
+
+    /// Remembers the files that have been made from templates; those before as well where not all could be written.
+    pub(super) fn note_made(&mut self, mut made: Vec<String>, all: bool) -> bool {
+        if !all {
+            let before = self.made.iter().filter(|before| !made.contains(before)).take(MOST_MADE).cloned();
+            made.extend(before.collect::<Vec<_>>());
+        }
+        let is_news = self.made != made;
+        self.made = made;
+        is_news
     }
 
     /// Notes a try that ended well, but for what it said beside that.

@@ -296,11 +296,13 @@ fn no_file_that_is_written_is_any_other_file_of_ours() {
              [[connection]]\nname = 'orders'\nhost = 'h'\n{connection}"
         )
     };
+    let made = |template: &str, path: &str| format!("[[connection.file]]\ntemplate = '{template}'\npath = '{path}'\n");
     for (path, role) in others {
         let log = "log_file = '~/the.log'\n";
         let mut tried = vec![
             (written(log, &format!("token_file = '{path}'\n")), "token_file"),
             (written(log, &format!("env_file = '{path}'\n")), "env_file"),
+            (written(log, &made("~/template", path)), "path"),
         ];
         if role != "log_file" && role != "the old log file 3" {
             tried.push((written(&format!("log_file = '{path}'\n"), ""), "log_file"));
@@ -325,6 +327,11 @@ fn no_file_that_is_written_is_any_other_file_of_ours() {
         format!("env_file = '~/x'\n{second}env_file = '~/linked-home/x'\n"),
         format!("token_file = '~/x'\n{second}env_file = '~/dir/../x'\n"),
         format!("sslrootcert = '~/x'\n{second}env_file = '~/x'\n"),
+        format!("token_file = '~/x'\n{}", made("~/t", "~/linked-home/x")),
+        format!("token_file = '~/x'\n{}", made("~/dir/../x", "~/y")),
+        made("~/x", "~/linked-home/x"),
+        format!("{}{}", made("~/t", "~/x"), made("~/t", "~/./x")),
+        format!("{}{second}{}", made("~/t", "~/x"), made("~/x", "~/y")),
     ] {
         home.write(FILE, written("", &both), 0o600);
         let outcome = dbx_rotator!(home).args(["config", "check"]).run();

@@ -20,5 +20,6 @@ mod sdk;
 mod secret_sources;
 mod secret_streams;
 mod status;
+mod templates;
 mod unexpanded_paths;
 mod words;

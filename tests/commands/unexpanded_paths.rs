@@ -8,7 +8,7 @@ const FILE: &str = ".config/dbx-rotator/config.toml";
 const ID: &str = "0b1c2d3e-0000-4000-8000-00000000cafe";
 
 /// Every path of a configuration file, each to be given a value.
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 11] = [
     ("password_file = 'PATH'", ""),
     ("password_file = ['~/.pgpass', 'PATH']", ""),
     ("log_file = 'PATH'", ""),
@@ -18,6 +18,8 @@ const KEYS: [(&str, &str); 9] = [
     ("", "sslrootcert = 'PATH'"),
     ("", "token_file = 'PATH'"),
     ("", "env_file = 'PATH'"),
+    ("", "[[connection.file]]\npath = '/out'\ntemplate = 'PATH'"),
+    ("", "[[connection.file]]\ntemplate = '/in'\npath = 'PATH'"),
 ];
 
 fn show<'a>(home: &'a Home, arguments: &[&str]) -> Session<'a> {

@@ -8,6 +8,7 @@ mod custom_url;
 mod lakebase;
 mod login;
 mod password_files;
+mod pgbouncer;
 mod postgres_login;
 mod proxy;
 mod rotation;

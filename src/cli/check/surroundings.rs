@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::finding::{Finding, Id};
 use crate::config::Config;
+use crate::failure::Failure;
 use secrecy::ExposeSecret;
 
 use crate::model::token::fingerprint;
@@ -47,7 +48,28 @@ pub(super) fn of_each(snapshot: &Snapshot) -> Vec<Finding> {
             other_writer(connection, published, present.as_deref()),
         ]
     };
-    snapshot.connections().iter().zip(&snapshot.statuses).enumerate().flat_map(each).flatten().collect()
+    let templates = snapshot.connections().iter().flat_map(templates);
+    snapshot
+        .connections()
+        .iter()
+        .zip(&snapshot.statuses)
+        .enumerate()
+        .flat_map(each)
+        .flatten()
+        .chain(templates)
+        .collect()
+}
+
+/// Each template of a connection that cannot be used, or that all can.
+fn templates(connection: &Connection) -> Vec<Finding> {
+    let (name, outputs) = (connection.name(), &connection.outputs);
+    let failed = |failure: Failure| Finding::failed(Id::Template, format!("{name}: {failure}")).hint_of(&failure);
+    let faults: Vec<Finding> = outputs.faults().map(failed).collect();
+    if !faults.is_empty() || outputs.files.is_empty() {
+        return faults;
+    }
+    let files: Vec<String> = outputs.files.iter().map(|file| file.path.display().to_string()).collect();
+    vec![Finding::ok(Id::Template, format!("{name}: the template can be used for {}", files.join(" and ")))]
 }
 
 /// libpq asks `PGPASSWORD` before it looks for a password file (libpq's fe-connect.c, `connectOptions2`).

@@ -6,13 +6,19 @@ use serde_spanned::Spanned;
 
 use super::Merge;
 use crate::config::fault::ConfigError;
-use crate::config::file::ConnectionTable;
+use crate::config::file::{ConnectionTable, FileTable};
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
-use crate::model::Outputs;
 use crate::model::SslMode;
 use crate::model::is_lakebase_host;
 use crate::model::{CredentialKind, DatabaseRef, Listing, Verify};
+use crate::model::{Outputs, TemplateFile};
+
+/// How many files one connection may have that are made from templates: each is read at every look.
+const MOST_FILES: usize = 16;
+
+/// The mode of such a file, where none is set.
+const PRIVATE: u32 = 0o600;
 
 impl Merge<'_> {
     /// How the API identifies the database, from the file or the form of the host.
@@ -153,7 +159,80 @@ impl Merge<'_> {
             }
         }
         let on_rotate = table.on_rotate.as_ref().map(|command| command.get_ref().clone());
-        Ok(Outputs { token_file, env_file, on_rotate })
+        let files = self.template_files(section, &table.file)?;
+        Ok(Outputs { token_file, env_file, files, on_rotate })
+    }
+
+    fn template_files(
+        &mut self,
+        connection: &str,
+        tables: &[Spanned<FileTable>],
+    ) -> Result<Vec<TemplateFile>, ConfigError> {
+        if let Some(first) = tables.get(MOST_FILES) {
+            let why = format!("there are {} files of one connection, and at most {MOST_FILES} may be", tables.len());
+            return Err(self.fault_at(first, why));
+        }
+        let mut files = Vec::with_capacity(tables.len());
+        for (number, table) in (1..).zip(tables) {
+            let section = if tables.len() == 1 {
+                format!("file of {connection}")
+            } else {
+                format!("file {number} of {connection}")
+            };
+            let FileTable { template, path, mode, group } = table.get_ref();
+            let lacks = |key: &str, what: &str| {
+                let why = format!("a [[connection.file]] lacks {key}, {what}");
+                self.fault_at(table, why).hint(format!("add {key} = \"...\""))
+            };
+            let (Some(_), Some(_)) = (template, path) else {
+                return Err(if template.is_none() {
+                    lacks("template", "the file that it is made from")
+                } else {
+                    lacks("path", "the file that is written")
+                });
+            };
+            let (mode, group) = (self.mode(&section, mode.as_ref())?, self.group(&section, group.as_ref())?);
+            let template = self.file_beside(&section, "template", template.as_ref(), Access::Reads)?;
+            let path = self.file_beside(&section, "path", path.as_ref(), Access::Writes)?;
+            files.extend(template.zip(path).map(|(template, path)| TemplateFile { template, path, mode, group }));
+        }
+        Ok(files)
+    }
+
+    /// Never for everybody: a group can be given.
+    fn mode(&mut self, section: &str, written: Option<&Spanned<String>>) -> Result<u32, ConfigError> {
+        let Some(written) = written else { return Ok(PRIVATE) };
+        let text = written.get_ref();
+        let digits = text.strip_prefix("0o").unwrap_or(text);
+        let is_octal = (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        let Some(mode) = u32::from_str_radix(digits, 8).ok().filter(|_| is_octal) else {
+            let why = format!("`{text}` is not a mode of a file");
+            return Err(self.fault_at(written, why).hint("write it in octal digits, such as mode = \"0640\""));
+        };
+        if mode & 0o007 != 0 {
+            let why = format!("with the mode {text} everybody on this machine has access to a password");
+            let hint = "write mode = \"0640\", and group = \"...\" for the group that shall read it";
+            return Err(self.fault_at(written, why).hint(hint));
+        }
+        if mode & !0o660 != 0 || mode & 0o400 == 0 {
+            let why = format!("with the mode {text} the file could not be kept, or be run as a program");
+            return Err(self.fault_at(written, why).hint("write \"0600\", \"0640\", \"0660\", \"0400\" or \"0440\""));
+        }
+        self.note_written(section, "mode", written, |_| format!("{mode:04o}"));
+        Ok(mode)
+    }
+
+    fn group(&mut self, section: &str, written: Option<&Spanned<String>>) -> Result<Option<String>, ConfigError> {
+        let Some(written) = written else { return Ok(None) };
+        let name = written.get_ref();
+        if name.is_empty()
+            || name.starts_with('-')
+            || name.contains(|c: char| c.is_control() || matches!(c, ':' | ' ' | ','))
+        {
+            return Err(self.fault_at(written, format!("`{name}` is not the name or the number of a group")));
+        }
+        self.note_written(section, "group", written, String::clone);
+        Ok(Some(name.clone()))
     }
 
     /// A file named in the connection's table.

@@ -42,11 +42,21 @@ const OWN_ATTRIBUTES: [&str; 4] = ["security.ima", "security.evm", "security.cap
 /// before the mode is set, and go on reading.
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
+/// A group that a file is given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Group<'a> {
+    /// As the person wrote it.
+    pub(crate) name: &'a str,
+    pub(crate) gid: u32,
+}
+
 /// Replaces what `old` found by `bytes`, with this mode. Things to report are added to `notes`.
 pub(crate) struct Replacement<'a> {
     pub(crate) old: &'a Snapshot,
     pub(crate) bytes: &'a [u8],
     pub(crate) mode: u32,
+    /// The group that it must have; else the one that it had, or that its directory gives it.
+    pub(crate) group: Option<Group<'a>>,
     /// What is worth telling where it gets that mode.
     pub(crate) about_mode: Option<String>,
     /// How the names of new files begin, before they have the old one's, and of old ones since: nobody else's files may have such
@@ -145,6 +155,8 @@ impl Replacement<'_> {
             }
             None => self.adopt_directory_owner(new.file())?,
         }
+        // In this order: nobody may read it who is not meant to, not even while it is empty, since who has it open reads on.
+        self.give_to_group(new.file())?;
         self.set_mode(new.file())?;
         new.file().write_all(self.bytes).map_err(|error| self.failed("write the new file", error))?;
         sync(new.file()).map_err(|error| self.failed("bring the new file to the disk", error))?;
@@ -163,6 +175,19 @@ impl Replacement<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives a file to the group that it must have.
+    fn give_to_group(&self, file: &File) -> Result<(), FileFault> {
+        let Some(Group { name, gid }) = self.group else { return Ok(()) };
+        let is_its_own = || file.metadata().is_ok_and(|found| found.gid() == gid);
+        if is_its_own() {
+            return Ok(());
+        }
+        let refused = |source| FileFault::Group { name: name.to_owned(), source };
+        rustix::fs::fchown(file, None, Some(Gid::from_raw(gid))).map_err(|error| refused(error.into()))?;
+        // Some file systems only seem to do it.
+        if is_its_own() { Ok(()) } else { Err(refused(ErrorKind::Unsupported.into())) }
     }
 
     /// Gives the new file the old one's owner and group. A reason to write in place, where only that keeps the owner.
@@ -345,9 +370,15 @@ impl Replacement<'_> {
         }
     }
 
+    /// Whether somebody may have it open who must not read what is about to be in it.
+    fn is_open_to_strangers(&self, old: &Opened) -> bool {
+        let has_its_group = self.group.is_none_or(|group| old.metadata.gid() == group.gid);
+        old.mode() & OTHERS & if has_its_group { !self.mode } else { OTHERS } != 0
+    }
+
     /// The way for a bind-mounted file: over the old content, in one write, cut to length afterwards.
     fn overwrite(mut self, why: &str) -> Result<Attempt, FileFault> {
-        if self.private && self.old.file.as_ref().is_some_and(|old| old.mode() & OTHERS != 0) {
+        if self.private && self.old.file.as_ref().is_some_and(|old| self.is_open_to_strangers(old)) {
             return Err(FileFault::Open);
         }
         let file = open_for_writing(self.old).map_err(|error| self.failed("write it in place", error))?;
@@ -358,6 +389,7 @@ impl Replacement<'_> {
             return Ok(Attempt::Overtaken);
         }
         // Tight before the new password is in it.
+        self.give_to_group(&file)?;
         let was = metadata.mode() & 0o7777;
         if was != self.mode {
             match file.set_permissions(std::fs::Permissions::from_mode(self.mode)) {

@@ -46,6 +46,13 @@ pub enum FileFault {
         /// Why.
         source: io::Error,
     },
+    /// It could not be given to this group, as the person calls it.
+    Group {
+        /// By name or number.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Somebody else changed it each of so many times that it was tried.
     Unsettled(u32),
     /// Clients would not read what was to be published: what they would read instead.
@@ -82,6 +89,9 @@ impl FileError {
             FileFault::Open => format!("cannot write {file}: others can read it, and it can only be written in place"),
             FileFault::Write { doing, source } => {
                 format!("cannot write {file}: failed to {doing}: {}", words::of_io(source))
+            }
+            FileFault::Group { name, source } => {
+                format!("cannot write {file}: it cannot be given to the group {name}: {}", words::of_io(source))
             }
             FileFault::Unsettled(tries) => {
                 format!("{file} was changed by somebody else each of {tries} times that it was about to be updated")
@@ -126,6 +136,13 @@ impl FileError {
                 format!("create it with `mkdir -p -m 700 {}`", directory.display())
             }
             FileFault::Open => format!("make it private with `chmod 600 {path}`"),
+            FileFault::Group { name, .. } => {
+                let directory = directory_of(&self.path).display();
+                format!(
+                    "only a member of the group can do that, and no unit of systemd in its sandbox: instead leave out `group` and let \
+                     the directory give it, with `chgrp {name} {directory} && chmod g+s {directory}` as root"
+                )
+            }
             FileFault::Unsettled(_) => format!("see what else writes it, with `fuser -v {path}` for one"),
             FileFault::Unread(_) => {
                 "look at the lines that are named; if they look right, please report this with the \

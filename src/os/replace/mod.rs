@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use attempt::{Attempt, Replacement};
+pub(crate) use attempt::{Attempt, Group, Replacement};
 use budget::CARRYING;
 pub(crate) use budget::{Allowance, Budget};
 pub(crate) use displaced::Carry;
@@ -307,6 +307,7 @@ mod tests {
                 old: &old,
                 bytes: b"new",
                 mode: 0o600,
+                group: None,
                 about_mode: None,
                 prefix: ".new-",
                 private,
@@ -350,6 +351,7 @@ mod tests {
                 old,
                 bytes,
                 mode: 0o600,
+                group: None,
                 about_mode: None,
                 prefix: ".new-",
                 private,

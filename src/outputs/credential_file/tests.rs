@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::super::Outputs;
+use super::super::{Outputs, Published};
 use super::*;
 use crate::{Code, Kind};
 
@@ -35,7 +35,7 @@ impl Home {
     }
 
     fn outputs(&self) -> Outputs {
-        Outputs { token_file: Some(self.at("token")), env_file: Some(self.at("env")), on_rotate: None }
+        Outputs { token_file: Some(self.at("token")), env_file: Some(self.at("env")), ..Outputs::default() }
     }
 
     fn names(&self) -> Vec<String> {
@@ -51,6 +51,20 @@ fn known(credential: &str) -> bool {
     is_publishable(credential)
 }
 
+/// A credential with a place where it logs in, which does not matter here.
+fn of(password: &SecretString) -> Published<'_> {
+    Published {
+        password,
+        host: "db.example",
+        port: 5432,
+        database: "*",
+        user: "ada",
+        sslmode: "require",
+        sslrootcert: None,
+        expires_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
 fn token() -> SecretString {
     TOKEN.into()
 }
@@ -59,11 +73,11 @@ fn token() -> SecretString {
 fn the_token_stands_alone_in_its_file_and_as_a_variable_in_the_other_and_both_are_private() {
     let home = Home::new();
 
-    assert!(!home.outputs().are_current(&token()));
-    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    assert!(!home.outputs().are_current(&of(&token())));
+    home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
     assert_eq!((home.text("token"), home.text("env")), (TOKEN.to_owned(), format!("PGPASSWORD={TOKEN}\n")));
     assert_eq!((home.mode("token"), home.mode("env")), (0o600, 0o600));
-    assert!(home.outputs().are_current(&token()) && !home.outputs().are_current(&"other".into()));
+    assert!(home.outputs().are_current(&of(&token())) && !home.outputs().are_current(&of(&"other".into())));
     assert_eq!(home.names(), ["env", "token"]);
 }
 
@@ -71,11 +85,11 @@ fn the_token_stands_alone_in_its_file_and_as_a_variable_in_the_other_and_both_ar
 fn what_is_right_is_not_touched_and_what_is_not_is_a_new_file_under_the_old_name() {
     let home = Home::new();
     let inode = |name: &str| fs::metadata(home.at(name)).unwrap().ino();
-    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
     let before = (inode("token"), inode("env"));
-    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
     assert_eq!((inode("token"), inode("env")), before);
-    home.outputs().write(&"new".into(), &known, &Allowance::default()).unwrap();
+    home.outputs().write(&of(&"new".into()), &known, &Allowance::default()).unwrap();
     assert!(inode("token") != before.0 && inode("env") != before.1);
     assert_eq!(home.text("token"), "new");
 }
@@ -83,13 +97,13 @@ fn what_is_right_is_not_touched_and_what_is_not_is_a_new_file_under_the_old_name
 #[test]
 fn a_file_that_others_can_read_is_not_current_and_is_closed_to_them() {
     let home = Home::new();
-    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
     for (before, after) in [(0o640, 0o600), (0o604, 0o600), (0o440, 0o400)] {
         home.set_mode("env", before);
-        assert!(!home.outputs().are_current(&token()), "{before:o}");
-        home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+        assert!(!home.outputs().are_current(&of(&token())), "{before:o}");
+        home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
         assert_eq!(home.mode("env"), after, "{before:o}");
-        assert!(home.outputs().are_current(&token()), "{before:o}");
+        assert!(home.outputs().are_current(&of(&token())), "{before:o}");
     }
 }
 
@@ -98,8 +112,8 @@ fn links_are_followed_and_missing_directories_are_made_for_this_user_alone() {
     let home = Home::new();
     symlink("run/app/token", home.at("token")).unwrap();
     let outputs = Outputs { env_file: None, ..home.outputs() };
-    outputs.write(&token(), &known, &Allowance::default()).unwrap();
-    assert!(home.at("token").is_symlink() && outputs.are_current(&token()));
+    outputs.write(&of(&token()), &known, &Allowance::default()).unwrap();
+    assert!(home.at("token").is_symlink() && outputs.are_current(&of(&token())));
     assert_eq!((home.mode("run"), home.mode("run/app"), home.mode("run/app/token")), (0o700, 0o700, 0o600));
 }
 
@@ -108,13 +122,13 @@ fn a_file_that_holds_something_else_is_left_as_it_is_and_the_other_is_written_al
     let home = Home::new();
     let foreign = "PGPASSWORD=old\nSECRET_KEY=precious\n";
     fs::write(home.at("env"), foreign).unwrap();
-    let failure = home.outputs().write(&token(), &known, &Allowance::default()).unwrap_err();
+    let failure = home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap_err();
     assert_eq!((failure.code, failure.kind), (Code::CannotWrite, Kind::Permanent));
     assert!(failure.message.contains(home.at("env").to_str().unwrap()) && failure.hint.is_some(), "{failure}");
     assert_eq!((home.text("env"), home.text("token")), (foreign.to_owned(), TOKEN.to_owned()));
     for mistyped in ["alias ll='ls -l'\n", "two\nlines\n"] {
         fs::write(home.at("token"), mistyped).unwrap();
-        let failure = home.outputs().write(&token(), &known, &Allowance::default()).unwrap_err();
+        let failure = home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap_err();
         assert!(failure.message.contains("token file") && failure.message.contains("; and "), "both: {failure}");
         assert_eq!(home.text("token"), mistyped);
     }
@@ -137,8 +151,8 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
     for (bare, variable) in replaced {
         fs::write(home.at("token"), bare).unwrap();
         fs::write(home.at("env"), variable).unwrap();
-        home.outputs().write(&token(), &is_known, &Allowance::default()).unwrap();
-        assert!(home.outputs().are_current(&token()), "{bare:?} {variable:?}");
+        home.outputs().write(&of(&token()), &is_known, &Allowance::default()).unwrap();
+        assert!(home.outputs().are_current(&of(&token())), "{bare:?} {variable:?}");
     }
     // A client secret, a password, a PAT, a key: one printable line each, and possibly the only copy.
     let foreign = ["dose0123456789abcdef0123456789abcdef", "hunter2", "dapi0123", "c2VjcmV0", "a.b.c", "\u{e9}t\u{e9}"];
@@ -146,7 +160,7 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
         let (bare, variable) = (format!("{secret}\n"), format!("PGPASSWORD={secret}\n"));
         fs::write(home.at("token"), &bare).unwrap();
         fs::write(home.at("env"), &variable).unwrap();
-        let failure = home.outputs().write(&token(), &is_known, &Allowance::default()).unwrap_err();
+        let failure = home.outputs().write(&of(&token()), &is_known, &Allowance::default()).unwrap_err();
         assert!(failure.message.contains("token file") && failure.message.contains("; and "), "both: {failure}");
         assert!(!failure.message.contains(secret));
         assert_eq!((home.text("token"), home.text("env")), (bare, variable));
@@ -157,11 +171,11 @@ fn what_is_replaced_is_nothing_a_credential_that_we_wrote_or_a_token_and_nothing
 #[test]
 fn what_was_left_behind_goes_but_not_what_was_somebody_elses() {
     let home = Home::new();
-    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
     fs::write(home.at(".dbx-rotator-new-aB3dE9"), "half a tok").unwrap();
     fs::write(home.at(".dbx-rotator-new-1.2.3-4.5.6"), "my own: keep").unwrap();
     assert!(!home.outputs().are_settled());
-    home.outputs().tidy(&known);
+    home.outputs().tidy(None, &known);
     assert_eq!(home.names(), ["env", "token", "token.displaced"]);
     assert_eq!((home.text("token.displaced"), home.text("token")), ("my own: keep".to_owned(), TOKEN.to_owned()));
     assert!(home.outputs().are_settled());
@@ -190,8 +204,8 @@ fn whatever_the_mask_of_the_process_is_a_directory_that_is_made_can_be_used() {
 fn inside_a_mask() {
     let directory = PathBuf::from(std::env::var_os("DBX_ROTATOR_TEST_DIRECTORY").unwrap());
     let outputs = Outputs { token_file: Some(directory.join("a/token")), ..Outputs::default() };
-    outputs.write(&token(), &known, &Allowance::default()).unwrap();
-    assert!(outputs.are_current(&token()));
+    outputs.write(&of(&token()), &known, &Allowance::default()).unwrap();
+    assert!(outputs.are_current(&of(&token())));
 }
 
 /// How systemd reads the value of one assignment: follows the states of parse_env_file_internal in
@@ -237,14 +251,14 @@ fn any_token_is_read_back_from_the_variable_by_systemd_and_by_a_shell() {
     let all: String = (0x21..=0x7e_u8).map(char::from).collect();
     let backwards: String = all.chars().rev().collect();
     for token in [TOKEN, &all, &backwards, "~x", "#x", "a'b", "\"", "\\", "$HOME", "`id`", "a\\nb", ";x"] {
-        home.outputs().write(&token.into(), &known, &Allowance::default()).unwrap();
+        home.outputs().write(&of(&token.into()), &known, &Allowance::default()).unwrap();
         let text = home.text("env");
         assert_eq!(as_systemd(text.strip_prefix("PGPASSWORD=").unwrap()), token, "{text}");
         let script = ". \"$0\" && printf %s \"$PGPASSWORD\"";
         let shell = Command::new("/bin/sh").args(["-c", script]).arg(home.at("env")).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&shell.stdout), token, "{text}");
     }
-    assert!(home.outputs().write(&"two\nlines".into(), &known, &Allowance::default()).is_err());
+    assert!(home.outputs().write(&of(&"two\nlines".into()), &known, &Allowance::default()).is_err());
 }
 
 #[cfg(target_os = "linux")]
@@ -275,8 +289,8 @@ fn what_somebody_writes_to_another_file_of_the_directory_gets_back_into_that_one
     update(&none_left);
     writer.write_all(b"[theirs]\nhost=theirs.example\n").unwrap();
     drop(writer);
-    home.outputs().tidy(&known);
-    home.outputs().write(&token(), &known, &Allowance::default()).unwrap();
+    home.outputs().tidy(None, &known);
+    home.outputs().write(&of(&token()), &known, &Allowance::default()).unwrap();
     update(&Allowance::default());
     let text = home.text("pg_service.conf");
     assert!(text.contains("[theirs]\nhost=theirs.example\n") && text.contains("[orders]"), "{text}");

@@ -51,7 +51,7 @@ pub(crate) fn is_waited_for(path: &Path) -> bool {
 }
 
 fn place(path: &Path) -> ManagedFile<'_> {
-    ManagedFile { what: "service file", path, private: false }
+    ManagedFile { what: "service file", path, private: false, given: None }
 }
 
 /// Puts the sections in and keeps every other byte. Returns one sentence for each thing that was left alone or cannot work.

@@ -24,7 +24,7 @@ const CONFIG: &str = ".config/dbx-rotator/config.toml";
 const SECRET: &str = ".config/dbx-rotator/secret";
 
 /// Root's files, with the names that the program looks for if a directory of root's replaces one of bob's.
-const OF_ROOT: [&str; 13] = [
+const OF_ROOT: [&str; 14] = [
     "victim",
     "dbx-rotator/config.toml",
     "dbx-rotator/secret",
@@ -38,10 +38,11 @@ const OF_ROOT: [&str; 13] = [
     "lock",
     ".pgpass",
     "token",
+    "app",
 ];
 
 /// The directories that a rotation works in.
-const DIRECTORIES: [&str; 9] = [
+const DIRECTORIES: [&str; 11] = [
     ".local",
     ".local/state",
     ".local/state/dbx-rotator",
@@ -50,16 +51,20 @@ const DIRECTORIES: [&str; 9] = [
     "passwords",
     "out",
     "envs",
+    "made",
+    "templates",
     "logs",
 ];
 
 /// The files that a rotation reads or writes.
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     ".local/state/dbx-rotator/lock",
     ".local/state/dbx-rotator/record.json",
     "passwords/.pgpass",
     "out/token",
     "envs/env",
+    "made/app",
+    "templates/app",
     "logs/log",
     ".pg_service.conf",
     CONFIG,
@@ -114,6 +119,7 @@ impl Homes {
         homes.put(CONFIG, homes.config(""));
         homes.put(SECRET, homes.workspace.client_secret());
         homes.put("ca.pem", fs::read(homes.workspace.ca_file()).unwrap());
+        homes.put("templates/app", "url = {{ url | json }}\n");
         homes.make_parents("logs/log");
         homes.make_parents("passwords/.pgpass");
         Some(homes)
@@ -123,7 +129,8 @@ impl Homes {
         format!(
             "password_file = '~/passwords/.pgpass'\nlog_file = '~/logs/log'\n[[workspace]]\nhost = '{}'\nclient_id = '{}'\n\
              client_secret_file = '~/{SECRET}'\nca_file = '~/ca.pem'\n[[connection]]\nname = 'orders'\nhost = 'db.example'\n\
-             service_file = true\ntoken_file = '~/out/token'\nenv_file = '~/envs/env'\n{more}",
+             service_file = true\ntoken_file = '~/out/token'\nenv_file = '~/envs/env'\n{more}\n[[connection.file]]\n\
+             template = '~/templates/app'\npath = '~/made/app'\n",
             self.workspace.url(),
             self.workspace.client_id(),
         )
@@ -352,7 +359,9 @@ fn what_root_makes_in_a_home_belongs_to_its_owner() {
         homes.root("bob", COMMANDS[0]).run().exits(0);
         none(homes.not_of_bob());
     }
-    for file in [".local/state/dbx-rotator/record.json", "passwords/.pgpass", "out/token", "envs/env", "logs/log"] {
+    for file in
+        [".local/state/dbx-rotator/record.json", "passwords/.pgpass", "out/token", "envs/env", "made/app", "logs/log"]
+    {
         assert!(homes.of_bob(file).exists(), "{file}");
     }
 }
