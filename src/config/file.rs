@@ -360,7 +360,10 @@ mod tests {
         assert!(toml_edit::de::from_str::<ConfigFile>(example).is_ok());
         let whole: String = example
             .lines()
-            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line).to_owned() + "\n")
+            .map(|line| {
+                let setting = line.strip_prefix("# ").filter(|l| l.contains(" = ") || l.starts_with("[["));
+                setting.unwrap_or(line).to_owned() + "\n"
+            })
             .collect();
         let parsed = toml_edit::de::from_str::<ConfigFile>(&whole);
         assert!(parsed.is_ok(), "{parsed:?}");

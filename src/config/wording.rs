@@ -73,7 +73,11 @@ fn key_at(text: &str, at: usize) -> Option<String> {
     let before = &text[start..at];
     let name = match before.rsplit_once('=') {
         Some((names, _)) => names.rsplit(['{', ',', '[', '.']).next()?,
-        None => line.trim_start_matches(['[', ' ', '\t']).split([']', '=', '.', ' ']).next()?,
+        // Of a table within another, the inner one.
+        None if line.trim_start().starts_with('[') => {
+            line.trim_start_matches(['[', ' ', '\t']).split(']').next()?.rsplit('.').next()?
+        }
+        None => line.trim_start().split(['=', '.', ' ']).next()?,
     };
     let name = name.trim().trim_matches(['"', '\'']);
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

@@ -33,13 +33,11 @@ fn a_file_has_what_its_template_says_at_each_rotation() {
                     {{ expires_at }}\n";
     home.write(TEMPLATE, template, 0o644);
     home.write("own.template", "{{ password }}", 0o600);
-    let files = to("~/run/app", "mode = '0640'")
-        + "[[connection.file]]\ntemplate = '~/own.template'\npath = '~/own'\n[[connection]]\nname = 'other'\nhost = 'db.example'\n";
+    let files = to("~/run/app", "mode = '0640'") + "[[connection.file]]\ntemplate = '~/own.template'\npath = '~/own'\n";
     for _ in 0..2 {
         rotator(&home, &workspace, &files, &["rotate"]).run().exits(0);
         let (host, user) = (workspace.instance("orders").host.unwrap(), workspace.client_id());
-        let first = home.pgpass().lines().next().unwrap().to_owned();
-        let password = first.rsplit(':').next().unwrap();
+        let password = password(&home);
         let text = home.read("run/app");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], format!("{host} 5432 databricks_postgres \"{user}\" \"{password}\""));
