@@ -130,6 +130,7 @@ impl Outputs {
     }
 
     /// Why no files can be made of the templates, whatever is published.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only commands look at templates by themselves"))]
     pub(crate) fn faults(&self) -> impl Iterator<Item = Failure> {
         self.made_files().filter_map(|file| file.fault())
     }

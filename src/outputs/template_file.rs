@@ -111,6 +111,7 @@ impl MadeFile<'_> {
     }
 
     /// Why no file can be made of it, whatever is published.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only commands look at templates by themselves"))]
     pub(super) fn fault(&self) -> Option<Failure> {
         self.template().and_then(|_| self.place()).err()
     }

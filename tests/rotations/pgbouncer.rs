@@ -112,13 +112,13 @@ fn no_login_fails_through_pgbouncer_over_three_lives_of_a_token() {
     fs::set_permissions(at("ca.pem"), Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(at("run")).unwrap();
     fs::set_permissions(at("run"), Permissions::from_mode(0o777)).unwrap();
-    // Each login of the application is a new one at the server, too.
+    // Each login of the application is a new one at the server, too. One that is under way at a reload is made again.
     fs::write(
         at("pgbouncer.ini"),
         format!(
             "[databases]\norders = host=127.0.0.1 port={} dbname={DATABASE} user={user}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = plain\nadmin_users = app\nauth_file = {}\nserver_tls_sslmode = verify-full\n\
-             server_tls_ca_file = {}\npool_mode = session\nserver_lifetime = 0\npidfile = {}\n",
+             server_tls_ca_file = {}\npool_mode = session\nserver_lifetime = 0\nserver_login_retry = 1\nquery_wait_timeout = 5\npidfile = {}\n",
             server.port(),
             at("userlist.txt").display(),
             at("ca.pem").display(),
