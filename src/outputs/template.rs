@@ -197,7 +197,7 @@ fn end_of(inside: &str) -> Option<usize> {
 /// What stands between the braces.
 fn placeholder(inside: &str) -> Result<Piece, (String, String)> {
     if let Some(text) = inside.strip_prefix('"') {
-        let text = text.strip_suffix('"').filter(|text| !text.contains('"')).ok_or_else(|| no_text(inside))?;
+        let text = text.strip_suffix('"').filter(|text| !text.contains('"')).ok_or_else(no_text)?;
         return Ok(Piece::Text(text.to_owned()));
     }
     let mut words = inside.split('|').map(str::trim);
@@ -237,7 +237,7 @@ fn unclosed() -> (String, String) {
     ("a placeholder begins and does not end".to_owned(), hint.to_owned())
 }
 
-fn no_text(_: &str) -> (String, String) {
+fn no_text() -> (String, String) {
     let hint = "write it as {{ \"text\" }}, with no quotes and no filter in it";
     ("a text in quotes cannot be understood".to_owned(), hint.to_owned())
 }

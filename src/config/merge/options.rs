@@ -215,7 +215,7 @@ impl Merge<'_> {
             return Err(self.fault_at(written, why).hint(hint));
         }
         if mode & !0o660 != 0 || mode & 0o400 == 0 {
-            let why = format!("with the mode {text} the file could not be kept, or be run as a program");
+            let why = format!("with the mode {text} its owner could not read it, or it could be run as a program");
             return Err(self.fault_at(written, why).hint("write \"0600\", \"0640\", \"0660\", \"0400\" or \"0440\""));
         }
         self.note_written(section, "mode", written, |_| format!("{mode:04o}"));
