@@ -377,10 +377,6 @@ impl Running<'_> {
         self
     }
 
-    pub fn stdout(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.seen).stdout).into_owned()
-    }
-
     /// Waits until standard output after its first `from` bytes is as wanted; returns how long it is then.
     #[track_caller]
     pub fn shows(&self, from: usize, what: &str, limit: Duration, is_shown: impl Fn(&str) -> bool) -> usize {
@@ -426,17 +422,17 @@ impl Running<'_> {
     /// Waits until this text has appeared on standard error this many times.
     #[track_caller]
     pub fn says_times(&self, times: usize, text: &str, limit: Duration) -> &Self {
-        self.shows(|seen| &seen.stderr, times, text, limit)
+        self.waits_for(|seen| &seen.stderr, times, text, limit)
     }
 
     /// Waits until this text has appeared on standard output.
     #[track_caller]
     pub fn prints(&self, text: &str, limit: Duration) -> &Self {
-        self.shows(|seen| &seen.stdout, 1, text, limit)
+        self.waits_for(|seen| &seen.stdout, 1, text, limit)
     }
 
     #[track_caller]
-    fn shows(&self, stream: impl Fn(&Seen) -> &Vec<u8>, times: usize, text: &str, limit: Duration) -> &Self {
+    fn waits_for(&self, stream: impl Fn(&Seen) -> &Vec<u8>, times: usize, text: &str, limit: Duration) -> &Self {
         let said = |seen: &Seen| String::from_utf8_lossy(stream(seen)).matches(text).count() >= times;
         if !self.wait(limit, |seen| said(seen) || (seen.ended.is_some() && seen.streams_ended == 2))
             || !said(&lock(&self.seen))
