@@ -26,6 +26,9 @@ const OTHERS: u32 = 0o077;
 /// The mode of a directory that has to be made.
 const DIRECTORY: u32 = 0o700;
 
+/// What makes the new content of the old. One type for all files: the program has the code that replaces them once.
+type Edit<'e> = dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> + 'e;
+
 /// A file to keep up to date.
 #[derive(Clone, Copy)]
 pub(super) struct ManagedFile<'a> {
@@ -66,9 +69,9 @@ impl<'a> ManagedFile<'a> {
     pub(super) fn keep(
         &self,
         allowance: &Allowance,
-        edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
+        mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
     ) -> Result<(), Failure> {
-        self.as_owner(|| self.keep_as_we_are(allowance, edit))
+        self.as_owner(|| self.keep_as_we_are(allowance, &mut edit))
     }
 
     /// Acts as the owner of the file's place, if that is not root's.
@@ -76,11 +79,7 @@ impl<'a> ManagedFile<'a> {
         as_owner_of(self.path, act).map_err(|error| self.failure(&error).hint("run it as that user"))?
     }
 
-    fn keep_as_we_are(
-        &self,
-        allowance: &Allowance,
-        mut edit: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
-    ) -> Result<(), Failure> {
+    fn keep_as_we_are(&self, allowance: &Allowance, mut edit: &mut Edit<'_>) -> Result<(), Failure> {
         let mut carry: Option<Carry> = None;
         let (mut is_written, mut tries) = (false, 0);
         let outcome = persist(allowance, |turn| {
@@ -89,7 +88,7 @@ impl<'a> ManagedFile<'a> {
             let insist = insist && !self.private;
             let old = Snapshot::take_for(turn, self.path).map_err(|error| self.cannot(error))?;
             if self.private {
-                self.save_one(&old, &mut edit);
+                self.save_one(&old, edit);
             } else if carry.is_none() {
                 carry = Carry::left_behind(&old, PREFIX, |line| line, &mut edit)?;
             }
@@ -150,17 +149,12 @@ impl<'a> ManagedFile<'a> {
     }
 
     /// Deals with one file that was left behind beside a private file; returns whether there was one.
-    fn save_one(&self, old: &Snapshot, edit: &mut impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>) -> bool {
+    fn save_one(&self, old: &Snapshot, edit: &mut Edit<'_>) -> bool {
         Carry::one_left_behind(old, PREFIX).map(|left| self.drop_or_save(left, old, edit)).is_some()
     }
 
     /// Nothing is merged into a private file, but a displaced file that is not ours is kept.
-    fn drop_or_save(
-        &self,
-        carry: Carry,
-        old: &Snapshot,
-        edit: &mut impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>,
-    ) {
+    fn drop_or_save(&self, carry: Carry, old: &Snapshot, edit: &mut Edit<'_>) {
         if edit(&carry.theirs).is_ok() {
             carry.done();
             return;
@@ -188,10 +182,10 @@ impl<'a> ManagedFile<'a> {
 
     /// Removes what was left behind beside a private file, if `is_ours` says so.
     pub(super) fn tidy(&self, is_ours: impl Fn(&[u8]) -> bool) {
-        let _ = as_owner_of(self.path, || self.tidy_as_we_are(is_ours));
+        let _ = as_owner_of(self.path, || self.tidy_as_we_are(&is_ours));
     }
 
-    fn tidy_as_we_are(&self, is_ours: impl Fn(&[u8]) -> bool) {
+    fn tidy_as_we_are(&self, is_ours: &dyn Fn(&[u8]) -> bool) {
         let Ok(old) = Snapshot::take(self.path) else { return };
         let mut check = |bytes: &[u8]| match is_ours(bytes) {
             true => Ok(Zeroizing::default()),
