@@ -68,11 +68,11 @@ fn what_was_lost_or_changed_is_made_again_without_asking_anybody() {
     let if_due = || rotator(&home, &workspace, &to("~/app", ""), &["rotate", "--if-due"]).run();
     rotator(&home, &workspace, &to("~/app", ""), &["rotate"]).run().exits(0);
     std::fs::remove_file(home.path("app")).unwrap();
-    if_due().exits(0).stderr_has("beside its entry");
+    if_due().exits(0).stderr_has("the output files of");
     assert_eq!(home.read("app"), format!("old {}\n", password(&home)));
-    if_due().exits(0).stderr_lacks("beside its entry");
+    if_due().exits(0).stderr_lacks("the output files of");
     home.write(TEMPLATE, "new {{ password }}\n", 0o600);
-    if_due().exits(0).stderr_has("beside its entry");
+    if_due().exits(0).stderr_has("the output files of");
     assert_eq!(home.read("app"), format!("new {}\n", password(&home)));
     // With the record lost, it knows its own work by the template.
     std::fs::remove_file(home.path(".local/state/dbx-rotator/record.json")).unwrap();
