@@ -14,7 +14,7 @@ use crate::support::{Home, Running, Session, Workspace, skip};
 const KIB: u64 = 1_024;
 
 /// What has been reached, and a little more, so that it does not get lost; what is aimed at is less: 4.6 MB, 5, 6 and 9 MiB.
-const LARGEST_PROGRAM: u64 = 5_050_000;
+const LARGEST_PROGRAM: u64 = 5_200_000;
 const NOTHING_DUE: u64 = 6_100 * KIB;
 const IDLE: u64 = 6_700 * KIB;
 const IDLE_WITH_MANY: u64 = 9_600 * KIB;
