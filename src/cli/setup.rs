@@ -165,12 +165,14 @@ fn renewal(options: &SetupOptions, person: Person) -> Result<Renewal, Fault> {
     if options.daemon || cfg!(target_os = "macos") {
         return Ok(Renewal::Daemon);
     }
-    say("What shall renew the passwords?")?;
-    print::out(
-        "  1  a timer: runs every ten minutes, and ends at once when nothing is due\n  \
-           2  a daemon: stays, and renews to the second\n  \
-           3  nothing: you run `dbx-rotator rotate` yourself\n",
-    )?;
+    if person == Person::AtTerminal {
+        print::out(
+            "What shall renew the passwords?\n  \
+               1  a timer: runs every ten minutes, and ends at once when nothing is due\n  \
+               2  a daemon: stays, and renews to the second\n  \
+               3  nothing: you run `dbx-rotator rotate` yourself\n",
+        )?;
+    }
     person.ask_for("Which?", "1", |answer| match answer {
         "1" | "timer" => Ok(Renewal::Timer),
         "2" | "daemon" => Ok(Renewal::Daemon),

@@ -16,6 +16,7 @@ mod sandbox;
 mod server;
 mod stage;
 mod timer;
+mod walks;
 
 use crate::support::{Release, Workspace, on_each_release};
 use stage::{SOON, Stage};

@@ -23,6 +23,9 @@ use units::Directory;
 /// The first version that knows `Type=notify-reload`.
 const KNOWS_NOTIFY_RELOAD: u32 = 253;
 
+/// The first version that knows `RestartSteps=`; earlier ones complain of it at each reload.
+const KNOWS_RESTART_STEPS: u32 = 254;
+
 /// `LoadCredential=` reads escapes in its path, and takes no path with a blank: seen with 262, not with 252.
 const READS_ESCAPES: u32 = 253;
 
@@ -260,8 +263,15 @@ impl ServiceManager for Systemd {
         for service in &services {
             written.extend(directory.add_places(service, &elsewhere)?);
         }
-        if way == Way::Daemon && self.systemctl.version()? >= KNOWS_NOTIFY_RELOAD {
-            written.extend(directory.add_drop_in(&self.unit(Way::Daemon), units::NOTIFY_RELOAD)?);
+        if way == Way::Daemon {
+            let version = self.systemctl.version()?;
+            for (since, drop_in) in
+                [(KNOWS_NOTIFY_RELOAD, units::NOTIFY_RELOAD), (KNOWS_RESTART_STEPS, units::RESTART_STEPS)]
+            {
+                if version >= since {
+                    written.extend(directory.add_drop_in(&self.unit(Way::Daemon), drop_in)?);
+                }
+            }
         }
         self.systemctl.call(&["daemon-reload"])?;
         Ok(written)

@@ -52,8 +52,11 @@ pub(super) const RELAXED: Unit = unit!("examples", "relaxed.conf");
 /// Makes a reload command wait until the reload is complete.
 pub(super) const NOTIFY_RELOAD: Unit = unit!("examples", "notify-reload.conf");
 
+/// Lets systemd wait longer before each restart of a daemon that keeps failing.
+pub(super) const RESTART_STEPS: Unit = unit!("examples", "restart-steps.conf");
+
 /// What the names of our drop-ins are, for removing them.
-const DROP_INS: [&str; 5] = [RELAXED.name, NOTIFY_RELOAD.name, HOME, PLACES, SECRET];
+const DROP_INS: [&str; 6] = [RELAXED.name, NOTIFY_RELOAD.name, RESTART_STEPS.name, HOME, PLACES, SECRET];
 
 /// The drop-in for a home directory outside /home.
 const HOME: &str = "home.conf";

@@ -108,6 +108,7 @@ fn where_no_units_are_installed_they_are_written_and_removed(test: &str, release
     assert_eq!(stage.property(DAEMON, "ProtectSystem"), "strict");
     let waits = release != Release::Bookworm;
     assert_eq!(stage.property(DAEMON, "Type"), if waits { "notify-reload" } else { "notify" });
+    assert_eq!(stage.property(DAEMON, "RestartSteps"), if waits { "6" } else { "" });
     let gone = stage.machine.as_user("alice", &[program, "service", "uninstall"]);
     gone.exits(0).stdout_has("Removed /home/alice/.config/systemd/user/dbx-rotator-daemon.service");
     assert_eq!(stage.files(), ".config/dbx-rotator/client-secret\n.config/dbx-rotator/config.toml\n");

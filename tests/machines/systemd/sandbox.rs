@@ -143,8 +143,7 @@ fn every_unit_is_clean_and_exposes_little(test: &str, release: Release) {
         for unit in &units {
             let verified = machine.as_user(user, &["systemd-analyze", mode, "--man=no", "verify", unit]);
             let said = verified.exits(0).stderr.clone() + &verified.stdout;
-            let ours: Vec<&str> =
-                said.lines().filter(|line| line.contains("dbx-rotator") && !is_known(line, release)).collect();
+            let ours: Vec<&str> = said.lines().filter(|line| line.contains("dbx-rotator")).collect();
             assert!(ours.is_empty(), "{unit}: {ours:#?}");
         }
         for unit in units.iter().filter(|unit| unit.ends_with(".service")) {
@@ -154,11 +153,6 @@ fn every_unit_is_clean_and_exposes_little(test: &str, release: Release) {
             eprintln!("{}: {}", release.name(), rated.exits(0).stdout.lines().last().unwrap_or_default());
         }
     }
-}
-
-/// Whether the old systemd knows it; if not, it says so.
-fn is_known(line: &str, release: Release) -> bool {
-    release == Release::Bookworm && ["'RestartSteps'", "'RestartMaxDelaySec'"].iter().any(|key| line.contains(key))
 }
 
 /// As where kernel.unprivileged_userns_clone is 0 or AppArmor forbids it: nobody can create one.
