@@ -190,6 +190,9 @@ fn misfit_of_name(name: &str, url: &Url) -> Option<String> {
     if !name.contains('.') && (name.starts_with("dbc-") || name.starts_with("adb-")) {
         return Some("its domain is missing, such as .cloud.databricks.com or .azuredatabricks.net".to_owned());
     }
+    if ["workspace", "host", "hostname", "databricks", "example"].contains(&name) {
+        return Some("it is the word for one, not its name".to_owned());
+    }
     let ids = ["o", "w", "workspace_id", "a", "account_id"];
     let mut queried = url.query_pairs().filter(|(key, _)| ids.contains(&key.as_ref()));
     queried.find_map(|(key, value)| Some(format!("{key}={value} {}", looks_left_over(&value)?)))
@@ -344,6 +347,8 @@ mod tests {
             "\"https://x\"",
             "${HOST}",
             "https://a..b",
+            "https://WORKSPACE",
+            "databricks",
             "https://K\u{e4}RNTEN.example",
             "",
             "http://dbc-1.cloud.databricks.com",

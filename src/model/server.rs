@@ -30,6 +30,11 @@ pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
     if let Some(left_over) = left_over_of(value) {
         return Some(left_over);
     }
+    // An address whose scheme was cut off. A path that begins so is one that somebody has put together wrongly.
+    if let Some(rest) = value.strip_prefix("//") {
+        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        return misfit(value, "begins with //, as an address does after its scheme", leave(host));
+    }
     if is_socket_directory(value) || is_address(value) {
         return None;
     }
@@ -226,6 +231,7 @@ mod tests {
                 "db.example.com as the host, 5432",
             ),
             ("https://db.example.com", "scheme", "db.example.com alone"),
+            ("//db.example.com/orders", "begins with //", "db.example.com alone"),
             (
                 "jdbc:postgresql://db.example.com/x",
                 "given as a JDBC URL",
