@@ -178,9 +178,9 @@ fn what_the_pages_name_is_read_by_the_program_and_what_settings_it_reads_is_name
             assert!(words == &["completions"] || told.contains(variable), "{words:?} does not tell of {variable}");
         }
     }
-    // All that the README lists.
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, list) = readme.split_once("The environment is ").unwrap();
+    // All that the page on settings lists.
+    let settings = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md")).unwrap();
+    let (_, list) = settings.split_once("## The environment\n\n").unwrap();
     let list = list.split("\n\n").next().unwrap();
     let told = entries(section(&pages[0].1, "ENVIRONMENT"));
     for variable in list.split('`').skip(1).step_by(2) {

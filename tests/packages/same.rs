@@ -98,7 +98,8 @@ fn references(text: &str) -> Vec<&str> {
 fn each_file_for_the_packages_is_used_and_each_that_is_used_exists() {
     let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| std::fs::read_to_string(repository.join(file)).unwrap();
-    let text = read("Cargo.toml") + &read("dist/build") + &read("homebrew/dbx-rotator.rb");
+    let pages = read("examples/pages/main.rs").replace("../../", "");
+    let text = read("Cargo.toml") + &read("dist/build") + &read("homebrew/dbx-rotator.rb") + &pages;
     let references = references(&text);
     for word in references.iter().filter(|word| !word.contains(['*', '$'])) {
         assert!(repository.join(word).exists(), "{word} is used, and is not there");
