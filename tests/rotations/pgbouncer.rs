@@ -106,7 +106,7 @@ fn no_login_fails_through_pgbouncer_over_three_lives_of_a_token() {
     home.write("bin/reload", format!("#!/bin/sh\n[ ! -e '{pid}' ] || exec {reload}\n"), 0o755);
     home.write(".pgpass", format!("127.0.0.1:{port}:pgbouncer:app:its own\n"), 0o600);
     let running = dbx_rotator!(home).args(["run"]).signed_in_to(&workspace).spawn();
-    running.says("beside its entry", Duration::from_secs(30));
+    running.says("the output files of", Duration::from_secs(30));
 
     fs::copy(workspace.ca_file(), at("ca.pem")).unwrap();
     fs::set_permissions(at("ca.pem"), Permissions::from_mode(0o644)).unwrap();
