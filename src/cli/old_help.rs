@@ -68,8 +68,7 @@ impl Name {
         )
     }
 
-    /// Prints the page that was asked for, or what clap said with the usage of this name. False for our own name, and for what is
-    /// neither.
+    /// The page that was asked for, or what clap said with the usage of this name; none for our own name, and for the version.
     pub(super) fn explains(self, error: &clap::Error) -> Option<String> {
         let mut page = self.page()?.max_term_width(100);
         match error.kind() {

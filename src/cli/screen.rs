@@ -28,13 +28,12 @@ pub(super) struct Screen {
 
 impl Screen {
     /// A file or a pipe.
-    #[cfg(test)]
     pub(super) const NONE: Screen = Screen { size: None, has_colour: false, has_blocks: false };
 
     /// Where standard output goes.
     pub(super) fn of_stdout(environment: &Environment) -> Self {
         if !stdout().is_terminal() {
-            return Screen { size: None, has_colour: false, has_blocks: false };
+            return Screen::NONE;
         }
         let told = tcgetwinsize(stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
         let size = told.map_or(USUAL, |size| Size { columns: size.ws_col.into(), rows: size.ws_row.into() });

@@ -32,8 +32,7 @@ pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
     }
     // An address whose scheme was cut off. A path that begins so is one that somebody has put together wrongly.
     if let Some(rest) = value.strip_prefix("//") {
-        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
-        return misfit(value, "begins with //, as an address does after its scheme", leave(host));
+        return misfit(value, "begins with //, as an address does after its scheme", leave(host_in(rest)));
     }
     if is_socket_directory(value) || is_address(value) {
         return None;
@@ -42,9 +41,7 @@ pub(crate) fn host_misfit(value: &str) -> Option<Misfit> {
         return Some(pasted);
     }
     if let Some((_, rest)) = value.split_once("://") {
-        let (_, host) = rest.rsplit_once('@').unwrap_or(("", rest));
-        let host = host.split(['/', ':', '?']).next().unwrap_or_default();
-        return misfit(value, "is an address with a scheme, not a host name", leave(host));
+        return misfit(value, "is an address with a scheme, not a host name", leave(host_in(rest)));
     }
     if let Some(inner) = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|ip| is_address(ip)) {
         return misfit(value, "has the brackets of a URL", leave(inner));
@@ -160,6 +157,12 @@ pub(crate) fn left_over_of(value: &str) -> Option<Misfit> {
         }
     }
     looks_left_over(value).and_then(|looks| misfit(value, looks, hint))
+}
+
+/// The host of an address, from what comes after its `//`.
+fn host_in(rest: &str) -> &str {
+    let (_, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    host.split(['/', ':', '?']).next().unwrap_or_default()
 }
 
 fn leave(host: &str) -> String {

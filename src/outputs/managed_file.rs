@@ -280,7 +280,7 @@ impl<'a> ManagedFile<'a> {
     }
 
     fn has_its_group(&self, file: &Opened) -> bool {
-        self.group().is_none_or(|group| file.metadata.gid() == group.gid)
+        self.group().is_none_or(|group| group.is_of(file))
     }
 
     // ---- what is said ----

@@ -116,8 +116,7 @@ fn of_one(row: &Row<'_>, status: &ConnectionStatus, screen: &Screen, zone: &Time
         Stands::Expired => ("expired", Style::Dead),
         Stands::Missing => ("missing", Style::Dead),
     };
-    let whole = status.token.as_ref().map(|token| token.expires_at.duration_since(token.issued_at));
-    let share = left.zip(whole).map_or(0.0, |(left, whole)| left.as_secs_f64() / whole.as_secs_f64().max(1.0));
+    let share = left.zip(status.life()).map_or(0.0, |(left, whole)| left.as_secs_f64() / whole.as_secs_f64().max(1.0));
     let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| print::moment(at, status.now, zone));
     let needs_person = row.renewed && row.last_error.as_ref().is_some_and(|error| error.needs_person());
     let next = match &row.last_error {

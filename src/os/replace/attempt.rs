@@ -14,6 +14,7 @@ use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
 
 use super::displaced::{Carry, End, Written, look, written_meanwhile};
+use super::group::Group;
 use super::new_file::{Kind, Name, Names, NewFile, Stamp, rename_where_nobody_is};
 use super::snapshot::{Opened, Snapshot};
 use super::{Budget, FileFault, FsHooks};
@@ -41,14 +42,6 @@ const OWN_ATTRIBUTES: [&str; 4] = ["security.ima", "security.evm", "security.cap
 /// The access list of other users. It includes permission bits: if it were copied to a private file, others could open that
 /// before the mode is set, and go on reading.
 const ACCESS_LIST: &str = "system.posix_acl_access";
-
-/// A group that a file is given to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Group<'a> {
-    /// As the person wrote it.
-    pub(crate) name: &'a str,
-    pub(crate) gid: u32,
-}
 
 /// Replaces what `old` found by `bytes`, with this mode. Things to report are added to `notes`.
 pub(crate) struct Replacement<'a> {
@@ -156,7 +149,7 @@ impl Replacement<'_> {
             None => self.adopt_directory_owner(new.file())?,
         }
         // In this order: nobody may read it who is not meant to, not even while it is empty, since who has it open reads on.
-        self.give_to_group(new.file())?;
+        self.group.map_or(Ok(()), |group| group.give(new.file()))?;
         self.set_mode(new.file())?;
         new.file().write_all(self.bytes).map_err(|error| self.failed("write the new file", error))?;
         sync(new.file()).map_err(|error| self.failed("bring the new file to the disk", error))?;
@@ -175,19 +168,6 @@ impl Replacement<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Gives a file to the group that it must have.
-    fn give_to_group(&self, file: &File) -> Result<(), FileFault> {
-        let Some(Group { name, gid }) = self.group else { return Ok(()) };
-        let is_its_own = || file.metadata().is_ok_and(|found| found.gid() == gid);
-        if is_its_own() {
-            return Ok(());
-        }
-        let refused = |source| FileFault::Group { name: name.to_owned(), source };
-        rustix::fs::fchown(file, None, Some(Gid::from_raw(gid))).map_err(|error| refused(error.into()))?;
-        // Some file systems only seem to do it.
-        if is_its_own() { Ok(()) } else { Err(refused(ErrorKind::Unsupported.into())) }
     }
 
     /// Gives the new file the old one's owner and group. A reason to write in place, where only that keeps the owner.
@@ -372,7 +352,7 @@ impl Replacement<'_> {
 
     /// Whether somebody may have it open who must not read what is about to be in it.
     fn is_open_to_strangers(&self, old: &Opened) -> bool {
-        let has_its_group = self.group.is_none_or(|group| old.metadata.gid() == group.gid);
+        let has_its_group = self.group.is_none_or(|group| group.is_of(old));
         old.mode() & OTHERS & if has_its_group { !self.mode } else { OTHERS } != 0
     }
 
@@ -389,7 +369,7 @@ impl Replacement<'_> {
             return Ok(Attempt::Overtaken);
         }
         // Tight before the new password is in it.
-        self.give_to_group(&file)?;
+        self.group.map_or(Ok(()), |group| group.give(&file))?;
         let was = metadata.mode() & 0o7777;
         if was != self.mode {
             match file.set_permissions(std::fs::Permissions::from_mode(self.mode)) {
