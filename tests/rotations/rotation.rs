@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Fault, Home, Session, Workspace, dbx_rotator};
+use crate::support::{Endpoint, Fault, Home, Session, Workspace, dbx_rotator};
 
 const HOST: &str = "ep-quiet-sun-1.database.eu-west-1.cloud.databricks.com";
 
@@ -16,9 +16,12 @@ fn rotator<'a>(home: &'a Home, workspace: &Workspace, arguments: &[&str]) -> Ses
         .env("DATABRICKS_PG_USERNAME", workspace.client_id())
 }
 
-/// The password in the file's only entry.
-fn password(home: &Home) -> String {
-    home.pgpass().trim_end().rsplit(':').next().unwrap_or_default().to_owned()
+#[test]
+fn a_further_try_does_not_ask_again_where_the_token_endpoint_is() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    workspace.faults_on(Endpoint::Token).next(Fault::Status(503)).next(Fault::Status(503));
+    rotator(&home, &workspace, &["rotate"]).run().exits(0);
+    assert_eq!((workspace.requests_to(Endpoint::Token), workspace.requests_to(Endpoint::Discovery)), (3, 1));
 }
 
 #[test]
@@ -73,9 +76,9 @@ fn what_is_not_due_is_left_alone_without_asking_anybody() {
 fn rotate_without_if_due_always_brings_a_new_one() {
     let (workspace, home) = (Workspace::start(), Home::new());
     rotator(&home, &workspace, &["rotate"]).run().exits(0);
-    let before = password(&home);
+    let before = home.password();
     rotator(&home, &workspace, &["--once"]).run().exits(0);
-    assert_ne!(password(&home), before);
+    assert_ne!(home.password(), before);
     assert_eq!(workspace.token_requests(), 2);
 }
 
@@ -126,10 +129,10 @@ fn passing_trouble_is_got_over_and_then_said_to_be_over() {
         Fault::ErrorIn200("temporarily_unavailable".to_owned()),
     ] {
         workspace.fail_next(fault.clone());
-        let before = password(&home);
+        let before = home.password();
         let outcome = rotator(&home, &workspace, &["rotate"]).run();
         outcome.exits(0).stderr_has("WARNING").stderr_has("next try in").stderr_has("Token rotation completed");
-        assert_ne!(password(&home), before, "{fault:?}\n{outcome}");
+        assert_ne!(home.password(), before, "{fault:?}\n{outcome}");
     }
 }
 
@@ -407,7 +410,7 @@ fn run_notices_what_another_instance_has_mended() {
     rotator(&home, &workspace, &["rotate"]).run().exits(0);
     // Its next try would be minutes away, and the new credential is due within seconds; at its next look all is well.
     running.terminate().exits(0);
-    assert!(password(&home).starts_with("eyJ"));
+    assert!(home.password().starts_with("eyJ"));
 }
 
 #[test]
@@ -444,7 +447,7 @@ fn a_state_directory_that_cannot_be_written_costs_the_record_and_not_the_passwor
         .run()
         .exits(0)
         .stderr_has("cannot keep a record");
-    assert!(password(&home).starts_with("eyJ"));
+    assert!(home.password().starts_with("eyJ"));
 }
 
 #[test]
