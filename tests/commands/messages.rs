@@ -5,18 +5,27 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::{Endpoint, Fault, Home, Outcome, Session, Workspace, dbx_rotator};
 
 /// A conversation, and what must be replaced in it.
 struct Conversation {
     text: String,
+    /// In this order.
     replaced: Vec<(String, &'static str)>,
 }
 
 impl Conversation {
     fn new(home: &Home) -> Self {
-        Conversation { text: String::new(), replaced: vec![(home.path("").display().to_string(), "~/")] }
+        let account = Command::new("sh").args(["-c", "getent passwd $(id -u) | cut -d: -f6"]).output().unwrap();
+        let account = String::from_utf8(account.stdout).unwrap();
+        let replaced = vec![
+            (home.path("").display().to_string(), "~/"),
+            (home.path("").display().to_string().trim_end_matches('/').to_owned(), "~"),
+            (format!("this account is {}", account.trim()), "this account is HOME-OF-ACCOUNT"),
+        ];
+        Conversation { text: String::new(), replaced }
     }
 
     fn with(home: &Home, workspace: &Workspace) -> Self {
@@ -44,23 +53,8 @@ impl Conversation {
     }
 
     fn neutral(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        let home = self.replaced[0].0.trim_end_matches('/').to_owned();
-        for (what, by) in &self.replaced {
-            text = text.replace(what, by);
-        }
-        let account =
-            std::process::Command::new("sh").args(["-c", "getent passwd $(id -u) | cut -d: -f6"]).output().unwrap();
-        let account = format!("this account is {}", String::from_utf8(account.stdout).unwrap().trim());
-        let text = text.replace(&home, "~").replace(&account, "this account is HOME-OF-ACCOUNT");
-        // The width of a column depends on the paths and ports in it.
-        let is_column = |line: &&str| !line.starts_with(' ');
-        let narrow = |line: &str| {
-            let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-            cells.join("  ") + "\n"
-        };
-        let lines = text.split_inclusive('\n').map(without_times);
-        lines.map(|line| if is_column(&line.as_str()) { narrow(&line) } else { line }).collect()
+        let text = self.replaced.iter().fold(text.to_owned(), |text, (what, by)| text.replace(what, by));
+        text.split_inclusive('\n').map(without_times).map(without_widths).collect()
     }
 
     /// Compares it with the file, or writes that.
@@ -103,6 +97,15 @@ fn without_times(line: &str) -> String {
         words.push(if word.is_empty() { piece.to_owned() } else { piece.replacen(word, neutral, 1) });
     }
     words.concat()
+}
+
+/// With two blanks between the columns of a table, whose widths depend on the paths and ports in it. Indented lines stay.
+fn without_widths(line: String) -> String {
+    if line.starts_with(' ') {
+        return line;
+    }
+    let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    cells.join("  ") + "\n"
 }
 
 fn typed<'h>(home: &'h Home, words: &str) -> Session<'h> {

@@ -8,16 +8,7 @@ use crate::support::{Home, Instance, Session, Workspace, dbx_rotator};
 
 /// `dbx-rotator ARGUMENTS` for one instance with these additional settings.
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, more: &str, arguments: &[&str]) -> Session<'a> {
-    if workspace.requests().is_empty() {
-        workspace.add_instance(Instance::named("orders"));
-    }
-    let text = format!("[[connection]]\ninstance = 'orders'\n{more}\n");
-    home.write(".config/dbx-rotator/config.toml", text, 0o600);
-    dbx_rotator!(home).args(arguments).signed_in_to(workspace)
-}
-
-fn password(home: &Home) -> String {
-    home.pgpass().trim_end().rsplit(':').next().unwrap_or_default().to_owned()
+    dbx_rotator!(home).args(arguments).for_instance(workspace, more)
 }
 
 #[test]
@@ -26,8 +17,8 @@ fn the_files_hold_what_the_password_file_holds() {
     let files = "token_file = '~/run/token'\nenv_file = '~/run/env'";
     for _ in 0..2 {
         rotator(&home, &workspace, files, &["rotate"]).run().exits(0);
-        assert_eq!(home.read("run/token"), password(&home));
-        assert_eq!(home.read("run/env").trim_end(), format!("PGPASSWORD={}", password(&home)));
+        assert_eq!(home.read("run/token"), home.password());
+        assert_eq!(home.read("run/env").trim_end(), format!("PGPASSWORD={}", home.password()));
         assert_eq!((home.mode("run/token"), home.mode("run/env"), home.mode("run")), (0o600, 0o600, 0o700));
     }
     assert_eq!(workspace.credentials_minted(), 2);
@@ -42,7 +33,7 @@ fn a_file_that_was_lost_is_written_again_without_asking_anybody() {
     std::fs::remove_file(home.path("token")).unwrap();
     std::fs::remove_file(home.path(".pg_service.conf")).unwrap();
     rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0).stderr_has("the output files of");
-    assert_eq!(home.read("token"), password(&home));
+    assert_eq!(home.read("token"), home.password());
     assert!(home.read(".pg_service.conf").contains("[orders]"));
     std::fs::set_permissions(home.path("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
     rotator(&home, &workspace, files, &["rotate", "--if-due"]).run().exits(0);
@@ -60,7 +51,7 @@ fn the_daemon_writes_again_what_was_lost() {
     std::fs::remove_file(home.path("token")).unwrap();
     running.says_times(2, "the output files of", Duration::from_secs(20));
     running.terminate().exits(0);
-    assert_eq!(home.read("token"), password(&home));
+    assert_eq!(home.read("token"), home.password());
 }
 
 #[test]

@@ -3,27 +3,18 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::{Home, Instance, Session, Workspace, dbx_rotator};
+use crate::support::{Home, Session, Workspace, dbx_rotator};
 
 const TEMPLATE: &str = ".config/dbx-rotator/app.template";
 
 /// `dbx-rotator ARGUMENTS` for one instance with these additional settings.
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, more: &str, arguments: &[&str]) -> Session<'a> {
-    if workspace.requests().is_empty() {
-        workspace.add_instance(Instance::named("orders"));
-    }
-    let text = format!("[[connection]]\ninstance = 'orders'\n{more}\n");
-    home.write(".config/dbx-rotator/config.toml", text, 0o600);
-    dbx_rotator!(home).args(arguments).signed_in_to(workspace)
+    dbx_rotator!(home).args(arguments).for_instance(workspace, more)
 }
 
 /// A `[[connection.file]]` from the template beside the configuration.
 fn to(path: &str, more: &str) -> String {
     format!("[[connection.file]]\ntemplate = 'app.template'\npath = '{path}'\n{more}\n")
-}
-
-fn password(home: &Home) -> String {
-    home.pgpass().trim_end().rsplit(':').next().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -37,7 +28,7 @@ fn a_file_has_what_its_template_says_at_each_rotation() {
     for _ in 0..2 {
         rotator(&home, &workspace, &files, &["rotate"]).run().exits(0);
         let (host, user) = (workspace.instance("orders").host.unwrap(), workspace.client_id());
-        let password = password(&home);
+        let password = home.password();
         let text = home.read("run/app");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], format!("{host} 5432 databricks_postgres \"{user}\" \"{password}\""));
@@ -69,15 +60,15 @@ fn what_was_lost_or_changed_is_made_again_without_asking_anybody() {
     rotator(&home, &workspace, &to("~/app", ""), &["rotate"]).run().exits(0);
     std::fs::remove_file(home.path("app")).unwrap();
     if_due().exits(0).stderr_has("the output files of");
-    assert_eq!(home.read("app"), format!("old {}\n", password(&home)));
+    assert_eq!(home.read("app"), format!("old {}\n", home.password()));
     if_due().exits(0).stderr_lacks("the output files of");
     home.write(TEMPLATE, "new {{ password }}\n", 0o600);
     if_due().exits(0).stderr_has("the output files of");
-    assert_eq!(home.read("app"), format!("new {}\n", password(&home)));
+    assert_eq!(home.read("app"), format!("new {}\n", home.password()));
     // With the record lost, it knows its own work by the template.
     std::fs::remove_file(home.path(".local/state/dbx-rotator/record.json")).unwrap();
     rotator(&home, &workspace, &to("~/app", ""), &["rotate"]).run().exits(0);
-    assert_eq!(home.read("app"), format!("new {}\n", password(&home)));
+    assert_eq!(home.read("app"), format!("new {}\n", home.password()));
     assert_eq!(workspace.credentials_minted(), 2);
 }
 
@@ -117,7 +108,7 @@ fn a_template_that_cannot_be_used_costs_no_password_and_is_heard_of_until_it_can
     home.write(TEMPLATE, "{{ password }}\n", 0o600);
     run(&["rotate", "--if-due"]).exits(0);
     run(&["status"]).exits(0).stdout_lacks("needs you");
-    assert_eq!(home.read("app").trim_end(), password(&home));
+    assert_eq!(home.read("app").trim_end(), home.password());
     // Put back as it was, there is nothing to write, and that is the end of it, too.
     home.write(TEMPLATE, "{{", 0o600);
     run(&["rotate", "--if-due"]).exits(78).stderr_has("line 1");
@@ -180,7 +171,7 @@ fn the_program_that_is_told_finds_the_file_written() {
     let more = format!("on_rotate = ['told']\n{}", to("~/app", ""));
     for _ in 0..2 {
         rotator(&home, &workspace, &more, &["rotate"]).run().exits(0);
-        assert_eq!(home.read("seen").trim_end(), password(&home));
+        assert_eq!(home.read("seen").trim_end(), home.password());
     }
 }
 
@@ -191,6 +182,6 @@ fn the_examples_that_are_shipped_can_be_used() {
         let path = format!("{}/dist/examples/{example}.template", env!("CARGO_MANIFEST_DIR"));
         home.write(TEMPLATE, std::fs::read(path).unwrap(), 0o600);
         rotator(&home, &workspace, &to(&format!("~/{example}"), ""), &["rotate"]).run().exits(0);
-        assert!(home.read(example).contains(&password(&home)), "{example}");
+        assert!(home.read(example).contains(&home.password()), "{example}");
     }
 }

@@ -5,9 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::page::{self, Page, repository};
 
-/// Pages that are linked to and not written yet.
-const NOT_YET: [&str; 0] = [];
-
 /// The page and the heading that a link of this page leads to; none where it leads out of the repository.
 fn target(page: &Page, link: &str) -> Option<(String, Option<String>)> {
     if link.contains("://") || link.starts_with("mailto:") {
@@ -35,9 +32,6 @@ fn no_link_leads_nowhere() {
         for link in page.links() {
             let Some((path, anchor)) = target(&page, &link) else { continue };
             seen += 1;
-            if NOT_YET.contains(&path.as_str()) {
-                continue;
-            }
             assert!(repository().join(&path).exists(), "{}: {link} is not there", page.path);
             let Some(anchor) = anchor else { continue };
             assert!(Page::read(&path).anchors().contains(&anchor), "{}: {link} names no heading of {path}", page.path);
@@ -53,13 +47,6 @@ fn the_readme_has_the_version_and_one_place_that_is_not_there_yet() {
     let places: BTreeSet<&str> =
         readme.text.split("https://").skip(1).filter_map(|rest| rest.split('/').next()).collect();
     assert_eq!(places, BTreeSet::from(["RELEASES"]));
-}
-
-#[test]
-fn what_is_written_by_now_is_no_longer_awaited() {
-    for path in NOT_YET {
-        assert!(!repository().join(path).exists(), "{path} is there: take it out of NOT_YET");
-    }
 }
 
 #[test]

@@ -7,16 +7,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::support::{Home, Instance, Session, Workspace, dbx_rotator};
+use crate::support::{Home, Session, Workspace, dbx_rotator};
 
 /// `dbx-rotator ARGUMENTS` for one instance with these additional settings.
 fn rotator<'a>(home: &'a Home, workspace: &Workspace, more: &str, arguments: &[&str]) -> Session<'a> {
-    if workspace.requests().is_empty() {
-        workspace.add_instance(Instance::named("orders"));
-    }
-    let text = format!("[[connection]]\ninstance = 'orders'\n{more}\n");
-    home.write(".config/dbx-rotator/config.toml", text, 0o600);
-    dbx_rotator!(home).args(arguments).signed_in_to(workspace)
+    dbx_rotator!(home).args(arguments).for_instance(workspace, more)
 }
 
 #[track_caller]

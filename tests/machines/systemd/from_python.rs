@@ -1,13 +1,13 @@
 //! A person who has the Python tool and its service comes over: with the commands of docs/from-python.md, as they stand there.
 
-use super::{Release, Stage, Workspace, stage};
+use super::stage::{self, MOST_COMMANDS};
+use super::{Release, Stage, Workspace};
 
 const OLD: &str = "com.databricks.oauth.rotator.service";
 const TIMER: &str = "dbx-rotator.timer";
 const OLD_UNIT: &str = "/home/alice/.config/systemd/user/com.databricks.oauth.rotator.service";
 const OLD_LOG: &str = "/home/alice/.databricks_oauth_rotator.log";
 const OLD_LINE: &str = "2025-01-22 14:30:00 - INFO - Token rotation completed successfully\n";
-const MOST_COMMANDS: usize = 5;
 
 /// The commands of the page's section with this title.
 fn commands_of(section: &str) -> Vec<String> {
@@ -46,12 +46,6 @@ impl Stage {
         let link = "for name in rotator install status restart uninstall; do ln -s dbx-rotator /usr/bin/databricks-oauth-$name; done";
         self.machine.run(&["sh", "-c", link]).exits(0);
         self.machine.keep_secret("not-to-be-shown-anywhere");
-    }
-
-    /// Alice types it.
-    #[track_caller]
-    fn types(&self, line: &str) -> crate::support::Outcome {
-        self.machine.as_user("alice", &["sh", "-c", line])
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_dbx-rotator");
 /// Everything immediate has happened by then, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// So many commands a new user types, at most, to a login and a service that `status` vouches for.
+pub(crate) const MOST_COMMANDS: usize = 5;
+
 /// The directory of a user's settings, in the machine.
 pub(crate) const SETTINGS: &str = "/home/alice/.config/dbx-rotator";
 
@@ -82,6 +85,12 @@ impl Stage {
 
     pub(crate) fn write_secret(&self, secret: &str) {
         self.machine.write(&format!("{SETTINGS}/client-secret"), secret, 0o600, Some("alice"));
+    }
+
+    /// Alice types it into a shell.
+    #[track_caller]
+    pub(crate) fn types(&self, line: &str) -> crate::support::Outcome {
+        self.machine.as_user("alice", &["sh", "-c", line])
     }
 
     /// `systemctl --user` as alice.

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
+use super::stage::MOST_COMMANDS;
 use super::{Release, Stage, Workspace};
 use crate::support::{Outcome, Postgres, skip};
-
-const MOST_COMMANDS: usize = 5;
 
 impl Stage {
     /// As every machine does with a real one.
@@ -26,10 +25,7 @@ impl Walk<'_> {
     #[track_caller]
     fn types(&mut self, user: &str, line: &str) -> Outcome {
         self.typed += 1;
-        let done = match user {
-            "root" => self.stage.machine.run(&["sh", "-c", line]),
-            _ => self.stage.machine.as_user(user, &["sh", "-c", line]),
-        };
+        let done = if user == "root" { self.stage.machine.run(&["sh", "-c", line]) } else { self.stage.types(line) };
         done.exits(0);
         done
     }
