@@ -4,28 +4,29 @@
 //! within that time, and a clock that was set or a machine that woke up at once. A failure that needs a person does not end
 //! the loop: it is reported once, retried slowly, and retried at once when a file changes that may repair it.
 
-mod keepalive;
 mod status;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::auth::external_browser::Login;
 use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
 use crate::logging::announce;
 use crate::model::Connection;
 use crate::os::clock::Moment;
 use crate::os::heap;
+use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
 use crate::rotation::backoff::Change;
 use crate::rotation::schedule::{Spread, after_boot};
 use crate::rotation::{ConnectionStatus, Outcome, Rotation, Running, Session, spread_of_this_machine};
-use keepalive::WatchdogKeepalive;
 use status::Row;
 
 /// The longest sleep: a deleted entry is noticed within this time.
@@ -115,11 +116,16 @@ struct Heeded {
     password_file: Stamps,
 }
 
+/// The files that change when a person logs in.
+fn login_files(config: &Config) -> Vec<PathBuf> {
+    config.login_files(|workspace| Login::of(workspace, &config.environment).description())
+}
+
 impl Heeded {
     fn of(config: &Config) -> Self {
         Heeded {
             people: Stamps::of(&config.files_of_people()),
-            logins: Stamps::of(&config.login_files()),
+            logins: Stamps::of(&login_files(config)),
             password_file: Stamps::of(&config.password_files_to_watch()),
         }
     }
@@ -369,7 +375,7 @@ async fn files_have_changed(
     if !is_refused && failures.values().all(Failure::is_transient) {
         return std::future::pending().await;
     }
-    let files = [config.files_of_people(), config.login_files(), config.password_files_to_watch()].concat();
+    let files = [config.files_of_people(), login_files(config), config.password_files_to_watch()].concat();
     loop {
         // A file may have changed while the last look was reading it.
         watch::changed(&files, || heeded.changed(config).is_some()).await;

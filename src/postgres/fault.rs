@@ -59,34 +59,6 @@ impl Fault {
     }
 }
 
-impl From<tokio_postgres::Error> for Fault {
-    fn from(error: tokio_postgres::Error) -> Self {
-        if let Some(said) = error.as_db_error() {
-            return Fault::Refused(Refusal::from(said));
-        }
-        if error.is_closed() {
-            return Fault::Lost(io::ErrorKind::UnexpectedEof.into());
-        }
-        let Some(cause) = error.into_source() else { return strange("") };
-        match cause.downcast::<io::Error>() {
-            // What was no message of the protocol comes as an I/O error too.
-            Ok(cause) if cause.kind() == io::ErrorKind::InvalidInput => strange(&cause.to_string()),
-            Ok(cause) => Fault::of_io(*cause),
-            Err(cause) => strange(&cause.to_string()),
-        }
-    }
-}
-
-/// What came instead of an answer, by what the library says of it.
-fn strange(said: &str) -> Fault {
-    let what = if said.contains("unsupported authentication method") {
-        "it asks for something other than a password"
-    } else {
-        "it does not keep to PostgreSQL's protocol"
-    };
-    Fault::Strange(what.to_owned())
-}
-
 /// Does something until the time is over.
 pub(super) async fn within<T>(
     until: Instant,

@@ -1,20 +1,26 @@
-//! A real session with PostgreSQL, to prove a credential before it is published.
+//! Sessions with PostgreSQL: one that proves a credential before it is published, and those that the proxy opens for others.
 //!
-//! It does once what a client that reads the password file would do: find the host, connect, ask for TLS, log in with the
-//! credential, run one query and disconnect. Every way to fail becomes a [`Failure`] that says what to do next.
+//! It does what a client that reads the password file would do: find the host, connect, ask for TLS, log in with the credential.
+//! To prove a credential it then runs one query and disconnects. Every way to fail becomes a [`Failure`] that says what to do
+//! next.
 //!
 //! Invariants: the credential is sent only over TLS and, unless `require` was asked for, only to a server that has proved to be
 //! the host; it appears in no message, log or `Debug` output; a login ends within its limit, and reads at most 1 MiB.
 
+mod authenticate;
 mod bounded;
 mod diagnosis;
 mod fault;
 mod network;
+#[cfg(feature = "cli")]
+mod open;
 mod refusal;
 mod remedy;
 mod session;
+mod startup;
 mod target;
 mod tls;
+mod wire;
 
 use std::time::Duration;
 
@@ -23,6 +29,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use fault::{Fault, Stage, within};
+#[cfg(feature = "cli")]
+pub(crate) use open::{Doors, Opened, Refused, Upstream};
+#[cfg(feature = "cli")]
+pub(crate) use startup::{Parameters, Startup};
 pub use target::Target;
 use tls::Tls;
 
@@ -60,29 +70,53 @@ pub struct Session {
 /// token is. Unavailable: unreachable, not trusted, paused, blocked or failing; transient unless a person must act.
 pub async fn login(target: &Target<'_>, password: &SecretString, limit: Duration) -> Result<Session, Failure> {
     let started = Instant::now();
-    let until = started + limit.min(LONGEST_LIMIT);
     let tls = Tls::new(target).map_err(|failure| diagnosis::placed(failure, target))?;
-    let mut waits = waits();
-    let mut tries = 0;
-    let mut told = None;
+    let mut tries = Tries::within(limit);
     loop {
-        tries += 1;
-        let fault = match attempt(target, &tls, password, until).await {
-            Ok(found) => return Ok(found.into_session(started.elapsed(), tries)),
-            Err(fault) => fault,
-        };
-        let wait = waits.next().unwrap_or(LONGEST_WAIT);
-        let again = fault.may_pass() && wait < until.saturating_duration_since(Instant::now());
+        match attempt(target, &tls, password, tries.until).await {
+            Ok(found) => return Ok(found.into_session(started.elapsed(), tries.count())),
+            Err(fault) => tries.after(fault).await.map_err(|fault| diagnosis::diagnose(&fault, target, limit))?,
+        }
+    }
+}
+
+/// Tries to log in again while a server seems to be waking up.
+struct Tries {
+    until: Instant,
+    failed: u32,
+    /// The last fault that says more than that the time ran out.
+    told: Option<Fault>,
+}
+
+impl Tries {
+    fn within(limit: Duration) -> Self {
+        Tries { until: Instant::now() + limit.min(LONGEST_LIMIT), failed: 0, told: None }
+    }
+
+    /// How many there were, once one has succeeded.
+    fn count(&self) -> u32 {
+        self.failed + 1
+    }
+
+    /// Waits for the time of the next try.
+    ///
+    /// # Errors
+    /// There is none: the fault to report.
+    async fn after(&mut self, fault: Fault) -> Result<(), Fault> {
+        let wait = waits().nth(usize::try_from(self.failed).unwrap_or_default()).unwrap_or(LONGEST_WAIT);
+        let again = fault.may_pass() && wait < self.until.saturating_duration_since(Instant::now());
         // An earlier error says more than that the time ran out.
-        let most = match (fault, told.take()) {
+        let most = match (fault, self.told.take()) {
             (Fault::Late(_), Some(before)) => before,
             (fault, _) => fault,
         };
         if !again {
-            return Err(diagnosis::diagnose(&most, target, limit));
+            return Err(most);
         }
-        told = Some(most);
+        self.failed += 1;
+        self.told = Some(most);
         sleep(wait).await;
+        Ok(())
     }
 }
 

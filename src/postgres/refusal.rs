@@ -1,7 +1,5 @@
 //! What a server's refusal means: Lakebase's own sentences first, then PostgreSQL's codes (Appendix A of its manual).
 
-use tokio_postgres::error::DbError;
-
 /// The parts of an error response that matter here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refusal {
@@ -9,16 +7,6 @@ pub(super) struct Refusal {
     pub(super) sqlstate: String,
     pub(super) message: String,
     pub(super) detail: Option<String>,
-}
-
-impl From<&DbError> for Refusal {
-    fn from(said: &DbError) -> Self {
-        Refusal {
-            sqlstate: said.code().code().to_owned(),
-            message: said.message().to_owned(),
-            detail: said.detail().map(str::to_owned),
-        }
-    }
 }
 
 /// What a refusal means.
@@ -71,6 +59,22 @@ impl Bar {
 }
 
 impl Refusal {
+    /// The fields of an `ErrorResponse` (PostgreSQL, "Error and Notice Message Fields").
+    pub(super) fn read(body: &[u8]) -> Self {
+        let mut refusal = Refusal::default();
+        for field in body.split(|byte| *byte == 0) {
+            let Some((kind, text)) = field.split_first() else { break };
+            let text = || String::from_utf8_lossy(text).into_owned();
+            match kind {
+                b'C' => refusal.sqlstate = text(),
+                b'M' => refusal.message = text(),
+                b'D' => refusal.detail = Some(text()),
+                _ => {}
+            }
+        }
+        refusal
+    }
+
     /// The causes that the message names.
     pub(super) fn bars(&self) -> Vec<Bar> {
         let text = format!("{}\n{}", self.message, self.detail.as_deref().unwrap_or_default()).to_ascii_lowercase();

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
-use super::bounded::Bounded;
+use super::authenticate::log_in;
 use super::fault::Fault;
+use super::refusal::Refusal;
+use super::startup::Startup;
+use super::wire::{Message, Messages, malformed};
 use super::{Session, Target};
 use crate::foreign::quoted;
+
+/// The simple protocol, which all poolers and proxies understand.
+const QUESTION: &str = "select session_user";
 
 /// What the server said about itself and about us.
 #[derive(Debug)]
@@ -30,36 +36,58 @@ pub(super) async fn hold<S>(stream: S, target: &Target<'_>, password: &SecretStr
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut config = Config::new();
-    config
-        .user(target.user)
-        .dbname(target.database)
-        .password(password.expose_secret())
-        .application_name("dbx-rotator")
-        // The stream is TLS already.
-        .ssl_mode(SslMode::Disable);
-    let (client, connection) = config.connect_raw(Bounded::by_message(stream), NoTls).await?;
-    // It holds the password, which is not needed while the server answers.
-    drop(config);
-    let server_version = quoted(connection.parameter("server_version").unwrap_or("unknown"));
-    let question = async move {
-        // The simple protocol, which all poolers and proxies understand. The client is dropped at the end of this block, and
-        // so the connection sends Terminate.
-        client.simple_query("select session_user").await
-    };
-    let (answer, end) = tokio::join!(question, connection);
-    let rows = match (answer, end) {
-        (Ok(rows), _) => rows,
-        // The cause says more than that the connection is closed.
-        (Err(error), Err(cause)) if error.is_closed() => return Err(cause.into()),
-        (Err(error), _) => return Err(error.into()),
-    };
-    let user = rows.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
-        _ => None,
-    });
-    let user = user.ok_or_else(|| Fault::Strange("it did not say who is logged in".to_owned()))?;
-    Ok(Found { server_version, user: user.to_owned() })
+    let mut messages = Messages::over(stream);
+    let startup = Startup::new([
+        ("user", target.user),
+        ("database", target.database),
+        ("application_name", "dbx-rotator"),
+        ("client_encoding", "UTF8"),
+    ]);
+    let welcome = log_in(&mut messages, &startup, password).await?;
+    let server_version = welcome.iter().find_map(|message| parameter(message, "server_version"));
+    let server_version = quoted(server_version.as_deref().unwrap_or("unknown"));
+    let user = ask(&mut messages).await?;
+    let mut out = BytesMut::new();
+    frontend::terminate(&mut out);
+    // Everything was said.
+    let _ = messages.send(&mut out).await;
+    messages.close().await;
+    Ok(Found { server_version, user })
+}
+
+/// Asks who is logged in.
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(messages: &mut Messages<S>) -> Result<String, Fault> {
+    let mut out = BytesMut::new();
+    frontend::query(QUESTION, &mut out).map_err(|_| malformed())?;
+    messages.send(&mut out).await?;
+    let mut user = None;
+    loop {
+        let message = messages.next().await?;
+        match message.tag() {
+            b'D' => user = user.or_else(|| only_column(message.body())),
+            b'E' => return Err(Fault::Refused(Refusal::read(message.body()))),
+            b'Z' => break,
+            // Notices, parameters that change, and the parts of the answer that say nothing new.
+            b'N' | b'S' | b'T' | b'C' => {}
+            _ => return Err(malformed()),
+        }
+    }
+    user.ok_or_else(|| Fault::Strange("it did not say who is logged in".to_owned()))
+}
+
+/// The value in a `ParameterStatus`, if the message is one of this name.
+fn parameter(message: &Message, name: &str) -> Option<String> {
+    let mut texts = message.body().split(|byte| *byte == 0);
+    let is_it = message.tag() == b'S' && texts.next()? == name.as_bytes();
+    is_it.then_some(texts.next()?).and_then(|value| String::from_utf8(value.into()).ok())
+}
+
+/// The value in a `DataRow` with one column that is not null.
+fn only_column(body: &[u8]) -> Option<String> {
+    let (count, rest) = body.split_first_chunk::<2>()?;
+    let (length, value) = rest.split_first_chunk::<4>()?;
+    let is_whole = u16::from_be_bytes(*count) == 1 && usize::try_from(i32::from_be_bytes(*length)).ok()? == value.len();
+    is_whole.then_some(value).and_then(|value| String::from_utf8(value.into()).ok())
 }
 
 #[cfg(test)]

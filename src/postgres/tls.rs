@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::bounded::{Bounded, Bytes};
+use super::bounded::Bounded;
 use super::fault::Fault;
 use super::{SslMode, Target};
 use crate::failure::{Code, Failure};
@@ -53,8 +53,8 @@ impl Tls {
 
     /// Requests TLS and completes the handshake. Only one byte is read in plain text, so that nothing sent before TLS
     /// is taken for something sent inside it (CVE-2021-23222).
-    pub(super) async fn over(&self, stream: TcpStream) -> Result<TlsStream<Bounded<TcpStream, Bytes>>, Fault> {
-        let mut stream = Bounded::in_all(stream);
+    pub(super) async fn over(&self, stream: TcpStream) -> Result<TlsStream<Bounded<TcpStream>>, Fault> {
+        let mut stream = Bounded::over(stream);
         stream.write_all(&SSL_REQUEST).await.map_err(Fault::Lost)?;
         match stream.read_u8().await.map_err(Fault::Lost)? {
             b'S' => self.connector.connect(self.name.clone(), stream).await.map_err(Fault::of_io),

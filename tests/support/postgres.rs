@@ -56,7 +56,6 @@ synchronous_commit = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
-max_connections = 100
 shared_buffers = 16MB
 autovacuum = off
 jit = off
@@ -85,6 +84,7 @@ pub struct Builder<'a> {
     roles: &'a [&'a str],
     at_5432: bool,
     names: Vec<String>,
+    max_connections: u16,
 }
 
 impl Builder<'_> {
@@ -97,6 +97,12 @@ impl Builder<'_> {
     /// Its certificate is also valid for this host name; can be repeated.
     pub fn known_as(mut self, name: &str) -> Self {
         self.names.push(name.to_owned());
+        self
+    }
+
+    /// For tests that open more sessions at once than others need.
+    pub fn max_connections(mut self, most: u16) -> Self {
+        self.max_connections = most;
         self
     }
 
@@ -125,7 +131,7 @@ impl Builder<'_> {
 impl Postgres {
     /// A server with these roles; the workspace's tokens and clock decide about logins.
     pub fn builder<'a>(workspace: &'a Workspace, roles: &'a [&'a str]) -> Builder<'a> {
-        Builder { workspace, roles, at_5432: false, names: Vec::new() }
+        Builder { workspace, roles, at_5432: false, names: Vec::new(), max_connections: 100 }
     }
 
     /// A server with defaults, or why there can be none here.
@@ -179,7 +185,9 @@ impl Postgres {
         }
 
         let socket = at("socket").display().to_string();
-        write("data/postgresql.auto.conf", &format!("unix_socket_directories = '{socket}'\n{SETTINGS}"), 0o600);
+        let most = settings.max_connections;
+        let text = format!("unix_socket_directories = '{socket}'\nmax_connections = {most}\n{SETTINGS}");
+        write("data/postgresql.auto.conf", &text, 0o600);
         let access = format!(
             "local all all trust\n\
              hostssl all all 127.0.0.0/8 ldap ldapserver=127.0.0.1 ldapport={} ldapprefix=\"{}\"\n",
@@ -228,16 +236,35 @@ impl Postgres {
 
     /// Runs SQL as the superuser, over the socket for set-up only.
     pub fn set_up(&self, script: &str) {
+        self.ask(script);
+    }
+
+    /// The same; returns what it printed, without alignment.
+    pub fn ask(&self, script: &str) -> String {
         let mut psql = as_postgres(&self.programs.join("psql"))
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-p", &self.port.to_string(), "-h"])
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-U",
+                "postgres",
+                "-p",
+                &self.port.to_string(),
+                "-h",
+            ])
             .arg(self.scratch.path().join("socket"))
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("start psql");
         psql.stdin.take().expect("its stdin").write_all(script.as_bytes()).expect("write to psql");
         let outcome = psql.wait_with_output().expect("wait for psql");
         assert!(outcome.status.success(), "setting up: {}", String::from_utf8_lossy(&outcome.stderr));
+        String::from_utf8_lossy(&outcome.stdout).trim().to_owned()
     }
 
     pub fn address(&self) -> Ipv4Addr {

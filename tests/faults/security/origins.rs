@@ -437,9 +437,13 @@ fn a_server_that_does_not_stop_talking_is_left_early_and_in_few_words() {
     for (name, reply, said) in [
         ("a message of 2 GB", claim(b'R', 0x7fff_ffff), "a message of 2147483647 bytes"),
         ("an error of 5 MB", claim(b'E', 5_000_000), "a message of 5000000 bytes"),
-        ("notices", Reply::Endless(message(b'R', &[0; 4]), message(b'N', b"SNOTICE\0Mboo\0\0")), "more than 1024 KiB"),
+        (
+            "notices",
+            Reply::Endless(message(b'R', &[0; 4]), message(b'N', b"SNOTICE\0Mboo\0\0")),
+            "more than 500 messages",
+        ),
         ("rows", Reply::EndlessAnswer(column, row), "more than 1024 KiB"),
-        ("parameters", Reply::Endless(message(b'R', &[0; 4]), message(b'S', b"a\0b\0")), "more than 1024 KiB"),
+        ("parameters", Reply::Endless(message(b'R', &[0; 4]), message(b'S', b"a\0b\0")), "more than 500 messages"),
     ] {
         server.then(reply);
         let home = Home::new();

@@ -1,13 +1,13 @@
-//! Shows that the loop is alive: to the service manager if it watches, else to a watchdog of our own.
+//! Shows that a loop is alive: to the service manager if it watches, else to a watchdog of our own.
 //!
 //! Invariant: it pings only when the loop comes round, or during a look, and then no longer than a look can rightly
 //! take.
 
 use std::time::Duration;
 
-use crate::os::notify::Manager;
-use crate::os::timer;
-use crate::os::watchdog::{self, Watchdog};
+use super::notify::Manager;
+use super::timer;
+use super::watchdog::{self, Watchdog};
 use crate::words;
 
 /// Longer than one look can rightly take: a minute for the lock, and the files. A look does not wait for requests.
@@ -17,7 +17,7 @@ const LONGEST_STEP: Duration = Duration::from_secs(90);
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where the pings go.
-pub(super) struct WatchdogKeepalive {
+pub(crate) struct WatchdogKeepalive {
     manager: Manager,
     own: Option<Watchdog>,
     /// The longest time between two pings.
@@ -26,12 +26,12 @@ pub(super) struct WatchdogKeepalive {
 
 impl WatchdogKeepalive {
     /// Pings that go nowhere: an application that embeds the loop watches itself.
-    pub(super) fn unheard(tick: Duration) -> Self {
+    pub(crate) fn unheard(tick: Duration) -> Self {
         WatchdogKeepalive { manager: Manager::NONE, own: None, pace: tick }
     }
 
     /// Pings to the service manager, else to a watchdog of our own.
-    pub(super) fn new(manager: Manager, tick: Duration) -> Self {
+    pub(crate) fn new(manager: Manager, tick: Duration) -> Self {
         let pace = |patience: Duration| tick.min(patience.max(LEAST_PATIENCE) / 2);
         let asked_for = manager.patience().or(manager.unheard_patience());
         if let Some(patience) = asked_for.filter(|patience| *patience < LEAST_PATIENCE) {
@@ -49,12 +49,12 @@ impl WatchdogKeepalive {
     }
 
     /// The longest that the loop may sleep.
-    pub(super) fn pace(&self) -> Duration {
+    pub(crate) fn pace(&self) -> Duration {
         self.pace
     }
 
     /// The loop has come round.
-    pub(super) fn ping(&self) {
+    pub(crate) fn ping(&self) {
         self.manager.ping();
         if let Some(own) = &self.own {
             own.beat();
@@ -63,7 +63,7 @@ impl WatchdogKeepalive {
 
     /// Awaits `work`, which waits for another instance or for files. Pings and calls `each` meanwhile, but no longer than `work`
     /// may rightly take; after that it only waits, and the watchdog fires.
-    pub(super) async fn ping_during<T>(&self, work: impl Future<Output = T>, each: impl Fn()) -> T {
+    pub(crate) async fn ping_during<T>(&self, work: impl Future<Output = T>, each: impl Fn()) -> T {
         let pinging = async {
             let mut left = LONGEST_STEP;
             while !left.is_zero() {
