@@ -1,5 +1,5 @@
-//! The macOS keychain: a client secret is stored as a generic password, with the client id as its account. Never interactive:
-//! where the keychain would ask a person, the result is a failure that says so.
+//! The macOS keychain: a client secret is stored as a generic password, with the client id as its account, and a person's login with
+//! its workspace. Never interactive: where the keychain would ask a person, the result is a failure that says so.
 
 use secrecy::SecretString;
 
@@ -7,6 +7,9 @@ use crate::failure::{Code, Failure};
 
 /// The name of the items that `service install` makes.
 pub(crate) const SERVICE: &str = super::launchd::SUBSYSTEM;
+
+/// The name of the items that `login` makes, here and in the keyrings of other systems.
+pub(crate) const LOGINS: &str = "app.dbx-rotator.login";
 
 /// Whether this platform has a keychain.
 pub(crate) const IS_HERE: bool = cfg!(target_os = "macos");
@@ -30,14 +33,30 @@ impl std::fmt::Display for Item {
 /// Permanent where a person must do something; transient while the keychain is locked.
 #[cfg(target_os = "macos")]
 pub(crate) fn read(item: &Item) -> Result<SecretString, Failure> {
+    use secrecy::ExposeSecret;
+
+    let found = find(item)?.ok_or_else(|| explained(NO_SUCH_ITEM, "there is no such item", item))?;
+    Ok(SecretString::from(found.expose_secret().trim()))
+}
+
+/// The same; none where there is no such item.
+///
+/// # Errors
+/// As [`read`].
+#[cfg(target_os = "macos")]
+pub(crate) fn find(item: &Item) -> Result<Option<SecretString>, Failure> {
     use security_framework::passwords::{PasswordOptions, generic_password};
 
     let _quiet = never_ask();
     let wanted = PasswordOptions::new_generic_password(&item.service, &item.account);
-    let bytes = generic_password(wanted).map(zeroize::Zeroizing::new);
-    let bytes = bytes.map_err(|error| explained(error.code(), &error.to_string(), item))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| explained(NOT_TEXT, "it is not text", item))?;
-    Ok(SecretString::from(text.trim()))
+    match generic_password(wanted).map(zeroize::Zeroizing::new) {
+        Ok(bytes) => {
+            let text = std::str::from_utf8(&bytes).map_err(|_| explained(NOT_TEXT, "it is not text", item))?;
+            Ok(Some(SecretString::from(text)))
+        }
+        Err(error) if error.code() == NO_SUCH_ITEM => Ok(None),
+        Err(error) => Err(explained(error.code(), &error.to_string(), item)),
+    }
 }
 
 /// Makes the item, or replaces its password.
@@ -80,6 +99,12 @@ pub(crate) fn read(item: &Item) -> Result<SecretString, Failure> {
 }
 
 /// There is no keychain here.
+#[cfg(not(any(target_os = "macos", target_os = "linux")))]
+pub(crate) fn find(item: &Item) -> Result<Option<SecretString>, Failure> {
+    Err(absent(item))
+}
+
+/// There is no keychain here.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn write(item: &Item, _: &SecretString) -> Result<(), Failure> {
     Err(absent(item))
@@ -110,6 +135,16 @@ const NOT_TEXT: i32 = 1;
 fn explained(code: i32, said: &str, item: &Item) -> Failure {
     let why = format!("cannot use {item}: {said} ({code})");
     let Item { service, account } = item;
+    if service == LOGINS {
+        let failure = match code {
+            -25_308 | -25_291 | -25_315 => Failure::transient(Code::Unavailable, why),
+            _ => Failure::permanent(Code::Configuration, why),
+        };
+        return failure.hint(
+            "log in at the screen, which unlocks the keychain, and see in Keychain Access who may use the item; or let a file keep \
+             the login: dbx-rotator login --file",
+        );
+    }
     match code {
         NO_SUCH_ITEM => Failure::permanent(Code::Configuration, why).hint(format!(
             "security add-generic-password -U -s {service} -a {account} -T \"$(command -v dbx-rotator)\" -w"
@@ -146,6 +181,12 @@ mod tests {
         assert!(hint.contains("-s app.dbx-rotator -a 0b1c") && hint.ends_with(" -w"), "{hint}");
         assert!(!explained(-25_293, "auth failed", &item()).is_transient());
         assert!(!explained(NOT_TEXT, "it is not text", &item()).is_transient());
+        let login = Item { service: LOGINS.to_owned(), account: "https://w.example".to_owned() };
+        for (code, is_transient) in [(-25_308, true), (-25_291, true), (-25_293, false)] {
+            let failure = explained(code, "no", &login);
+            assert_eq!(failure.is_transient(), is_transient);
+            assert!(failure.hint.unwrap().ends_with("dbx-rotator login --file"));
+        }
     }
 
     #[cfg(not(target_os = "macos"))]

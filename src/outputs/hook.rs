@@ -1,4 +1,4 @@
-//! The program that is told of a rotation: finds it, runs it, and describes its failure.
+//! The programs that are told of a rotation, or that a login is needed: finds them, runs them, and describes their failure.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -44,15 +44,54 @@ pub(super) async fn run(
     environment: &Environment,
     over: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
-    let (name, arguments) = command.split_first().ok_or_else(|| no_program("on_rotate names no program"))?;
-    let program = find(name, environment)?;
-    let told = variables(outputs, about);
+    tracing::debug!("running {} for the connection {}", command.join(" "), about.connection);
+    let what = format!("on_rotate of {}", about.connection);
+    start("on_rotate", &what, command, variables(outputs, about), environment, over).await
+}
+
+/// What a program is told where a login is needed.
+pub(crate) struct Notice {
+    /// The workspace's name, and its address.
+    pub(crate) workspace: String,
+    pub(crate) host: String,
+    /// One line each, without secrets: what has happened, and what to do.
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
+/// Runs the program that tells a person that a login is needed: as [`super::Outputs::run_hook`], but told by `DBX_ROTATOR_WORKSPACE`,
+/// `DBX_ROTATOR_HOST`, `DBX_ROTATOR_MESSAGE` and `DBX_ROTATOR_HINT`.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn notify(command: &[String], notice: &Notice, environment: &Environment) -> Result<(), Failure> {
+    let told = vec![
+        (INSIDE, "1".into()),
+        ("DBX_ROTATOR_WORKSPACE", (&notice.workspace).into()),
+        ("DBX_ROTATOR_HOST", (&notice.host).into()),
+        ("DBX_ROTATOR_MESSAGE", (&notice.message).into()),
+        ("DBX_ROTATOR_HINT", (&notice.hint).into()),
+    ];
+    let over = tokio::time::sleep(LIMIT);
+    start("notify_command", "notify_command", command, told, environment, over).await
+}
+
+/// Runs the program of a setting; `what` is what it is called in a failure.
+async fn start(
+    setting: &str,
+    what: &str,
+    command: &[String],
+    told: Vec<(&'static str, OsString)>,
+    environment: &Environment,
+    over: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Failure> {
+    let (name, arguments) = command.split_first().ok_or_else(|| no_program(&format!("{setting} names no program")))?;
+    let program = find(setting, name, environment)?;
     let inherited = child::inherited(environment, &[]).into_iter();
     let inherited = inherited.filter(|(name, _)| !DIVERTING.iter().any(|diverting| name == diverting));
     let mut child = Command::new(&program);
     child.args(arguments).env_clear().envs(inherited).envs(told);
-    tracing::debug!("running {} for the connection {}", program.display(), about.connection);
-    let said = |how: &dyn std::fmt::Display| format!("on_rotate of {}: {} {how}", about.connection, program.display());
+    let said = |how: &dyn std::fmt::Display| format!("{what}: {} {how}", program.display());
     match child::run(child, over).await {
         Ok(Some(ran)) if ran.status.success() => Ok(()),
         Ok(Some(ran)) => {
@@ -73,17 +112,17 @@ pub(super) async fn run(
 }
 
 /// The program's absolute path: as given, else the first executable with this name.
-fn find(name: &str, environment: &Environment) -> Result<PathBuf, Failure> {
-    let path = environment.expand(Path::new(name)).map_err(|why| no_program(&format!("on_rotate: {why}")))?;
+fn find(setting: &str, name: &str, environment: &Environment) -> Result<PathBuf, Failure> {
+    let path = environment.expand(Path::new(name)).map_err(|why| no_program(&format!("{setting}: {why}")))?;
     if name.is_empty() {
-        Err(no_program("on_rotate names no program"))
+        Err(no_program(&format!("{setting} names no program")))
     } else if path.is_absolute() {
-        if is_executable(&path) { Ok(path) } else { Err(no_program(&format!("on_rotate: {name} is not a program"))) }
+        if is_executable(&path) { Ok(path) } else { Err(no_program(&format!("{setting}: {name} is not a program"))) }
     } else if name.contains('/') {
-        Err(no_program(&format!("on_rotate: {name} is neither an absolute path nor a bare name")))
+        Err(no_program(&format!("{setting}: {name} is neither an absolute path nor a bare name")))
     } else {
         let found = candidates(environment, &path).into_iter().find(|candidate| is_executable(candidate));
-        found.ok_or_else(|| no_program(&format!("on_rotate: there is no program {name} on PATH")))
+        found.ok_or_else(|| no_program(&format!("{setting}: there is no program {name} on PATH")))
     }
 }
 

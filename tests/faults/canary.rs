@@ -12,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use rustix::process::Signal;
 
 use super::stage::{CONFIG, ENV, FOREIGN_PASSWORDS, PASSWORDS, SECRET, Stage, TOKEN};
+use crate::support::person;
 use crate::support::workspace::DEFAULT_CLIENT_ID;
 use crate::support::{Failure, Fault, Outcome, Running, Session, Workspace, skip};
 
@@ -180,6 +181,7 @@ fn a_marked_secret_and_every_token_are_only_where_they_belong() {
         seen.outcome(&command.join(" "), &stage.rotator(command).run());
     }
     through_the_cli(&stage, &mut seen);
+    through_the_browser(&stage, &mut seen);
     as_a_daemon(&stage, &mut seen);
     seen.files(&stage);
 
@@ -218,6 +220,32 @@ fn through_the_cli(stage: &Stage, seen: &mut Seen) {
     seen.files(stage);
     // From now on there is no other source of tokens.
     fs::remove_file(cli.program()).unwrap();
+    stage.home.write(CONFIG, config, 0o600);
+}
+
+/// A person's login, whose refresh token the workspace repeats wherever it can.
+fn through_the_browser(stage: &Stage, seen: &mut Seen) {
+    let config = fs::read_to_string(stage.home.path(CONFIG)).unwrap();
+    let as_person = config.replace("client_secret_file", "# ").replace("client_id", "auth = 'external-browser' #");
+    stage.home.write(CONFIG, as_person, 0o600);
+    person::install(&stage.home, &stage.workspace, "allow");
+    let program = env!("CARGO_BIN_EXE_dbx-rotator");
+    let login = person::typed(&stage.home, &stage.workspace, program, "-v login --file").run();
+    seen.outcome("login", login.exits(0));
+    let (_, tokens) = person::files(&stage.home);
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(tokens).unwrap()).unwrap();
+    let refresh_token = kept["refresh_token"].as_str().unwrap();
+    let rotate = ["rotate", "--retry-for", "0s"];
+    for fault in repeating(refresh_token) {
+        person::let_it_age(&stage.home, None);
+        stage.workspace.fail_next(fault);
+        seen.outcome("rotate by the browser's login, which is repeated", &talkative(stage, &rotate).run());
+    }
+    // The last of these tokens names somebody else.
+    person::let_it_age(&stage.home, None);
+    seen.outcome("rotate by the browser's login", talkative(stage, &rotate).run().exits(0));
+    seen.files(stage);
+    seen.outcome("logout", stage.rotator(&["logout", "-v"]).run().exits(0));
     stage.home.write(CONFIG, config, 0o600);
 }
 
@@ -271,6 +299,7 @@ fn marked(stage: &Stage) -> Vec<Marked> {
     let published = |place: &str| {
         [PASSWORDS, TOKEN, ENV, ".databricks/token-cache.json"].contains(&place)
             || place == "standard output of token --json -v"
+            || (place.starts_with(person::LOGINS) && place.ends_with(".token"))
     };
     let tokens = tokens.map(|secret| Marked { secret, belongs_to: published });
     [secret].into_iter().chain(tokens).collect()

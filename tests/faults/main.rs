@@ -25,6 +25,8 @@ mod level;
 mod limits;
 #[cfg(target_os = "linux")]
 mod reads;
+#[cfg(target_os = "linux")]
+mod refresh;
 mod security;
 #[cfg(target_os = "linux")]
 mod stage;
