@@ -4,8 +4,6 @@
 //! that it returns is what counts. The child gets no terminal, no secret, its own time limit, and an environment that cannot
 //! redirect it.
 
-mod runs;
-
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +12,9 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use runs::Login;
-
 use super::cli_texts::{Meaning, is_legacy_script, meaning};
 use super::endpoint::HostMetadata;
+use super::runs::Login;
 use super::{Needs, SignedIn};
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
@@ -33,8 +30,7 @@ use crate::words;
 /// Only the first lines of the output are searched for the answer.
 const MOST_LINES: usize = 100;
 
-const INSTALL_HINT: &str =
-    "install the Databricks CLI (0.205 or newer) and run `databricks auth login`, or configure a service principal";
+const INSTALL_HINT: &str = "run `dbx-rotator login`; or install the Databricks CLI (0.205 or newer) and run `databricks auth login`; or configure a service principal";
 
 /// Signs in. If the CLI returns a token that is already due, it is asked to refresh it.
 ///
@@ -88,7 +84,7 @@ pub(crate) async fn sign_in(
         .hint(format!("run `{}`; if that does not help, check this machine's clock", cli.login_command())));
     }
     let repeated = is_due(&token, &anchor);
-    Ok(SignedIn { token, anchor, warnings: Vec::new(), instead_of: None, trouble, repeated })
+    Ok(SignedIn { anchor, trouble, repeated, ..SignedIn::of(token) })
 }
 
 /// The workspace's clock, if the token shows that the known one is wrong. For an expired token the workspace is asked, since this

@@ -23,6 +23,7 @@ const HOST_METADATA: &str = "/.well-known/databricks-config";
 /// Below the root of a sign-in (RFC 8414, section 3).
 const DISCOVERY_BELOW: &str = "/.well-known/oauth-authorization-server";
 const TOKEN_BELOW: &str = "/v1/token";
+const AUTHORIZE_BELOW: &str = "/v1/authorize";
 
 /// The place of the usual sign-in.
 const USUAL_ROOT: &str = "/oidc";
@@ -90,6 +91,8 @@ impl KnownEndpoints {
 #[derive(Clone)]
 pub(super) struct TokenEndpoint {
     url: Url,
+    /// Where people sign in; none where the discovery document names no such place.
+    authorize: Option<Url>,
     named_by: NamedBy,
     /// Nobody has named it.
     is_guess: bool,
@@ -109,10 +112,13 @@ impl TokenEndpoint {
     ) -> Result<Self, Failure> {
         let guess = |doubt| {
             let url = http.url(&format!("{USUAL_ROOT}{TOKEN_BELOW}"))?;
-            Ok(Self { url, named_by: NamedBy::Anybody, is_guess: true, doubt })
+            let authorize = Some(http.url(&format!("{USUAL_ROOT}{AUTHORIZE_BELOW}"))?);
+            Ok(Self { url, authorize, named_by: NamedBy::Anybody, is_guess: true, doubt })
         };
         match document(http, http.url(DISCOVERY)?, NamedBy::Anybody, limit).await? {
-            Document::Names(url) => return Ok(Self { url, named_by: NamedBy::Anybody, is_guess: false, doubt: None }),
+            Document::Names { url, authorize } => {
+                return Ok(Self { url, authorize, named_by: NamedBy::Anybody, is_guess: false, doubt: None });
+            }
             Document::InTrouble(trouble) => return guess(Some(trouble)),
             Document::None => {}
         }
@@ -136,16 +142,42 @@ impl TokenEndpoint {
     async fn below(http: &WorkspaceClient<'_>, root: &Url, limit: Duration) -> Result<Self, Failure> {
         let named_by = NamedBy::HostMetadata;
         match document(http, below(root, DISCOVERY_BELOW), named_by, limit).await? {
-            Document::Names(url) => Ok(Self { url, named_by, is_guess: false, doubt: None }),
+            Document::Names { url, authorize } => Ok(Self { url, authorize, named_by, is_guess: false, doubt: None }),
             Document::InTrouble(trouble) => Err(trouble),
             // Accounts have it there (databricks-sdk-go, u2m/endpoint_supplier.go).
-            Document::None => Ok(Self { url: below(root, TOKEN_BELOW), named_by, is_guess: true, doubt: None }),
+            Document::None => {
+                let (url, authorize) = (below(root, TOKEN_BELOW), Some(below(root, AUTHORIZE_BELOW)));
+                Ok(Self { url, authorize, named_by, is_guess: true, doubt: None })
+            }
         }
+    }
+
+    /// A well-known one, for tests.
+    #[cfg(test)]
+    pub(super) fn for_test(url: &str, authorize: &str) -> Self {
+        let (url, authorize) = (Url::parse(url).unwrap(), Url::parse(authorize).ok());
+        Self { url, authorize, named_by: NamedBy::Anybody, is_guess: false, doubt: None }
     }
 
     /// What it is called in messages: its scheme, host and port.
     pub(super) fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
+    }
+
+    /// The page where people sign in, which keeps the same rule: what they type there is secret, too.
+    ///
+    /// # Errors
+    /// Permanent: the discovery document names none.
+    pub(super) fn authorize(&self) -> Result<&Url, Failure> {
+        self.authorize.as_ref().ok_or_else(|| {
+            let message = format!("{} does not say where people sign in", self.origin());
+            Failure::permanent(Code::Configuration, message).hint(OWN_ADDRESS)
+        })
+    }
+
+    /// Its whole address.
+    pub(super) fn address(&self) -> String {
+        self.url.to_string()
     }
 
     /// A request to it, which may carry the client's secret.
@@ -211,7 +243,7 @@ fn refused(origin: &str, why: &str) -> Failure {
 
 /// What came where a discovery document should be.
 enum Document {
-    Names(Url),
+    Names { url: Url, authorize: Option<Url> },
     None,
     InTrouble(Failure),
 }
@@ -219,6 +251,7 @@ enum Document {
 #[derive(Deserialize)]
 struct Discovery {
     token_endpoint: String,
+    authorization_endpoint: Option<String>,
 }
 
 /// Reads a discovery document (RFC 8414). Whoever answers may name another path, and no other origin than may get a secret.
@@ -239,12 +272,18 @@ async fn document(
         return Ok(Document::InTrouble(trouble));
     }
     let found = (answer.status == StatusCode::OK).then(|| serde_json::from_slice::<Discovery>(&answer.body).ok());
-    let Some(Discovery { token_endpoint: named }) = found.flatten() else { return Ok(Document::None) };
-    let url = Url::parse(&named).map_err(|_| refused(origin, &format!("`{named}` is not an address")))?;
-    match http.bars(&url, named_by) {
-        Some(why) => Err(refused(origin, &why)),
-        None => Ok(Document::Names(url)),
+    let Some(Discovery { token_endpoint, authorization_endpoint }) = found.flatten() else {
+        return Ok(Document::None);
+    };
+    let url =
+        Url::parse(&token_endpoint).map_err(|_| refused(origin, &format!("`{token_endpoint}` is not an address")))?;
+    if let Some(why) = http.bars(&url, named_by) {
+        return Err(refused(origin, &why));
     }
+    // Only who logs in needs it, and is told that there is none.
+    let authorize = authorization_endpoint.and_then(|named| Url::parse(&named).ok());
+    let authorize = authorize.filter(|url| http.bars(url, named_by).is_none());
+    Ok(Document::Names { url, authorize })
 }
 
 /// What a host says of itself: which account it belongs to, which workspace it is, and where to sign in. All of it may be missing.
@@ -253,6 +292,8 @@ pub(super) struct HostMetadata {
     oidc_endpoint: Option<String>,
     account_id: Option<String>,
     workspace_id: Option<String>,
+    /// For whom tokens of other issuers are expected to be.
+    audiences: Vec<String>,
 }
 
 /// As it is sent; ids may be texts or numbers, as in the vendor's errors.
@@ -262,6 +303,7 @@ struct Sent {
     oidc_endpoint: Value,
     account_id: Value,
     workspace_id: Value,
+    token_federation_default_oidc_audiences: Value,
 }
 
 impl HostMetadata {
@@ -282,14 +324,30 @@ impl HostMetadata {
         if !body.trim_ascii_start().starts_with(b"{") {
             return None;
         }
-        let Sent { oidc_endpoint, account_id, workspace_id } = serde_json::from_slice(body).ok()?;
+        let Sent { oidc_endpoint, account_id, workspace_id, token_federation_default_oidc_audiences } =
+            serde_json::from_slice(body).ok()?;
         let text = |value: Value| match value {
             Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
         let (oidc_endpoint, account_id, workspace_id) = (text(oidc_endpoint), text(account_id), text(workspace_id));
-        Some(HostMetadata { oidc_endpoint, account_id, workspace_id })
+        let audiences = match token_federation_default_oidc_audiences {
+            Value::Array(all) => all.into_iter().filter_map(text).collect(),
+            _ => Vec::new(),
+        };
+        Some(HostMetadata { oidc_endpoint, account_id, workspace_id, audiences })
+    }
+
+    /// For whom a token of another issuer should be, where the host says so.
+    pub(super) fn first_audience(&self) -> Option<String> {
+        self.audiences.first().cloned()
+    }
+
+    /// The account of a host that is no single workspace: the one that is set, else the one that it names.
+    pub(super) fn account_of_many(&self, set: Option<&str>) -> Option<String> {
+        let account = set.or(self.account_id.as_deref());
+        account.filter(|_| self.workspace_id.is_none() && self.oidc_endpoint.is_some()).map(str::to_owned)
     }
 
     /// Whether a token with this audience is for this host: for its workspace, or for the account that it belongs to.

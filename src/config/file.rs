@@ -9,6 +9,7 @@ use serde_spanned::Spanned;
 use zeroize::Zeroizing;
 
 use super::fault::ConfigError;
+use super::unified::Key;
 use super::wording::plain;
 use crate::os::files::read_text_up_to;
 use crate::words;
@@ -31,6 +32,12 @@ pub(crate) struct ConfigFile {
     pub(crate) log_file: Option<Spanned<String>>,
     pub(crate) proxy: Option<Spanned<String>>,
     pub(crate) no_proxy: Option<Spanned<String>>,
+    pub(crate) proxy_listen: Option<Spanned<String>>,
+    pub(crate) proxy_allow: Option<Spanned<Vec<Spanned<NameOrNumber>>>>,
+    pub(crate) proxy_max_sessions: Option<Spanned<usize>>,
+    pub(crate) proxy_idle_timeout: Option<Spanned<String>>,
+    pub(crate) proxy_tls: Option<Spanned<String>>,
+    pub(crate) notify_command: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub(crate) workspace: Vec<Spanned<WorkspaceTable>>,
     #[serde(default)]
@@ -52,6 +59,49 @@ pub(crate) struct WorkspaceTable {
     pub(crate) ca_file: Option<Spanned<String>>,
     /// Accepted by the parser only in order to be refused with a reason.
     pub(crate) client_secret: Option<Spanned<de::IgnoredAny>>,
+    pub(crate) account_id: Option<Spanned<String>>,
+    pub(crate) workspace_id: Option<Spanned<String>>,
+    pub(crate) group_id: Option<Spanned<String>>,
+    pub(crate) scopes: Option<Spanned<String>>,
+    pub(crate) token_file: Option<Spanned<String>>,
+    pub(crate) oidc_token_filepath: Option<Spanned<String>>,
+    pub(crate) oidc_token_env: Option<Spanned<String>>,
+    pub(crate) token_audience: Option<Spanned<String>>,
+    pub(crate) azure_client_id: Option<Spanned<String>>,
+    pub(crate) azure_client_secret_file: Option<Spanned<String>>,
+    pub(crate) azure_tenant_id: Option<Spanned<String>>,
+    pub(crate) azure_workspace_resource_id: Option<Spanned<String>>,
+    pub(crate) azure_environment: Option<Spanned<String>>,
+    pub(crate) azure_use_msi: Option<Spanned<bool>>,
+    pub(crate) google_credentials_file: Option<Spanned<String>>,
+    pub(crate) metadata_service_url: Option<Spanned<String>>,
+}
+
+impl WorkspaceTable {
+    /// The settings of single methods, as they are written.
+    pub(super) fn of_methods(&self) -> [(Key, &Option<Spanned<String>>); 10] {
+        [
+            (Key::GroupId, &self.group_id),
+            (Key::Scopes, &self.scopes),
+            (Key::OidcTokenFile, &self.oidc_token_filepath),
+            (Key::OidcTokenEnv, &self.oidc_token_env),
+            (Key::Audience, &self.token_audience),
+            (Key::AzureClientId, &self.azure_client_id),
+            (Key::AzureTenantId, &self.azure_tenant_id),
+            (Key::AzureResourceId, &self.azure_workspace_resource_id),
+            (Key::AzureEnvironment, &self.azure_environment),
+            (Key::MetadataServiceUrl, &self.metadata_service_url),
+        ]
+    }
+
+    /// The files that hold secrets of single methods.
+    pub(super) fn secret_files(&self) -> [(Key, &Option<Spanned<String>>); 3] {
+        [
+            (Key::Token, &self.token_file),
+            (Key::AzureClientSecret, &self.azure_client_secret_file),
+            (Key::GoogleCredentials, &self.google_credentials_file),
+        ]
+    }
 }
 
 /// One `[[connection]]`.
@@ -68,6 +118,7 @@ pub(crate) struct ConnectionTable {
     pub(crate) user: Option<Spanned<String>>,
     pub(crate) read_only: Option<Spanned<bool>>,
     pub(crate) credential: Option<Spanned<String>>,
+    pub(crate) ttl: Option<Spanned<Ttl>>,
     pub(crate) verify: Option<Spanned<String>>,
     pub(crate) sslmode: Option<Spanned<String>>,
     pub(crate) sslrootcert: Option<Spanned<String>>,
@@ -79,6 +130,8 @@ pub(crate) struct ConnectionTable {
     pub(crate) on_rotate: Option<Spanned<Vec<String>>>,
     pub(crate) last_copy: Option<Spanned<bool>>,
     pub(crate) any_identity: Option<Spanned<bool>>,
+    pub(crate) proxy_port: Option<Spanned<u16>>,
+    pub(crate) proxy_roles: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// One `[[connection.file]]`.
@@ -89,6 +142,14 @@ pub(crate) struct FileTable {
     pub(crate) path: Option<Spanned<String>>,
     pub(crate) mode: Option<Spanned<String>>,
     pub(crate) group: Option<Spanned<String>>,
+}
+
+/// A user of this machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "a user's name or number")]
+pub(crate) enum NameOrNumber {
+    Number(u32),
+    Name(String),
 }
 
 /// A path, or a list of paths.
@@ -154,6 +215,20 @@ impl<'de> Deserialize<'de> for Interval {
             Written::Text(text) => parse_duration(&text).map_err(de::Error::custom)?,
         };
         Self::checked(interval).map(Interval).map_err(de::Error::custom)
+    }
+}
+
+/// How long a database credential shall live, in seconds: written as an interval is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ttl(pub(crate) u32);
+
+impl<'de> Deserialize<'de> for Ttl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Interval(ttl) = Interval::deserialize(deserializer)?;
+        // What the API takes (databricks-sdk-go, service/postgres).
+        let fits = (5 * 60..=60 * 60).contains(&ttl.as_secs());
+        let seconds = u32::try_from(ttl.as_secs()).ok().filter(|_| fits);
+        seconds.map(Ttl).ok_or_else(|| de::Error::custom("the ttl must lie between 5 and 60 minutes"))
     }
 }
 

@@ -12,6 +12,7 @@ mod overrides;
 mod paths;
 mod profile;
 mod secret;
+mod unified;
 mod wording;
 
 use std::path::{Path, PathBuf};
@@ -27,8 +28,10 @@ pub use overrides::Overrides;
 pub(crate) use overrides::port;
 pub(crate) use profile::profiles;
 pub(crate) use secret::{credential_files, credential_source};
+#[cfg(feature = "cli")]
+pub(crate) use unified::variables as vendor_variables;
 
-use crate::model::{Connection, Outputs, SecretSource, Workspace};
+use crate::model::{Connection, LocalProxy, Outputs, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::keychain::Item;
 use crate::os::trust;
@@ -45,6 +48,9 @@ pub struct Config {
     pub(crate) service_file: Option<PathBuf>,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) interval: Option<Duration>,
+    pub(crate) local_proxy: LocalProxy,
+    /// The program that tells a person that a login is needed, with its arguments.
+    pub(crate) notify_command: Option<Vec<String>>,
     pub(crate) state_dir: PathBuf,
     pub(crate) environment: Environment,
     pub(crate) file: Option<PathBuf>,
@@ -226,10 +232,7 @@ impl Config {
 
     /// The files in which people change what signs in and what is written: settings, secrets, profiles, templates.
     pub(crate) fn files_of_people(&self) -> Vec<PathBuf> {
-        let secrets = self.workspaces.iter().filter_map(|workspace| match &workspace.client.as_ref()?.secret {
-            SecretSource::File(path) => Some(path.clone()),
-            SecretSource::Given(_) | SecretSource::Keychain(_) => None,
-        });
+        let secrets = self.workspaces.iter().filter_map(Workspace::secret_file).cloned();
         let profiles = self.environment.databricks_config_file();
         let made = self.connections.iter().flat_map(|connection| &connection.outputs.files);
         let templates = made.map(|file| file.template.clone());
@@ -254,9 +257,9 @@ impl Config {
         absolute(files.into_iter().chain(environment.databricks_config_file()))
     }
 
-    /// The file in which the vendor's CLI keeps its logins.
-    pub(crate) fn login_files(&self) -> Vec<PathBuf> {
-        absolute(self.environment.databricks_token_cache())
+    /// The files that change when somebody logs in: that of the vendor's CLI, and those of `dbx-rotator login`, by workspace.
+    pub(crate) fn login_files(&self, of: impl Fn(&Workspace) -> PathBuf) -> Vec<PathBuf> {
+        absolute(self.environment.databricks_token_cache().into_iter().chain(self.workspaces.iter().map(of)))
     }
 
     /// The password files, as they are watched.
@@ -274,6 +277,14 @@ impl Config {
     /// libpq's `sslrootcert` for a connection.
     pub(crate) fn root_for_libpq(&self, connection: &Connection) -> Option<String> {
         connection.root_for_libpq(|| trust::bundle(&self.environment))
+    }
+
+    /// libpq's `sslmode` for a client in this environment; none where that asks for more than the connection does.
+    #[cfg(feature = "cli")]
+    pub(crate) fn sslmode_for_client(&self, connection: &Connection) -> Option<crate::model::SslMode> {
+        let is_strict = matches!(self.environment.get("PGSSLMODE"), Some("verify-ca" | "verify-full"));
+        let keeps_mode = connection.sslmode.is_none() && is_strict;
+        (!keeps_mode).then(|| connection.sslmode_for_libpq())
     }
 
     /// Every effective setting with its origin, secrets as `(set)`.

@@ -65,12 +65,18 @@ pub(crate) fn bare(text: &str) -> Result<&str, String> {
     Ok(bare)
 }
 
-/// The same of a secret.
-fn bare_secret(text: &str) -> Result<&str, String> {
+/// What takes away what is around a secret, or says why there is none.
+type Bare = fn(&str) -> Result<&str, String>;
+
+/// The same of any secret.
+fn bare_and_filled(text: &str) -> Result<&str, String> {
     let secret = bare(text)?;
-    if secret.is_empty() {
-        return Err("is empty".to_owned());
-    }
+    if secret.is_empty() { Err("is empty".to_owned()) } else { Ok(secret) }
+}
+
+/// The same of a client's secret.
+fn bare_secret(text: &str) -> Result<&str, String> {
+    let secret = bare_and_filled(text)?;
     if secret.starts_with("dapi") {
         return Err("is a personal access token (dapi...): a service principal has an OAuth secret".to_owned());
     }
@@ -112,15 +118,23 @@ impl SecretSource {
     /// # Errors
     /// Permanent: the file cannot be read, is empty, or does not hold a secret.
     pub(crate) fn read(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
-        self.find(client_id).inspect(|(secret, _)| secrets::keep(secret))
+        self.find(("client secret", bare_secret), client_id).inspect(|(secret, _)| secrets::keep(secret))
     }
 
-    fn find(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
+    /// Another secret than that of a client, called `what` in messages.
+    ///
+    /// # Errors
+    /// As [`SecretSource::read`].
+    pub(crate) fn read_as(&self, what: &str) -> Result<(SecretString, Option<String>), Failure> {
+        self.find((what, bare_and_filled), "").inspect(|(secret, _)| secrets::keep(secret))
+    }
+
+    fn find(&self, (what, bare_one): (&str, Bare), client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
         let refuse = |why: String| {
-            Failure::permanent(Code::Configuration, format!("the client secret {why}"))
+            Failure::permanent(Code::Configuration, format!("the {what} {why}"))
                 .hint("give it as the workspace showed it, with nothing around it")
         };
-        let bare = |secret: SecretString| bare_secret(secret.expose_secret()).map(SecretString::from).map_err(refuse);
+        let bare = |secret: SecretString| bare_one(secret.expose_secret()).map(SecretString::from).map_err(refuse);
         match self {
             SecretSource::Given(secret) => Ok((bare(secret.clone())?, None)),
             SecretSource::Keychain(service) => {
@@ -131,7 +145,7 @@ impl SecretSource {
                 let fail = |why: String| {
                     Failure::permanent(
                         Code::Configuration,
-                        format!("cannot use the client secret in {}: {why}", path.display()),
+                        format!("cannot use the {what} in {}: {why}", path.display()),
                     )
                     .hint("put the secret alone into that file, owned by you, with mode 0600")
                 };
@@ -142,23 +156,23 @@ impl SecretSource {
                 if text.trim_matches(is_around).is_empty() {
                     return Err(fail("the file is empty".to_owned()));
                 }
-                let secret = bare_secret(text).map_err(|why| fail(format!("it {why}")))?;
+                let secret = bare_one(text).map_err(|why| fail(format!("it {why}")))?;
                 if secret.len() > LARGEST_SECRET {
                     return Err(fail("it is too long for a secret".to_owned()));
                 }
-                Ok((SecretString::from(secret), self.loose_mode()))
+                Ok((SecretString::from(secret), self.loose_mode(what)))
             }
         }
     }
 
-    fn loose_mode(&self) -> Option<String> {
+    fn loose_mode(&self, what: &str) -> Option<String> {
         let SecretSource::File(path) = self else { return None };
         if streams::descriptor(path).is_some() {
             return None;
         }
         let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
         (mode & 0o077 != 0)
-            .then(|| format!("{} has mode {mode:04o}: others can read the client secret; chmod 600 it", path.display()))
+            .then(|| format!("{} has mode {mode:04o}: others can read the {what}; chmod 600 it", path.display()))
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Api<'a> {
     /// Selects one of several workspaces with the same address.
     pub(crate) workspace_id: Option<&'a str>,
     pub(crate) token: &'a SecretString,
+    /// What else goes with each request.
+    pub(crate) headers: &'a [(&'static str, SecretString)],
     /// The identity that the token was issued to, for messages.
     pub(crate) subject: Option<&'a str>,
     /// The time limit of one request.
@@ -120,6 +122,9 @@ impl Api<'_> {
         if let Some(id) = self.workspace_id {
             request = request.header(WORKSPACE_ID, id);
         }
+        for (name, value) in self.headers {
+            request = request.header(*name, sensitive(value.expose_secret()));
+        }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
@@ -157,8 +162,11 @@ pub(super) trait Page: DeserializeOwned {
 }
 
 fn bearer(token: &SecretString) -> HeaderValue {
-    let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
-    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+    sensitive(&Zeroizing::new(format!("Bearer {}", token.expose_secret())))
+}
+
+fn sensitive(text: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
     value.set_sensitive(true);
     value
 }

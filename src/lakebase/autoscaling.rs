@@ -11,8 +11,8 @@ use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
-/// The longest life that can be requested, as a protobuf duration; 5 to 60 minutes are allowed.
-const TTL: &str = "3600s";
+/// The longest life that can be requested, in seconds.
+const LONGEST: u32 = 3600;
 
 /// An endpoint; only the fields that are used here.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -195,9 +195,11 @@ impl Api<'_> {
     pub(super) async fn mint_for_endpoint(
         &self,
         name: &str,
+        ttl: Option<u32>,
     ) -> Result<(Option<SecretString>, Option<String>, Answer), Failure> {
         let about = About { verb: "mint a credential for", object: format!("endpoint {name}") };
-        let body = json!({"endpoint": name, "ttl": TTL});
+        // A protobuf duration.
+        let body = json!({"endpoint": name, "ttl": format!("{}s", ttl.unwrap_or(LONGEST))});
         let path = ["api", "2.0", "postgres", "credentials"];
         let (credential, answer): (Credential, Answer) = self.post(&path, &body, &about).await?;
         Ok((credential.token, credential.expire_time, answer))

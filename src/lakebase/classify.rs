@@ -110,7 +110,12 @@ fn page(to: &str, about: &About, answer: &Answer) -> Failure {
 fn not_found(to: &str, about: &About, said: &ApiError) -> Failure {
     let no_api =
         said.code == "ENDPOINT_NOT_FOUND" || said.code == "FEATURE_DISABLED" || said.text.starts_with("No API found");
-    if no_api {
+    if said.code == "SCIM_404" {
+        let message =
+            format!("{to} knows nobody whom this token names: it was issued with the rights of a group ({said})");
+        Failure::permanent(Code::Configuration, message)
+            .hint("set the PostgreSQL user to the name of the group's role: user = \"...\" or --pg-username")
+    } else if no_api {
         Failure::permanent(Code::Configuration, format!("{to} has no Lakebase API for {}: {said}", about.object))
             .hint("check the host; with credential = \"workspace-token\" and a host that API is not needed")
     } else {

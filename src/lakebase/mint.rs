@@ -25,6 +25,9 @@ pub(crate) struct Refused {
     pub(crate) shared: bool,
 }
 
+/// How the identity signed in, and how many seconds a credential shall live.
+type How = (AuthMethod, Option<u32>);
+
 /// Mints for all of these databases: one credential for all instances, since a request can name several, and one for all
 /// endpoints, since a credential opens every database that its identity may reach. Where one of several is refused, each is
 /// asked for alone, so that it does not keep the others from theirs. Those that were `refused` before are asked for alone from the
@@ -33,6 +36,7 @@ pub(crate) async fn mint<'t>(
     api: &Api<'_>,
     method: AuthMethod,
     targets: impl IntoIterator<Item = &'t Target>,
+    ttl: Option<u32>,
     refused: &BTreeSet<&Target>,
 ) -> BTreeMap<Target, Minted> {
     let (alone, together): (Vec<&Target>, Vec<&Target>) =
@@ -44,25 +48,25 @@ pub(crate) async fn mint<'t>(
         family.sort_unstable();
         family.dedup();
         if !family.is_empty() {
-            minted.extend(mint_family(api, method, family).await);
+            minted.extend(mint_family(api, (method, ttl), family).await);
         }
     }
     for target in alone.into_iter().collect::<BTreeSet<_>>() {
-        minted.insert(target.clone(), mint_alone(api, method, target).await);
+        minted.insert(target.clone(), mint_alone(api, (method, ttl), target).await);
     }
     minted
 }
 
-async fn mint_family(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> Vec<(Target, Minted)> {
+async fn mint_family(api: &Api<'_>, how: How, family: &[&Target]) -> Vec<(Target, Minted)> {
     let for_all = |result: &Minted| family.iter().map(|target| ((*target).clone(), result.clone())).collect();
-    match mint_one(api, method, family).await {
+    match mint_one(api, how, family).await {
         Err(failure) if family.len() > 1 && concerns_one(&failure) => {}
         Err(failure) => return for_all(&Err(Refused { failure, shared: true })),
         Ok(token) => return for_all(&Ok(Arc::new(token))),
     }
     let mut minted = Vec::with_capacity(family.len());
     for target in family {
-        minted.push(((*target).clone(), mint_alone(api, method, target).await));
+        minted.push(((*target).clone(), mint_alone(api, how, target).await));
     }
     let failures: Vec<&Failure> = minted.iter().filter_map(|(_, one)| Some(&one.as_ref().err()?.failure)).collect();
     // All were refused alike: then the cause is not one database, and one wait is enough for all.
@@ -81,15 +85,15 @@ fn concerns_one(failure: &Failure) -> bool {
     !failure.is_transient() || is_about_one_database(&failure.message)
 }
 
-async fn mint_alone(api: &Api<'_>, method: AuthMethod, target: &Target) -> Minted {
-    let minted = mint_one(api, method, &[target]).await.map(Arc::new);
+async fn mint_alone(api: &Api<'_>, how: How, target: &Target) -> Minted {
+    let minted = mint_one(api, how, &[target]).await.map(Arc::new);
     minted.map_err(|failure| Refused { failure, shared: false })
 }
 
 /// One credential for databases of one family.
-async fn mint_one(api: &Api<'_>, method: AuthMethod, family: &[&Target]) -> Result<Token, Failure> {
+async fn mint_one(api: &Api<'_>, (method, ttl): How, family: &[&Target]) -> Result<Token, Failure> {
     let (secret, told, answer) = match family.first() {
-        Some(Target::Endpoint(name)) => api.mint_for_endpoint(name).await?,
+        Some(Target::Endpoint(name)) => api.mint_for_endpoint(name, ttl).await?,
         _ => {
             let names: Vec<&str> = family
                 .iter()

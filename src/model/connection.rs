@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::database::{CredentialKind, DatabaseRef, Listing, Verify};
+use super::local_proxy::Proxied;
 use super::server;
 use super::ssl_mode::SslMode;
 use crate::pgpass;
@@ -57,6 +58,8 @@ pub struct Connection {
     /// Use the read-only host of that database instead of the read-write one.
     pub(crate) read_only: bool,
     pub(crate) credential: CredentialKind,
+    /// How many seconds it shall live, where it is minted; none: as long as it may.
+    pub(crate) ttl: Option<u32>,
     /// A database credential only if the API knows its host; else the workspace's token.
     pub(crate) only_if_found: bool,
     pub(crate) verify: Verify,
@@ -65,6 +68,7 @@ pub struct Connection {
     /// The authorities that the server's certificate is checked against, if not the platform's.
     pub(crate) sslrootcert: Option<PathBuf>,
     pub(crate) outputs: Outputs,
+    pub(crate) proxied: Proxied,
     pub(crate) listing: Listing,
     pub(crate) last_copy: bool,
     pub(crate) any_identity: bool,

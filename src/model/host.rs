@@ -86,6 +86,32 @@ impl WorkspaceHost {
         Ok(WorkspaceHost { origin, name, workspace_id, account_id })
     }
 
+    /// The place where a method signs in, as this address has it: by https; without it on this machine, and at the addresses that
+    /// lead no further than the machine below it (RFC 3927), where clouds have the service that knows it.
+    ///
+    /// # Errors
+    /// What keeps it from being one.
+    pub(crate) fn of_login(address: &str) -> Result<Self, String> {
+        let url = Url::parse(address).map_err(|_| "it is no address".to_owned())?;
+        let Some(host) = url.host() else { return Err("it names no host".to_owned()) };
+        if names_somebody(&url) {
+            return Err("it holds a user name".to_owned());
+        }
+        let is_near = is_loopback(&host) || matches!(host, Host::Ipv4(address) if address.is_link_local());
+        match url.scheme() {
+            "https" => {}
+            "http" if is_near => {}
+            _ => return Err("what is sent there could be read on the way".to_owned()),
+        }
+        let (origin, name) = (url.origin().ascii_serialization(), host.to_string());
+        Ok(WorkspaceHost { origin, name, workspace_id: None, account_id: None })
+    }
+
+    /// Whether it is this machine itself.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        Url::parse(&self.origin).is_ok_and(|url| url.host().is_some_and(|host| is_loopback(&host)))
+    }
+
     /// `https://host[:port]`, without a slash at the end.
     pub fn origin(&self) -> &str {
         &self.origin
@@ -128,9 +154,7 @@ impl WorkspaceHost {
     /// Whether this is the workspace's own host, where no database can be. This machine itself may have both.
     pub(crate) fn is_named(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
-        let is_this_machine =
-            Url::parse(&self.origin).is_ok_and(|url| url.host().is_some_and(|host| is_loopback(&host)));
-        !is_this_machine && self.name.eq_ignore_ascii_case(host)
+        !self.is_on_this_machine() && self.name.eq_ignore_ascii_case(host)
     }
 
     /// The workspace id that the address named in its query.

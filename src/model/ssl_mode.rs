@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How TLS is asked for, in libpq's words (`sslmode`). None of them goes without TLS: a password must not be sent in
 /// plain text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SslMode {
     /// Encrypted, with any certificate. With a root, as in libpq, the certificate must come from there.
     Require,

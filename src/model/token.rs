@@ -108,6 +108,11 @@ impl Token {
         Some(Token { secret, claims, expires_at, issued_at, method })
     }
 
+    /// The same where it is not the workspace that issued it: then what it says is in words of somebody else's.
+    pub(crate) fn of_another_issuer(self) -> Self {
+        Token { claims: None, ..self }
+    }
+
     /// The identity that it was issued to, if it says so.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.claims.as_ref()?.subject.as_deref()

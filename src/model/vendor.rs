@@ -16,6 +16,57 @@ const DOMAINS: [&str; 6] = [
     ".gcp.databricks.com",
 ];
 
+/// Azure's clouds, and where each has its sign-in (databricks-sdk-go, common/environment).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    Azure,
+    AzureUsGovernment,
+    AzureChina,
+    /// Another cloud, or one that is not known: there is no sign-in at Azure.
+    Other,
+}
+
+impl Cloud {
+    /// The cloud of a host; where its name does not tell, that of `ARM_ENVIRONMENT`, if it is at Azure.
+    pub(crate) fn of(host: &str, is_azure: bool, environment: Option<&str>) -> Option<Self> {
+        let host = host.to_ascii_lowercase();
+        let is_in = |domain: &str| host.ends_with(domain);
+        if is_in(".azuredatabricks.net") {
+            return Some(Cloud::Azure);
+        }
+        if is_in(".databricks.azure.us") {
+            return Some(Cloud::AzureUsGovernment);
+        }
+        if is_in(".databricks.azure.cn") {
+            return Some(Cloud::AzureChina);
+        }
+        if !is_azure || DOMAINS.iter().any(|domain| is_in(domain)) {
+            return Some(Cloud::Other);
+        }
+        // Older tools write AzurePublicCloud and the like (databricks-sdk-go, config/azure.go).
+        let name = environment.unwrap_or("PUBLIC").to_ascii_uppercase();
+        let name = name.strip_prefix("AZURE").unwrap_or(&name);
+        match name.strip_suffix("CLOUD").unwrap_or(name) {
+            "PUBLIC" => Some(Cloud::Azure),
+            "USGOVERNMENT" => Some(Cloud::AzureUsGovernment),
+            "CHINA" => Some(Cloud::AzureChina),
+            _ => None,
+        }
+    }
+
+    /// Where it signs in, and what its management is called.
+    pub(crate) fn at_azure(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Cloud::Azure => Some(("https://login.microsoftonline.com", "https://management.core.windows.net/")),
+            Cloud::AzureUsGovernment => {
+                Some(("https://login.microsoftonline.us", "https://management.core.usgovcloudapi.net/"))
+            }
+            Cloud::AzureChina => Some(("https://login.chinacloudapi.cn", "https://management.core.chinacloudapi.cn/")),
+            Cloud::Other => None,
+        }
+    }
+}
+
 /// Account consoles (databricks-sdk-go, config.go, `HostType`).
 const CONSOLES: [&str; 2] = ["accounts", "accounts-dod"];
 
@@ -93,6 +144,23 @@ mod tests {
         ] {
             // A name beyond ASCII is no address here at all.
             assert!(!Url::parse(url).is_ok_and(|url| is_sign_in(&url)), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_cloud_is_told_by_the_host_and_only_then_by_a_setting() {
+        for (host, is_azure, environment, cloud) in [
+            ("adb-1.2.azuredatabricks.net", false, Some("CHINA"), Some(Cloud::Azure)),
+            ("ADB-1.2.databricks.azure.us", false, None, Some(Cloud::AzureUsGovernment)),
+            ("adb-1.2.databricks.azure.cn", false, None, Some(Cloud::AzureChina)),
+            ("dbc-1.cloud.databricks.com", true, Some("CHINA"), Some(Cloud::Other)),
+            ("data.corp.example", false, Some("CHINA"), Some(Cloud::Other)),
+            ("data.corp.example", true, None, Some(Cloud::Azure)),
+            ("data.corp.example", true, Some("AzureChinaCloud"), Some(Cloud::AzureChina)),
+            ("data.corp.example", true, Some("usgovernment"), Some(Cloud::AzureUsGovernment)),
+            ("data.corp.example", true, Some("MARS"), None),
+        ] {
+            assert_eq!(Cloud::of(host, is_azure, environment), cloud, "{host} {environment:?}");
         }
     }
 

@@ -1,80 +1,11 @@
 //! A workspace and the identity that signs in there.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
-
 use super::host::WorkspaceHost;
-use crate::foreign::secrets;
+use super::sign_in::{AuthMethod, AuthType, Client, Means, SecretSource};
+use super::vendor::Cloud;
 use crate::proxies::{Proxies, Route};
-
-/// How to sign in to a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthType {
-    /// `oauth-m2m` where a client is configured; else, or after its failure, `databricks-cli`.
-    Chain,
-    /// A service principal's client credentials (RFC 6749, section 4.4).
-    OauthM2m,
-    /// The vendor's command line tool, where a person has logged in.
-    DatabricksCli,
-}
-
-/// How a token was obtained, in the words of Databricks' unified authentication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AuthMethod {
-    /// A service principal's client credentials.
-    OauthM2m,
-    /// The vendor's command line tool.
-    DatabricksCli,
-}
-
-impl fmt::Display for AuthMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AuthMethod::OauthM2m => "OAuth M2M",
-            AuthMethod::DatabricksCli => "Databricks CLI",
-        })
-    }
-}
-
-/// Where a client secret is.
-#[derive(Clone, Debug)]
-pub(crate) enum SecretSource {
-    /// Given in full, by flag, environment or profile.
-    Given(SecretString),
-    /// In a file: one line, or a systemd credential.
-    File(PathBuf),
-    /// In the macOS keychain: the generic password of this service, with the client id as its account.
-    Keychain(String),
-}
-
-impl SecretSource {
-    /// The name of the setting for it.
-    pub(crate) fn key(&self) -> &'static str {
-        match self {
-            SecretSource::Given(_) => "client_secret",
-            SecretSource::File(_) => "client_secret_file",
-            SecretSource::Keychain(_) => "client_secret_keychain",
-        }
-    }
-
-    /// A secret that is given in full. From here on it is removed from everything that is shown.
-    pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
-        let secret = secret.into();
-        secrets::keep(&secret);
-        SecretSource::Given(secret)
-    }
-}
-
-/// A service principal: its client id, and where its secret is.
-#[derive(Clone, Debug)]
-pub(crate) struct Client {
-    pub(crate) id: String,
-    pub(crate) secret: SecretSource,
-}
 
 /// A Databricks host and the identity that signs in to it.
 #[derive(Clone, Debug)]
@@ -85,7 +16,17 @@ pub struct Workspace {
     /// The account that the workspace belongs to, where that is set.
     pub(crate) account_id: Option<String>,
     pub(crate) auth: AuthType,
+    /// For `oauth-m2m`.
     pub(crate) client: Option<Client>,
+    /// What another method takes; none for `oauth-m2m` and for the vendor's CLI.
+    pub(crate) means: Option<Means>,
+    /// The group whose rights are asked for.
+    pub(crate) group_id: Option<String>,
+    /// What the token is for, where that is not everything.
+    pub(crate) scopes: Option<String>,
+    /// The workspace as Azure knows it.
+    pub(crate) azure_resource_id: Option<String>,
+    pub(crate) cloud: Cloud,
     /// The profile to name to the vendor's CLI, if the host came from a profile.
     pub(crate) profile: Option<String>,
     pub(crate) cli_path: Option<PathBuf>,
@@ -100,10 +41,59 @@ impl Workspace {
     #[allow(clippy::expect_used, reason = "the address is a constant")]
     pub(crate) fn for_fuzzing() -> Self {
         let host = WorkspaceHost::parse("https://workspace.example").expect("an address");
-        let (name, auth) = ("default".to_owned(), AuthType::DatabricksCli);
-        let (workspace_id, account_id, client, profile, cli_path, ca_file) = (None, None, None, None, None, None);
-        let proxies = Proxies::default();
-        Workspace { name, host, workspace_id, account_id, auth, client, profile, cli_path, ca_file, proxies }
+        Workspace {
+            name: "default".to_owned(),
+            host,
+            workspace_id: None,
+            account_id: None,
+            auth: AuthType::Only(AuthMethod::DatabricksCli),
+            client: None,
+            means: None,
+            group_id: None,
+            scopes: None,
+            azure_resource_id: None,
+            cloud: Cloud::Other,
+            profile: None,
+            cli_path: None,
+            ca_file: None,
+            proxies: Proxies::default(),
+        }
+    }
+
+    /// The client that it signs in as, if one is set.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        let client = self.client.as_ref().map(|client| client.id.as_str());
+        client.or_else(|| self.means.as_ref()?.client_id())
+    }
+
+    /// The file that holds what it signs in with.
+    pub(crate) fn secret_file(&self) -> Option<&PathBuf> {
+        match self.client.as_ref().map(|client| &client.secret) {
+            Some(SecretSource::File(path)) => Some(path),
+            Some(_) => None,
+            None => self.means.as_ref()?.file(),
+        }
+    }
+
+    /// Whether the vendor's CLI may be asked for a person's login.
+    pub(crate) fn may_ask_databricks_cli(&self) -> bool {
+        match self.auth {
+            AuthType::Chain => self.means.is_none() && self.group_id.is_none(),
+            AuthType::Only(method) => method == AuthMethod::DatabricksCli,
+        }
+    }
+
+    /// Whether a person's login in the browser may be used, if there is one.
+    pub(crate) fn may_use_browser_login(&self) -> bool {
+        match self.auth {
+            AuthType::Chain => self.means.is_none(),
+            AuthType::Only(method) => method == AuthMethod::ExternalBrowser,
+        }
+    }
+
+    /// Why no access token of it can be a password; none where it can.
+    pub(crate) fn is_no_password(&self) -> Option<&'static str> {
+        self.means.as_ref()?.method().is_no_password()
     }
 
     /// Its address as a setting takes it, with its id if known.
@@ -112,9 +102,14 @@ impl Workspace {
         self.workspace_id.as_ref().map_or_else(|| origin.to_owned(), |id| format!("{origin}/?o={id}"))
     }
 
-    /// How it is reached: without TLS it is on this machine, where no proxy belongs.
+    /// How it is reached.
     pub(crate) fn route(&self) -> Route<'_> {
-        if self.host.is_https() { self.proxies.route(self.host.name(), self.host.port()) } else { Route::Direct }
+        self.route_to(&self.host)
+    }
+
+    /// How another place is reached where it signs in: without TLS it is on this machine, where no proxy belongs.
+    pub(crate) fn route_to(&self, host: &WorkspaceHost) -> Route<'_> {
+        if host.is_https() { self.proxies.route(host.name(), host.port()) } else { Route::Direct }
     }
 
     /// The name that connections refer to it by.
@@ -137,5 +132,12 @@ impl Workspace {
             && self.workspace_id == other.workspace_id
             && self.account_id == other.account_id
             && self.client.as_ref().map(|client| &client.id) == other.client.as_ref().map(|client| &client.id)
+            && self.group_id == other.group_id
+            && self.scopes == other.scopes
+            && match (&self.means, &other.means) {
+                (None, None) => true,
+                (Some(one), Some(other)) => one.is_same_as(other),
+                _ => false,
+            }
     }
 }

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -113,6 +114,16 @@ pub(crate) async fn run(
         supervise(child, over).await
     });
     task.await.unwrap_or_else(|fault| Err(std::io::Error::other(fault)))
+}
+
+/// Work in this process that must come to its end although nobody waits for it any more, such as the exchange of a refresh token that
+/// can be used once. It counts as a child for [`finish_all`].
+pub(crate) fn keep_going<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let counted = Counted::new();
+    tokio::spawn(async move {
+        let _counted = counted;
+        work.await
+    })
 }
 
 /// Waits up to `limit` until all children that [`run`] has started in this process have ended; returns whether they have.

@@ -11,17 +11,22 @@ pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/dbx-rotator";
 /// The variable that holds a service principal's secret.
 pub(crate) const CLIENT_SECRET: &str = "DATABRICKS_CLIENT_SECRET";
 
-/// Variables with other secrets. We do not read them, and no child gets them.
-const NOT_KEPT: [&str; 8] = [
+/// Variables with secrets that sign in. They are kept apart from the others, and no child gets them.
+const SECRETS: [&str; 10] = [
+    CLIENT_SECRET,
     "DATABRICKS_TOKEN",
-    "DATABRICKS_PASSWORD",
     "DATABRICKS_OIDC_TOKEN",
+    "DATABRICKS_METADATA_SERVICE_URL",
     "ARM_CLIENT_SECRET",
     "GOOGLE_CREDENTIALS",
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "SYSTEM_ACCESSTOKEN",
-    "PGPASSWORD",
+    "IDENTITY_HEADER",
+    "DATABRICKS_PASSWORD",
 ];
+
+/// A variable that says in which other one a secret is.
+const NAMES_A_SECRET: &str = "DATABRICKS_OIDC_TOKEN_ENV";
 
 /// The name of our directory within others.
 const OURS: &str = "dbx-rotator";
@@ -47,10 +52,8 @@ impl Platform {
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
     variables: std::collections::BTreeMap<OsString, OsString>,
-    /// See [`Environment::client_secret`].
-    secret: Option<SecretString>,
-    /// A secret that is not UTF-8 is not kept.
-    secret_is_no_text: bool,
+    /// See [`Environment::secret`]; none of one that is not UTF-8.
+    secrets: std::collections::BTreeMap<OsString, Option<SecretString>>,
     /// See [`Environment::handed_over`].
     credential: Option<PathBuf>,
 }
@@ -72,25 +75,42 @@ impl Environment {
     #[must_use]
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.variables.remove(OsStr::new(name));
-        if name == CLIENT_SECRET {
-            (self.secret, self.secret_is_no_text) = (None, false);
+        self.secrets.remove(OsStr::new(name));
+        self
+    }
+
+    /// The same with this variable kept as a secret.
+    #[must_use]
+    pub(crate) fn hiding(mut self, name: &str) -> Self {
+        if let Some(value) = self.variables.remove(OsStr::new(name)) {
+            self.keep_secret(name.into(), value);
         }
         self
     }
 
     /// Keeps secrets apart from the other variables, which are cloned in plain text and may be passed on.
     fn keep(&mut self, name: OsString, value: OsString) {
-        if name == CLIENT_SECRET {
-            self.secret_is_no_text = value.to_str().is_none();
-            self.secret = value.into_string().ok().filter(|text| !text.is_empty()).map(SecretString::from);
-        } else if !NOT_KEPT.iter().any(|secret| name == *secret) {
+        if SECRETS.iter().any(|secret| name == *secret) {
+            self.keep_secret(name, value);
+        } else if name != "PGPASSWORD" {
             self.variables.insert(name, value);
         }
     }
 
-    /// The value of `DATABRICKS_CLIENT_SECRET`, which is not kept among the other variables.
+    fn keep_secret(&mut self, name: OsString, value: OsString) {
+        if !value.is_empty() {
+            self.secrets.insert(name, value.into_string().ok().map(SecretString::from));
+        }
+    }
+
+    /// The value of `DATABRICKS_CLIENT_SECRET`.
     pub(crate) fn client_secret(&self) -> Option<&SecretString> {
-        self.secret.as_ref()
+        self.secret(CLIENT_SECRET)
+    }
+
+    /// The value of a variable that holds a secret: those are not kept among the others.
+    pub(crate) fn secret(&self, name: &str) -> Option<&SecretString> {
+        self.secrets.get(OsStr::new(name))?.as_ref()
     }
 
     /// The same as seen from outside a unit that will get this file as the credential `client-secret`.
@@ -122,9 +142,9 @@ impl Environment {
 
     /// The first of these whose value is not UTF-8.
     pub(crate) fn no_text<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
-        let is_none = |name: &str| match name {
-            CLIENT_SECRET => self.secret_is_no_text,
-            name => self.get_os(name).is_some_and(|value| value.to_str().is_none()),
+        let is_none = |name: &str| match self.secrets.get(OsStr::new(name)) {
+            Some(secret) => secret.is_none(),
+            None => self.get_os(name).is_some_and(|value| value.to_str().is_none()),
         };
         names.iter().copied().find(|name| is_none(name))
     }
@@ -177,6 +197,22 @@ impl Environment {
     /// The directory of the record and the lock: `$STATE_DIRECTORY`, else the platform's usual place.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.first_of("STATE_DIRECTORY").unwrap_or_else(|| self.state_dir_on(Platform::HERE))
+    }
+
+    /// The directory of sockets: `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/dbx-rotator`, for root `/run/dbx-rotator`, else in the
+    /// directory of the record.
+    pub(crate) fn runtime_dir(&self, uid: u32) -> PathBuf {
+        let of_session = || Some(self.absolute("XDG_RUNTIME_DIR")?.join(OURS));
+        let of_root = || (uid == 0 && Path::new("/run").is_dir()).then(|| Path::new("/run").join(OURS));
+        // A program that a person's session did not start, such as one of cron, has no such variable.
+        let of_user = || Some(PathBuf::from(format!("/run/user/{uid}"))).filter(|dir| dir.is_dir());
+        let found = self.first_of("RUNTIME_DIRECTORY").or_else(of_session).or_else(of_root);
+        found.or_else(|| Some(of_user()?.join(OURS))).unwrap_or_else(|| self.state_dir().join("run"))
+    }
+
+    /// Where the logins of people are: theirs, whatever place a manager has for the record of a service.
+    pub(crate) fn logins_dir(&self) -> PathBuf {
+        self.state_dir_on(Platform::HERE).join("logins")
     }
 
     /// On macOS `~/Library/Application Support/dbx-rotator`, elsewhere `$XDG_STATE_HOME/dbx-rotator`.
@@ -275,7 +311,10 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
         for (name, value) in variables {
             environment.keep(name.into(), value.into());
         }
-        environment
+        match environment.get(NAMES_A_SECRET).map(str::to_owned) {
+            Some(name) => environment.hiding(&name),
+            None => environment,
+        }
     }
 }
 
@@ -298,6 +337,11 @@ mod tests {
     fn the_managers_state_directory_wins() {
         let home = ("HOME", "/home/ada");
         assert_eq!(environment(&[home, ("STATE_DIRECTORY", "/var/lib/x:/y")]).state_dir(), Path::new("/var/lib/x"));
+        let here = environment(&[home, ("STATE_DIRECTORY", "/var/lib/x")]).logins_dir();
+        assert!(
+            here.starts_with("/home/ada") && here.ends_with("dbx-rotator/logins"),
+            "a login is a person's: {here:?}"
+        );
         for relative in [environment(&[home]), environment(&[home, ("XDG_STATE_HOME", "relative")])] {
             assert_eq!(relative.state_dir_on(Platform::Other), Path::new("/home/ada/.local/state/dbx-rotator"));
         }

@@ -54,10 +54,18 @@ pub(crate) fn as_text(bytes: &[u8]) -> std::result::Result<&str, &'static str> {
 /// # Errors
 /// As `read(2)`; and where it is no regular file, or is larger than 16 MiB.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    read_bytes_up_to(path, LARGEST)
+}
+
+/// The same with another limit, in bytes.
+///
+/// # Errors
+/// As [`read_bytes`], with this limit.
+pub(crate) fn read_bytes_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    read_with(path, LARGEST, |file, length| {
+    read_with(path, largest, |file, length| {
         bytes.reserve_exact(length + 1);
-        file.take(LARGEST).read_to_end(&mut bytes)
+        file.take(largest).read_to_end(&mut bytes)
     })?;
     Ok(bytes)
 }

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Rotation;
 use super::acquire::{Arrival, ConnectionResult, NewCredential, SignInResult, Supply};
 use super::backoff::{Backoff, RetryScope, Step};
+use super::notify;
 use super::record::{PublishedRecord, Untold};
 use super::report::{Outcome, Outcomes};
 use super::request::Patience;
@@ -301,6 +302,10 @@ impl Commit<'_> {
         if let Some(sentence) = remark {
             tracing::warn!("{sentence}");
         }
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| notify::is_news(self.snapshot.past(index), trouble)) {
+            let config = &self.snapshot.config;
+            notify::tell(config, config.workspace_of(&config.connections[index]), trouble);
+        }
         let has_hook = self.snapshot.config.connections[index].outputs.on_rotate.is_some();
         let past = self.snapshot.past_mut(index);
         past.succeeded(now, trouble);
@@ -357,6 +362,11 @@ impl Commit<'_> {
             announce::failed(failure, (!given_up).then_some((next, wait)), &self.names(connections));
         } else {
             tracing::debug!("{failure} (still)");
+        }
+        let is_end = connections.iter().all(|index| notify::is_news(self.snapshot.past(*index), failure));
+        if let Some(index) = connections.first().filter(|_| is_end) {
+            let config = &self.snapshot.config;
+            notify::tell(config, config.workspace_of(&config.connections[*index]), failure);
         }
         for index in connections {
             let expired = self.snapshot.statuses.get(*index).and_then(ConnectionStatus::expired_at);

@@ -56,7 +56,8 @@ async fn discover_in(workspace: &Workspace, config: &Config) -> Result<Discovere
     let signed_in = sign_in(workspace, &http, config).await?;
     let secret = signed_in.token.secret.clone();
     let (workspace_id, subject) = (workspace.workspace_id.as_deref(), signed_in.token.subject());
-    let api = Api { http: &http, workspace_id, token: &secret, subject, limit: LIMIT };
+    let headers = &signed_in.headers;
+    let api = Api { http: &http, workspace_id, token: &secret, headers, subject, limit: LIMIT };
     let databases = api.databases().await?;
     let user = match signed_in.token.subject() {
         Some(subject) => Some(subject.to_owned()),

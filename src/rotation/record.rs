@@ -256,6 +256,8 @@ fn database_key(workspace: &Workspace, database: &DatabaseRef) -> String {
 
 /// A workspace and its identity, as far as the configuration tells it.
 fn identity_key(workspace: &Workspace) -> String {
-    let by = workspace.client.as_ref().map(|client| client.id.as_str()).or(workspace.profile.as_deref());
-    format!("{} {}", workspace.host.origin(), by.unwrap_or("databricks-cli"))
+    let by = workspace.client_id().or(workspace.profile.as_deref());
+    let method = workspace.means.as_ref().map_or("databricks-cli", |means| means.method().word());
+    let group = workspace.group_id.as_ref().map_or_else(String::new, |group| format!(" group {group}"));
+    format!("{} {}{group}", workspace.host.origin(), by.unwrap_or(method))
 }

@@ -61,8 +61,14 @@ fn hint(method: AuthMethod) -> &'static str {
         AuthMethod::OauthM2m => {
             "the user of a service principal is its client id; if this user is a role that it may use, set any_identity = true (--any-identity)"
         }
+        AuthMethod::ExternalBrowser => {
+            "log in as that user (dbx-rotator login), or set the user to your own e-mail; if it is a role that you may use, set any_identity = true (--any-identity)"
+        }
         AuthMethod::DatabricksCli => {
             "log in with the CLI as that user, or set the user to your own e-mail; if it is a role that you may use, set any_identity = true (--any-identity)"
+        }
+        _ => {
+            "set the user to the identity that signs in; if it is a role that this identity may use, set any_identity = true (--any-identity)"
         }
     }
 }
@@ -79,7 +85,7 @@ pub(crate) fn could_be(connection: &Connection, subject: Option<&str>) -> bool {
 /// Whether a token of the vendor's CLI, which belongs to a person, could serve: never if the user is the client id
 /// itself.
 pub(crate) fn a_person_can_serve(connection: &Connection, workspace: &Workspace) -> bool {
-    let is_client = workspace.client.as_ref().is_some_and(|client| same_identity(&client.id, user_of(connection)));
+    let is_client = workspace.client_id().is_some_and(|client| same_identity(client, user_of(connection)));
     connection.any_identity || !is_client
 }
 

@@ -128,7 +128,7 @@ fn faults_in_the_file_are_pointed_at() {
         ("https://dbc-1.cloud", "http://dbc-1.cloud", "unencrypted", "6 | host"),
         ("workspace = \"prod\"", "workspace = \"test\"", "there is no workspace named `test`", "12 | workspace"),
         ("ep-one.", "ep-one-pooler.", "pooler does not take OAuth tokens", "13 | host"),
-        ("client_secret_file = \"secret\"", "auth = \"pat\"", "not accepted by PostgreSQL", "8 | auth"),
+        ("client_secret_file = \"secret\"", "auth = \"basic\"", "signs in nowhere any more", "8 | auth"),
         (
             "client_secret_file = \"secret\"",
             "client_secret = \"dose-stand-in-secret-0000000000\"",

@@ -44,6 +44,7 @@ fn the_child_has_no_terminal_no_secret_and_nothing_that_could_divert_it() {
         .env("DATABRICKS_ACCOUNT_ID", "other")
         .env("DATABRICKS_AUTH_STORAGE", "plaintext")
         .env("ARM_CLIENT_SECRET", "x")
+        .env("DATABRICKS_AUTH_TYPE", "databricks-cli")
         .env("NOTIFY_SOCKET", "/nowhere")
         .stdin("whatever is typed here is not for the child\n")
         .run()

@@ -49,6 +49,7 @@ fn a_program_knows_where_to_log_in_and_finds_the_password_in_the_password_file()
         ("PGSERVICE", "elsewhere"),
         ("PGHOST", "elsewhere.example"),
         ("DATABRICKS_TOKEN", "dapi-not-for-others"),
+        ("DATABRICKS_AUTH_TYPE", "oauth-m2m"),
         ("KEPT", "as it was"),
     ];
     let names = ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "KEPT"];

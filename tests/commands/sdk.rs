@@ -4,6 +4,7 @@
 //! Nothing is asked of anybody: what is compared is what has been settled before the first request.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod generated;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use crate::support::{Home, dbx_rotator, skip, vendor_sdk};
 /// One process for all combinations: to import the client takes a second.
 const SCRIPT: &str = r#"
 import json, os, sys
-from databricks.sdk import config, credentials_provider, oauth
+from databricks.sdk import config, credentials_provider, oauth, oidc_token_supplier
 
 class Cli:
     def __init__(self, cfg): pass
@@ -26,13 +27,33 @@ config.Config._resolve_host_metadata = lambda self: None
 config.Config.databricks_oidc_endpoints = property(lambda self: oauth.OidcEndpoints("x", "x"))
 credentials_provider.DatabricksCliTokenSource = Cli
 
+# Nobody answers here: who would be asked is taken to answer.
+def github(self, audience):
+    return "x" if "ACTIONS_ID_TOKEN_REQUEST_URL" in os.environ and "ACTIONS_ID_TOKEN_REQUEST_TOKEN" in os.environ else None
+
+class Az:
+    def is_human_user(self): return True
+
+def az(cfg, resource):
+    # As where it is not installed, unless it is asked for.
+    if cfg.auth_type != "azure-cli": raise FileNotFoundError("az")
+    return Az()
+
+oidc_token_supplier.GitHubOIDCTokenSupplier.get_oidc_token = github
+oidc_token_supplier.AzureDevOpsOIDCTokenSupplier.get_oidc_token = lambda self, audience: "x"
+credentials_provider.MetadataServiceTokenSource.token = lambda self: oauth.Token("x")
+credentials_provider.AzureCliTokenSource.for_resource = staticmethod(az)
+config.Config.load_azure_tenant_id = lambda self: None
+
 for case in json.load(sys.stdin):
     os.environ.clear()
     os.environ.update(case["environment"])
     try:
         cfg = config.Config(**case["arguments"])
         told = {"host": cfg.host, "method": cfg.auth_type}
-        if cfg.auth_type == "oauth-m2m": told["client_id"] = cfg.client_id
+        if cfg.auth_type in ("oauth-m2m", "env-oidc", "file-oidc", "github-oidc", "azure-devops-oidc"):
+            told["client_id"] = cfg.client_id
+        if cfg.auth_type == "azure-client-secret": told["client_id"] = cfg.azure_client_id
     except Exception as error:
         told = {"error": str(error)}
     print(json.dumps(told))
@@ -74,6 +95,10 @@ fn filled(text: &str) -> String {
         .replace("SECRET", SECRET)
 }
 
+fn at_home(text: &str, home: &Home) -> String {
+    text.replace("HOME", &home.path("").display().to_string()).replace("SECRET", SECRET)
+}
+
 fn named<T: Copy>(table: &'static [(&'static str, T)], name: &str) -> T {
     table.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("the table has {name}, which is nothing")).1
 }
@@ -102,9 +127,12 @@ fn cases() -> Vec<Case> {
 
 /// What we make of it, as `config show` says it.
 fn ours(case: &Case, home: &Home) -> Settled {
-    let session = dbx_rotator!(home).args(["config", "show"]).env("DATABRICKS_PG_HOST", "db.example");
+    let session = dbx_rotator!(home)
+        .args(["config", "show"])
+        .env("DATABRICKS_PG_HOST", "ep-a-b-1.database.eu-west-1.cloud.databricks.com");
     let session = session.env("DATABRICKS_PG_USERNAME", "readers");
-    let session = case.environment.iter().fold(session, |session, (name, value)| session.env(name, value));
+    let session =
+        case.environment.iter().fold(session, |session, (name, value)| session.env(name, at_home(value, home)));
     let flags = case.flags.iter().flat_map(|(flag, _, value)| [(*flag).to_owned(), filled(value)]);
     let outcome = session.args(flags).run();
     if outcome.code != Some(0) {
@@ -117,10 +145,13 @@ fn ours(case: &Case, home: &Home) -> Settled {
         let line = section.lines().find(|line| line.split_whitespace().next() == Some(key))?;
         line.split_whitespace().nth(1).map(str::to_owned)
     };
-    let is_chain = section.contains("oauth-m2m where a client is set, then databricks-cli");
+    let is_chain = section.contains("oauth-m2m where a client is set, then external-browser or databricks-cli");
     let by_client = if value("client_id").is_some() { "oauth-m2m" } else { "databricks-cli" };
     let method = if is_chain { Some(by_client.to_owned()) } else { value("auth") };
-    let client_id = value("client_id").filter(|_| method.as_deref() == Some("oauth-m2m"));
+    let client_id = match method.as_deref() {
+        Some("azure-client-secret") => value("azure_client_id"),
+        _ => value("client_id"),
+    };
     Settled { error: None, host: value("host"), method, client_id }
 }
 
@@ -134,7 +165,8 @@ struct Asked {
 fn theirs(cases: &[Case], homes: &[Home], python: &std::path::Path) -> Vec<Settled> {
     let asked = |(case, home): (&Case, &Home)| {
         let own = [("HOME", home.path("").display().to_string()), ("PATH", "/usr/bin:/bin".to_owned())];
-        let all = own.into_iter().chain(case.environment.clone());
+        let set = case.environment.iter().map(|(name, value)| (*name, at_home(value, home)));
+        let all = own.into_iter().chain(set);
         Asked {
             environment: all.map(|(name, value)| (name.to_owned(), value)).collect(),
             arguments: case.flags.iter().map(|(_, argument, value)| (*argument, filled(value))).collect(),
@@ -153,14 +185,18 @@ fn the_vendors_client_and_we_settle_on_the_same_host_method_and_client() {
         Ok(python) => python,
         Err(reason) => return skip("the_vendors_client_and_we_settle_on_the_same_host_method_and_client", &reason),
     };
-    let cases = cases();
+    let made = generated::cases();
+    assert!(made.len() >= 200, "{}", made.len());
+    let reasons_given: BTreeSet<&str> = made.iter().filter_map(|case| case.reason).collect();
+    let cases: Vec<Case> = cases().into_iter().chain(made).collect();
     assert!(cases.len() >= 100, "{}", cases.len());
     assert_eq!(cases.iter().map(|case| &case.name).collect::<BTreeSet<_>>().len(), cases.len(), "each once");
     let home = |case: &Case| {
         let home = Home::new();
         home.keep_secret(SECRET);
+        home.write("token", "a.b.c", 0o600);
         if let Some(text) = &case.file {
-            home.write(".databrickscfg", text, 0o600);
+            home.write(".databrickscfg", at_home(text, &home), 0o600);
         }
         home
     };
@@ -182,5 +218,5 @@ fn the_vendors_client_and_we_settle_on_the_same_host_method_and_client() {
     }
     assert!(wrong.is_empty(), "{} of {} combinations:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     let used: BTreeSet<&str> = cases.iter().filter_map(|case| case.reason).collect();
-    assert_eq!(used.len(), REASONS.len(), "each reason is used");
+    assert_eq!(used.len(), REASONS.len() + reasons_given.len(), "each reason is used");
 }

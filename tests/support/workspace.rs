@@ -33,12 +33,16 @@ mod account;
 pub mod authority;
 #[path = "workspace/canned.rs"]
 mod canned;
+#[path = "workspace/consent.rs"]
+mod consent;
 #[path = "workspace/endpoints.rs"]
 mod endpoints;
 #[path = "workspace/faults.rs"]
 mod faults;
 #[path = "workspace/http.rs"]
 mod http;
+#[path = "workspace/issuers.rs"]
+pub mod issuers;
 #[path = "workspace/issuing.rs"]
 mod issuing;
 #[path = "workspace/lakebase.rs"]
@@ -53,6 +57,8 @@ mod tokens;
 use account::Account;
 pub use account::{ACCOUNT_ID, CONSOLE};
 use authority::{Authority, ServerCertificate};
+use consent::Consents;
+pub use consent::Decision;
 use faults::Schedule;
 pub use faults::{Endpoint, Fault};
 pub use issuing::Holder;
@@ -84,11 +90,15 @@ pub struct Workspace {
     files: tempfile::TempDir,
     mode: watch::Sender<Mode>,
     thread: Option<JoinHandle<()>>,
+    /// Where the services of this machine answer, without TLS.
+    beside: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
 /// Shared by the test's thread and the server's thread.
 struct Shared {
     signer: Signer,
+    /// Who opens the page where people sign in.
+    user: String,
     workspace_id: String,
     /// A host of many workspaces, of which this is one.
     unified: bool,
@@ -109,8 +119,11 @@ struct State {
     refresh_tokens: HashMap<String, String>,
     /// Refresh tokens are replaced at each use (`enable_single_use_refresh_tokens`).
     single_use_refresh_tokens: bool,
+    /// Who asks for consent, and what was agreed to.
+    consents: Consents,
     /// Tokens that are not JWTs, with the identity and expiry that only the server knows.
     opaque: HashMap<String, Holder>,
+    beside: issuers::Beside,
     issued: VecDeque<String>,
     lakebase: Lakebase,
     faults: HashMap<Endpoint, Schedule>,
@@ -163,12 +176,20 @@ pub struct Builder {
     workspace_id: String,
     unified: bool,
     account: Account,
+    names: Vec<String>,
     scheme: &'static str,
     discovery: bool,
+    beside: bool,
     lakebase: Lakebase,
 }
 
 impl Builder {
+    /// With the services that a job, a virtual machine or an app has beside it, without TLS.
+    pub fn with_services(mut self) -> Self {
+        self.beside = true;
+        self
+    }
+
     pub fn token_life(mut self, life: Duration) -> Self {
         self.token_life = life;
         self
@@ -200,6 +221,12 @@ impl Builder {
 
     pub fn workspace_id(mut self, id: &str) -> Self {
         id.clone_into(&mut self.workspace_id);
+        self
+    }
+
+    /// Its certificate is also valid for this host name; can be repeated.
+    pub fn known_as(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
         self
     }
 
@@ -261,12 +288,18 @@ impl Builder {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         let address = listener.local_addr().expect("the port just bound");
         let tls = (self.scheme == "https").then(|| {
-            let names = ["localhost", "127.0.0.1", "::1", "workspace.test"].into_iter().chain(self.account.names());
+            let elsewhere = ["login.microsoftonline.com", "oauth2.googleapis.com"];
+            let names = ["localhost", "127.0.0.1", "::1", "workspace.test"]
+                .into_iter()
+                .chain(elsewhere)
+                .chain(self.account.names())
+                .chain(self.names.iter().map(String::as_str));
             authority.certify(&names.collect::<Vec<_>>()).server_config(b"http/1.1")
         });
 
         let shared = Arc::new(Shared {
             signer,
+            user: self.user.clone(),
             workspace_id: self.workspace_id,
             unified: self.unified,
             account: self.account,
@@ -291,6 +324,12 @@ impl Builder {
                 move || serving::serve(listener, tls, &shared, orders)
             })
             .expect("a thread");
+        let beside = self.beside.then(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+            let address = listener.local_addr().expect("the port just bound");
+            let (shared, orders) = (Arc::clone(&shared), mode.subscribe());
+            (address, std::thread::spawn(move || serving::serve_beside(listener, &shared, orders)))
+        });
         let workspace = Workspace {
             shared,
             address,
@@ -301,6 +340,7 @@ impl Builder {
             files,
             mode,
             thread: Some(thread),
+            beside,
         };
         if !self.discovery {
             workspace.faults_on(Endpoint::Discovery).always(Fault::Status(404));
@@ -324,8 +364,10 @@ impl Workspace {
             workspace_id: "1444828305810485".to_owned(),
             unified: false,
             account: Account::default(),
+            names: Vec::new(),
             scheme: "https",
             discovery: true,
+            beside: false,
             lakebase: Lakebase::default(),
         }
     }
@@ -340,6 +382,11 @@ impl Workspace {
     /// themselves.
     pub fn url_as(&self, name: &str) -> String {
         format!("{}://{name}:{}", self.scheme, self.port())
+    }
+
+    /// Where the services beside it answer.
+    pub fn services_url(&self) -> String {
+        format!("http://{}", self.beside.as_ref().expect("a workspace with services").0)
     }
 
     pub fn token_url(&self) -> String {
@@ -529,6 +576,9 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         self.mode.send_replace(Mode::Stopped);
+        if let Some((_, thread)) = self.beside.take() {
+            let _ = thread.join();
+        }
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(ended.is_ok() || std::thread::panicking(), "the stand-in workspace's thread panicked");

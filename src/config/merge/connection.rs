@@ -11,7 +11,7 @@ use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::model::server::{database_misfit, host_misfit, user_misfit};
 use crate::model::short_name;
-use crate::model::{Address, Connection, DEFAULT_DATABASE, DatabaseRef, Workspace};
+use crate::model::{Address, Connection, DEFAULT_DATABASE, DatabaseRef, Proxied, Workspace};
 use crate::pgpass;
 
 const DEFAULT_PORT: u16 = 5432;
@@ -72,6 +72,7 @@ impl Merge<'_> {
             all.push(connection);
             all.extend(second);
         }
+        self.check_proxy_ports(&all)?;
         Ok(all)
     }
 
@@ -83,7 +84,10 @@ impl Merge<'_> {
         workspaces: &[Option<Workspace>],
     ) -> Result<Option<Connection>, ConfigError> {
         let workspace = self.workspace_index(table, workspaces)?;
-        let client_id = workspaces.get(workspace).and_then(|w| Some(w.as_ref()?.client.as_ref()?.id.clone()));
+        let of = workspaces.get(workspace).and_then(Option::as_ref);
+        // With a group's rights, it is the group's role that logs in.
+        let is_of_group = of.is_some_and(|workspace| workspace.group_id.is_some());
+        let client_id = of.filter(|_| !is_of_group).and_then(|workspace| Some(workspace.client_id()?.to_owned()));
         let draft = self.draft_of_connection(table, ambient, client_id.clone())?;
         let database_ref = self.database_ref(table, draft.host.as_ref())?;
         if draft.host.is_none() && database_ref.is_none() {
@@ -93,6 +97,12 @@ impl Merge<'_> {
         }
         if let Some(host) = &draft.host {
             self.refuse_unusable_host(host, workspaces.get(workspace).and_then(Option::as_ref))?;
+        }
+        if is_of_group && draft.user.is_none() {
+            let flag = ("--pg-username USER", "DATABRICKS_PG_USERNAME");
+            let what = "the PostgreSQL user, which is the name of the group whose rights are asked for (group_id),";
+            self.lacks((what, &name), Places::of_connection(flag, "user", ambient));
+            return Ok(None);
         }
         if let Some((user, misfit)) = draft.user.as_ref().and_then(|user| Some((user, user_misfit(&user.value)?))) {
             return Err(self.fault(&user.origin, format!("the user {}", misfit.why)).hint(misfit.hint));
@@ -105,6 +115,11 @@ impl Merge<'_> {
         let user_is_set = draft.user.as_ref().is_some_and(|user| user.origin != Origin::Default);
         let address = self.address(&name, &section, draft)?;
         let (credential, only_if_found) = self.credential_of(&section, table, database_ref.as_ref())?;
+        if let Some(why) = of.and_then(Workspace::is_no_password).filter(|_| !credential.is_minted() && !only_if_found)
+        {
+            return Err(self.no_password(table, why));
+        }
+        let ttl = self.ttl_of(&section, table, credential)?;
         // The API need not be asked about a host if its connection gets the workspace's token anyway.
         let database_ref = database_ref.filter(|database_ref| {
             only_if_found || !matches!(database_ref, DatabaseRef::Host(_)) || credential.is_minted()
@@ -118,11 +133,13 @@ impl Merge<'_> {
             database_ref,
             read_only: false,
             credential,
+            ttl,
             only_if_found,
             verify: self.verify(&section, table)?,
             sslmode: self.sslmode(&section, table)?,
             sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref(), Access::Reads)?,
             outputs: self.outputs(&section, table)?,
+            proxied: self.proxied(&section, table)?,
             listing,
             last_copy: self.switch(&section, "last_copy", table.last_copy.as_ref()),
             any_identity: self.any_identity(&section, table, ambient),
@@ -240,7 +257,8 @@ impl Merge<'_> {
         let address = Address { host: None, ..first.address.clone() };
         // Files and hooks belong to the first one only.
         let outputs = crate::model::Outputs::default();
-        let second = Connection { name, address, key: None, read_only: true, outputs, ..first.clone() };
+        let proxied = Proxied { port: None, ..first.proxied.clone() };
+        let second = Connection { name, address, key: None, read_only: true, outputs, proxied, ..first.clone() };
         Ok(Some(second))
     }
 

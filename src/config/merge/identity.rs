@@ -7,7 +7,8 @@
 use super::super::origin::{Origin, Sourced};
 use crate::config::fault::ConfigError;
 use crate::config::secret::bare;
-use crate::model::{SecretSource, WorkspaceHost};
+use crate::config::unified::{Key, Said, name_of, row_of};
+use crate::model::{AuthMethod, SecretSource, WorkspaceHost};
 
 /// The places that can describe a workspace, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct WorkspaceSource {
     pub(super) auth: Option<Sourced<String>>,
     pub(super) workspace_id: Option<Sourced<String>>,
     pub(super) account_id: Option<Sourced<String>>,
+    /// What it says besides.
+    pub(super) more: Said,
     /// The profile in use was named here, so that its host is this source's own.
     pub(super) named_profile: bool,
 }
@@ -36,13 +39,29 @@ pub(super) struct WorkspaceSource {
 impl WorkspaceSource {
     pub(super) fn nothing(kind: SourceKind) -> Self {
         let (host, client_id, secret, auth, workspace_id, account_id) = (None, None, None, None, None, None);
-        WorkspaceSource { kind, host, client_id, secret, auth, workspace_id, account_id, named_profile: false }
+        let (more, named_profile) = (Said::new(), false);
+        WorkspaceSource { kind, host, client_id, secret, auth, workspace_id, account_id, more, named_profile }
+    }
+
+    /// Notes what it says about one setting.
+    pub(super) fn say(&mut self, key: Key, value: Sourced<SecretSource>) {
+        let text = crate::config::unified::text(&value);
+        match key {
+            Key::Host => self.host = text,
+            Key::ClientId => self.client_id = text,
+            Key::ClientSecret => self.secret = Some(value),
+            Key::AuthType => self.auth = text,
+            Key::WorkspaceId => self.workspace_id = text,
+            Key::AccountId => self.account_id = text,
+            other => drop(self.more.insert(other, value)),
+        }
     }
 
     /// Whether it says where or as whom to sign in. How alone does not keep the default profile from saying the rest, as in the
     /// vendor's SDKs (databricks-sdk-py, config.py, `_known_file_config_loader`).
     pub(super) fn says_something(&self) -> bool {
-        self.host.is_some() || self.client_id.is_some() || self.secret.is_some()
+        let of_method = |key: &Key| row_of(*key).is_some_and(|row| row.family.is_some());
+        self.host.is_some() || self.client_id.is_some() || self.secret.is_some() || self.more.keys().any(of_method)
     }
 
     /// What it says about the identity, in words for a message.
@@ -55,7 +74,16 @@ impl WorkspaceSource {
             shown("workspace_id", self.workspace_id.as_ref().map(|value| &value.origin)),
             shown("account_id", self.account_id.as_ref().map(|value| &value.origin)),
         ];
-        keys.into_iter().flatten().collect()
+        let more = self.more.iter().map(|(key, value)| format!("{} ({})", name_of(*key), value.origin));
+        keys.into_iter().flatten().chain(more).collect()
+    }
+
+    /// Takes out what would be sent to the workspace itself; what goes to another place stays (Microsoft's, Google's).
+    fn take_secrets(&mut self) -> Vec<(&'static str, Sourced<SecretSource>)> {
+        let more = [Key::Token, Key::OidcToken, Key::MetadataServiceUrl];
+        let own = self.secret.take().map(|secret| (secret.value.key(), secret));
+        let more = more.into_iter().filter_map(|key| Some((name_of(key), self.more.remove(&key)?)));
+        own.into_iter().chain(more).collect()
     }
 
     fn forget_identity(&mut self) {
@@ -76,6 +104,7 @@ pub(super) struct Chosen {
     pub(super) auth: Option<Sourced<String>>,
     pub(super) workspace_id: Option<Sourced<String>>,
     pub(super) account_id: Option<Sourced<String>>,
+    pub(super) more: Said,
     /// The profile is the host's own.
     pub(super) profile_is_used: bool,
     /// What was ignored and why, one sentence each.
@@ -85,8 +114,12 @@ pub(super) struct Chosen {
 impl Chosen {
     /// Whether a service principal can sign in with this.
     pub(super) fn is_complete(&self) -> bool {
-        let by_cli = self.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli");
-        self.host.is_some() && self.client_id.is_some() && self.secret.is_some() && !by_cli
+        self.host.is_some() && self.client_id.is_some() && self.secret.is_some() && self.may_be_client()
+    }
+
+    /// Whether no other method is set than that of a client with a secret.
+    fn may_be_client(&self) -> bool {
+        self.auth.as_ref().is_none_or(|auth| auth.value == AuthMethod::OauthM2m.word())
     }
 }
 
@@ -115,6 +148,9 @@ pub(super) fn choose(
         chosen.auth = chosen.auth.or_else(|| said.auth.clone());
         chosen.workspace_id = chosen.workspace_id.or_else(|| said.workspace_id.clone());
         chosen.account_id = chosen.account_id.or_else(|| said.account_id.clone());
+        for (key, value) in &said.more {
+            chosen.more.entry(*key).or_insert_with(|| value.clone());
+        }
     }
     chosen.secret = chosen.secret.or(handed_over);
     refuse_another_clients(&chosen, &sources)?;
@@ -160,12 +196,12 @@ fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Source
                 said.forget_identity();
             }
             (_, None) if whose != SourceKind::Flags && whose != said.kind => {
-                if let Some(secret) = said.secret.take() {
-                    let how = match said.kind {
-                        SourceKind::Environment => format!("set DATABRICKS_HOST={shown} beside it"),
-                        _ => format!("write host = \"{shown}\" beside it"),
-                    };
-                    let what = format!("ignored: {} ({})", secret.value.key(), secret.origin);
+                let how = match said.kind {
+                    SourceKind::Environment => format!("set DATABRICKS_HOST={shown} beside it"),
+                    _ => format!("write host = \"{shown}\" beside it"),
+                };
+                for (name, secret) in said.take_secrets() {
+                    let what = format!("ignored: {name} ({})", secret.origin);
                     chosen.aside.push(format!(
                         "{what}: nothing says that it is for {shown}, the host in use ({}); {how}",
                         host.origin
@@ -180,7 +216,7 @@ fn leave_aside(sources: &mut [WorkspaceSource], whose: SourceKind, host: &Source
 /// An id and a secret are a pair: if a source gives both, they belong together.
 fn refuse_another_clients(chosen: &Chosen, sources: &[WorkspaceSource]) -> Result<(), ConfigError> {
     let (Some(id), Some(secret)) = (&chosen.client_id, &chosen.secret) else { return Ok(()) };
-    if chosen.auth.as_ref().is_some_and(|auth| auth.value == "databricks-cli") {
+    if !chosen.may_be_client() {
         return Ok(());
     }
     let of_secret = sources.iter().find(|said| said.secret.as_ref().is_some_and(|own| own.origin == secret.origin));

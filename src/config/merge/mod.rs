@@ -4,11 +4,13 @@
 
 mod connection;
 mod identity;
+mod local_proxy;
 mod options;
 mod proxy;
+mod sign_in;
 mod workspace;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use super::file::{ConfigSource, Interval, OneOrMore};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
+use super::unified::variables;
 use crate::os::dirs::{CLIENT_SECRET, Environment};
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES, Proxies};
 
@@ -27,13 +30,8 @@ use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES, Proxies};
 const DEFAULT_NAME: &str = "default";
 
 /// The variables that are text; the others that are read name paths, which may hold any bytes.
-const TEXTS: [&str; 12] = [
-    "DATABRICKS_HOST",
-    "DATABRICKS_CLIENT_ID",
-    CLIENT_SECRET,
+const TEXTS: [&str; 7] = [
     "DATABRICKS_CONFIG_PROFILE",
-    "DATABRICKS_AUTH_TYPE",
-    "DATABRICKS_WORKSPACE_ID",
     "DATABRICKS_PG_HOST",
     "DATABRICKS_PG_USERNAME",
     PROXY_VARIABLES[0],
@@ -60,7 +58,8 @@ pub(in crate::config) fn load(
     environment: Environment,
     only_workspaces: bool,
 ) -> Result<Config, ConfigError> {
-    check_texts(&environment, &TEXTS)?;
+    let of_vendor: Vec<&str> = variables().collect();
+    check_texts(&environment, &[&of_vendor[..], &TEXTS].concat())?;
     check_paths(&environment)?;
     let overrides = &overrides.expanded(&environment)?;
     let named = config_path(overrides, &environment);
@@ -82,6 +81,7 @@ pub(in crate::config) fn load(
         aside: Vec::new(),
         uses: Vec::new(),
         missing: Vec::new(),
+        hidden: BTreeSet::new(),
         proxies: Proxies::default(),
     };
     merge.config()
@@ -169,6 +169,8 @@ struct Merge<'a> {
     /// All files with their roles.
     uses: Vec<Use>,
     missing: Vec<String>,
+    /// Variables that hold a secret.
+    hidden: BTreeSet<String>,
     /// Once they have been looked at.
     proxies: Proxies,
 }
@@ -178,7 +180,9 @@ impl Merge<'_> {
         let password_files = self.password_files()?;
         let log_file = self.log_file()?;
         let interval = self.interval()?;
+        let notify_command = self.notify_command()?;
         self.proxies = self.proxies()?;
+        let local_proxy = self.local_proxy()?;
         let state = Sourced::new(self.environment.state_dir(), Origin::Default);
         let state_dir = self.note("", "state_directory", state, |path| path.display().to_string());
         let workspaces = self.workspaces()?;
@@ -195,8 +199,10 @@ impl Merge<'_> {
             service_file,
             log_file,
             interval,
+            local_proxy,
+            notify_command,
             state_dir,
-            environment: self.environment.clone(),
+            environment: self.hidden.iter().fold(self.environment.clone(), |all, name| all.hiding(name)),
             file: self.source.map(|source| source.path.clone()),
             settings: self.settings,
             warnings: self.warnings,
@@ -377,12 +383,17 @@ impl Merge<'_> {
             if environment.get_os(name).is_some() { Origin::Environment(name) } else { Origin::Default }
         };
         let config = self.source.map(|source| source.path.clone());
+        let logins = Some(environment.logins_dir());
         let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
+        let (password, figures) = (Some(state_dir.join("proxy-password")), Some(state_dir.join("proxy.json")));
         let program = environment.path("DATABRICKS_CLI_PATH").filter(|path| path.is_absolute());
         let authorities = environment.path("SSL_CERT_FILE");
         for (role, path, origin, access) in [
             ("the record", record, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the lock", lock, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the proxy's password", password, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the proxy's figures", figures, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the place of logins", logins, by_variable("XDG_STATE_HOME"), Access::Writes),
             ("the configuration file", config, by_variable("DBX_ROTATOR_CONFIG"), Access::Reads),
             (
                 "the profile file",

@@ -92,6 +92,38 @@ impl Merge<'_> {
         Ok((source, false))
     }
 
+    /// How many seconds a credential shall live that is minted.
+    pub(super) fn ttl_of(
+        &mut self,
+        section: &str,
+        table: &ConnectionTable,
+        credential: CredentialKind,
+    ) -> Result<Option<u32>, ConfigError> {
+        let Some(ttl) = &table.ttl else { return Ok(None) };
+        let (why, hint) = if !credential.is_minted() {
+            let why = "ttl is for database credentials, and the workspace's token is published here";
+            (why, "leave it out, or set credential = \"database-credential\"")
+        } else if table.instance.is_some() {
+            let why = "the API of provisioned instances has no ttl: their credentials live for an hour";
+            (why, "leave it out; endpoints of projects have it")
+        } else {
+            self.note_written(section, "ttl", ttl, |ttl| format!("{} min", ttl.0 / 60));
+            return Ok(Some(ttl.get_ref().0));
+        };
+        Err(self.fault_at(ttl, why).hint(hint))
+    }
+
+    /// That no token of this sign-in can be what is published.
+    pub(super) fn no_password(&self, table: &ConnectionTable, why: &str) -> ConfigError {
+        let hint = "name the database by instance or endpoint, so that a database credential is minted for it; or sign in as a service \
+                    principal (oauth-m2m) or with the Databricks CLI";
+        match &table.credential {
+            Some(written) => self.fault_at(written, why),
+            None => ConfigError::new(why),
+        }
+        .hint(hint)
+    }
+
     pub(super) fn verify(&mut self, section: &str, table: &ConnectionTable) -> Result<Verify, ConfigError> {
         let Some(written) = &table.verify else { return Ok(Verify::default()) };
         let verify = match written.get_ref().as_str() {
@@ -161,6 +193,22 @@ impl Merge<'_> {
         let on_rotate = table.on_rotate.as_ref().map(|command| command.get_ref().clone());
         let files = self.template_files(section, &table.file)?;
         Ok(Outputs { token_file, env_file, files, on_rotate })
+    }
+
+    /// A command, as `on_rotate` is one.
+    pub(super) fn notify_command(&mut self) -> Result<Option<Vec<String>>, ConfigError> {
+        let Some(command) = self.source.and_then(|source| source.file.notify_command.as_ref()) else { return Ok(None) };
+        if command.get_ref().first().is_none_or(String::is_empty) {
+            let why = "notify_command names no program";
+            return Err(self.fault_at(command, why).hint("write it as [\"program\", \"argument\"]"));
+        }
+        self.note_written("", "notify_command", command, |command| command.join(" "));
+        let program = self.written(command).map(|command| command.map(|words| words[0].clone()));
+        let program = program.map(|program| self.expanded(program)).transpose()?;
+        if let Some(program) = program.filter(|program| program.value.is_absolute()) {
+            self.use_file("", "notify_command", &program, Access::Reads);
+        }
+        Ok(Some(command.get_ref().clone()))
     }
 
     fn template_files(
@@ -248,7 +296,7 @@ impl Merge<'_> {
         Ok(Some(self.note_file(section, key, path, access)))
     }
 
-    fn note_written<T: Clone>(
+    pub(super) fn note_written<T: Clone>(
         &mut self,
         section: &str,
         key: &'static str,

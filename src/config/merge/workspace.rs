@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_spanned::Spanned;
 
 use super::identity::{Chosen, SourceKind, WorkspaceSource, choose};
+use super::sign_in::Whose;
 use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
@@ -14,9 +16,10 @@ use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
+use crate::config::unified::{Key, Row, SETTINGS, text};
 use crate::foreign::could_be_secret;
-use crate::model::{AuthType, Client, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
-use crate::os::dirs::{CLIENT_SECRET, SYSTEM_DIRECTORY};
+use crate::model::{AuthMethod, AuthType, Client, Cloud, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
+use crate::os::dirs::SYSTEM_DIRECTORY;
 
 const ARGV_IS_PUBLIC: &str = "--client-secret can be read by everyone on this machine while the program runs: \
     use --client-secret-file or DATABRICKS_CLIENT_SECRET";
@@ -34,19 +37,25 @@ struct Draft {
 
 /// A profile as a source like the others.
 fn said_by(profile: &Profile) -> WorkspaceSource {
-    let take = |key: &str| profile.sourced(key);
-    let secret = profile.secret("client_secret").map(|(secret, line)| {
-        let origin = Origin::Profile(profile.name.clone(), Arc::from(profile.file.as_path()), line);
-        Sourced::new(SecretSource::given(secret.clone()), origin)
-    });
-    WorkspaceSource {
-        host: take("host"),
-        client_id: take("client_id"),
-        secret,
-        auth: take("auth_type"),
-        workspace_id: take("workspace_id"),
-        account_id: take("account_id"),
-        ..WorkspaceSource::nothing(SourceKind::Profile)
+    let mut said = WorkspaceSource::nothing(SourceKind::Profile);
+    let file = Arc::<Path>::from(profile.file.as_path());
+    for row in &SETTINGS {
+        let Some((value, line)) = row.names.iter().find_map(|name| profile.secret(name)) else { continue };
+        let origin = Origin::Profile(profile.name.clone(), Arc::clone(&file), line);
+        said.say(row.key, Sourced::new(held(row, value), origin));
+    }
+    said
+}
+
+/// A setting's value, as it is kept: a key of Google's may be given by its file, too.
+fn held(row: &Row, value: &SecretString) -> SecretSource {
+    let is_path = row.key == Key::GoogleCredentials && !value.expose_secret().trim_start().starts_with('{');
+    if is_path {
+        SecretSource::File(value.expose_secret().into())
+    } else if row.is_secret {
+        SecretSource::given(value.clone())
+    } else {
+        SecretSource::Given(value.clone())
     }
 }
 
@@ -139,9 +148,10 @@ impl Merge<'_> {
         }
         if let Some(profile) = &profile {
             sources.push(said_by(profile));
-            chosen = choose(sources, handed_over);
+            chosen = choose(sources.clone(), handed_over);
         }
         let mut chosen = chosen?;
+        self.one_family(&mut chosen, &sources)?;
         self.warnings.extend(chosen.aside.iter().cloned());
         self.aside.append(&mut chosen.aside);
         let profile = profile.filter(|_| chosen.profile_is_used);
@@ -164,7 +174,6 @@ impl Merge<'_> {
         let given = |value: &Option<String>, flag| {
             value.clone().filter(|_| ambient).map(|v| Sourced::new(v, Origin::Flag(flag)))
         };
-        let variable = |name: &'static str| ambient.then(|| self.variable(name)).flatten();
         let written = |value: &Option<Spanned<String>>| value.as_ref().and_then(|value| self.written(value));
         let flags = WorkspaceSource {
             host: given(&self.overrides.workspace_url, "--workspace-url"),
@@ -172,28 +181,42 @@ impl Merge<'_> {
             secret: self.secret_flag().filter(|_| ambient),
             ..WorkspaceSource::nothing(SourceKind::Flags)
         };
-        let secret = self
-            .environment
-            .client_secret()
-            .filter(|_| ambient)
-            .map(|secret| Sourced::new(SecretSource::given(secret.clone()), Origin::Environment(CLIENT_SECRET)));
-        let environment = WorkspaceSource {
-            host: variable("DATABRICKS_HOST"),
-            client_id: variable("DATABRICKS_CLIENT_ID"),
-            secret,
-            auth: variable("DATABRICKS_AUTH_TYPE"),
-            workspace_id: variable("DATABRICKS_WORKSPACE_ID"),
-            account_id: variable("DATABRICKS_ACCOUNT_ID"),
-            ..WorkspaceSource::nothing(SourceKind::Environment)
-        };
-        let in_file = WorkspaceSource {
+        let mut in_file = WorkspaceSource {
             host: written(&table.host),
             client_id: written(&table.client_id),
             secret: self.secret_in(table)?,
             auth: written(&table.auth),
+            workspace_id: written(&table.workspace_id),
+            account_id: written(&table.account_id),
             ..WorkspaceSource::nothing(SourceKind::Table)
         };
-        Ok(vec![flags, environment, in_file])
+        for (key, value) in table.of_methods() {
+            let value = value.as_ref().and_then(|value| self.written(value));
+            in_file.more.extend(value.map(|value| (key, value.map(|text| SecretSource::Given(text.into())))));
+        }
+        let msi = table.azure_use_msi.as_ref().and_then(|switch| self.written(switch));
+        let msi = msi.map(|switch| switch.map(|switch| SecretSource::Given(switch.to_string().into())));
+        in_file.more.extend(msi.map(|switch| (Key::AzureUseMsi, switch)));
+        for (key, path) in table.secret_files() {
+            let Some(path) = path.as_ref().and_then(|path| self.written(path)) else { continue };
+            in_file.more.insert(key, self.path_in_file(path)?.map(SecretSource::File));
+        }
+        Ok(vec![flags, self.said_by_environment(ambient), in_file])
+    }
+
+    fn said_by_environment(&self, ambient: bool) -> WorkspaceSource {
+        let mut said = WorkspaceSource::nothing(SourceKind::Environment);
+        for row in SETTINGS.iter().filter(|_| ambient) {
+            let value = |name: &&'static str| {
+                let secret = self.environment.secret(name).cloned();
+                let value = secret.or_else(|| self.environment.get(name).map(SecretString::from))?;
+                Some(Sourced::new(held(row, &value), Origin::Environment(name)))
+            };
+            if let Some(value) = row.variables.iter().find_map(value) {
+                said.say(row.key, value);
+            }
+        }
+        said
     }
 
     /// Validates a draft; none if something is missing.
@@ -204,7 +227,7 @@ impl Merge<'_> {
         ambient: bool,
     ) -> Result<Option<Workspace>, ConfigError> {
         let section = format!("workspace \"{name}\"");
-        let Some(host) = chosen.host else {
+        let Some(host) = chosen.host.clone() else {
             let places = Places::of_workspace(("--workspace-url URL", "DATABRICKS_HOST"), "host", "host", ambient);
             self.lacks(("the workspace's address", &name), places);
             return Ok(None);
@@ -214,9 +237,34 @@ impl Merge<'_> {
             return Err(self.fault(&host.origin, why).hint(OWN_ADDRESS));
         }
         self.note(&section, "host", host, |_| parsed.origin().to_owned());
-        let auth = self.auth(&section, chosen.auth)?;
-        let client_id = chosen.client_id.map(|id| self.bare_id(id)).transpose()?;
-        let client = self.client((&section, &name), auth, (client_id, chosen.secret), ambient);
+        let cloud = self.cloud(&parsed, &chosen)?;
+        let auth = chosen.auth.as_ref().map(|auth| self.auth_type(auth)).transpose()?.unwrap_or(AuthType::Chain);
+        let of = Whose { section: &section, name: &name, ambient, cloud, host: parsed.origin() };
+        self.refuse_what_is_no_group(&chosen)?;
+        let means = self.means(&of, auth, &chosen)?;
+        if let AuthType::Only(method) = auth {
+            self.refuse_a_group_without_tokens(method, &chosen)?;
+        }
+        let [group_id, scopes, azure_resource_id] =
+            [Key::GroupId, Key::Scopes, Key::AzureResourceId].map(|key| self.said(&of, key, &chosen));
+        if cloud.at_azure().is_some() {
+            self.said(&of, Key::AzureEnvironment, &chosen);
+        }
+        match chosen.auth.clone() {
+            Some(auth) => drop(self.note(&section, "auth", auth, String::clone)),
+            None if means.is_some() => {}
+            None => {
+                let chain = "oauth-m2m where a client is set, then external-browser or databricks-cli".to_owned();
+                self.note(&section, "auth", Sourced::new(chain, Origin::Default), String::clone);
+            }
+        }
+        let client = match means {
+            Some(_) => None,
+            None => {
+                let client_id = chosen.client_id.clone().map(|id| self.bare_id(id)).transpose()?;
+                self.client((&section, &name), auth, (client_id, chosen.secret.clone()), ambient)
+            }
+        };
         if let Some(named) = named {
             self.note(&section, "profile", named, String::clone);
         }
@@ -244,6 +292,11 @@ impl Merge<'_> {
             account_id,
             auth,
             client,
+            means,
+            group_id,
+            scopes: scopes.map(|scopes| sorted_scopes(&scopes)),
+            azure_resource_id,
+            cloud,
             profile,
             cli_path,
             ca_file,
@@ -251,7 +304,25 @@ impl Merge<'_> {
         }))
     }
 
-    fn bare_id(&self, id: Sourced<String>) -> Result<Sourced<String>, ConfigError> {
+    /// In which cloud the workspace is, as far as that matters for a sign-in.
+    fn cloud(&self, host: &WorkspaceHost, chosen: &Chosen) -> Result<Cloud, ConfigError> {
+        let said = |key: Key| chosen.more.get(&key).and_then(text);
+        let named = said(Key::Cloud).map(|cloud| cloud.value.to_ascii_uppercase());
+        let is_azure = match named.as_deref() {
+            Some("AZURE") => true,
+            Some("AWS" | "GCP") => false,
+            _ => said(Key::AzureResourceId).is_some(),
+        };
+        let environment = said(Key::AzureEnvironment);
+        let name = environment.as_ref().map(|one| one.value.as_str());
+        Cloud::of(host.name(), is_azure, name).ok_or_else(|| {
+            let (why, origin) = ("is no cloud of Azure", environment.as_ref().map(|one| &one.origin));
+            self.fault(origin.unwrap_or(&Origin::Default), format!("`{}` {why}", name.unwrap_or_default()))
+                .hint("write PUBLIC, USGOVERNMENT or CHINA")
+        })
+    }
+
+    pub(super) fn bare_id(&self, id: Sourced<String>) -> Result<Sourced<String>, ConfigError> {
         let fault = |why: String| self.fault(&id.origin, format!("the client id {why}"));
         let text = bare(&id.value).map_err(fault)?.to_owned();
         if text.is_empty() || text.contains(' ') {
@@ -307,7 +378,7 @@ impl Merge<'_> {
         ambient: bool,
     ) -> Option<Client> {
         match (id, secret) {
-            _ if auth == AuthType::DatabricksCli => None,
+            _ if !matches!(auth, AuthType::Chain | AuthType::Only(AuthMethod::OauthM2m)) => None,
             (None, None) if auth == AuthType::Chain => None,
             (Some(id), Some(secret)) => {
                 if secret.origin == Origin::Flag("--client-secret") {
@@ -340,30 +411,6 @@ impl Merge<'_> {
         }
     }
 
-    fn auth(&mut self, section: &str, auth: Option<Sourced<String>>) -> Result<AuthType, ConfigError> {
-        let Some(auth) = auth else {
-            let chain = "oauth-m2m where a client is set, then databricks-cli".to_owned();
-            self.note(section, "auth", Sourced::new(chain, Origin::Default), String::clone);
-            return Ok(AuthType::Chain);
-        };
-        let method = match auth.value.as_str() {
-            "oauth-m2m" => AuthType::OauthM2m,
-            "databricks-cli" => AuthType::DatabricksCli,
-            "pat" => {
-                let why = "a personal access token (auth pat) is not accepted by PostgreSQL as a password";
-                return Err(self.fault(&auth.origin, why).hint("use oauth-m2m or databricks-cli"));
-            }
-            other => {
-                let why = format!("`{other}` is not a sign-in method known here");
-                return Err(self
-                    .fault(&auth.origin, why)
-                    .hint("use oauth-m2m or databricks-cli, or leave it out for both in turn"));
-            }
-        };
-        self.note(section, "auth", auth, String::clone);
-        Ok(method)
-    }
-
     /// The profile with this name, else the default one. A profile that is only given by variable may be missing if a person
     /// can sign in at the configured host without it.
     fn profile(
@@ -382,4 +429,11 @@ impl Merge<'_> {
             (read, _) => read,
         }
     }
+}
+
+/// As the vendor's SDKs send it: each once, in alphabetical order (databricks-sdk-py, `_parse_scopes`).
+fn sorted_scopes(written: &str) -> String {
+    let scopes: std::collections::BTreeSet<&str> =
+        written.split([',', ' ']).filter(|scope| !scope.is_empty()).collect();
+    scopes.into_iter().collect::<Vec<_>>().join(" ")
 }

@@ -321,7 +321,8 @@ impl SignInJob {
         let secret = signed_in.token.secret.clone();
         let subject = signed_in.token.subject().map(str::to_owned);
         let workspace_id = self.workspace().workspace_id.as_deref();
-        let api = Api { http, workspace_id, token: &secret, subject: subject.as_deref(), limit: self.limit };
+        let headers = &signed_in.headers;
+        let api = Api { http, workspace_id, token: &secret, headers, subject: subject.as_deref(), limit: self.limit };
         (outbox.signed_in, outbox.first) = (Some(Arc::clone(&signed_in)), true);
         let connection = |index: &usize| &self.config.connections[*index];
         // Connections that do not need the API do not wait for it.

@@ -26,6 +26,9 @@ const WAKING: Duration = Duration::from_secs(60);
 /// How long a login may take if the API says that the database is up.
 const UP: Duration = Duration::from_secs(10);
 
+/// What was minted, for which database and how long.
+type Minted = BTreeMap<(Target, Option<u32>), Result<Arc<Token>, Refused>>;
+
 /// What one sign-in gets for its connections, one group after the other.
 pub(super) struct Group<'a> {
     pub(super) job: &'a SignInJob,
@@ -54,11 +57,8 @@ impl Group<'_> {
             located.insert(*index, locate(&connections[*index], found(&connections[*index], lookups), user));
         }
         let present: Vec<usize> = wanted.iter().copied().filter(|index| self.is_present(*index, &located)).collect();
-        let fresh = wanted.iter().filter(|index| !present.contains(index));
-        let targets: Vec<&Target> = fresh.filter_map(|index| minted_for(&connections[*index], lookups)).collect();
-        let refused = self.job.refused.iter().filter_map(|index| minted_for(&connections[*index], lookups)).collect();
-        let minting = lakebase::mint(self.api, self.signed_in.token.method, targets, &refused);
-        let minted = outbox.while_waiting(minting).await;
+        let fresh: Vec<usize> = wanted.iter().copied().filter(|index| !present.contains(index)).collect();
+        let minted = outbox.while_waiting(self.mint(&fresh, lookups)).await;
         let plain =
             NewCredential { token: Arc::new(self.signed_in.token.clone()), source: CredentialKind::WorkspaceToken };
         let mut proofs = SideBySide::new(AT_ONCE);
@@ -96,6 +96,23 @@ impl Group<'_> {
         }
     }
 
+    /// A credential for each database that needs one; those that shall live equally long share one.
+    async fn mint(&self, fresh: &[usize], lookups: &Lookups) -> Minted {
+        let connections = &self.job.config.connections;
+        let refused = self.job.refused.iter().filter_map(|index| minted_for(&connections[*index], lookups)).collect();
+        let mut by_life: BTreeMap<Option<u32>, Vec<&Target>> = BTreeMap::new();
+        for index in fresh {
+            let target = minted_for(&connections[*index], lookups);
+            by_life.entry(connections[*index].ttl).or_default().extend(target);
+        }
+        let mut all = Minted::new();
+        for (ttl, targets) in by_life {
+            let minted = lakebase::mint(self.api, self.signed_in.token.method, targets, ttl, &refused).await;
+            all.extend(minted.into_iter().map(|(target, one)| ((target, ttl), one)));
+        }
+        all
+    }
+
     /// Whether a connection that was just located already has a good credential in its entry.
     fn is_present(&self, index: usize, located: &BTreeMap<usize, Result<Option<Connection>, Refused>>) -> bool {
         let Some(Ok(Some(located))) = located.get(&index) else { return false };
@@ -122,17 +139,30 @@ fn minted_for<'l>(connection: &Connection, lookups: &'l Lookups) -> Option<&'l T
 fn credential(
     connection: &Connection,
     lookups: &Lookups,
-    minted: &BTreeMap<Target, Result<Arc<Token>, Refused>>,
+    minted: &Minted,
     plain: &NewCredential,
 ) -> Result<NewCredential, Refused> {
     match connection.database_ref.as_ref().and_then(|database_ref| lookups.get(database_ref)) {
         Some(Err(refused)) => Err(refused.clone()),
         Some(Ok(CachedLookup { found: Some(found), .. })) if connection.credential.is_minted() => {
-            let token = minted.get(&found.target).cloned().unwrap_or_else(|| Err(not_asked(found)))?;
+            let token = minted
+                .get(&(found.target.clone(), connection.ttl))
+                .cloned()
+                .unwrap_or_else(|| Err(not_asked(found)))?;
             Ok(NewCredential { token, source: CredentialKind::DatabaseCredential })
         }
-        _ => Ok(plain.clone()),
+        _ => match plain.token.method.is_no_password() {
+            Some(why) => Err(Refused { failure: no_password(connection, why), shared: false }),
+            None => Ok(plain.clone()),
+        },
     }
+}
+
+/// A token that opens the API alone.
+fn no_password(connection: &Connection, why: &str) -> Failure {
+    let message = format!("{why}, and the API knows no database for connection {}", connection.name);
+    Failure::permanent(Code::Configuration, message)
+        .hint("name the database by instance or endpoint: `dbx-rotator connections` lists them")
 }
 
 fn not_asked(found: &DatabaseInfo) -> Refused {

@@ -170,10 +170,9 @@ pub(super) const REASONS: &[(&str, &str)] = &[
     ("half a pair", "an id without a secret, or a secret without an id, is a mistake, and no wish for another method"),
     ("in the clear", "a secret does not leave this machine without TLS"),
     ("no address", "what is left of an example, or holds quotes or a user's name, is no host"),
-    ("no tokens", "PostgreSQL takes no personal access token as a password, so none is looked at"),
     ("no workspace", "an account console has no databases"),
     ("origin alone", "a host is brought to scheme, name and port, as the client for Go does it"),
-    ("two methods", "of the vendor's methods two are known here; what others need is not looked at"),
+    ("other cloud", "what is set for Azure says nothing about a workspace elsewhere"),
     ("typed profile", "a profile that is typed for this run must be there"),
     ("unneeded profile", "a profile that nothing is needed of is not read"),
 ];
@@ -216,8 +215,8 @@ cli+pair         | none                     | none default both                 
 m2m+host         | none                     | none default both                                         |
 pat-type         | none                     | none default both                                         |
 odd-type         | none                     | none                                                      |
-token            | none                     | none                                                      | no tokens
-token+pair       | none                     | none                                                      | no tokens
+token            | none                     | none                                                      |
+token+pair       | none                     | none                                                      |
 bare-host        | none                     | none                                                      |
 slash-host       | none                     | none                                                      |
 path-host        | none                     | none                                                      | origin alone
@@ -232,11 +231,11 @@ quoted-host      | none                     | none                              
 placeholder-host | none                     | none                                                      | no address
 user-host        | none                     | none                                                      | no address
 account-host     | none                     | none                                                      | no workspace
-azure            | none                     | none                                                      | two methods
+azure            | none                     | none                                                      | other cloud
 file-gone        | none                     | none default both                                         |
 blank-id         | none                     | none                                                      | blanks
 empty-id         | none                     | none default both                                         |
-none             | none                     | pat                                                       | no tokens
+none             | none                     | pat                                                       |
 none             | none                     | quoted comment upper duplicate-key no-section bom         | as the CLI
 none             | none                     | id-only secret-only                                       | half a pair
 none             | --profile A              | none both settings                                        |

@@ -38,6 +38,7 @@ pub fn endpoint_at(path: &str) -> Option<Endpoint> {
     match path.strip_prefix("/oidc/accounts/")?.strip_prefix(ACCOUNT_ID)? {
         "/.well-known/oauth-authorization-server" => Some(Endpoint::AccountDiscovery),
         "/v1/token" => Some(Endpoint::Token),
+        "/v1/authorize" => Some(Endpoint::Authorize),
         _ => None,
     }
 }

@@ -7,7 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use super::account::{self, ACCOUNT_ID};
+use super::consent;
 use super::http::{Request, Response, form_decoded, form_fields};
+use super::issuers;
 use super::issuing::Holder;
 use super::lakebase::answers as lakebase;
 use super::tokens::{Claims, random_hex};
@@ -23,7 +25,7 @@ pub enum Answer {
 }
 
 /// The OAuth client of the vendor's CLI: public, so its id is in the body and it has no secret.
-const CLI_CLIENT_ID: &str = "databricks-cli";
+pub const CLI_CLIENT_ID: &str = "databricks-cli";
 const HUGE: usize = 2 << 20;
 
 pub const LOGIN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Databricks - Sign In</title></head>\n\
@@ -34,6 +36,7 @@ impl Endpoint {
         match path {
             "/oidc/.well-known/oauth-authorization-server" => Some(Self::Discovery),
             "/oidc/v1/token" => Some(Self::Token),
+            "/oidc/v1/authorize" | consent::DECISION => Some(Self::Authorize),
             "/api/2.0/preview/scim/v2/Me" => Some(Self::Me),
             "/.well-known/databricks-config" => Some(Self::HostMetadata),
             _ => account::endpoint_at(path).or_else(|| lakebase::endpoint_at(path)),
@@ -54,11 +57,12 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
         Some(Endpoint::Discovery) => discovery(shared, request),
         Some(Endpoint::Token) => token(shared, request, fault.as_ref()),
         Some(Endpoint::Me) => me(shared, request),
+        Some(Endpoint::Authorize) => consent::answer(shared, request),
         Some(Endpoint::HostMetadata) => host_metadata(shared, request),
         Some(of_lakebase) => lakebase::answer(shared, of_lakebase, request, fault.as_ref()),
         // The target of redirects to it.
         None if request.path == "/login.html" => Response::html(200, LOGIN_PAGE),
-        None => not_found(request),
+        None => issuers::answer(shared, request).unwrap_or_else(|| not_found(request)),
     };
     match fault {
         Some(Fault::SlowBytes { bytes, pause }) => Answer::Dribble { response: dated(shared, response), bytes, pause },
@@ -131,7 +135,7 @@ fn plausible(status: u16, request: &Request) -> Response {
     Response::json(status, &body)
 }
 
-fn oauth_error(code: &str, description: &str) -> Value {
+pub fn oauth_error(code: &str, description: &str) -> Value {
     json!({"error": code, "error_description": description})
 }
 
@@ -208,7 +212,7 @@ pub fn wrong_method(allowed: &str) -> Response {
 }
 
 /// Why a grant is refused (RFC 6749 section 5.2).
-struct Refusal(u16, &'static str, &'static str);
+pub struct Refusal(pub u16, pub &'static str, pub &'static str);
 
 fn token(shared: &Shared, request: &Request, twist: Option<&Fault>) -> Response {
     if request.method != "POST" {
@@ -239,16 +243,26 @@ fn grant(shared: &Shared, request: &Request) -> Result<(String, Option<String>),
     match field("grant_type") {
         Some("client_credentials") => {
             let client = client_of(shared, request)?;
-            if field("scope") != Some("all-apis") {
+            if !matches!(field("scope"), Some("all-apis" | "postgres sql")) {
                 return Err(Refusal(400, "invalid_scope", "The requested scope is not one of this client's"));
             }
-            Ok((client, None))
+            Ok((issuers::group_role(shared, field("assume_group"))?.unwrap_or(client), None))
         }
-        Some("refresh_token") => {
+        Some("urn:ietf:params:oauth:grant-type:token-exchange") => {
+            let identity = issuers::exchanged(shared, request, &|name| field(name).map(str::to_owned))?;
+            Ok((issuers::group_role(shared, field("assume_group"))?.unwrap_or(identity), None))
+        }
+        Some(kind @ ("refresh_token" | "authorization_code")) => {
             if field("client_id") != Some(CLI_CLIENT_ID) {
                 return Err(Refusal(401, "invalid_client", "Client authentication failed"));
             }
-            refreshed(shared, field("refresh_token").unwrap_or_default())
+            if kind == "refresh_token" {
+                return refreshed(shared, field("refresh_token").unwrap_or_default());
+            }
+            let user = consent::redeemed(shared, &field).map_err(|why| Refusal(400, "invalid_grant", why))?;
+            let refresh_token = format!("stand-in-refresh-{}", random_hex(24));
+            shared.state().refresh_tokens.insert(user.clone(), refresh_token.clone());
+            Ok((user, Some(refresh_token)))
         }
         Some(_) => Err(Refusal(400, "unsupported_grant_type", "This grant type is not supported")),
         None => Err(Refusal(400, "invalid_request", "grant_type is missing")),
@@ -294,6 +308,9 @@ fn token_response(
     let mut body = json!({"token_type": "Bearer", "scope": claims.scope});
     let granted = shared.grant(request, claims, life, twist);
     if let Some(token) = granted.token {
+        if request.body().is_some_and(|body| body.contains("assume_group=")) {
+            issuers::note_group(shared, &token);
+        }
         body["access_token"] = json!(token);
     }
     if granted.told_expiry.is_some() {
@@ -317,6 +334,9 @@ pub fn bearer(shared: &Shared, request: &Request) -> Result<String, Response> {
         return Err(refused(401, "Credential was not sent or was of an unsupported type for this API."));
     };
     match shared.holder(bearer) {
+        Ok(_) if issuers::refused_at_azure(shared, request, bearer) => {
+            Err(refused(403, "Invalid Azure resource or management token."))
+        }
         Err(_) | Ok(Holder { credential: true, .. }) => Err(refused(403, "Invalid access token.")),
         // A real workspace says 403 here, not 401 (databricks-sdk-go#1061).
         Ok(holder) if holder.expires_at <= shared.now() => Err(refused(403, "JWT has expired")),
@@ -328,8 +348,14 @@ fn me(shared: &Shared, request: &Request) -> Response {
     if request.method != "GET" {
         return wrong_method("GET");
     }
+    let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     match bearer(shared, request) {
         Err(refusal) => refusal,
+        Ok(_) if issuers::is_of_group(shared, token) => Response::json(
+            404,
+            &json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "detail": "User not found.", "status": "404",
+                "error_code": "SCIM_404"}),
+        ),
         Ok(subject) => Response::json(
             200,
             &json!({

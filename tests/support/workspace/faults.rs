@@ -10,6 +10,8 @@ pub enum Endpoint {
     Discovery,
     /// `/oidc/v1/token`, and that of the account
     Token,
+    /// `/oidc/v1/authorize`, that of the account, and what the page there leads to
+    Authorize,
     /// `/oidc/accounts/{account}/.well-known/oauth-authorization-server`
     AccountDiscovery,
     /// `/api/2.0/preview/scim/v2/Me`

@@ -66,6 +66,23 @@ pub fn serve(
     });
 }
 
+/// The same without TLS and without outages, until told to stop.
+pub fn serve_beside(listener: StdListener, shared: &Arc<Shared>, mut orders: watch::Receiver<Mode>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        listener.set_nonblocking(true).expect("a nonblocking listener");
+        let listener = TcpListener::from_std(listener).expect("a listener");
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                stopped = orders.wait_for(|mode| *mode == Mode::Stopped) => return drop(stopped),
+                Ok((stream, _)) = listener.accept() => drop(connections.spawn(receive(stream, None, Arc::clone(shared)))),
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    });
+}
+
 async fn accept(listener: Option<&TcpListener>) -> Option<(TcpStream, std::net::SocketAddr)> {
     match listener {
         Some(listener) => listener.accept().await.ok(),

@@ -1,4 +1,4 @@
-//! The runs of the vendor's CLI: in this process at most one at a time for each login, shared by all callers.
+//! The runs of the tools that keep people's logins: in this process at most one at a time for each login, shared by all callers.
 //!
 //! Invariants: a run ends on its own or at its own limit, never because a caller stops waiting; no second run starts next to it. If
 //! a refresh token can be used only once, an interrupted or doubled refresh would end a person's login.

@@ -1,0 +1,280 @@
+//! The ways to sign in, in the words of Databricks' unified authentication, each with what it takes.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::foreign::secrets;
+
+/// How to sign in to a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthType {
+    /// The method that is configured. With nothing but a client: `oauth-m2m`; else, or after its failure, `external-browser`
+    /// where a person has logged in with `dbx-rotator login`, else `databricks-cli`.
+    Chain,
+    /// This method and no other.
+    Only(AuthMethod),
+}
+
+/// How a token was obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AuthMethod {
+    /// A personal access token.
+    Pat,
+    /// A service of the vendor's on this machine, which hands out tokens.
+    MetadataService,
+    /// A service principal's client credentials (RFC 6749, section 4.4).
+    OauthM2m,
+    /// Another issuer's token, in a variable, is exchanged for the workspace's (RFC 8693).
+    EnvOidc,
+    /// The same with a token in a file.
+    FileOidc,
+    /// The same with a token of a GitHub workflow.
+    GithubOidc,
+    /// The same with a token of an Azure DevOps pipeline.
+    AzureDevopsOidc,
+    /// The identity of a virtual machine or an app at Azure.
+    AzureMsi,
+    /// A service principal of Microsoft Entra ID.
+    AzureClientSecret,
+    /// Azure's command line tool, where a person has logged in.
+    AzureCli,
+    /// The browser, where a person has logged in with `dbx-rotator login`.
+    ExternalBrowser,
+    /// The vendor's command line tool, where a person has logged in.
+    DatabricksCli,
+    /// The key of a service account at Google.
+    GoogleCredentials,
+}
+
+impl AuthMethod {
+    /// All of them, in the order in which they are looked for (databricks-sdk-py, `DefaultCredentials`); but what somebody has set
+    /// comes before the logins of tools.
+    pub(crate) const ALL: [AuthMethod; 13] = [
+        AuthMethod::Pat,
+        AuthMethod::MetadataService,
+        AuthMethod::OauthM2m,
+        AuthMethod::EnvOidc,
+        AuthMethod::FileOidc,
+        AuthMethod::GithubOidc,
+        AuthMethod::AzureMsi,
+        AuthMethod::AzureClientSecret,
+        AuthMethod::AzureDevopsOidc,
+        AuthMethod::GoogleCredentials,
+        AuthMethod::ExternalBrowser,
+        AuthMethod::DatabricksCli,
+        AuthMethod::AzureCli,
+    ];
+
+    /// The word for it in settings.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            AuthMethod::Pat => "pat",
+            AuthMethod::MetadataService => "metadata-service",
+            AuthMethod::OauthM2m => "oauth-m2m",
+            AuthMethod::EnvOidc => "env-oidc",
+            AuthMethod::FileOidc => "file-oidc",
+            AuthMethod::GithubOidc => "github-oidc",
+            AuthMethod::AzureDevopsOidc => "azure-devops-oidc",
+            AuthMethod::AzureMsi => "azure-msi",
+            AuthMethod::AzureClientSecret => "azure-client-secret",
+            AuthMethod::AzureCli => "azure-cli",
+            AuthMethod::ExternalBrowser => "external-browser",
+            AuthMethod::DatabricksCli => "databricks-cli",
+            AuthMethod::GoogleCredentials => "google-credentials",
+        }
+    }
+
+    /// The method that a setting names.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.word() == word)
+    }
+
+    /// Why PostgreSQL takes no access token of it as a password; none where it does. Lakebase takes tokens of the workspace alone, and
+    /// each of these can mint such ones (Databricks, "Authenticate to a database instance").
+    pub(crate) fn is_no_password(self) -> Option<&'static str> {
+        match self {
+            AuthMethod::Pat => Some("a personal access token is no password: PostgreSQL cannot decode it"),
+            AuthMethod::AzureMsi | AuthMethod::AzureClientSecret | AuthMethod::AzureCli => {
+                Some("a token of Microsoft Entra ID is no password: Lakebase takes the workspace's own")
+            }
+            AuthMethod::GoogleCredentials => {
+                Some("a token of Google is no password: Lakebase takes the workspace's own")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a token request of it can ask for a group's rights (databricks-sdk-go, `GroupID`).
+    pub(crate) fn can_assume_a_group(self) -> bool {
+        use AuthMethod::{AzureDevopsOidc, EnvOidc, ExternalBrowser, FileOidc, GithubOidc, OauthM2m};
+        matches!(self, OauthM2m | EnvOidc | FileOidc | GithubOidc | AzureDevopsOidc | ExternalBrowser)
+    }
+}
+
+impl fmt::Display for AuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthMethod::OauthM2m => "OAuth M2M",
+            AuthMethod::DatabricksCli => "Databricks CLI",
+            AuthMethod::ExternalBrowser => "browser login",
+            AuthMethod::AzureCli => "Azure CLI",
+            AuthMethod::Pat => "personal access token",
+            other => other.word(),
+        })
+    }
+}
+
+/// Where a client secret is.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretSource {
+    /// Given in full, by flag, environment or profile.
+    Given(SecretString),
+    /// In a file: one line, or a systemd credential.
+    File(PathBuf),
+    /// In the macOS keychain: the generic password of this service, with the client id as its account.
+    Keychain(String),
+}
+
+impl SecretSource {
+    /// The name of the setting for it.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            SecretSource::Given(_) => "client_secret",
+            SecretSource::File(_) => "client_secret_file",
+            SecretSource::Keychain(_) => "client_secret_keychain",
+        }
+    }
+
+    /// A secret that is given in full. From here on it is removed from everything that is shown.
+    pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
+        let secret = secret.into();
+        secrets::keep(&secret);
+        SecretSource::Given(secret)
+    }
+}
+
+/// A service principal: its client id, and where its secret is.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) secret: SecretSource,
+}
+
+/// A method with what it takes. The vendor's CLI takes nothing, and a client for `oauth-m2m` has a place of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum Means {
+    Pat(SecretSource),
+    /// The address of the service: whoever knows it gets tokens.
+    MetadataService(SecretString),
+    Federation(Federation),
+    AzureMsi {
+        client_id: Option<String>,
+    },
+    AzureClientSecret {
+        client: Client,
+        tenant: Option<String>,
+    },
+    AzureCli {
+        tenant: Option<String>,
+    },
+    GoogleCredentials(SecretSource),
+}
+
+impl Means {
+    /// The method that it is for.
+    pub(crate) fn method(&self) -> AuthMethod {
+        match self {
+            Means::Pat(_) => AuthMethod::Pat,
+            Means::MetadataService(_) => AuthMethod::MetadataService,
+            Means::Federation(federation) => federation.subject.method(),
+            Means::AzureMsi { .. } => AuthMethod::AzureMsi,
+            Means::AzureClientSecret { .. } => AuthMethod::AzureClientSecret,
+            Means::AzureCli { .. } => AuthMethod::AzureCli,
+            Means::GoogleCredentials(_) => AuthMethod::GoogleCredentials,
+        }
+    }
+
+    /// The client that it signs in as, where that is set: its id is the name of its role in PostgreSQL.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        match self {
+            Means::Federation(Federation { client_id, .. }) | Means::AzureMsi { client_id } => client_id.as_deref(),
+            Means::AzureClientSecret { client, .. } => Some(&client.id),
+            _ => None,
+        }
+    }
+
+    /// The file that holds what it signs in with.
+    pub(crate) fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Means::Federation(Federation { subject: SubjectSource::File(path), .. })
+            | Means::AzureClientSecret { client: Client { secret: SecretSource::File(path), .. }, .. }
+            | Means::GoogleCredentials(SecretSource::File(path))
+            | Means::Pat(SecretSource::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether both are the same identity's, read from the same place.
+    pub(crate) fn is_same_as(&self, other: &Means) -> bool {
+        self.method() == other.method()
+            && self.client_id() == other.client_id()
+            && self.file() == other.file()
+            && match (self, other) {
+                (Means::Federation(one), Means::Federation(other)) => {
+                    one.subject == other.subject && one.audience == other.audience
+                }
+                (Means::AzureCli { tenant: one }, Means::AzureCli { tenant: other }) => one == other,
+                // What holds a secret of its own is not compared.
+                (one, _) => one.file().is_some() || matches!(one, Means::AzureMsi { .. }),
+            }
+    }
+}
+
+/// Workload identity federation: whose token is exchanged, and as which client.
+#[derive(Clone, Debug)]
+pub(crate) struct Federation {
+    /// The service principal whose policy it is; none for a policy of the whole account.
+    pub(crate) client_id: Option<String>,
+    /// For whom the token is to be, where that is set.
+    pub(crate) audience: Option<String>,
+    pub(crate) subject: SubjectSource,
+}
+
+/// Where the token of the other issuer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SubjectSource {
+    Variable(String),
+    File(PathBuf),
+    Github,
+    AzureDevops,
+}
+
+impl SubjectSource {
+    pub(crate) fn method(&self) -> AuthMethod {
+        match self {
+            SubjectSource::Variable(_) => AuthMethod::EnvOidc,
+            SubjectSource::File(_) => AuthMethod::FileOidc,
+            SubjectSource::Github => AuthMethod::GithubOidc,
+            SubjectSource::AzureDevops => AuthMethod::AzureDevopsOidc,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_has_one_word_everywhere() {
+        for method in AuthMethod::ALL {
+            assert_eq!(serde_json::to_value(method).unwrap(), method.word());
+            assert_eq!(AuthMethod::of_word(method.word()), Some(method));
+        }
+        assert_eq!(AuthMethod::of_word("basic"), None);
+    }
+}
