@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::Failure;
+use crate::model::Connection;
 use crate::rotation::{PATIENCE, Report, RotateRequest, Rotation};
 use renewal::Renewals;
 use worker::Worker;
@@ -180,6 +181,29 @@ impl Rotator {
         let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
         let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
         self.worker.run(async move { renewal::credential(&rotation, &renewals, index, least).await }).await?
+    }
+}
+
+/// A live password, and the connection that it is for, with its host and its user.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) credential: Credential,
+    pub(crate) connection: Connection,
+}
+
+/// What the proxy asks for.
+impl Rotator {
+    /// As [`Rotator::credential`], for the connection at this place of the configuration.
+    pub(crate) async fn login(&self, index: usize) -> Result<Login, Failure> {
+        let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
+        self.worker.run(async move { renewal::login(&rotation, &renewals, index).await }).await?
+    }
+
+    /// Another one than PostgreSQL has refused: what was published since, or a new one. None where a refusal has led to a new one a
+    /// moment ago already: then it is not the credential.
+    pub(crate) async fn login_instead_of(&self, index: usize, refused: Login) -> Result<Option<Login>, Failure> {
+        let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
+        self.worker.run(async move { renewal::login_instead_of(&rotation, &renewals, index, &refused).await }).await?
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::failure::Failure;
 use crate::foreign;
 use crate::generated::read_back;
+use crate::proxy::Figures;
 use crate::service::State;
 
 /// The values for one connection.
@@ -74,6 +75,65 @@ const SERVICE: Metric = (
     "Whether the service manager keeps the unit running or waiting (1) or not (0).",
 );
 
+/// What a proxy tells about itself.
+type OfProxy = (Metric, fn(&Figures, bool) -> Vec<(Vec<(&'static str, String)>, String)>);
+
+const PROXY: [OfProxy; 7] = [
+    (("dbx_rotator_proxy_running", "gauge", "Whether the local proxy runs (1) or not (0)."), |_, runs| {
+        alone(u8::from(runs).to_string())
+    }),
+    (("dbx_rotator_proxy_sessions", "gauge", "Sessions that the local proxy serves now."), |figures, _| {
+        alone(figures.sessions.to_string())
+    }),
+    (
+        (
+            "dbx_rotator_proxy_logins_total",
+            "counter",
+            "Logins since the proxy was started, by outcome: accepted, accepted at the second try with another credential, refused.",
+        ),
+        |figures, _| {
+            let first = figures.sessions_opened.saturating_sub(figures.second_logins);
+            let outcomes = [
+                ("accepted", first),
+                ("accepted-at-second-try", figures.second_logins),
+                ("refused", figures.refused.values().sum()),
+            ];
+            outcomes.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count.to_string())).into()
+        },
+    ),
+    (
+        (
+            "dbx_rotator_proxy_refused_total",
+            "counter",
+            "Clients that got no session since the proxy was started, by PostgreSQL's error code.",
+        ),
+        |figures, _| {
+            let one = |(code, count): (&String, &u64)| {
+                (vec![("sqlstate", foreign::line(code).into_owned())], count.to_string())
+            };
+            figures.refused.iter().map(one).collect()
+        },
+    ),
+    (
+        ("dbx_rotator_proxy_received_bytes_total", "counter", "Bytes since the proxy was started, by who sent them."),
+        |figures, _| {
+            let sides = [("clients", figures.bytes_from_clients), ("servers", figures.bytes_from_servers)];
+            sides.map(|(side, bytes)| (vec![("from", side.to_owned())], bytes.to_string())).into()
+        },
+    ),
+    (("dbx_rotator_proxy_wakes_total", "counter", "Logins for which a server had to wake up."), |figures, _| {
+        alone(figures.wakes.to_string())
+    }),
+    (
+        ("dbx_rotator_proxy_wake_seconds_total", "counter", "How long those logins took in all, in seconds."),
+        |figures, _| alone(format!("{:.3}", figures.wake_seconds)),
+    ),
+];
+
+fn alone(value: String) -> Vec<(Vec<(&'static str, String)>, String)> {
+    vec![(Vec::new(), value)]
+}
+
 fn seconds(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.as_second().to_string())
 }
@@ -82,7 +142,11 @@ fn seconds(at: Option<Timestamp>) -> Option<String> {
 ///
 /// # Errors
 /// A reader of the format would not read what was meant.
-pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> Result<String, Failure> {
+pub(super) fn text(
+    samples: &[Sample<'_>],
+    service: Option<&State>,
+    proxy: Option<&(Figures, bool)>,
+) -> Result<String, Failure> {
     let (mut text, mut meant) = (String::new(), Vec::new());
     for ((metric, kind, help), value) in GAUGES {
         let line = |sample: &Sample<'_>| Some(Line { metric, labels: labels(sample), value: value(sample)? });
@@ -102,6 +166,13 @@ pub(super) fn text(samples: &[Sample<'_>], service: Option<&State>) -> Result<St
             (vec![("unit", foreign::line(&state.unit).into_owned())], u8::from(state.is_up()).to_string());
         add(&mut text, &mut meant, SERVICE, [Line { metric: SERVICE.0, labels, value }]);
     }
+    if let Some((figures, runs)) = proxy {
+        for (metric, values) in PROXY {
+            let lines = values(figures, *runs).into_iter();
+            let lines = lines.map(|(labels, value)| Line { metric: metric.0, labels, value });
+            add(&mut text, &mut meant, metric, lines);
+        }
+    }
     read_back("the list of metrics", &meant, read(&text).as_ref())?;
     Ok(text)
 }
@@ -118,7 +189,8 @@ fn add(text: &mut String, meant: &mut Vec<Line>, metric: Metric, lines: impl Int
     for line in lines {
         let labels: Vec<String> =
             line.labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
-        let _ = writeln!(text, "{name}{{{}}} {}", labels.join(","), line.value);
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(text, "{name}{labels} {}", line.value);
         meant.push(line);
     }
 }
@@ -134,13 +206,18 @@ fn read(text: &str) -> Option<Vec<Line>> {
 }
 
 fn read_line(line: &str) -> Option<Line> {
-    let (name, mut rest) = line.split_once('{')?;
-    let metric =
-        GAUGES.map(|((name, ..), _)| name).into_iter().chain([FAILURES.0, SERVICE.0]).find(|known| *known == name)?;
+    let (name, _) = line.split_once(['{', ' '])?;
+    let names = GAUGES.map(|((name, ..), _)| name).into_iter().chain(PROXY.map(|((name, ..), _)| name));
+    let metric = names.chain([FAILURES.0, SERVICE.0]).find(|known| *known == name)?;
     let mut labels = Vec::new();
+    if let Some(value) = line[name.len()..].strip_prefix(' ') {
+        return Some(Line { metric, labels, value: number(value)? });
+    }
+    let mut rest = line[name.len()..].strip_prefix('{')?;
     loop {
         let (name, value) = rest.split_once("=\"")?;
-        let label = ["connection", "kind", "unit"].into_iter().find(|known| *known == name)?;
+        let label =
+            ["connection", "kind", "unit", "outcome", "sqlstate", "from"].into_iter().find(|known| *known == name)?;
         let (mut unescaped, mut characters) = (String::new(), value.char_indices());
         let end = loop {
             match characters.next()? {
@@ -157,11 +234,16 @@ fn read_line(line: &str) -> Option<Line> {
         match value[end + 1..].strip_prefix(',') {
             Some(more) => rest = more,
             None => {
-                let value = value[end + 1..].strip_prefix("} ")?.parse::<i64>().ok()?.to_string();
+                let value = number(value[end + 1..].strip_prefix("} ")?)?;
                 return Some(Line { metric, labels, value });
             }
         }
     }
+}
+
+/// A value as it is written, if it is a number.
+fn number(text: &str) -> Option<String> {
+    text.parse::<f64>().is_ok().then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -179,7 +261,7 @@ mod tests {
             transient_failures: 3,
             permanent_failures: 0,
         };
-        let text = text(&[sample], None).unwrap();
+        let text = text(&[sample], None, None).unwrap();
         for line in [
             r#"dbx_rotator_credential_live{connection="a \"b\"\\c"} 1"#,
             r#"dbx_rotator_credential_expiry_timestamp_seconds{connection="a \"b\"\\c"} 1764057600"#,
@@ -190,6 +272,25 @@ mod tests {
         }
         assert!(!text.contains("last_success_timestamp_seconds{"));
         assert!(text.lines().all(|line| !line.is_empty()) && text.ends_with('\n'));
+    }
+
+    #[test]
+    fn a_proxy_is_told_with_all_that_it_counted() {
+        let refused = [("28P01".to_owned(), 3), ("53300".to_owned(), 1)].into();
+        let figures =
+            Figures { sessions_opened: 9, second_logins: 2, refused, wake_seconds: 1.5, ..Figures::default() };
+        let text = text(&[], None, Some(&(figures, true))).unwrap();
+        for line in [
+            "dbx_rotator_proxy_running 1",
+            r#"dbx_rotator_proxy_logins_total{outcome="accepted"} 7"#,
+            r#"dbx_rotator_proxy_logins_total{outcome="accepted-at-second-try"} 2"#,
+            r#"dbx_rotator_proxy_logins_total{outcome="refused"} 4"#,
+            r#"dbx_rotator_proxy_refused_total{sqlstate="28P01"} 3"#,
+            r#"dbx_rotator_proxy_received_bytes_total{from="clients"} 0"#,
+            "dbx_rotator_proxy_wake_seconds_total 1.500",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+        }
     }
 
     #[test]
@@ -206,7 +307,7 @@ mod tests {
                 transient_failures: 0,
                 permanent_failures: 0,
             };
-            let text = text(&[sample], None).unwrap();
+            let text = text(&[sample], None, None).unwrap();
             let lines = read(&text).unwrap();
             assert_eq!(lines.len(), 3, "{text}");
             assert!(

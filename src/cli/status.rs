@@ -20,6 +20,7 @@ use crate::model::AuthMethod;
 use crate::model::Connection;
 use crate::os::dirs::Environment;
 use crate::pgpass::Key;
+use crate::proxy::{Figures, told};
 use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
 use crate::service::{Scope, State, Way};
 use glance::Glance;
@@ -70,6 +71,15 @@ struct Answer<'a> {
     version: u32,
     connections: Vec<Row<'a>>,
     service: Option<&'a State>,
+    /// What the local proxy tells, if there ever was one.
+    proxy: Option<Proxy<'a>>,
+}
+
+#[derive(Serialize)]
+struct Proxy<'a> {
+    running: bool,
+    #[serde(flatten)]
+    figures: &'a Figures,
 }
 
 pub(super) fn run(
@@ -83,11 +93,12 @@ pub(super) fn run(
     let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_failed());
     if options.prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
-        print::out(&prometheus::text(&view.samples(&rows), service)?)?;
+        print::out(&prometheus::text(&view.samples(&rows), service, view.proxy.as_ref())?)?;
         return Ok(0);
     }
     if options.json {
-        print::json(&Answer { version: 1, connections: rows, service })?;
+        let proxy = view.proxy.as_ref().map(|(figures, running)| Proxy { running: *running, figures });
+        print::json(&Answer { version: 1, connections: rows, service, proxy })?;
     } else {
         print_for_people(&rows, &view, service)?;
     }
@@ -123,6 +134,8 @@ struct View {
     statuses: Vec<ConnectionStatus>,
     unknown: ConnectionRecord,
     outlook: Outlook,
+    /// What the proxy told, and whether it runs.
+    proxy: Option<(Figures, bool)>,
     /// The only connection that is wanted, by its place in the configuration.
     only: Option<usize>,
 }
@@ -132,7 +145,8 @@ impl View {
         let outlook = Outlook::of(rotation, service, whose);
         let snapshot = rotation.snapshot()?;
         let statuses = (0..snapshot.statuses.len()).map(|index| snapshot.worst_status(index)).collect();
-        Ok(View { snapshot, statuses, unknown: ConnectionRecord::default(), outlook, only: None })
+        let proxy = told(&rotation.config().state_dir);
+        Ok(View { snapshot, statuses, unknown: ConnectionRecord::default(), outlook, proxy, only: None })
     }
 
     fn past(&self, index: usize) -> &ConnectionRecord {
@@ -224,6 +238,17 @@ fn row<'a>(
         database_state: found.map(|found| found.state.word()),
         database_remark: found.and_then(|found| Some(format!("{} {}", found.target, found.state.remark()?))),
     }
+}
+
+/// What the proxy does, for people.
+fn proxy_line(figures: &Figures) -> String {
+    let sessions = match figures.sessions {
+        1 => "1 session".to_owned(),
+        count => format!("{count} sessions"),
+    };
+    let refused: u64 = figures.refused.values().sum();
+    let refused = if refused == 0 { String::new() } else { format!(", {refused} refused since it was started") };
+    print::line(&format!("proxy: {sessions}{refused}, at {}", figures.listening.join(", ")))
 }
 
 /// How the service manager sees the service, for people.

@@ -40,6 +40,10 @@ pub fn token_answer(data: &[u8]) {
         // Reading the claims is deterministic.
         assert_eq!(Claims::of(token.expose_secret()), Claims::of(text));
     }
+    match auth::fuzz::subject_token(body) {
+        Ok(policy) => check_message(&policy),
+        Err(failure) => check(&failure),
+    }
 }
 
 pub fn error_body(data: &[u8]) {

@@ -20,11 +20,17 @@ pub use answers::{cli_output, error_body, foreign_text, token_answer};
 pub use configuration::{config, databrickscfg};
 pub use password_file::password_file;
 
+/// The first message of a client of the proxy.
+#[cfg(feature = "cli")]
+pub fn first_message(data: &[u8]) {
+    crate::proxy::first::fuzz(data);
+}
+
 /// Takes one input.
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("password_file", password_file),
     ("config", config),
     ("databrickscfg", databrickscfg),
@@ -33,6 +39,8 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("error_body", error_body),
     ("cli_output", cli_output),
     ("foreign_text", foreign_text),
+    #[cfg(feature = "cli")]
+    ("first_message", first_message),
 ];
 
 /// Splits off the first bytes of an input, which choose; the rest is the text.
@@ -54,7 +62,7 @@ mod tests {
     #[test]
     fn every_kept_input_holds() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-        for (name, target) in TARGETS {
+        for (name, target) in TARGETS.iter().copied() {
             let mut inputs = 0;
             for file in std::fs::read_dir(corpus.join(name)).unwrap_or_else(|_| panic!("{name} has no corpus")) {
                 let file = file.unwrap().path();

@@ -27,6 +27,12 @@ pub(crate) fn of_uid(uid: u32) -> Option<Account> {
     find(&known, uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
 }
 
+/// The number of a user by name; none where the machine knows no such user.
+pub(crate) fn uid_of(name: &str) -> Option<u32> {
+    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    number_in(&known, name).or_else(|| number_in(&getent("passwd", name), name))
+}
+
 /// The number of a group by its name, or the number itself; none where the machine knows no such group.
 pub(crate) fn gid_of(group: &str) -> Option<u32> {
     if let Ok(number) = group.parse() {
@@ -36,8 +42,9 @@ pub(crate) fn gid_of(group: &str) -> Option<u32> {
     number_in(&known, group).or_else(|| number_in(&getent("group", group), group))
 }
 
-fn number_in(groups: &str, name: &str) -> Option<u32> {
-    let line = groups.lines().find(|line| !name.is_empty() && line.split(':').next() == Some(name))?;
+/// The third field of the line that begins with this name: in passwd(5) and group(5) the number.
+fn number_in(lines: &str, name: &str) -> Option<u32> {
+    let line = lines.lines().find(|line| !name.is_empty() && line.split(':').next() == Some(name))?;
     line.split(':').nth(2)?.parse().ok()
 }
 

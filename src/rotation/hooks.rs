@@ -150,10 +150,13 @@ struct About {
 impl About {
     fn of(snapshot: &Snapshot, index: usize) -> Option<Self> {
         let connection = &snapshot.connections()[index];
+        // One that was handed over is not in the record.
+        let present = snapshot.statuses[index].token.as_ref().map(|token| token.expires_at);
+        let recorded = || snapshot.past(index)?.published.as_ref().map(|published| published.expires_at);
         Some(About {
             connection: connection.name.clone(),
             key: connection.key.clone()?,
-            expires_at: snapshot.past(index)?.published.as_ref()?.expires_at,
+            expires_at: present.or_else(recorded)?,
             password_file: snapshot.config.password_file().to_owned(),
             environment: snapshot.config.environment.clone(),
         })

@@ -6,11 +6,16 @@
 
 mod acquire;
 pub(crate) mod backoff;
+#[cfg(feature = "cli")]
+mod beside;
 mod commit;
 mod discover;
 mod effects;
+#[cfg(feature = "cli")]
+mod given;
 mod hooks;
 mod in_step;
+mod notify;
 mod password_files;
 mod plan;
 mod record;
@@ -34,6 +39,8 @@ pub(crate) use discover::{Discovered, discover, try_sign_in};
 pub(crate) use record::{ConnectionRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use request::RotateRequest;
+#[cfg(feature = "cli")]
+pub(crate) use running::PROXY;
 pub(crate) use running::Running;
 pub(crate) use session::Session;
 pub(crate) use snapshot::Snapshot;

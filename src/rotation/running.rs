@@ -1,4 +1,4 @@
-//! The mark of a daemon: `run` holds a lock for as long as it goes on. So `status` knows that something renews the passwords, even
+//! The mark of a program that stays: `run` and `proxy` hold a lock each for as long as they go on. So `status` knows of them, even
 //! where no service manager does (a container, a terminal).
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
@@ -10,7 +10,12 @@ use std::time::Duration;
 use crate::os::files::{make_directories, open_regular};
 use crate::os::identity::try_as_owner_of;
 
+/// The file of those who renew passwords.
 pub(super) const NAME: &str = "running";
+
+/// The file of a proxy.
+#[cfg(feature = "cli")]
+pub(crate) const PROXY: &str = "proxy-running";
 
 /// Whoever looks holds the lock for a moment.
 const TRIES: u32 = 20;
@@ -26,11 +31,16 @@ pub(crate) struct Running {
 impl Running {
     /// Marks this process as a daemon that keeps its record in `directory`.
     pub(crate) fn mark(directory: &Path) -> Self {
+        Self::mark_as(NAME, directory)
+    }
+
+    /// The same by another name.
+    pub(crate) fn mark_as(name: &str, directory: &Path) -> Self {
         let locked = try_as_owner_of(directory, || {
             make_directories(directory, super::store::DIRECTORY_MODE)?;
             let mut options = OpenOptions::new();
             let file = open_regular(
-                &directory.join(NAME),
+                &directory.join(name),
                 options.read(true).write(true).create(true).truncate(false).mode(super::store::MODE),
             )?;
             file.set_permissions(Permissions::from_mode(super::store::MODE))?;
@@ -44,8 +54,13 @@ impl Running {
 
     /// Whether a daemon runs that keeps its record in `directory`.
     pub(crate) fn is_marked(directory: &Path) -> bool {
+        Self::is_marked_as(NAME, directory)
+    }
+
+    /// The same by another name.
+    pub(crate) fn is_marked_as(name: &str, directory: &Path) -> bool {
         let opened = try_as_owner_of(directory, || {
-            open_regular(&directory.join(NAME), OpenOptions::new().read(true).write(true))
+            open_regular(&directory.join(name), OpenOptions::new().read(true).write(true))
         });
         opened.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }

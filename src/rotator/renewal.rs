@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Credential;
+use super::{Credential, Login};
 use crate::failure::{Code, Failure};
 use crate::rotation::{ConnectionStatus, PATIENCE, RotateRequest, Rotation, Snapshot, State};
 
@@ -18,36 +19,76 @@ const RENEWAL_WAIT: Duration = Duration::from_secs(2);
 /// How long after a failure such callers get the live credential without another try.
 const RETRY_COOLDOWN: SignedDuration = SignedDuration::from_secs(15);
 
+/// How long after a credential was replaced because PostgreSQL refused it no other refusal does the same.
+const REFUSAL_COOLDOWN: Duration = Duration::from_secs(60);
+
+/// A credential with less than this left may have expired on its way to PostgreSQL, whose clock is another one: that it is refused says
+/// nothing about the next one.
+const LAST_MOMENTS: SignedDuration = SignedDuration::from_secs(5);
+
 /// The running renewals, by connection.
 #[derive(Default)]
-pub(super) struct Renewals(Mutex<HashMap<usize, Renewal>>);
+pub(super) struct Renewals {
+    running: Mutex<HashMap<usize, Renewal>>,
+    /// When a refusal has last led to a new credential.
+    refusals: Mutex<HashMap<usize, Instant>>,
+}
 
 #[derive(Clone)]
 struct Renewal {
     started: Instant,
     /// The least remaining life that was asked for.
     least: SignedDuration,
+    /// How long it tries.
+    patience: Duration,
     /// The failure if it failed, once it has ended. It only matters if there is no live credential.
     end: watch::Receiver<Option<Option<Failure>>>,
 }
 
 impl Renewals {
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Renewal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a refusal may lead to a new credential now. Then no other may for a while.
+    fn takes_refusal(&self, index: usize) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if refusals.get(&index).is_some_and(|last| now.duration_since(*last) < REFUSAL_COOLDOWN) {
+            return false;
+        }
+        refusals.insert(index, now);
+        true
+    }
+
+    /// The running renewal of a connection.
+    fn running(&self, index: usize) -> Option<Renewal> {
+        self.lock().get(&index).cloned()
     }
 
     /// The running renewal of a connection, or a new one.
     fn join(self: &Arc<Self>, rotation: &Rotation, index: usize, least: SignedDuration, patience: Duration) -> Renewal {
+        let request = if least.is_zero() { RotateRequest::Due } else { RotateRequest::ValidFor(least) };
+        self.join_for(rotation, index, request, least, patience)
+    }
+
+    fn join_for(
+        self: &Arc<Self>,
+        rotation: &Rotation,
+        index: usize,
+        request: RotateRequest,
+        least: SignedDuration,
+        patience: Duration,
+    ) -> Renewal {
         let mut all = self.lock();
         if let Some(running) = all.get(&index) {
             return running.clone();
         }
         let (sender, end) = watch::channel(None);
-        let renewal = Renewal { started: Instant::now(), least, end };
+        let renewal = Renewal { started: Instant::now(), least, patience, end };
         all.insert(index, renewal.clone());
         let (renewals, rotation) = (Arc::clone(self), rotation.clone());
         tokio::spawn(async move {
-            let request = if least.is_zero() { RotateRequest::Due } else { RotateRequest::ValidFor(least) };
             let report = rotation.rotate(&request, Some(&[index]), patience).await;
             renewals.lock().remove(&index);
             // Perhaps nobody waits any more.
@@ -58,10 +99,60 @@ impl Renewals {
 }
 
 impl Renewal {
+    /// Whether its failure is the last word: others try once, for somebody who has a live credential.
+    fn is_patient(&self) -> bool {
+        self.patience >= PATIENCE
+    }
+
     /// Waits for its end and returns its failure; none if the runtime ended first.
     async fn over(mut self) -> Option<Failure> {
         let end = self.end.wait_for(Option::is_some).await.ok()?;
         end.clone().flatten()
+    }
+}
+
+/// A live password, and where it logs in.
+pub(super) async fn login(rotation: &Rotation, renewals: &Arc<Renewals>, index: usize) -> Result<Login, Failure> {
+    // However little is left of it: the login comes at once, and a refusal leads to another one.
+    let credential = credential(rotation, renewals, index, SignedDuration::ZERO).await?;
+    let snapshot = rotation.snapshot()?;
+    // Usually the same one.
+    let credential = published(&snapshot, index).unwrap_or(credential);
+    let connection = snapshot.connections()[index].clone();
+    Ok(Login { credential, connection })
+}
+
+/// Another one than PostgreSQL has refused; none where it makes no sense to ask for one.
+pub(super) async fn login_instead_of(
+    rotation: &Rotation,
+    renewals: &Arc<Renewals>,
+    index: usize,
+    refused: &Login,
+) -> Result<Option<Login>, Failure> {
+    let old = refused.credential.password.expose_secret();
+    let other = |login: Login| Some(login).filter(|login| login.credential.password.expose_secret() != old);
+    let present = login(rotation, renewals, index).await?;
+    let is_in_last_moments = present.credential.left < LAST_MOMENTS;
+    if let Some(login) = other(present) {
+        return Ok(Some(login));
+    }
+    if !is_in_last_moments && !renewals.takes_refusal(index) {
+        // Many are refused at the same time, and what the first of them has begun is for all.
+        while let Some(running) = renewals.running(index) {
+            running.over().await;
+        }
+        return Ok(other(login(rotation, renewals, index).await?));
+    }
+    loop {
+        let request = RotateRequest::All { since: Timestamp::now() };
+        let renewal = renewals.join_for(rotation, index, request, SignedDuration::ZERO, PATIENCE);
+        let is_patient = renewal.is_patient();
+        let failure = renewal.over().await;
+        match (other(login(rotation, renewals, index).await?), failure) {
+            (None, Some(_)) if !is_patient => {}
+            (None, Some(failure)) => return Err(failure),
+            (login, _) => return Ok(login),
+        }
     }
 }
 
@@ -85,10 +176,10 @@ pub(super) async fn credential(
         };
     }
     let mut failure = None;
-    // A renewal that is already running may have been started for less.
+    // A renewal that is already running may have been started for less, or tries only once.
     for _ in 0..2 {
         let renewal = renewals.join(rotation, index, least, PATIENCE);
-        let enough = renewal.least >= least;
+        let enough = renewal.least >= least && renewal.is_patient();
         failure = renewal.over().await;
         if enough || live(rotation, index)?.is_some_and(|credential| credential.left >= least) {
             break;

@@ -19,10 +19,12 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	config.BeforeConnect = func(_ context.Context, one *pgx.ConnConfig) error {
-		token, err := os.ReadFile(os.Getenv("TOKEN_FILE"))
-		one.Password = string(token)
-		return err
+	if os.Getenv("TOKEN_FILE") != "" {
+		config.BeforeConnect = func(_ context.Context, one *pgx.ConnConfig) error {
+			token, err := os.ReadFile(os.Getenv("TOKEN_FILE"))
+			one.Password = string(token)
+			return err
+		}
 	}
 	config.LazyConnect = true
 	pool, err := pgxpool.ConnectConfig(context.Background(), config)

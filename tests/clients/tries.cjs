@@ -2,7 +2,9 @@
 const fs = require('fs')
 
 exports.token = () => fs.promises.readFile(process.env.TOKEN_FILE, 'utf8')
-exports.ssl = { ca: fs.readFileSync(process.env.PGSSLROOTCERT) }
+// None on the way to the local proxy.
+const authorities = process.env.PGSSLROOTCERT
+exports.ssl = authorities ? { ca: fs.readFileSync(authorities) } : false
 
 // Not every package lets its own description be required.
 const description = name => fs.readFileSync(`${process.env.NODE_PATH}/${name}/package.json`)

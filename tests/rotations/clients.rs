@@ -34,16 +34,22 @@ const START: Duration = Duration::from_secs(120);
 const PACE: Duration = Duration::from_millis(200);
 
 /// A program below `tests/clients`.
-struct Client {
-    name: &'static str,
+pub(crate) struct Client {
+    pub(crate) name: &'static str,
     /// Where it gets its password from.
-    from: &'static str,
-    program: &'static str,
+    pub(crate) from: &'static str,
+    /// With its arguments, if it is a script of the shell.
+    pub(crate) program: &'static str,
     /// What `tests/clients/prepare` calls that which it needs.
-    needs: &'static str,
+    pub(crate) needs: &'static str,
 }
 
-const fn client(name: &'static str, from: &'static str, program: &'static str, needs: &'static str) -> Client {
+pub(crate) const fn client(
+    name: &'static str,
+    from: &'static str,
+    program: &'static str,
+    needs: &'static str,
+) -> Client {
     Client { name, from, program, needs }
 }
 
@@ -78,20 +84,20 @@ const JARS: &str = "/usr/share/java/postgresql.jar:/usr/share/java/HikariCP.jar:
 const HEAD: &str = "| client | version | password from | tries | refused |\n|---|---|---|---|---|\n";
 
 /// What must be refused, or the rest proves nothing.
-const KEEPS_ITS_PASSWORD: Client =
+pub(crate) const KEEPS_ITS_PASSWORD: Client =
     client("that keeps its password", "token file, read once", "keeps_its_password.py", "python");
 
 fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-fn libraries() -> PathBuf {
+pub(crate) fn libraries() -> PathBuf {
     cache::directory().join("clients")
 }
 
 impl Client {
     /// Why it cannot be run here.
-    fn lacks(&self) -> Option<String> {
+    pub(crate) fn lacks(&self) -> Option<String> {
         if self.needs.is_empty() {
             return None;
         }
@@ -102,10 +108,12 @@ impl Client {
     }
 
     /// The words that start it.
-    fn words(&self) -> Vec<OsString> {
-        let (file, libraries) = (programs().join(self.program).into_os_string(), libraries());
-        match self.program.rsplit_once('.').map(|(_, ending)| ending) {
-            Some("sh") => vec!["sh".into(), file],
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words = self.program.split(' ');
+        let program = words.next().unwrap_or_default();
+        let (file, libraries) = (programs().join(program).into_os_string(), libraries());
+        match program.rsplit_once('.').map(|(_, ending)| ending) {
+            Some("sh") => ["sh".into(), file].into_iter().chain(words.map(OsString::from)).collect(),
             Some("py") => vec![libraries.join("python/bin/python").into(), file],
             Some("cjs") => vec!["node".into(), file],
             Some("class") => {
@@ -113,8 +121,9 @@ impl Client {
                 let class = self.program.trim_end_matches(".class");
                 vec!["java".into(), "-XX:TieredStopAtLevel=1".into(), "-cp".into(), path.into(), class.into()]
             }
-            _ if self.program == "sqlx" => vec![libraries.join("sqlx/debug/dbx-rotator-client-sqlx").into()],
-            _ => vec![libraries.join(self.program).into()],
+            _ if program == "sqlx" => vec![libraries.join("sqlx/debug/dbx-rotator-client-sqlx").into()],
+            _ if self.needs == "sqlx" => vec![libraries.join("sqlx/debug").join(program).into()],
+            _ => vec![libraries.join(program).into()],
         }
     }
 }
@@ -176,20 +185,20 @@ impl<'a> Place<'a> {
 }
 
 /// What came of one client.
-struct Tries {
-    version: String,
-    made: usize,
-    failures: Vec<String>,
+pub(crate) struct Tries {
+    pub(crate) version: String,
+    pub(crate) made: usize,
+    pub(crate) failures: Vec<String>,
     /// The server's processes that it has met.
     sessions: BTreeSet<String>,
 }
 
 impl Tries {
-    fn of(said: &str) -> Self {
+    pub(crate) fn of(said: &str) -> Self {
         let after = |start: &str| -> Vec<String> {
             said.lines().filter_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned()).collect()
         };
-        let (met, failures) = (after("ok "), after("failed:"));
+        let (met, failures) = (after("ok"), after("failed:"));
         Self {
             version: after("version ").into_iter().next().unwrap_or_default(),
             made: met.len() + failures.len(),
@@ -216,7 +225,7 @@ fn row(client: &Client, tries: &Tries) -> String {
 }
 
 /// Waits until each has made a try, whatever came of it; one that ended has made its last one.
-fn await_first_tries(running: &[(&Client, Running<'_>)]) {
+pub(crate) fn await_first_tries(running: &[(&Client, Running<'_>)]) {
     let began = Instant::now();
     let tries = |one: &Running<'_>| Tries::of(&one.stdout()).made;
     while let Some((client, one)) = running.iter().find(|(_, one)| tries(one) == 0 && !one.has_ended()) {

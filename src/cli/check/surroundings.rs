@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
+use crate::auth;
 use crate::cli::finding::{Finding, Id};
 use crate::config::Config;
 use crate::failure::Failure;
 use secrecy::ExposeSecret;
 
 use crate::model::token::fingerprint;
-use crate::model::{Connection, SecretSource};
+use crate::model::{Connection, Means, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::files::read_text_up_to;
 use crate::rotation::{ConnectionStatus, Snapshot};
@@ -29,10 +32,8 @@ pub(super) fn of_all(config: &Config, account_home: Option<&Path>) -> Vec<Findin
     findings.extend(home_directory(environment, account_home));
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     findings.extend(config.password_files().iter().filter_map(|file| mount(file, &mounts)));
-    findings.extend(config.workspaces().iter().filter_map(|workspace| {
-        let SecretSource::File(path) = &workspace.client.as_ref()?.secret else { return None };
-        unreadable_secret(path)
-    }));
+    findings.extend(config.workspaces().iter().filter_map(|workspace| unreadable_secret(workspace.secret_file()?)));
+    findings.extend(config.workspaces().iter().filter_map(|workspace| federation(workspace, environment)));
     findings
 }
 
@@ -131,11 +132,20 @@ fn mount(password_file: &Path, mountinfo: &str) -> Option<Finding> {
     })
 }
 
+/// What the policy must have for the token of another issuer that is at hand.
+fn federation(workspace: &Workspace, environment: &Environment) -> Option<Finding> {
+    let Some(Means::Federation(federation)) = &workspace.means else { return None };
+    Some(match auth::federation_outlook(federation, environment, Timestamp::now())? {
+        Ok(policy) => Finding::ok(Id::Federation, policy),
+        Err(failure) => Finding::failed(Id::Federation, failure.message.clone()).hint_of(&failure),
+    })
+}
+
 fn unreadable_secret(path: &Path) -> Option<Finding> {
     use rustix::fs::{Access, access};
     match access(path, Access::READ_OK) {
         Err(rustix::io::Errno::ACCESS) => {
-            let message = format!("this user may not read the client secret in {}", path.display());
+            let message = format!("this user may not read {}, which signs in", path.display());
             Some(
                 Finding::failed(Id::SecretFile, message)
                     .hint("let the file belong to the user who rotates, with mode 0600"),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Row, View, service_lines};
+use super::{Row, View, proxy_line, service_lines};
 use crate::cli::print;
 use crate::cli::screen::{Line, Screen, Style, folded, padded, shortened, width};
 use crate::foreign;
@@ -69,7 +69,9 @@ impl Glance {
             let entry = entry.map(|entry| print::line(&format!("entry: {entry}"))).unwrap_or_default();
             let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
             let files = files(rows);
-            format!("{}{entry}{files}{service}{}{}", summary(rows), remarks.text(), view.outlook.text())
+            let proxy = view.proxy.as_ref().filter(|(_, runs)| *runs).map(|(figures, _)| proxy_line(figures));
+            let proxy = proxy.unwrap_or_default();
+            format!("{}{entry}{files}{service}{proxy}{}{}", summary(rows), remarks.text(), view.outlook.text())
         };
         Glance { heading: heading(&widths), connections: cells.iter().map(lay).collect(), notes }
     }

@@ -1,0 +1,74 @@
+//! What `check` says of the local proxy, where there is one or the configuration wants one.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::cli::finding::{Finding, Id};
+use crate::config::Config;
+use crate::model::User;
+use crate::os::accounts;
+use crate::proxy;
+
+/// Lets the service manager listen where the configuration says.
+const INSTALL: &str = "dbx-rotator service install --proxy; or run it in a terminal: dbx-rotator proxy";
+
+pub(super) fn findings(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some((figures, true)) = proxy::told(&config.state_dir) {
+        let what = format!("the local proxy runs, at {}", figures.listening.join(", "));
+        findings.push(Finding::ok(Id::LocalProxy, what));
+    }
+    let settings = &config.local_proxy;
+    let ports =
+        config.connections().iter().filter_map(|connection| Some((connection.name(), connection.proxied.port?)));
+    for (name, port) in ports {
+        let address = SocketAddr::new(settings.listen, port);
+        // Where somebody listens nobody else can.
+        if TcpListener::bind(address).is_ok() {
+            let what = format!("{name}: nobody listens at {address}, its proxy_port");
+            findings.push(Finding::warning(Id::LocalProxy, what).hint(INSTALL));
+        }
+    }
+    for user in &settings.allow {
+        if let User::Name(name) = user
+            && accounts::uid_of(name).is_none()
+        {
+            let what = format!("proxy_allow names {name}, and this machine has no such user");
+            findings.push(Finding::warning(Id::LocalProxy, what).hint("correct the name, or give the user's number"));
+        }
+    }
+    if let Err(failure) = proxy::check_certificate(config) {
+        findings.push(Finding::failed(Id::LocalProxy, failure.message.clone()).hint_of(&failure));
+    }
+    if !settings.listen.to_canonical().is_loopback() && settings.tls.is_none() {
+        let what =
+            format!("others can reach the proxy at {}, and what they ask and get is not encrypted", settings.listen);
+        findings.push(Finding::warning(Id::LocalProxy, what).hint("set proxy_tls"));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        findings(&Config::of_text(text)).iter().map(Finding::line).collect()
+    }
+
+    #[test]
+    fn what_is_missing_is_told_and_where_nothing_is_wanted_nothing_is_said() {
+        let base =
+            "[[workspace]]\nhost = 'https://w.example'\nauth = 'databricks-cli'\n[[connection]]\nhost = 'db.example'\n";
+        assert_eq!(said(base), "");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_eq!(said(&format!("{base}proxy_port = {port}\n")), "");
+        drop(taken);
+        let nobody = said(&format!("{base}proxy_port = {port}\n"));
+        assert!(nobody.contains("nobody listens") && nobody.contains("service install --proxy"), "{nobody}");
+        let open = said(&format!("proxy_listen = '0.0.0.0'\nproxy_allow = ['no-such-user-here']\n{base}"));
+        assert!(open.contains("not encrypted") && open.contains("no such user"), "{open}");
+        let tls = said(&format!("proxy_tls = '/nonexistent'\n{base}"));
+        assert!(tls.contains("cannot use proxy_tls /nonexistent"), "{tls}");
+    }
+}

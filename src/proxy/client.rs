@@ -1,0 +1,167 @@
+//! The stream to a client, and what is read from it before there is a session.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::first::{First, Malformed, read, rest};
+use super::message::{Rejection, message};
+use super::scram::{self, Verifier};
+
+/// How many requests for encryption a client may make before it says what it wants.
+const MOST_REQUESTS: usize = 3;
+
+/// The stream to a client.
+#[derive(Debug)]
+pub(super) enum Client {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why it is not known what a client wants.
+#[derive(Debug)]
+pub(super) enum Unheard {
+    /// It went away.
+    Gone,
+    /// It is told.
+    Malformed(Client, Malformed),
+}
+
+impl From<io::Error> for Unheard {
+    fn from(_: io::Error) -> Self {
+        Unheard::Gone
+    }
+}
+
+impl Client {
+    /// Reads what the client wants, with encryption before if it asks for that and there is a certificate.
+    pub(super) async fn first(mut self, tls: Option<&TlsAcceptor>) -> Result<(Self, First), Unheard> {
+        for _ in 0..=MOST_REQUESTS {
+            let first = match self.read_first().await? {
+                Ok(first) => first,
+                Err(malformed) => return Err(Unheard::Malformed(self, malformed)),
+            };
+            self = match (first, self, tls) {
+                // Only the request was read, so that nothing that came in plain text with it counts as encrypted (CVE-2021-23214).
+                (First::Tls, Client::Tcp(mut stream), Some(acceptor)) => {
+                    stream.write_all(b"S").await?;
+                    Client::Tls(Box::new(acceptor.accept(stream).await?))
+                }
+                (First::Tls | First::Gss, mut client, _) => {
+                    client.write_all(b"N").await?;
+                    client
+                }
+                (first, client, _) => return Ok((client, first)),
+            };
+        }
+        Err(Unheard::Malformed(self, Malformed::Length))
+    }
+
+    async fn read_first(&mut self) -> io::Result<Result<First, Malformed>> {
+        let mut length = [0; 4];
+        self.read_exact(&mut length).await?;
+        let mut body = match rest(length) {
+            Ok(rest) => vec![0; rest],
+            Err(malformed) => return Ok(Err(malformed)),
+        };
+        self.read_exact(&mut body).await?;
+        Ok(read(&body))
+    }
+
+    /// Asks for the proxy's own password. Returns whether the client knows it.
+    ///
+    /// # Errors
+    /// The client went away.
+    pub(super) async fn knows_password(&mut self, verifier: &Verifier, nonce: &str) -> io::Result<bool> {
+        let request = |kind: i32, data: &[u8]| message(b'R', &[&kind.to_be_bytes(), data].concat());
+        self.write_all(&request(10, b"SCRAM-SHA-256\0\0")).await?;
+        let initial = self.password_message().await?;
+        let Some(exchange) = initial_response(&initial).and_then(|first| verifier.begin(first, nonce)) else {
+            return Ok(false);
+        };
+        self.write_all(&request(11, exchange.server_first.as_bytes())).await?;
+        let last = self.password_message().await?;
+        let Some(answer) = std::str::from_utf8(&last).ok().and_then(|last| verifier.end(&exchange, last)) else {
+            return Ok(false);
+        };
+        self.write_all(&request(12, answer.as_bytes())).await?;
+        Ok(true)
+    }
+
+    async fn password_message(&mut self) -> io::Result<Vec<u8>> {
+        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+        if self.read_u8().await? != b'p' {
+            return Err(refuse("it is no answer to a request for a password"));
+        }
+        let length = usize::try_from(self.read_u32().await?).unwrap_or(usize::MAX);
+        let length = length.checked_sub(4).filter(|length| *length <= scram::LONGEST);
+        let mut body = vec![0; length.ok_or_else(|| refuse("no such answer has this length"))?];
+        self.read_exact(&mut body).await?;
+        Ok(body)
+    }
+
+    /// Tells why there is no session, and closes.
+    pub(super) async fn reject(mut self, rejection: &Rejection) {
+        // It may have gone.
+        let _ = self.write_all(&rejection.as_message()).await;
+        let _ = self.shutdown().await;
+    }
+
+    /// Waits until the client has gone away. What it sends meanwhile is put into `early`, up to a limit.
+    pub(super) async fn gone(&mut self, early: &mut Vec<u8>) {
+        const MOST: usize = 16 * 1024;
+        while early.len() < MOST {
+            match self.read_buf(early).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn stream(&mut self) -> Pin<&mut dyn Stream> {
+        match self {
+            Client::Unix(stream) => Pin::new(stream),
+            Client::Tcp(stream) => Pin::new(stream),
+            Client::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+impl AsyncRead for Client {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}
+
+/// The first message of the exchange, in a `SASLInitialResponse` that chooses the one mechanism there is.
+fn initial_response(body: &[u8]) -> Option<&str> {
+    let rest = body.strip_prefix(b"SCRAM-SHA-256\0")?;
+    let (length, data) = rest.split_first_chunk()?;
+    let is_whole = usize::try_from(i32::from_be_bytes(*length)).ok()? == data.len();
+    std::str::from_utf8(data).ok().filter(|_| is_whole)
+}

@@ -1,0 +1,314 @@
+//! Where clients connect: sockets that the service manager handed over, or that were opened here.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::task::Poll;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::client::Client;
+use super::peer::{self, Peer};
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+use crate::os::activation::Listening;
+use crate::os::connections::notice_a_dead_peer;
+use crate::os::files::make_directories;
+use crate::words;
+
+/// What clients of libpq look for in the directory that they are given as host.
+pub(crate) const SOCKET: &str = ".s.PGSQL.5432";
+
+/// The port in that name.
+pub(crate) const PORT: u16 = 5432;
+
+/// A client that has connected.
+pub(super) struct Accepted {
+    pub(super) client: Client,
+    pub(super) peer: Peer,
+    /// The TCP port that it has connected to.
+    pub(super) port: Option<u16>,
+}
+
+/// All places where clients connect.
+#[derive(Default)]
+pub(super) struct Listeners {
+    unix: Vec<Unix>,
+    tcp: Vec<Tcp>,
+    /// They were handed over: whoever did that starts this program again when a client comes.
+    pub(super) are_handed_over: bool,
+}
+
+struct Unix {
+    listener: UnixListener,
+    /// None if it was handed over: then it stays.
+    own: Option<PathBuf>,
+}
+
+struct Tcp {
+    listener: TcpListener,
+    address: SocketAddr,
+    is_own: bool,
+}
+
+impl Listeners {
+    /// Takes what was handed over; else opens the Unix socket. Then opens the ports that are configured and not open yet.
+    ///
+    /// # Errors
+    /// A socket cannot be opened.
+    pub(super) fn open(handed_over: Vec<Listening>, config: &Config) -> Result<Self, Failure> {
+        let mut all = Listeners { are_handed_over: !handed_over.is_empty(), ..Listeners::default() };
+        for listening in handed_over {
+            all.take(listening).map_err(|error| cannot("use a socket that was handed over", &error))?;
+        }
+        if !all.are_handed_over {
+            all.unix.push(own_socket(config)?);
+        }
+        all.follow(config)?;
+        Ok(all)
+    }
+
+    fn take(&mut self, listening: Listening) -> io::Result<()> {
+        match listening {
+            Listening::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                self.unix.push(Unix { listener: UnixListener::from_std(listener)?, own: None });
+            }
+            Listening::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                self.tcp.push(Tcp { listener: TcpListener::from_std(listener)?, address, is_own: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the ports that the configuration has and that are not open, and closes those of ours that it has no more.
+    ///
+    /// # Errors
+    /// A port cannot be opened. The others are.
+    pub(super) fn follow(&mut self, config: &Config) -> Result<(), Failure> {
+        let listen = config.local_proxy.listen;
+        let wanted: Vec<SocketAddr> = config
+            .connections
+            .iter()
+            .filter_map(|connection| connection.proxied.port)
+            .map(|port| SocketAddr::new(listen, port))
+            .collect();
+        self.tcp.retain(|tcp| !tcp.is_own || wanted.contains(&tcp.address));
+        let mut failure = None;
+        for address in wanted {
+            if self.tcp.iter().any(|tcp| serves(tcp.address, address)) {
+                continue;
+            }
+            match open_port(address) {
+                Ok(listener) => self.tcp.push(Tcp { listener, address, is_own: true }),
+                Err(error) => {
+                    let taken = "another program has it, perhaps another proxy: choose another proxy_port";
+                    let why = cannot(&format!("listen at {address}"), &error);
+                    let is_taken = error.kind() == ErrorKind::AddrInUse;
+                    failure = failure.or(Some(if is_taken { why.hint(taken) } else { why }));
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether some of them are gone when this program ends, so that nobody would start it again for their clients.
+    pub(super) fn has_own(&self) -> bool {
+        self.unix.iter().any(|unix| unix.own.is_some()) || self.tcp.iter().any(|tcp| tcp.is_own)
+    }
+
+    /// The TCP ports, by the addresses they are at.
+    pub(super) fn ports(&self) -> impl Iterator<Item = SocketAddr> {
+        self.tcp.iter().map(|tcp| tcp.address)
+    }
+
+    /// The directory of the first Unix socket with the name that libpq looks for.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        let directory = |unix: &Unix| {
+            let address = unix.listener.local_addr().ok()?;
+            let path = address.as_pathname()?;
+            (path.file_name()? == SOCKET).then(|| path.parent().map(Path::to_owned)).flatten()
+        };
+        self.unix.iter().find_map(directory)
+    }
+
+    /// For people.
+    pub(super) fn names(&self) -> Vec<String> {
+        let unix = self.unix.iter().filter_map(|unix| {
+            let address = unix.listener.local_addr().ok()?;
+            Some(address.as_pathname()?.display().to_string())
+        });
+        unix.chain(self.tcp.iter().map(|tcp| tcp.address.to_string())).collect()
+    }
+
+    /// The next client.
+    ///
+    /// # Errors
+    /// As `accept(2)`, where that is about this process and not about one client.
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        std::future::poll_fn(|context| {
+            for Unix { listener, .. } in &self.unix {
+                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                    return Poll::Ready(accepted.map(|(stream, _)| {
+                        let peer = stream
+                            .peer_cred()
+                            .map_or(Peer::Unknown, |peer| peer::of_unix(peer.uid(), || is_private(listener)));
+                        Accepted { client: Client::Unix(stream), peer, port: None }
+                    }));
+                }
+            }
+            for Tcp { listener, address, .. } in &self.tcp {
+                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                    return Poll::Ready(accepted.map(|(stream, from)| {
+                        // Only a matter of speed.
+                        let _ = stream.set_nodelay(true);
+                        notice_a_dead_peer(&stream);
+                        let peer = stream.local_addr().map_or(Peer::Unknown, |own| peer::of_tcp(from, own));
+                        Accepted { client: Client::Tcp(stream), peer, port: Some(address.port()) }
+                    }));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Unix {
+    fn drop(&mut self) {
+        if let Some(path) = &self.own {
+            // The next one replaces it anyway.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Whether only this user, and root, can connect to a socket: others would have to be allowed to write to its file (unix(7)).
+fn is_private(listener: &UnixListener) -> bool {
+    let path = listener.local_addr().ok().and_then(|address| Some(address.as_pathname()?.to_owned()));
+    let file = path.and_then(|path| fs::symlink_metadata(path).ok());
+    file.is_some_and(|file| file.uid() == rustix::process::geteuid().as_raw() && file.mode() & 0o077 == 0)
+}
+
+/// Whether a listener takes what comes to this address.
+fn serves(listener: SocketAddr, address: SocketAddr) -> bool {
+    let (ip, wanted) = (listener.ip(), address.ip());
+    let takes = ip == wanted || ip.is_unspecified() && (ip.is_ipv6() || wanted.is_ipv4());
+    listener.port() == address.port() && takes
+}
+
+fn open_port(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Opens the Unix socket, in a directory where nobody else can put another one.
+fn own_socket(config: &Config) -> Result<Unix, Failure> {
+    let directory = config.environment.runtime_dir(rustix::process::geteuid().as_raw());
+    let path = directory.join(SOCKET);
+    let is_shared = !config.local_proxy.allow.is_empty();
+    let listener = bind(&directory, &path, is_shared)
+        .map_err(|error| cannot(&format!("open the socket {}", path.display()), &error))?;
+    Ok(Unix { listener, own: Some(path) })
+}
+
+fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListener> {
+    // Who may pass is told by the kernel; who may try, by these modes.
+    let (directory_mode, mode) = if is_shared { (0o711, 0o666) } else { (0o700, 0o600) };
+    make_directories(directory, directory_mode)?;
+    check_directory(directory)?;
+    if is_shared {
+        fs::set_permissions(directory, Permissions::from_mode(directory_mode))?;
+    }
+    // Connecting to a file is refused as well.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "something that is no socket has this name"));
+    }
+    match StdUnixStream::connect(path) {
+        Ok(_) => {
+            return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there, perhaps another proxy"));
+        }
+        // What an earlier one has left.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// That nobody else can put a socket into this directory, to which clients would give their queries.
+fn check_directory(directory: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(directory)?;
+    let own = rustix::process::geteuid().as_raw();
+    let refuse = |why: &str| Err(io::Error::new(ErrorKind::PermissionDenied, format!("its directory {why}")));
+    if !found.is_dir() {
+        return refuse("is no directory");
+    }
+    if found.uid() != own && found.uid() != 0 {
+        return refuse("belongs to another user");
+    }
+    if found.mode() & 0o022 != 0 {
+        return refuse("can be written by other users: `chmod go-w` it");
+    }
+    Ok(())
+}
+
+fn cannot(what: &str, error: &io::Error) -> Failure {
+    Failure::permanent(Code::Unavailable, format!("the proxy cannot {what}: {}", words::of_io(error)))
+}
+
+/// Whether nobody on another machine can connect there.
+pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_for_its_owner_and_replaces_only_what_is_left_of_an_earlier_one() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("run");
+        let path = directory.join(SOCKET);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let first = bind(&directory, &path, false).unwrap();
+        assert!(is_private(&first));
+        assert_eq!((mode(&directory), mode(&path)), (0o700, 0o600));
+        assert_eq!(bind(&directory, &path, false).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(first);
+        let second = bind(&directory, &path, true).unwrap();
+        assert!(!is_private(&second));
+        assert_eq!((mode(&directory), mode(&path)), (0o711, 0o666));
+        drop(second);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(bind(&directory, &path, false).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        fs::remove_file(&path).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(bind(&directory, &path, false).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_listener_for_all_addresses_serves_each() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (listener, address, does) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "0.0.0.0:1", false),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::]:1", "127.0.0.1:1", true),
+        ] {
+            assert_eq!(serves(at(listener), at(address)), does, "{listener} {address}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the proxy itself says to a client (PostgreSQL, "Message Formats").
+
+use crate::failure::{Code, Failure};
+use crate::foreign;
+use crate::postgres::Refused;
+
+/// Why a client gets no session: an error code of PostgreSQL's, a sentence, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) sqlstate: String,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Rejection {
+    pub(super) fn new(sqlstate: &str, message: impl Into<String>) -> Self {
+        Rejection { sqlstate: sqlstate.to_owned(), message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Rejection { hint: Some(hint.into()), ..self }
+    }
+
+    /// There is no live credential.
+    pub(super) fn of_credential(failure: Failure) -> Self {
+        let sqlstate = match failure.code {
+            Code::SignInRefused | Code::LoginNeeded | Code::IdentityMismatch => "28P01",
+            Code::Configuration | Code::CannotWrite => "08001",
+            // Pools try again.
+            Code::Unavailable | Code::TryAgain => "57P03",
+        };
+        Rejection { sqlstate: sqlstate.to_owned(), message: failure.message, hint: failure.hint }
+    }
+
+    /// The server has not opened a session.
+    pub(super) fn of_server(refused: Refused) -> Self {
+        let Failure { message, hint, .. } = refused.failure;
+        Rejection { sqlstate: refused.sqlstate, message, hint }
+    }
+
+    /// `ErrorResponse`, of the kind that ends a session.
+    pub(super) fn as_message(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        let hint = self.hint.as_deref().map(|hint| (b'H', hint));
+        let fields = [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', &self.sqlstate), (b'M', &self.message)];
+        for (kind, text) in fields.into_iter().chain(hint) {
+            body.push(kind);
+            body.extend(foreign::line(text).bytes().filter(|byte| *byte != 0));
+            body.push(0);
+        }
+        body.push(0);
+        message(b'E', &body)
+    }
+}
+
+/// The proxy is stopping, and the session is between two queries.
+pub(super) fn stopping() -> Rejection {
+    Rejection::new("57P01", "the proxy of dbx-rotator is stopping")
+        .hint("connect again: whatever manages the proxy starts it again, unless it was stopped for good")
+}
+
+/// A message with its type and its length.
+pub(super) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    [&[kind][..], &length.to_be_bytes(), body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_fields_that_clients_print_and_stays_one_line() {
+        let rejection = Rejection::new("28000", "no\nway\0").hint("do this");
+        let bytes = rejection.as_message();
+        assert_eq!(bytes, message(b'E', b"SFATAL\0VFATAL\0C28000\0Mno\\nway\\u0000\0Hdo this\0\0"));
+    }
+}

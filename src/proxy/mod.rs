@@ -1,0 +1,404 @@
+//! The local proxy, for programs that keep passwords: they connect here with any password or none, and the proxy logs in to PostgreSQL
+//! with the credential that is live at that moment. After the login it copies bytes.
+//!
+//! Invariants: a credential goes to its own server only, over TLS that is verified as for our own logins; who may connect is decided by
+//! the kernel's word, or by a password of the proxy's own; what comes before a login is bounded in size and time; nothing that a client
+//! or a server says after the login is looked at, but for the six bytes that tell that a session is idle.
+
+mod client;
+mod figures;
+pub(crate) mod first;
+mod listeners;
+mod message;
+mod password;
+mod peer;
+mod relay;
+mod room;
+mod scram;
+mod session;
+mod sessions;
+mod wanted;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+pub(crate) use figures::{Figures, told};
+use listeners::PORT;
+pub(crate) use password::path as password_path;
+
+use crate::config::{Config, ConfigError};
+use crate::failure::{Code, Failure};
+use crate::model::Connection;
+use crate::os::activation::Listening;
+use crate::os::files::read_bytes;
+use crate::os::heap;
+use crate::os::keepalive::WatchdogKeepalive;
+use crate::os::notify::{Manager, News};
+use crate::os::timer;
+use crate::outputs::service_file::Section;
+use crate::pgpass::{Entry, Key};
+use crate::postgres::Doors;
+use crate::rotation::{PROXY, Rotation, Running};
+use crate::rotator::Rotator;
+use crate::words;
+use figures::Counting;
+use listeners::{Listeners, is_of_this_machine};
+use peer::Access;
+use scram::Verifier;
+use sessions::Sessions;
+
+/// The longest time between two looks at the figures and at how long there was no session.
+const TICK: Duration = Duration::from_secs(2);
+
+/// The same while there is no session.
+const IDLE_TICK: Duration = Duration::from_secs(30);
+
+/// How long sessions may go on with what they are doing after the proxy was told to stop. The units give it 100 s.
+const DRAIN_LIMIT: Duration = Duration::from_secs(75);
+
+/// How many clients beyond the limit are told so at once; more are dropped without a word.
+const MOST_TURNED_AWAY: usize = 100;
+
+/// How long it rests when the system has no descriptor for another client.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What the configuration says at present. Sessions that have begun do not look at it any more.
+struct Served {
+    rotator: Rotator,
+    access: Access,
+    /// None where clients get no TLS.
+    tls: Option<TlsAcceptor>,
+}
+
+/// What all sessions share.
+struct Shared {
+    doors: Doors,
+    sessions: Sessions,
+    counting: Counting,
+    /// Of the proxy's own password; none where no port is configured.
+    verifier: Option<Verifier>,
+    password_path: PathBuf,
+    stopping: watch::Sender<bool>,
+}
+
+/// Reads the configuration again.
+type Load<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
+
+/// Serves clients until `stop` is ready, and then lets busy sessions end; or until nobody has needed it for as long as is set, where
+/// whoever handed its sockets over starts it again.
+///
+/// # Errors
+/// A socket cannot be opened, or a file that is needed not be read.
+pub(crate) async fn serve(
+    config: Config,
+    handed_over: Vec<Listening>,
+    load: &Load<'_>,
+    reload: impl AsyncFnMut(),
+    stop: impl Future,
+) -> Result<(), Failure> {
+    let manager = Manager::of_this_process();
+    let mut proxy = Proxy::open(config, handed_over, manager).await?;
+    proxy.publish().await;
+    proxy.announce();
+    let told_to_stop = proxy.run(load, reload, stop).await;
+    manager.tell(News::Stopping);
+    if told_to_stop {
+        proxy.drain().await;
+    }
+    proxy.shared.counting.write_news();
+    Ok(())
+}
+
+struct Proxy {
+    listeners: Listeners,
+    served: Arc<Served>,
+    shared: Arc<Shared>,
+    sessions: JoinSet<()>,
+    manager: Manager,
+    keepalive: WatchdogKeepalive,
+    /// When it last had a session.
+    needed_at: Instant,
+    /// Tells `status` that it runs.
+    _running: Running,
+}
+
+impl Proxy {
+    async fn open(config: Config, handed_over: Vec<Listening>, manager: Manager) -> Result<Self, Failure> {
+        let listeners = Listeners::open(handed_over, &config)?;
+        let state_dir = config.state_dir.clone();
+        let verifier = verifier(&config, &listeners)?;
+        let running = Running::mark_as(PROXY, &state_dir);
+        let shared = Shared {
+            doors: Doors::default(),
+            sessions: Sessions::default(),
+            counting: Counting::new(&state_dir),
+            verifier,
+            password_path: password_path(&state_dir),
+            stopping: watch::Sender::new(false),
+        };
+        Ok(Proxy {
+            listeners,
+            served: Arc::new(Served::of(config)?),
+            shared: Arc::new(shared),
+            sessions: JoinSet::new(),
+            manager,
+            keepalive: WatchdogKeepalive::new(manager, IDLE_TICK),
+            needed_at: Instant::now(),
+            _running: running,
+        })
+    }
+
+    fn config(&self) -> &Config {
+        self.served.rotator.config()
+    }
+
+    /// Puts into the files of clients what leads them here. Without it they can still be told by hand.
+    async fn publish(&self) {
+        self.shared.counting.listens(self.listeners.names());
+        let rotation = Rotation::new(self.config().clone());
+        let directory = self.listeners.directory();
+        let section = |connection: &Connection| section(connection, directory.as_deref()?.to_str()?);
+        if let Err(failure) = rotation.publish_beside(&self.entries(), section).await {
+            tracing::warn!("what leads clients to the proxy could not be written: {failure}");
+        }
+    }
+
+    /// The proxy's own password for its ports, under the names of users that clients give by themselves.
+    fn entries(&self) -> Vec<Entry> {
+        let Ok(password) = password::kept(&self.config().state_dir) else { return Vec::new() };
+        if self.shared.verifier.is_none() {
+            return Vec::new();
+        }
+        let own = crate::os::accounts::of_uid(rustix::process::geteuid().as_raw()).map(|account| account.name);
+        let ports =
+            self.config().connections.iter().filter_map(|connection| Some((connection, connection.proxied.port?)));
+        let users = ports.flat_map(|(connection, port)| {
+            let configured = connection.key().map(|key| key.user().to_owned());
+            own.iter().cloned().chain(configured).map(move |user| (port, user))
+        });
+        let entry = |(port, user): (u16, String)| {
+            let key = Key::new("localhost", port, "*", user).ok()?;
+            Entry::new(key, password.clone(), false).ok()
+        };
+        users.filter_map(entry).collect()
+    }
+
+    fn announce(&self) {
+        let names = self.listeners.names().join(", ");
+        tracing::info!("Serving {} at {names}", of_connections(self.config()));
+        for address in self.listeners.ports().filter(|address| !is_of_this_machine(address.ip())) {
+            if self.served.tls.is_none() {
+                tracing::warn!(
+                    "clients on other machines can reach {address}, and what they ask and get is not encrypted: set proxy_tls"
+                );
+            }
+        }
+        self.manager.tell(News::Ready(&self.status()));
+        self.shared.counting.write_news();
+    }
+
+    fn status(&self) -> String {
+        match self.shared.counting.sessions() {
+            1 => "1 session".to_owned(),
+            count => format!("{count} sessions"),
+        }
+    }
+
+    /// Returns whether it was told to stop; else nobody has needed it.
+    async fn run(&mut self, load: &Load<'_>, mut reload: impl AsyncFnMut(), stop: impl Future) -> bool {
+        tokio::pin!(stop);
+        let mut told = self.status();
+        loop {
+            self.keepalive.ping();
+            let tick = if self.sessions.is_empty() { IDLE_TICK } else { TICK }.min(self.keepalive.pace());
+            let pause = self.left_until_idle().map_or(tick, |left| left.min(tick));
+            tokio::select! {
+                biased;
+                _ = &mut stop => return true,
+                () = reload() => self.reload(load).await,
+                Some(_) = self.sessions.join_next() => self.needed_at = Instant::now(),
+                accepted = self.listeners.accept() => match accepted {
+                    Ok(accepted) => self.admit(accepted),
+                    Err(error) => {
+                        tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
+                        timer::sleep(BREATH).await;
+                    }
+                },
+                () = timer::sleep(pause) => {
+                    if self.left_until_idle().is_some_and(|left| left.is_zero()) {
+                        tracing::info!("Nobody has needed the proxy for a while: it ends until a client comes");
+                        return false;
+                    }
+                    let status = self.status();
+                    if status != told {
+                        self.manager.tell(News::Status(&status));
+                        told = status;
+                    }
+                    self.shared.counting.write_news();
+                    if self.sessions.is_empty() {
+                        heap::give_back();
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long it stays if no client comes; none where it stays for ever.
+    fn left_until_idle(&self) -> Option<Duration> {
+        let timeout = self.config().local_proxy.idle_timeout?;
+        let may_end = self.listeners.are_handed_over && !self.listeners.has_own() && self.sessions.is_empty();
+        may_end.then(|| timeout.saturating_sub(self.needed_at.elapsed()))
+    }
+
+    fn admit(&mut self, accepted: listeners::Accepted) {
+        let most = self.config().local_proxy.max_sessions;
+        let count = self.sessions.len();
+        if count >= most + MOST_TURNED_AWAY {
+            return;
+        }
+        self.needed_at = Instant::now();
+        let (shared, served) = (Arc::clone(&self.shared), Arc::clone(&self.served));
+        self.sessions.spawn(session::serve(shared, served, accepted, count >= most));
+    }
+
+    /// Reads the configuration again. Sessions go on.
+    async fn reload(&mut self, load: &Load<'_>) {
+        self.manager.tell(News::Reloading);
+        match load().map_err(|error| error.sentence()).and_then(|config| self.follow(config)) {
+            Ok(()) => {
+                self.publish().await;
+                tracing::info!("Serving {} at {}", of_connections(self.config()), self.listeners.names().join(", "));
+            }
+            Err(why) => {
+                tracing::error!("the old configuration stays in use, since the new one cannot be: {why}");
+            }
+        }
+        self.manager.tell(News::Ready(&self.status()));
+    }
+
+    fn follow(&mut self, config: Config) -> Result<(), String> {
+        let served = Served::of(config).map_err(|failure| failure.to_string())?;
+        if let Err(failure) = self.listeners.follow(served.rotator.config()) {
+            tracing::error!("{failure}");
+        }
+        self.served = Arc::new(served);
+        Ok(())
+    }
+
+    /// Ends idle sessions at once, and the others when they have done what they are doing, up to a limit.
+    async fn drain(&mut self) {
+        self.shared.stopping.send_replace(true);
+        // Nobody waits for an answer that does not come.
+        self.listeners = Listeners::default();
+        if self.sessions.is_empty() {
+            return;
+        }
+        tracing::info!("Stopping: {} may end what they are doing, within {} s", self.status(), DRAIN_LIMIT.as_secs());
+        let all = async { while self.sessions.join_next().await.is_some() {} };
+        let pinging = async {
+            loop {
+                self.keepalive.ping();
+                timer::sleep(self.keepalive.pace()).await;
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = timer::sleep(DRAIN_LIMIT) => tracing::warn!("The sessions that are still busy are cut off"),
+            () = pinging => {}
+        }
+    }
+}
+
+impl Served {
+    fn of(config: Config) -> Result<Self, Failure> {
+        room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY);
+        let own = rustix::process::geteuid().as_raw();
+        let (access, unknown) = Access::new(own, &config.local_proxy.allow);
+        for name in unknown {
+            tracing::warn!("proxy_allow names {name}, and this machine has no such user");
+        }
+        let tls = config.local_proxy.tls.as_deref().map(acceptor).transpose()?;
+        Ok(Served { rotator: Rotator::new(config), access, tls })
+    }
+}
+
+/// What the proxy's own password is checked by, where there are ports.
+fn verifier(config: &Config, listeners: &Listeners) -> Result<Option<Verifier>, Failure> {
+    let has_ports =
+        listeners.ports().next().is_some() || config.connections.iter().any(|one| one.proxied.port.is_some());
+    if !has_ports {
+        return Ok(None);
+    }
+    let made = || {
+        let password = password::kept(&config.state_dir)?;
+        let mut salt = [0; 16];
+        password::random(&mut salt)?;
+        io::Result::Ok(Verifier::of(&password, salt))
+    };
+    made().map(Some).map_err(|error| {
+        let path = password_path(&config.state_dir);
+        Failure::permanent(
+            Code::CannotWrite,
+            format!("the proxy's own password cannot be kept in {}: {}", path.display(), words::of_io(&error)),
+        )
+        .hint("check who owns the file and its directory")
+    })
+}
+
+/// That clients can be given TLS, where that is set.
+///
+/// # Errors
+/// Configuration: the file cannot be used.
+pub(crate) fn check_certificate(config: &Config) -> Result<(), Failure> {
+    config.local_proxy.tls.as_deref().map_or(Ok(()), |path| acceptor(path).map(drop))
+}
+
+/// TLS for clients, with the certificate and the key in this file.
+fn acceptor(path: &std::path::Path) -> Result<TlsAcceptor, Failure> {
+    let fail = |why: String| {
+        Failure::permanent(Code::Configuration, format!("cannot use proxy_tls {}: {why}", path.display()))
+            .hint("it must hold a certificate and its private key in PEM form, and be readable by this user alone")
+    };
+    let pem = zeroize::Zeroizing::new(read_bytes(path).map_err(|error| fail(words::of_io(&error)))?);
+    let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.map_err(|error| fail(words::of_pem(&error).to_owned()))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| fail("it holds no private key".to_owned()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| fail(words::of_tls(&error)))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Where libpq finds a connection by the proxy: `psql service=NAME-proxy`.
+fn section(connection: &Connection, directory: &str) -> Option<Section> {
+    Some(Section {
+        name: format!("{}-proxy", connection.name()),
+        host: directory.to_owned(),
+        port: PORT,
+        database: connection.name().to_owned(),
+        user: connection.key()?.user().to_owned(),
+        // It is a Unix socket.
+        sslmode: "disable".to_owned(),
+        sslrootcert: None,
+        passfile: None,
+    })
+}
+
+fn of_connections(config: &Config) -> String {
+    match config.connections.len() {
+        1 => "1 connection".to_owned(),
+        count => format!("{count} connections"),
+    }
+}

@@ -1,0 +1,306 @@
+//! Copies bytes between a client and its server, and nothing else.
+//!
+//! What was read is written at once. Only what the other side does not take yet is kept, and nothing more is read before it has taken
+//! that: so an idle session holds no buffer, and a slow one at most one for each direction.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+/// How much is read at once, in bytes: four records of TLS.
+const PIECE: usize = 64 * 1024;
+
+/// `ReadyForQuery` of a session that is in no transaction (PostgreSQL, "Message Formats").
+const READY_AND_IDLE: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
+
+thread_local! {
+    /// All sessions of a thread read into the same place.
+    static PLACE: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Both sides have said all.
+    Closed,
+    /// One side was lost.
+    Lost(io::Error),
+    /// The proxy is stopping, and the session was between two queries.
+    Drained,
+}
+
+/// Copies until both sides have closed, one is lost, or the proxy is stopping and the session is idle. `early` is what was read from
+/// either side before; `count` gets the number of bytes that came from the client or from the server.
+pub(super) async fn relay<C, S>(
+    (client, from_client): (&mut C, Vec<u8>),
+    (server, from_server): (&mut S, Vec<u8>),
+    stopping: &mut watch::Receiver<bool>,
+    count: impl Fn(From, usize),
+) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // The session begins where its server has said that it is ready.
+    let mut idle = Idle { is_ready: from_server.is_empty() && from_client.is_empty() };
+    let (mut up, mut down) = (Way::with(from_client), Way::with(from_server));
+    let mut drains = *stopping.borrow();
+    loop {
+        let copying = std::future::poll_fn(|context| {
+            let note_client = |bytes: &[u8], idle: &mut Idle| {
+                idle.is_ready = false;
+                count(From::Client, bytes.len());
+            };
+            let note_server = |bytes: &[u8], idle: &mut Idle| {
+                idle.is_ready = bytes.ends_with(&READY_AND_IDLE);
+                count(From::Server, bytes.len());
+            };
+            let to_server = up.copy(context, client, server, |bytes| note_client(bytes, &mut idle))?;
+            let to_client = down.copy(context, server, client, |bytes| note_server(bytes, &mut idle))?;
+            match (to_server, to_client) {
+                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
+                // A session ends with its server: nobody would read what the client still says.
+                (Poll::Pending, Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
+                _ if drains && idle.is_ready && up.is_empty() && down.is_empty() => Poll::Ready(Ok(End::Drained)),
+                // The client has gone, and the server has not noticed yet.
+                (Poll::Ready(()), Poll::Pending) if drains => Poll::Ready(Ok(End::Drained)),
+                _ => Poll::Pending,
+            }
+        });
+        tokio::select! {
+            biased;
+            end = copying => return end.unwrap_or_else(End::Lost),
+            Ok(_) = stopping.wait_for(|stopping| *stopping), if !drains => drains = true,
+        }
+    }
+}
+
+/// Which side bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    Client,
+    Server,
+}
+
+/// Whether a session is between two queries, as far as bytes tell without reading every message: the last that came from the server is
+/// its readiness outside of a transaction, and the client has said nothing since. Data that ends with the same six bytes at the end of
+/// what was read would be taken for it, which matters only to a session that is ended in any case.
+struct Idle {
+    is_ready: bool,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// What was read and is not taken yet.
+    kept: Vec<u8>,
+    /// How much of it has been taken.
+    taken: usize,
+    must_flush: bool,
+    is_at_end: bool,
+    is_closed: bool,
+}
+
+impl Way {
+    fn with(kept: Vec<u8>) -> Self {
+        Way { kept, ..Way::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Copies as much as goes now. Ready once the end was passed on.
+    fn copy(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        mut note: impl FnMut(&[u8]),
+    ) -> io::Result<Poll<()>> {
+        match self.poll(context, from, to, &mut note) {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        note: &mut impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        if self.is_closed {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.pass_on_kept(context, to))?;
+            if self.is_at_end {
+                ready!(Pin::new(&mut *to).poll_shutdown(context))?;
+                self.is_closed = true;
+                return Poll::Ready(Ok(()));
+            }
+            if PLACE.with_borrow_mut(|place| self.read_once(place, context, from, to, note))?.is_pending() {
+                if self.must_flush {
+                    self.must_flush = Pin::new(&mut *to).poll_flush(context)?.is_pending();
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads once, and writes as much of that as goes. Pending if there is nothing to read.
+    fn read_once(
+        &mut self,
+        place: &mut [u8],
+        context: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        note: &mut impl FnMut(&[u8]),
+    ) -> io::Result<Poll<()>> {
+        let mut read = ReadBuf::new(place);
+        match Pin::new(from).poll_read(context, &mut read) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(result) => result?,
+        }
+        let mut left = read.filled();
+        self.is_at_end = left.is_empty();
+        note(left);
+        while !left.is_empty() {
+            match Pin::new(&mut *to).poll_write(context, left) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => left = &left[written..],
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+            self.must_flush = true;
+        }
+        self.kept = left.to_vec();
+        Ok(Poll::Ready(()))
+    }
+
+    fn pass_on_kept(&mut self, context: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
+        while self.taken < self.kept.len() {
+            match ready!(Pin::new(&mut *to).poll_write(context, &self.kept[self.taken..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.taken += written,
+            }
+            self.must_flush = true;
+        }
+        // Its memory is given back.
+        (self.kept, self.taken) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    struct Stage {
+        client: DuplexStream,
+        server: DuplexStream,
+        stop: watch::Sender<bool>,
+        session: tokio::task::JoinHandle<End>,
+    }
+
+    fn stage(capacity: usize, early: &[u8]) -> Stage {
+        let (client, mut client_side) = duplex(capacity);
+        let (server, mut server_side) = duplex(capacity);
+        let (stop, mut stopping) = watch::channel(false);
+        let early = early.to_vec();
+        let session = tokio::spawn(async move {
+            relay((&mut client_side, early), (&mut server_side, Vec::new()), &mut stopping, |_, _| {}).await
+        });
+        Stage { client, server, stop, session }
+    }
+
+    #[tokio::test]
+    async fn every_byte_arrives_in_both_directions_however_small_the_pipes_are() {
+        for capacity in [1, 7, 4096, 1 << 20] {
+            let Stage { client, server, session, .. } = stage(capacity, b"early ");
+            let data: Vec<u8> = (0..200_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+            // The server closes when it has heard all; the client has closed its side before.
+            let exchange = async |stream: DuplexStream, closes_first: bool| {
+                let (mut reader, mut writer) = tokio::io::split(stream);
+                let write = async {
+                    writer.write_all(&data).await.unwrap();
+                    if closes_first {
+                        writer.shutdown().await.unwrap();
+                    }
+                };
+                let mut got = Vec::new();
+                let (_, read) = tokio::join!(write, reader.read_to_end(&mut got));
+                read.unwrap();
+                got
+            };
+            let (at_client, at_server) = tokio::join!(exchange(client, true), exchange(server, false));
+            assert!(at_client == data && at_server == [&b"early "[..], &data].concat(), "{capacity}");
+            assert!(matches!(session.await.unwrap(), End::Closed));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_said_all_still_gets_its_answer() {
+        let Stage { mut client, mut server, session, .. } = stage(100, b"");
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"question");
+        server.write_all(b"answer").await.unwrap();
+        drop(server);
+        got.clear();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"answer");
+        assert!(matches!(session.await.unwrap(), End::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_gone_ends_the_session_although_the_client_stays() {
+        let Stage { mut client, server, session, .. } = stage(100, b"");
+        drop(server);
+        assert!(matches!(session.await.unwrap(), End::Closed));
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_holds_up_the_other_side_and_no_memory() {
+        let Stage { client, mut server, session, .. } = stage(1000, b"");
+        let piece = vec![0; 1 << 20];
+        let sent = tokio::time::timeout(std::time::Duration::from_millis(50), server.write_all(&piece)).await;
+        assert!(sent.is_err(), "a megabyte went into pipes of a kilobyte");
+        drop(client);
+        assert!(matches!(session.await.unwrap(), End::Lost(_)));
+    }
+
+    #[tokio::test]
+    async fn a_session_between_two_queries_ends_when_the_proxy_stops_and_a_busy_one_after_its_query() {
+        let idle = stage(100, b"");
+        idle.stop.send(true).unwrap();
+        assert!(matches!(idle.session.await.unwrap(), End::Drained));
+
+        let mut busy = stage(100, b"");
+        busy.client.write_all(b"query").await.unwrap();
+        busy.server.read_exact(&mut [0; 5]).await.unwrap();
+        busy.stop.send(true).unwrap();
+        busy.server.write_all(b"row").await.unwrap();
+        busy.client.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(!busy.session.is_finished());
+        // In a transaction.
+        busy.server.write_all(b"Z\0\0\0\x05T").await.unwrap();
+        busy.client.read_exact(&mut [0; 6]).await.unwrap();
+        assert!(!busy.session.is_finished());
+        busy.server.write_all(&READY_AND_IDLE).await.unwrap();
+        busy.client.read_exact(&mut [0; 6]).await.unwrap();
+        assert!(matches!(busy.session.await.unwrap(), End::Drained));
+    }
+}

@@ -1,0 +1,284 @@
+//! One client, from its first message to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+
+use super::client::{Client, Unheard};
+use super::first::First;
+use super::listeners::Accepted;
+use super::message::{self, Rejection};
+use super::password::{random, random_text};
+use super::peer::{Peer, Verdict};
+use super::relay::{End, From, relay};
+use super::sessions::{Known, Session, Sessions};
+use super::wanted::Wanted;
+use super::{Served, Shared};
+use crate::os::accounts;
+use crate::postgres::{Opened, Refused, Startup, Upstream};
+use crate::rotator::Login;
+
+/// How long a client may take to say what it wants, and to prove that it knows the proxy's password.
+const GREETING_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a server may take to accept a session: an instance that is asleep needs some seconds, and may be slow.
+const WAKE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Serves one client. `full` says that there are as many sessions as there may be.
+pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Accepted, full: bool) {
+    let mut stopping = shared.stopping.subscribe();
+    // Boxed, so that a session does not keep the room that its beginning needed.
+    let begun = Box::pin(begin(&shared, &served, accepted, full)).await;
+    drop(served);
+    let Some(Begun { mut client, mut server, from_client, from_server, known, name }) = begun else { return };
+    let began = Instant::now();
+    let count = |from, bytes| match from {
+        From::Client => shared.counting.came_from_client(bytes),
+        From::Server => shared.counting.came_from_server(bytes),
+    };
+    let end = relay((&mut client, from_client), (&mut server, from_server), &mut stopping, count).await;
+    drop(known);
+    shared.counting.ended();
+    let seconds = began.elapsed().as_secs();
+    match end {
+        End::Closed => tracing::debug!("{name}: a session has ended after {seconds} s"),
+        End::Lost(error) => {
+            tracing::debug!("{name}: a session was lost after {seconds} s: {}", crate::words::of_io(&error));
+        }
+        End::Drained => {
+            client.reject(&message::stopping()).await;
+            terminate(&mut server).await;
+            tracing::debug!("{name}: a session was ended after {seconds} s, since the proxy is stopping");
+        }
+    }
+}
+
+/// Tells the server that the session is over.
+async fn terminate(server: &mut Upstream) {
+    // It may have gone.
+    let _ = server.write_all(&message::message(b'X', b"")).await;
+    let _ = server.shutdown().await;
+}
+
+/// A session that both sides know of.
+struct Begun<'s> {
+    client: Client,
+    server: Upstream,
+    from_client: Vec<u8>,
+    from_server: Vec<u8>,
+    known: Option<Known<'s>>,
+    name: String,
+}
+
+/// All up to the session; none if there is none.
+async fn begin<'s>(shared: &'s Shared, served: &Served, accepted: Accepted, full: bool) -> Option<Begun<'s>> {
+    let Accepted { client, peer, port } = accepted;
+    let (client, first) = match timeout(GREETING_LIMIT, client.first(served.tls.as_ref())).await {
+        Ok(Ok(heard)) => heard,
+        Ok(Err(Unheard::Malformed(client, malformed))) => {
+            refuse(shared, client, &Rejection::new("08P01", malformed.words()), "a client").await;
+            return None;
+        }
+        // A client that goes away has perhaps only looked whether the port is open.
+        Ok(Err(Unheard::Gone)) | Err(_) => {
+            tracing::debug!("a client has said nothing in time, or has gone");
+            return None;
+        }
+    };
+    let startup = match first {
+        First::Session(startup) => startup,
+        First::Cancel(key) => {
+            cancel(shared, served, peer, &key).await;
+            return None;
+        }
+        First::Tls | First::Gss => return None,
+    };
+    let mut client = client;
+    let admitted = admit(shared, served, &mut client, peer, full).await;
+    let wanted = admitted.and_then(|()| Wanted::of(served.rotator.config(), port, &startup));
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(rejection) => {
+            refuse(shared, client, &rejection, &whose(peer)).await;
+            return None;
+        }
+    };
+    let mut early = Vec::new();
+    let opened = tokio::select! {
+        biased;
+        opened = open(shared, served, &wanted, startup) => opened,
+        () = client.gone(&mut early) => {
+            tracing::debug!("{}: the client has gone before the server accepted it", wanted.name);
+            return None;
+        }
+    };
+    match opened {
+        Ok((opened, login)) => welcome(shared, client, early, opened, login, wanted.name).await,
+        Err(rejection) => {
+            refuse(shared, client, &rejection, &wanted.name).await;
+            None
+        }
+    }
+}
+
+/// Who it is, for the journal.
+fn whose(peer: Peer) -> String {
+    match peer {
+        Peer::User(uid) => match accounts::of_uid(uid) {
+            Some(account) => format!("a client of {}", account.name),
+            None => format!("a client of the user {uid}"),
+        },
+        Peer::Unknown => "a client".to_owned(),
+    }
+}
+
+async fn refuse(shared: &Shared, client: Client, rejection: &Rejection, whose: &str) {
+    shared.counting.refused(&rejection.sqlstate);
+    tracing::warn!("{whose} got no session: {} ({})", rejection.message, rejection.sqlstate);
+    let _ = timeout(GREETING_LIMIT, client.reject(rejection)).await;
+}
+
+/// Whether this client may have a session now.
+async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer, full: bool) -> Result<(), Rejection> {
+    match served.access.verdict(peer) {
+        Verdict::Welcome => {}
+        Verdict::Refused(uid) => {
+            let name = accounts::of_uid(uid).map_or_else(|| uid.to_string(), |account| account.name);
+            return Err(Rejection::new("28000", format!("the user {name} of this machine may not use this proxy"))
+                .hint(format!("whoever runs the proxy can allow it: proxy_allow = [\"{name}\"] in config.toml")));
+        }
+        Verdict::NeedsPassword => prove(shared, client).await?,
+    }
+    if *shared.stopping.borrow() {
+        return Err(message::stopping());
+    }
+    if full {
+        let most = served.rotator.config().local_proxy.max_sessions;
+        return Err(Rejection::new(
+            "53300",
+            format!("the proxy has {most} sessions already, and serves no more at once"),
+        )
+        .hint("close some, or set proxy_max_sessions higher in config.toml"));
+    }
+    Ok(())
+}
+
+/// Lets the client prove that it knows the proxy's own password.
+async fn prove(shared: &Shared, client: &mut Client) -> Result<(), Rejection> {
+    let wrong = || {
+        Rejection::new(
+            "28P01",
+            "the kernel does not tell whose this connection is, and the proxy's own password is wrong",
+        )
+        .hint(format!("the password is in {} on the machine of the proxy", shared.password_path.display()))
+    };
+    let Some(verifier) = &shared.verifier else {
+        return Err(Rejection::new("28000", "the kernel does not tell whose this connection is")
+            .hint("connect by the Unix socket, or by a port that the configuration has (proxy_port)"));
+    };
+    let nonce = random_text(24).map_err(|error| Rejection::new("58000", crate::words::of_io(&error)))?;
+    match timeout(GREETING_LIMIT, client.knows_password(verifier, nonce.expose_secret())).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false) | Err(_)) | Err(_) => Err(wrong()),
+    }
+}
+
+/// Passes a request to cancel on to the server of its session. Nothing is answered, whatever comes of it.
+async fn cancel(shared: &Shared, served: &Served, peer: Peer, key: &[u8]) {
+    // Who cannot prove who it is proves by the key that the session is its own.
+    if matches!(served.access.verdict(peer), Verdict::Refused(_)) {
+        tracing::warn!("{} may not cancel anything", whose(peer));
+        return;
+    }
+    let Some(Session { key, connection }) = shared.sessions.find(key) else {
+        tracing::debug!("a request to cancel is about no session");
+        return;
+    };
+    let Some(target) = connection.login_target() else { return };
+    if let Err(refused) = shared.doors.cancel(&target, &key).await {
+        tracing::warn!("{}: a request to cancel was not passed on: {}", connection.name(), refused.failure);
+    }
+}
+
+/// Opens the session at the server: with the credential that is kept, and once more with another one if PostgreSQL refuses that.
+async fn open(
+    shared: &Shared,
+    served: &Served,
+    wanted: &Wanted,
+    startup: Startup,
+) -> Result<(Opened, Login), Rejection> {
+    let began = Instant::now();
+    let login = served.rotator.login(wanted.index).await.map_err(Rejection::of_credential)?;
+    let refused = match attempt(shared, wanted, startup.clone(), &login).await {
+        Ok(opened) => {
+            shared.counting.opened(opened.tries, began.elapsed(), false);
+            return Ok((opened, login));
+        }
+        Err(refused) => refused,
+    };
+    if !refused.is_of_credential {
+        return Err(Rejection::of_server(refused));
+    }
+    tracing::debug!("{}: PostgreSQL has refused the credential: {}", wanted.name, refused.failure);
+    let other = match served.rotator.login_instead_of(wanted.index, login).await {
+        Ok(Some(other)) => other,
+        Ok(None) => return Err(Rejection::of_server(refused)),
+        Err(failure) => return Err(Rejection::of_credential(failure)),
+    };
+    let opened = attempt(shared, wanted, startup, &other).await.map_err(Rejection::of_server)?;
+    shared.counting.opened(opened.tries, began.elapsed(), true);
+    Ok((opened, other))
+}
+
+async fn attempt(shared: &Shared, wanted: &Wanted, mut startup: Startup, login: &Login) -> Result<Opened, Refused> {
+    let Some(mut target) = login.connection.login_target() else {
+        return Err(Refused::without_place(login.connection.name()));
+    };
+    target.database = wanted.database.as_deref().unwrap_or(target.database);
+    target.user = wanted.role.as_deref().unwrap_or(target.user);
+    startup.set("user", target.user);
+    startup.set("database", target.database);
+    shared.doors.open(&target, &startup, login.credential.password(), WAKE_LIMIT).await
+}
+
+/// Tells the client that it is logged in.
+async fn welcome(
+    shared: &Shared,
+    mut client: Client,
+    early: Vec<u8>,
+    opened: Opened,
+    login: Login,
+    name: String,
+) -> Option<Begun<'_>> {
+    let Opened { stream, welcome, read, .. } = opened;
+    let mut known = None;
+    let mut bytes = Vec::new();
+    for part in &welcome {
+        if part.tag() != b'K' {
+            bytes.extend_from_slice(part.as_sent());
+            continue;
+        }
+        known = remember(&shared.sessions, part.body(), &login);
+        let key = known.as_ref().map_or(part.body(), Known::key);
+        bytes.extend(message::message(b'K', key));
+    }
+    shared.counting.came_from_server(bytes.len() + read.len());
+    let told = async {
+        client.write_all(&bytes).await?;
+        client.flush().await
+    };
+    if let Err(error) = told.await {
+        tracing::debug!("{name}: the client has gone: {}", crate::words::of_io(&error));
+        shared.counting.ended();
+        return None;
+    }
+    Some(Begun { client, server: stream, from_client: early, from_server: read.to_vec(), known, name })
+}
+
+fn remember<'s>(sessions: &'s Sessions, key: &[u8], login: &Login) -> Option<Known<'s>> {
+    let session = Session { key: key.to_vec(), connection: login.connection.clone() };
+    sessions.add(session, |bytes| random(bytes).is_ok())
+}

@@ -1,0 +1,215 @@
+//! Over many lives of a token, outages, a server that dies, and the proxy's own end.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{SOON, Stage, until};
+use crate::support::postgres::psql_program;
+use crate::support::workspace::{Endpoint, Fault};
+use crate::support::{Running, Workspace, dbx_rotator};
+
+/// The life of a token.
+const LIFE: Duration = Duration::from_secs(10);
+
+fn pgbench(stage: &Stage, arguments: &[&str]) -> crate::support::Outcome {
+    let program = psql_program().unwrap().with_file_name("pgbench");
+    let pgbench = stage.home.command(program).env("PGPASSFILE", "/nonexistent").env("PGHOST", stage.directory());
+    pgbench.patience(Duration::from_secs(120)).args(arguments).arg("orders").run()
+}
+
+#[test]
+fn no_login_and_no_query_fails_while_tokens_come_and_go_and_every_third_request_fails() {
+    let test = "no_login_and_no_query_fails_while_tokens_come_and_go_and_every_third_request_fails";
+    let Some(stage) = Stage::new(test, Workspace::builder().token_life(LIFE).start(), "", "") else { return };
+    stage.rotate();
+    stage.workspace.faults_on(Endpoint::Token).every(3, vec![Fault::Status(503)]);
+    let running = stage.start();
+    let script = stage.home.write("script", "select 1;\n", 0o600).display().to_string();
+    let seconds = (3 * LIFE + Duration::from_secs(2)).as_secs().to_string();
+    let issued = stage.workspace.tokens_issued();
+    let (anew, kept) = std::thread::scope(|scope| {
+        let anew = scope.spawn(|| pgbench(&stage, &["-n", "-f", &script, "-C", "-c", "2", "-R", "20", "-T", &seconds]));
+        let kept = scope.spawn(|| pgbench(&stage, &["-n", "-f", &script, "-c", "5", "-R", "50", "-T", &seconds]));
+        (anew.join().unwrap(), kept.join().unwrap())
+    });
+    for outcome in [&anew, &kept] {
+        outcome.exits(0).stdout_has("number of failed transactions: 0");
+    }
+    assert!(stage.workspace.tokens_issued() >= issued + 3, "the tokens did not change");
+    let refused = stage.server.logins().iter().filter(|login| !login.accepted()).count();
+    eprintln!("{} logins, {refused} of them at a second try", stage.server.logins().len());
+    running.terminate().exits(0).stderr_lacks("got no session");
+}
+
+#[test]
+fn an_outage_stops_no_login_while_the_credential_lives() {
+    let test = "an_outage_stops_no_login_while_the_credential_lives";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    stage.rotate();
+    stage.workspace.outage_begins();
+    let running = stage.start();
+    for _ in 0..5 {
+        stage.ask("orders", "select 1").exits(0);
+    }
+    running.terminate().exits(0);
+}
+
+/// Makes the credential as good as before by all that it says of itself, but signed by nobody.
+fn spoil(stage: &Stage) {
+    let file = stage.home.pgpass();
+    let (entry, signature) = file.trim_end().rsplit_once('.').unwrap();
+    stage.home.keep_secret(signature);
+    stage.home.write(".pgpass", format!("{entry}.AAAA{}\n", &signature[4..]), 0o600);
+}
+
+#[test]
+fn what_postgresql_refuses_to_many_at_once_is_replaced_once_for_all_of_them() {
+    let test = "what_postgresql_refuses_to_many_at_once_is_replaced_once_for_all_of_them";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    stage.rotate();
+    spoil(&stage);
+    let issued = stage.workspace.tokens_issued();
+    // The new one comes at a second try, a second later: until then all have been refused.
+    stage.workspace.faults_on(Endpoint::Token).next(Fault::Status(503));
+    let running = stage.start();
+    let all: Vec<_> = (0..8).map(|_| stage.psql("orders").args(["-c", "select 1"]).spawn()).collect();
+    for one in all {
+        one.ends().exits(0);
+    }
+    assert_eq!(stage.workspace.tokens_issued(), issued + 1);
+    running.terminate().exits(0);
+}
+
+#[test]
+fn what_postgresql_refuses_is_replaced_once_and_not_again_and_again() {
+    let test = "what_postgresql_refuses_is_replaced_once_and_not_again_and_again";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    stage.rotate();
+    let spoil = || spoil(&stage);
+    spoil();
+    let issued = stage.workspace.tokens_issued();
+    let running = stage.start();
+    stage.ask("orders", "select 1").exits(0);
+    assert_eq!(stage.workspace.tokens_issued(), issued + 1);
+    spoil();
+    for _ in 0..3 {
+        stage.ask("orders", "select 1").exits(2).stderr_has("HINT");
+    }
+    assert_eq!(stage.workspace.tokens_issued(), issued + 1, "one new credential a minute for a refusal, and no storm");
+    running.terminate().exits(0);
+}
+
+/// A copy that goes on and on, into a file.
+fn copy_without_end(stage: &Stage) -> Running<'_> {
+    let rows = stage.home.path("rows");
+    let copying = stage.psql("orders").arg("-o").arg(&rows);
+    let copying = copying.args(["-c", "copy (select generate_series(1, 1000000000)) to stdout"]).spawn();
+    until("the copy goes on", || std::fs::metadata(&rows).is_ok_and(|rows| rows.len() > 100_000));
+    copying
+}
+
+#[test]
+fn a_server_that_dies_ends_its_sessions_and_the_next_one_waits_for_it_to_wake() {
+    let test = "a_server_that_dies_ends_its_sessions_and_the_next_one_waits_for_it_to_wake";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    // It is set up to be fast, and would forget its roles.
+    stage.server.set_up("checkpoint");
+    let running = stage.start();
+    let copying = copy_without_end(&stage);
+    let backend = stage.ask("orders", "select pid from pg_stat_activity where query like 'copy%'").stdout;
+    let backend = backend.trim().parse().ok().and_then(Pid::from_raw).expect("the process of the copy");
+    // It takes the whole server with it, which starts again by itself.
+    kill_process(backend, Signal::KILL).unwrap();
+    let outcome = copying.ends();
+    assert_ne!(outcome.code, Some(0), "{}", outcome.stderr);
+    stage.ask("orders", "select 1").exits(0);
+    running.terminate().exits(0);
+}
+
+#[test]
+fn a_proxy_that_is_killed_ends_its_sessions_and_the_next_one_takes_its_place() {
+    let test = "a_proxy_that_is_killed_ends_its_sessions_and_the_next_one_takes_its_place";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    let copying = copy_without_end(&stage);
+    running.signal(Signal::KILL);
+    assert_ne!(copying.ends().code, Some(0));
+    let running_again = stage.start();
+    stage.ask("orders", "select 1").exits(0);
+    // The server noticed that nobody takes its rows any more.
+    until("the copy has ended at the server", || {
+        let query = "select count(*) from pg_stat_activity where query like 'copy%'";
+        stage.ask("orders", query).stdout.trim() == "0"
+    });
+    running_again.terminate().exits(0);
+}
+
+#[test]
+fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_once() {
+    let test = "a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_once";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    let idle = stage.psql("orders").with_keyboard().spawn();
+    idle.types("select 'open';\n");
+    idle.prints("open", SOON);
+    let busy = stage.psql("orders").args(["-c", "select pg_sleep(3)", "-c", "select 'done'"]).spawn();
+    until("the query runs", || {
+        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+        stage.ask("orders", query).stdout.trim() == "1"
+    });
+    let began = Instant::now();
+    running.signal(Signal::TERM);
+    running.says("may end what they are doing", SOON);
+    until("nobody new is let in", || !stage.socket().exists());
+    idle.types("select 1;\n");
+    idle.says("is stopping", SOON);
+    let outcome = busy.ends();
+    assert!(!outcome.stderr.contains("canceling"), "{}", outcome.stderr);
+    // The first query has its answer, the second finds the session ended, and never half an answer.
+    assert!(outcome.stdout.lines().next().is_some(), "{outcome}");
+    running.ends().exits(0);
+    assert!(began.elapsed() < Duration::from_secs(70), "it waited for the end of all sessions");
+}
+
+#[test]
+fn a_reload_changes_what_comes_and_keeps_what_is() {
+    let test = "a_reload_changes_what_comes_and_keeps_what_is";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    let session = stage.psql("orders").with_keyboard().spawn();
+    session.types("select 'open';\n");
+    session.prints("open", SOON);
+    let port = super::free_port();
+    stage.configure("", &format!("proxy_port = {port}"));
+    running.signal(Signal::HUP);
+    running.says(&format!("127.0.0.1:{port}"), SOON);
+    session.types("select 'still open';\n");
+    session.prints("still open", SOON);
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stage.home.write(".config/dbx-rotator/config.toml", "nonsense", 0o600);
+    running.signal(Signal::HUP);
+    running.says("the old configuration stays in use", SOON);
+    stage.ask("orders", "select 1").exits(0);
+    session.types("\\q\n");
+    session.ends().exits(0);
+    running.terminate().exits(0);
+}
+
+#[test]
+fn mistakes_are_told_before_anybody_is_served() {
+    let test = "mistakes_are_told_before_anybody_is_served";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    stage.proxy().run().exits(69).stderr_has("another program listens there, perhaps another proxy");
+    stage.ask("orders", "select 1").exits(0);
+    running.terminate().exits(0);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    stage.configure("", &format!("proxy_port = {port}"));
+    let refused = stage.proxy().run();
+    refused.exits(69).stderr_has(&format!("cannot listen at 127.0.0.1:{port}")).stderr_has("proxy_port");
+    stage.configure("proxy_listen = 'everywhere'", "");
+    stage.proxy().run().exits(78).stderr_has("`everywhere` is not an address");
+    dbx_rotator!(stage.home).args(["proxy", "--help"]).run().exits(0).stdout_has("psql -h");
+}
