@@ -5,13 +5,16 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::arguments::RotateOptions;
-use super::{Fault, block_on_to_the_end, choose, print};
+use super::{Fault, block_on_to_the_end, choose, handed_over, print};
 use crate::config::ConfigError;
 use crate::failure::{Code, Failure, Kind};
 use crate::rotation::{Outcome, Report, RotateRequest, Rotation};
 
 /// With `is_told`, a line for the person at the terminal says what came of it.
 pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -> Result<u8, Fault> {
+    if options.token_stdin {
+        return handed_over::run(options, rotation, is_told);
+    }
     let only = selection(options, rotation)?;
     if options.dry_run {
         return dry_run(options, rotation, only.as_deref());

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 use super::arguments::TokenOptions;
 use super::choose::{self, ClientAddress};
 use super::{Fault, block_on_to_the_end, print};
-use crate::failure::Failure;
-use crate::model::Connection;
-use crate::rotation::{PATIENCE, RotateRequest, Rotation};
+use crate::model::{Connection, SslMode};
+use crate::pgpass::Key;
+use crate::rotation::{PATIENCE, RotateRequest, Rotation, Snapshot};
 use crate::rotator::{Credential, credential_now};
 
 #[derive(Serialize)]
@@ -20,6 +20,16 @@ struct Answer<'a> {
     token: &'a str,
     expires_at: Timestamp,
     expires_in_seconds: i64,
+    /// Until it is past the refresh point; not positive where it is.
+    due_in_seconds: i64,
+    host: Option<&'a str>,
+    port: u16,
+    /// To log in to.
+    database: &'a str,
+    user: Option<&'a str>,
+    /// Both as libpq has them; none where the environment asks for more, or libpq finds it.
+    sslmode: Option<&'static str>,
+    sslrootcert: Option<String>,
 }
 
 pub(super) fn run(options: &TokenOptions, rotation: &Rotation) -> Result<u8, Fault> {
@@ -39,7 +49,11 @@ async fn print_one(options: &TokenOptions, rotation: &Rotation, named: Option<us
     };
     let name = rotation.config().connections()[index].name();
     let credential = credential_now(rotation, name, options.min_valid).await?;
-    Ok(print_out(name, &credential, options.json)?)
+    if options.json {
+        return Ok(print::json_with_secrets(&answer(rotation, index, &rotation.snapshot()?, &credential))?);
+    }
+    let token = credential.password().expose_secret();
+    Ok(print::exactly(&Zeroizing::new(format!("{token}\n")))?)
 }
 
 /// The connection that goes there. Hosts that have not been found yet are looked up by a rotation.
@@ -74,12 +88,22 @@ impl TokenOptions {
     }
 }
 
-fn print_out(name: &str, credential: &Credential, json: bool) -> Result<(), Failure> {
-    let token = credential.password().expose_secret();
-    if json {
-        let (expires_at, expires_in_seconds) = (credential.expires_at, credential.left.as_secs());
-        print::json_with_secrets(&Answer { version: 1, connection: name, token, expires_at, expires_in_seconds })
-    } else {
-        print::exactly(&Zeroizing::new(format!("{token}\n")))
+/// All that a program needs to connect, and how long it may keep the token.
+fn answer<'a>(rotation: &'a Rotation, index: usize, snapshot: &'a Snapshot, credential: &'a Credential) -> Answer<'a> {
+    let (config, connection) = (rotation.config(), &snapshot.connections()[index]);
+    let key = connection.key();
+    Answer {
+        version: 1,
+        connection: connection.name(),
+        token: credential.password().expose_secret(),
+        expires_at: credential.expires_at,
+        expires_in_seconds: credential.left.as_secs(),
+        due_in_seconds: snapshot.statuses[index].until_refresh().map_or(0, |until| until.as_secs()),
+        host: key.map(Key::host).or(connection.address.host.as_deref()),
+        port: connection.address.port,
+        database: connection.login_database(),
+        user: key.map(Key::user).or(connection.address.user.as_deref()),
+        sslmode: config.sslmode_for_client(connection).map(SslMode::as_str),
+        sslrootcert: config.root_for_libpq(connection),
     }
 }

@@ -175,6 +175,29 @@ fn token_renews_what_does_not_live_long_enough() {
         .stderr_has("were asked for");
 }
 
+#[test]
+fn token_in_json_has_all_that_a_login_takes_and_when_it_is_due() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let json = |mode: &str| {
+        let session = rotator(&home, &workspace, &["token", "--json", "--pg-port", "6432", "--pg-database", "app"]);
+        session.env("PGSSLMODE", mode).may_print_secrets().run().exits(0).json()
+    };
+    let (first, strict) = (json("prefer"), json("verify-full"));
+    let due = first["due_in_seconds"].as_i64().unwrap();
+    assert!((2_300..=2_400).contains(&due), "20 minutes before an hour has passed: {due}");
+    let place = [&first["host"], &first["database"], &first["user"], &first["connection"]];
+    assert_eq!(place, ["db.example", "app", workspace.client_id(), "default"]);
+    assert_eq!((&first["port"], &first["sslmode"]), (&6432.into(), &"require".into()));
+    assert!(first["sslrootcert"].is_null());
+    assert!(strict["sslmode"].is_null(), "the environment asks for more");
+    // Past the refresh point, and the workspace does not answer.
+    home.write(".pgpass", entry_of(workspace.client_id(), workspace.client_id(), 3_000, 600), 0o600);
+    let _ = std::fs::remove_dir_all(home.path(".local/state"));
+    workspace.fail_next(Fault::Status(503));
+    let late = rotator(&home, &workspace, &["token", "--json"]).may_print_secrets().run().exits(0).json();
+    assert!((-610..0).contains(&late["due_in_seconds"].as_i64().unwrap()), "{}", late["due_in_seconds"]);
+}
+
 /// An entry with a token that was issued so long ago and lives so much longer, in seconds.
 pub(super) fn entry_of(user: &str, subject: &str, age: i64, left: i64) -> String {
     let now = jiff::Timestamp::now().as_second();

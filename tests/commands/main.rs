@@ -21,5 +21,6 @@ mod secret_sources;
 mod secret_streams;
 mod status;
 mod templates;
+mod token_stdin;
 mod unexpanded_paths;
 mod words;

@@ -13,7 +13,7 @@ fn typed(home: &Home, words: &[&str]) -> Outcome {
 fn a_command_or_an_option_that_does_not_exist_is_answered_by_what_is_wanted() {
     let home = Home::new();
     for (words, message, hint) in [
-        (&["login"][..], "error: there is no command `login`\n", "databricks auth login"),
+        (&["signin"][..], "error: there is no command `signin`\n", "dbx-rotator login"),
         (&["install"], "error: there is no command `install`\n", "hint: did you mean `dbx-rotator service install`?\n"),
         (&["rotat"], "error: there is no command `rotat`\n", "hint: did you mean `rotate`?\n"),
         (&["service", "enable"], "error: `service` has no command `enable`\n", "dbx-rotator service install"),

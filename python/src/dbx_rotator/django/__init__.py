@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend with live passwords: see `dbx_rotator.django_database`."""
