@@ -38,6 +38,9 @@ class DbxRotator < Formula
     <<~EOS
       Before `brew services start dbx-rotator`, write ~/.config/dbx-rotator/config.toml
       (see `man dbx-rotator.toml`): without it there is nothing to keep alive.
+
+      For programs that keep a password, the local proxy is a service of its own:
+        dbx-rotator service install --proxy
     EOS
   end
 

@@ -37,10 +37,28 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Set up by answering a few questions: workspace, databases, what renews the passwords
     Setup(SetupOptions),
+    /// Log in as a person, with the browser; the login then renews the passwords
+    ///
+    /// The workspace's page opens in the browser, and the browser comes back to a port of this machine, from 8020 to 8040. Where it runs
+    /// on another machine, the address at which it ends there is pasted here. What the workspace gives is kept in the keyring, or with
+    /// --file in a file that only you can read.
+    Login(LoginOptions),
+    /// Forget a login
+    Logout {
+        /// The workspace's name in the configuration; not needed when there is only one
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
+    },
     /// Rotate now
     Rotate(RotateOptions),
     /// Stay and rotate before anything expires
     Run,
+    /// Serve local sockets for programs that keep passwords
+    ///
+    /// They connect to the directory $XDG_RUNTIME_DIR/dbx-rotator, or to the proxy_port of a connection, with any password or none, and
+    /// name a connection as the database: `psql -h $XDG_RUNTIME_DIR/dbx-rotator orders`. The proxy logs in to PostgreSQL with the
+    /// password that is live at that moment. Only your own programs and root's may connect, unless config.toml allows others.
+    Proxy,
     /// Show what is live, until when, and what happens next
     Status(StatusOptions),
     /// Print a live credential
@@ -122,6 +140,22 @@ pub(super) struct SetupOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct LoginOptions {
+    /// The workspace's name in the configuration; not needed when there is only one
+    #[arg(long, value_name = "NAME")]
+    pub(super) workspace: Option<String>,
+    /// Keep the login in a file that only you can read, instead of the keyring: for services that run while nobody is logged in
+    #[arg(long)]
+    pub(super) file: bool,
+    /// Open no browser here: only print the address
+    #[arg(long)]
+    pub(super) no_browser: bool,
+    /// Give up after this long, such as 10m; a bare number is minutes
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5m")]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct RotateOptions {
     /// Only what is due; ends in milliseconds, without network, when nothing is
     #[arg(long)]
@@ -138,11 +172,21 @@ pub(super) struct RotateOptions {
     /// Print JSON
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) json: bool,
+    /// Publish the token on standard input, which you got elsewhere, instead of a new one
+    #[arg(long, conflicts_with_all = ["if_due", "dry_run", "json"])]
+    pub(super) token_stdin: bool,
 }
 
 impl Default for RotateOptions {
     fn default() -> Self {
-        RotateOptions { if_due: false, connection: Vec::new(), dry_run: false, retry_for: PATIENCE, json: false }
+        RotateOptions {
+            if_due: false,
+            connection: Vec::new(),
+            dry_run: false,
+            retry_for: PATIENCE,
+            json: false,
+            token_stdin: false,
+        }
     }
 }
 
@@ -181,7 +225,7 @@ pub(super) struct TokenOptions {
     /// Rotate first unless it is valid for at least this long, such as 10m; a bare number is minutes
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub(super) min_valid: Duration,
-    /// Print JSON, with the expiry
+    /// Print JSON, with the expiry and where to log in
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -211,23 +255,35 @@ pub(super) enum ServiceCommand {
         #[command(flatten)]
         which: WhichManager,
         /// Also remove its configuration and the client secret's file
-        #[arg(long)]
+        #[arg(long, conflicts_with = "proxy")]
         purge: bool,
+        /// Only the local proxy: what renews the passwords stays
+        #[arg(long)]
+        proxy: bool,
     },
     /// Start it
     Start {
         #[command(flatten)]
         which: WhichManager,
+        /// Only the local proxy
+        #[arg(long)]
+        proxy: bool,
     },
     /// Stop it until the next boot or login
     Stop {
         #[command(flatten)]
         which: WhichManager,
+        /// Only the local proxy
+        #[arg(long)]
+        proxy: bool,
     },
     /// Stop and start it again
     Restart {
         #[command(flatten)]
         which: WhichManager,
+        /// Only the local proxy
+        #[arg(long)]
+        proxy: bool,
     },
     /// Show how the service manager sees it; exit code 0 when it runs and its last run went well, else 1
     Status {
@@ -247,6 +303,9 @@ pub(super) struct InstallOptions {
     #[arg(long)]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
     pub(super) daemon: bool,
+    /// The local proxy as well, for programs that keep passwords; again after a change of proxy_port or proxy_allow
+    #[arg(long)]
+    pub(super) proxy: bool,
     /// Keep the service running while you are logged out
     #[arg(long, conflicts_with = "system")]
     #[cfg_attr(target_os = "macos", arg(hide = true))]
@@ -298,6 +357,7 @@ impl Arguments {
         let if_due = |retry_for| Command::Rotate(RotateOptions { if_due: true, retry_for, ..RotateOptions::default() });
         let command = match words?.as_slice() {
             ["run"] => Command::Run,
+            ["proxy"] => Command::Proxy,
             ["rotate", "--if-due"] => if_due(PATIENCE),
             ["rotate", "--if-due", "--retry-for", duration] => if_due(parse_duration(duration).ok()?),
             _ => return None,
@@ -318,7 +378,7 @@ impl Arguments {
             // What went wrong is its error, and is not to be said twice.
             (.., Command::Token(_) | Command::Exec(_)) => LevelFilter::OFF,
             (_, true, _) => LevelFilter::ERROR,
-            (_, _, Command::Rotate(_) | Command::Run) => LevelFilter::INFO,
+            (_, _, Command::Rotate(_) | Command::Run | Command::Proxy) => LevelFilter::INFO,
             _ => LevelFilter::WARN,
         }
     }
@@ -335,9 +395,9 @@ impl ServiceCommand {
         match self {
             ServiceCommand::Install(options) => &options.which,
             ServiceCommand::Uninstall { which, .. }
-            | ServiceCommand::Start { which }
-            | ServiceCommand::Stop { which }
-            | ServiceCommand::Restart { which }
+            | ServiceCommand::Start { which, .. }
+            | ServiceCommand::Stop { which, .. }
+            | ServiceCommand::Restart { which, .. }
             | ServiceCommand::Status { which, .. } => which,
         }
     }

@@ -112,14 +112,12 @@ impl Database {
     fn of(config: &Config, connection: &Connection) -> Option<Self> {
         let key = connection.key()?;
         let environment = &config.environment;
-        let is_strict = matches!(environment.get("PGSSLMODE"), Some("verify-ca" | "verify-full"));
-        let keeps_mode = connection.sslmode.is_none() && is_strict;
         Some(Database {
             host: key.host().to_owned(),
             port: key.port(),
             user: key.user().to_owned(),
             name: connection.login_database().to_owned(),
-            sslmode: (!keeps_mode).then(|| connection.sslmode_for_libpq()),
+            sslmode: config.sslmode_for_client(connection),
             sslrootcert: config.root_for_libpq(connection),
             password_file: config.password_file_for_libpq(),
             password: SecretString::default(),

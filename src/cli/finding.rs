@@ -47,17 +47,19 @@ pub(crate) enum Id {
     ServiceFile,
     Template,
     SecretFile,
+    Federation,
     Pgpassword,
     Pgpassfile,
     HomeDirectory,
     PasswordFileMount,
     Proxy,
+    LocalProxy,
     UnusedSetting,
 }
 
 impl Id {
     #[cfg(test)]
-    const ALL: [Id; 22] = [
+    const ALL: [Id; 24] = [
         Id::PasswordLive,
         Id::Login,
         Id::RoleCase,
@@ -74,11 +76,13 @@ impl Id {
         Id::ServiceFile,
         Id::Template,
         Id::SecretFile,
+        Id::Federation,
         Id::Pgpassword,
         Id::Pgpassfile,
         Id::HomeDirectory,
         Id::PasswordFileMount,
         Id::Proxy,
+        Id::LocalProxy,
         Id::UnusedSetting,
     ];
 
@@ -101,11 +105,13 @@ impl Id {
             Id::ServiceFile => "service-file",
             Id::Template => "template",
             Id::SecretFile => "secret-file",
+            Id::Federation => "federation",
             Id::Pgpassword => "pgpassword",
             Id::Pgpassfile => "pgpassfile",
             Id::HomeDirectory => "home-directory",
             Id::PasswordFileMount => "password-file-mount",
             Id::Proxy => "proxy",
+            Id::LocalProxy => "local-proxy",
             Id::UnusedSetting => "unused-setting",
         }
     }

@@ -10,8 +10,9 @@ use crate::spelling::nearest;
 /// Commands of other programs, with what does the same here.
 const COMMANDS: [(&[&str], &str); 18] = [
     (
-        &["login", "signin", "sign-in", "auth", "authenticate", "logout"],
-        "people sign in with the vendor's CLI: databricks auth login --host WORKSPACE; a service principal needs no login",
+        &["signin", "sign-in", "auth", "authenticate"],
+        "people sign in with dbx-rotator login, or with the vendor's CLI: databricks auth login --host WORKSPACE; a service principal \
+         needs no login",
     ),
     (&["install", "enable", "setup-service"], "dbx-rotator service install"),
     (&["uninstall", "remove", "disable"], "dbx-rotator service uninstall"),
@@ -254,7 +255,8 @@ mod tests {
     #[test]
     fn what_people_type_is_answered_by_what_they_want() {
         for (line, hint) in [
-            (&["login"][..], "databricks auth login"),
+            (&["signin"][..], "dbx-rotator login"),
+            (&["logn"], "did you mean `login`?"),
             (&["install"], "dbx-rotator service install"),
             (&["Install"], "dbx-rotator service install"),
             (&["logs"], if cfg!(target_os = "macos") { "log show" } else { "journalctl --user" }),
@@ -265,7 +267,7 @@ mod tests {
             (&["rotat"], "did you mean `rotate`?"),
             (&["statsu"], "did you mean `status`?"),
             (&["connections", "--tom"], "did you mean --toml?"),
-            (&["frobnicate"], "rotate, run, status, token, exec, "),
+            (&["frobnicate"], "rotate, run, proxy, status, token, exec, "),
             (&["service", "enable"], "dbx-rotator service install"),
             (&["service", "instal"], "did you mean `install`?"),
             (&["service", "x"], "the commands are: install, uninstall"),

@@ -11,15 +11,20 @@ mod connections;
 mod exec;
 mod exit_codes;
 mod finding;
+mod handed_over;
+mod local_proxy;
+mod login;
 mod mistakes;
 mod names;
 mod needs;
 mod old_help;
 mod outlook;
+mod own_program;
 mod power;
 mod print;
 mod prometheus;
 mod prompt;
+mod proxy;
 mod rotate;
 mod run;
 mod screen;
@@ -180,6 +185,14 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         logging::start(arguments.level(&command), form, None)?;
         return setup::run(options, &arguments.overrides);
     }
+    if let Command::Login(options) = &command {
+        logging::start(arguments.level(&command), form, None)?;
+        return login::login(options, &arguments.overrides);
+    }
+    if let Command::Logout { workspace } = &command {
+        logging::start(arguments.level(&command), form, None)?;
+        return login::logout(workspace.as_deref(), &arguments.overrides);
+    }
     if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
         logging::start(arguments.level(&command), form, None)?;
         if options.watch {
@@ -190,20 +203,21 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         return status::run(options, &rotation, state.as_ref(), Whose::OfTheService);
     }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
-    let load = if matches!(command, Command::Run) { Config::load_for_service } else { Config::load };
+    let load = if matches!(command, Command::Run | Command::Proxy) { Config::load_for_service } else { Config::load };
     let mut loaded = load(&arguments.overrides);
     if let Some(interval) = name.interval().filter(|_| loaded.as_ref().is_ok_and(|config| config.interval.is_none())) {
         arguments.overrides.interval = Some(interval);
         loaded = load(&arguments.overrides);
     }
     let config = match loaded {
-        Err(error) if matches!(command, Command::Run) && awaits_configuration(&error) => {
+        Err(error) if matches!(command, Command::Run | Command::Proxy) && awaits_configuration(&error) => {
             run::configuration(&arguments.overrides, &error)?
         }
         Err(error) if matches!(command, Command::Status(_)) => return Err(service::hint_at_instances(error).into()),
         loaded => loaded?,
     };
-    let log_file = matches!(command, Command::Rotate(_) | Command::Run).then(|| config.log_file()).flatten();
+    let log_file =
+        matches!(command, Command::Rotate(_) | Command::Run | Command::Proxy).then(|| config.log_file()).flatten();
     logging::start(arguments.level(&command), form, log_file)?;
     if let Some(sentence) = other_user {
         match command {
@@ -225,6 +239,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
             rotate::run(options, &rotation, is_told)
         }
         Command::Run => run::run(rotation, &arguments.overrides),
+        Command::Proxy => proxy::run(rotation.config().clone(), &arguments.overrides),
         Command::Status(options) if options.watch => {
             let overrides = arguments.overrides;
             status::watch::run(options, move || seen_from_here(&overrides), Whose::OfThisShell)
@@ -237,6 +252,8 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         Command::Exec(options) => exec::run(options, &rotation),
         Command::Check { connect, json } => check::run(&rotation, *connect, *json),
         Command::Config { .. }
+        | Command::Login(_)
+        | Command::Logout { .. }
         | Command::Setup(_)
         | Command::Connections { .. }
         | Command::Service { .. }
@@ -265,7 +282,7 @@ fn form(command: &Command, name: Name) -> Form {
             Form::Log
         }
         _ if name != Name::Own => Form::LogOnStdout,
-        Command::Run => Form::Log,
+        Command::Run | Command::Proxy => Form::Log,
         Command::Rotate(_) if !std::io::stderr().is_terminal() => Form::Log,
         _ => Form::Person,
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::{Config, Origin, Overrides, Setting};
+use crate::config::{Config, Origin, Overrides, Setting, vendor_variables};
 use crate::foreign;
 use crate::generated::is_plain;
 use crate::model::{SecretSource, Workspace};
@@ -19,7 +19,22 @@ pub(super) type Meant = Vec<(&'static str, String)>;
 const SECRET_FILE: &str = "client-secret";
 
 /// Settings of the sign-in that a file can give; the secret and the address are judged by themselves.
-const OF_WORKSPACE: [&str; 4] = ["auth", "client_id", "profile", "cli_path"];
+const OF_WORKSPACE: [&str; 14] = [
+    "auth",
+    "client_id",
+    "profile",
+    "cli_path",
+    "account_id",
+    "group_id",
+    "scopes",
+    "oidc_token_filepath",
+    "oidc_token_env",
+    "token_audience",
+    "azure_client_id",
+    "azure_tenant_id",
+    "azure_workspace_resource_id",
+    "azure_environment",
+];
 
 /// Variables that change how the workspace is reached. The configuration has keys for a proxy only, and its value may hold a password:
 /// so a person gives them to the service.
@@ -33,15 +48,10 @@ const OF_THE_SHELL: [&str; 7] = [
     "DATABRICKS_AUTH_STORAGE",
 ];
 
-/// Variables that set something for this run.
-const OF_A_RUN: [&str; 12] = [
-    "DATABRICKS_HOST",
-    "DATABRICKS_CLIENT_ID",
-    CLIENT_SECRET,
+/// Variables that set something for this run, besides those that say how to sign in.
+const OF_A_RUN: [&str; 7] = [
     "DATABRICKS_CONFIG_PROFILE",
     "DATABRICKS_CONFIG_FILE",
-    "DATABRICKS_AUTH_TYPE",
-    "DATABRICKS_WORKSPACE_ID",
     "DATABRICKS_CLI_PATH",
     "DATABRICKS_PG_HOST",
     "DATABRICKS_PG_USERNAME",
@@ -130,7 +140,8 @@ pub(super) fn assignment(key: &str, value: &str) -> String {
 
 /// What a service reads of the same file; none where that is not enough for one.
 fn as_service(config: &Config) -> Option<Config> {
-    let environment = OF_A_RUN.into_iter().chain(OF_THE_SHELL).fold(config.environment.clone(), Environment::without);
+    let of_a_run = OF_A_RUN.into_iter().chain(vendor_variables());
+    let environment = of_a_run.chain(OF_THE_SHELL).fold(config.environment.clone(), Environment::without);
     let overrides = Overrides { config: config.file().map(Path::to_owned), ..Overrides::default() };
     Config::load_workspaces_in(environment, &overrides).ok()
 }
@@ -146,7 +157,7 @@ fn of_workspace(config: &Config, workspace: &Workspace, service: Option<&Config>
     }
     for key in OF_WORKSPACE {
         let value = of(key).filter(is_lacking).map(|setting| match key {
-            "cli_path" => absolute(&setting.value),
+            "cli_path" | "oidc_token_filepath" => absolute(&setting.value),
             _ => setting.value.clone(),
         });
         table.extend(value.map(|value| (key, value)));

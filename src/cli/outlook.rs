@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::finding::{Finding, Id, Level};
-use super::{print, service_inputs};
+use super::{local_proxy, print, service_inputs};
 use crate::config::{Config, ConfigError};
 use crate::failure::Code;
 use crate::generated::shell_word;
@@ -30,14 +30,19 @@ pub(super) struct Outlook {
 }
 
 impl Outlook {
-    /// Asks the service manager for nothing that `state` does not tell, and reads the service's own configuration.
+    /// Asks the service manager for nothing that `state` does not tell, except for a local proxy that this user has set up, and reads
+    /// the service's own configuration.
     pub(super) fn of(rotation: &Rotation, state: Option<&State>, whose: Whose) -> Self {
         let config = rotation.config();
         let own = match whose {
             Whose::OfThisShell => state.and_then(|state| service_inputs::own_config(state, &config.environment)),
             Whose::OfTheService => None,
         };
-        Self::judge(config, state, own, rotation.is_kept_by_a_daemon(), Timestamp::now())
+        let mut outlook = Self::judge(config, state, own, rotation.is_kept_by_a_daemon(), Timestamp::now());
+        if whose == Whose::OfThisShell {
+            outlook.findings.extend(local_proxy::findings(&config.environment));
+        }
+        outlook
     }
 
     fn judge(

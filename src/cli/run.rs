@@ -77,7 +77,7 @@ pub(super) fn configuration(overrides: &Overrides, error: &ConfigError) -> Resul
     })?
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+pub(super) fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| {
         Failure::transient(Code::Unavailable, format!("cannot listen for signals: {}", words::of_io(&error)))
     })

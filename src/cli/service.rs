@@ -1,5 +1,8 @@
 //! `dbx-rotator service`: the dialogue with a person about units and agents.
 
+mod life;
+mod proxy;
+
 use std::io::{self, BufRead, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,8 +12,8 @@ use jiff::Timestamp;
 use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::service_inputs::inputs;
 use super::take_over::{Here, TakeOver};
-use super::{Fault, block_on, print, status};
-use crate::config::{Config, ConfigError, Overrides, credential_files};
+use super::{Fault, block_on_to_the_end, own_program, print, status};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::generated::shell_word;
@@ -19,9 +22,9 @@ use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::{identity, keychain};
 use crate::rotation::{self, Rotation};
 use crate::service::{
-    Account, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError, as_service, manager,
+    Account, Original, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError,
+    as_service, manager, what_an_upgrade_means,
 };
-use crate::words;
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
 const MISSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
@@ -47,6 +50,16 @@ pub(super) fn is_possible() -> bool {
     account.is_some_and(|account| manager(Scope::User, &account).is_ok())
 }
 
+/// The Python tool's service of this user, where it still renews a password.
+///
+/// # Errors
+/// The service manager refuses.
+pub(super) fn original_in_service() -> Result<Option<Original>, Fault> {
+    let account = Account::own(&Environment::of_this_process());
+    let Some(manager) = account.and_then(|account| manager(Scope::User, &account).ok()) else { return Ok(None) };
+    Ok(manager.original()?.filter(|original| original.in_service))
+}
+
 /// Sets up the service of this user, as `service install` does.
 ///
 /// # Errors
@@ -56,17 +69,17 @@ pub(super) fn install(options: &InstallOptions, overrides: &Overrides) -> Result
 }
 
 pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8, Fault> {
+    if matches!(command, ServiceCommand::Install(_)) {
+        own_program::check()?;
+    }
     let service = Service::of(command.which(), overrides)?;
     match command {
         ServiceCommand::Install(options) => service.install(options, overrides),
+        ServiceCommand::Uninstall { proxy: true, .. } => service.uninstall_proxy(),
         ServiceCommand::Uninstall { purge, .. } => service.uninstall(*purge),
-        ServiceCommand::Start { .. } => service.start(),
-        ServiceCommand::Stop { .. } => {
-            service.installed()?;
-            service.manager.stop()?;
-            say("Stopped, until the next boot or login or `dbx-rotator service start`")
-        }
-        ServiceCommand::Restart { .. } => service.restart(),
+        ServiceCommand::Start { proxy, .. } => service.start(*proxy),
+        ServiceCommand::Stop { proxy, .. } => service.stop(*proxy),
+        ServiceCommand::Restart { proxy, .. } => service.restart(*proxy),
         ServiceCommand::Status { json, .. } => service.status(*json),
     }
 }
@@ -145,6 +158,8 @@ impl Service {
         let asked = Timestamp::now();
         let writes = config.written_directories();
         let started = self.set_up(&program, way, options.relaxed, &writes)?;
+        // Whatever becomes of it, the passwords are renewed.
+        let proxy = options.proxy.then(|| self.set_up_proxy(&program, options.relaxed, &writes));
         if let Some(original) = taken.to_retire() {
             self.manager.retire_original()?;
             say(&format!("Stopped and disabled {original}, the service of the Python tool"))?;
@@ -152,11 +167,15 @@ impl Service {
         let unit = self.manager.state()?.map_or_else(String::new, |state| state.unit);
         let set_up = as_service(&self.inputs.config, &self.inputs, false)?;
         taken.tell(&unit, &self.manager.logs(way), plan.file(), &set_up)?;
+        if let Some(sentence) = what_an_upgrade_means(&program, &self.environment) {
+            say(&sentence)?;
+        }
         let shown = self.show(way, &started, asked);
+        let reached = proxy.map_or(Ok(0), |proxy| self.tell_of_proxy(&proxy?));
         for advice in self.manager.advice(way, &MISSED, &self.environment, options.linger) {
             print::warning(&advice);
         }
-        shown
+        reached.and(shown)
     }
 
     /// Tries what the service will do before anything is written or enabled: what needs a person would only fail again there.
@@ -170,7 +189,7 @@ impl Service {
         }
         for workspace in config.workspaces() {
             // Another user's login is not root's to use.
-            if self.scope == Scope::System && workspace.client.is_none() {
+            if self.scope == Scope::System && workspace.client.is_none() && workspace.means.is_none() {
                 continue;
             }
             match (self.try_sign_in)(workspace, config) {
@@ -195,17 +214,9 @@ impl Service {
         Config::load_in(environment.handing_over(self.inputs.handed_over()), &overrides)
     }
 
-    /// The path of this program for a unit: the name that people call it by, which stays valid when a package manager
-    /// replaces the file behind it.
+    /// The path of this program for a unit.
     fn program(&self) -> Result<PathBuf, Fault> {
-        let program = std::env::current_exe().map_err(|error| cannot_find_itself(&error))?;
-        let path = self.environment.get_os("PATH").cloned().unwrap_or_default();
-        let same =
-            |candidate: &PathBuf| candidate.is_absolute() && candidate.canonicalize().is_ok_and(|to| to == program);
-        let program = std::env::split_paths(&path)
-            .map(|directory| directory.join(env!("CARGO_PKG_NAME")))
-            .find(same)
-            .unwrap_or(program);
+        let program = own_program::find(&self.environment)?;
         let hidden = ["/root", "/home", "/tmp", "/var/tmp", "/run/user"];
         if self.scope == Scope::System && hidden.iter().any(|directory| program.starts_with(directory)) {
             let message = format!("a system unit cannot see {}", program.display());
@@ -278,91 +289,10 @@ impl Service {
         }
         Ok(Started::NotYet)
     }
-
-    // ---- what is set up ----
-
-    fn installed(&self) -> Result<State, Failure> {
-        self.manager.state()?.ok_or_else(|| self.not_installed())
-    }
-
-    fn not_installed(&self) -> Failure {
-        let system = if self.scope == Scope::System { " --system" } else { "" };
-        Failure::permanent(Code::Configuration, "no service is set up here")
-            .hint(format!("dbx-rotator service install{system}"))
-    }
-
-    fn start(&self) -> Result<u8, Fault> {
-        let way = self.installed()?.kind;
-        let asked = Timestamp::now();
-        let started = self.manager.start(way)?;
-        self.show(way, &started, asked)
-    }
-
-    fn restart(&self) -> Result<u8, Fault> {
-        let way = self.installed()?.kind;
-        let asked = Timestamp::now();
-        let started = self.manager.restart(way)?;
-        self.show(way, &started, asked)
-    }
-
-    fn status(&self, json: bool) -> Result<u8, Fault> {
-        let state = self.manager.state()?;
-        let well = state.as_ref().is_some_and(is_well);
-        match &state {
-            state if json => print::json(state)?,
-            Some(state) if well => print::news(&status::service_lines(state, Timestamp::now()))?,
-            Some(state) => print::out(&status::service_lines(state, Timestamp::now()))?,
-            None => {
-                let Failure { message, hint, .. } = self.not_installed();
-                print::error(&message, hint.as_deref());
-            }
-        }
-        Ok(u8::from(!well))
-    }
-
-    /// The keychain items that `service install` has made.
-    fn keychain_items(&self) -> Vec<keychain::Item> {
-        let Ok(config) = as_service(&self.inputs.config, &self.inputs, false) else { return Vec::new() };
-        config.keychain_items().into_iter().filter(|item| item.service == keychain::SERVICE).collect()
-    }
-
-    fn uninstall(&self, purge: bool) -> Result<u8, Fault> {
-        let items = if purge { self.keychain_items() } else { Vec::new() };
-        let was_there = self.manager.state()?.is_some();
-        let removed = self.manager.remove()?;
-        for file in &removed {
-            say(&format!("Removed {}", file.display()))?;
-        }
-        if was_there || !removed.is_empty() {
-            say("The service is stopped and disabled; what is published stays in the password file")?;
-        } else {
-            say("No service was set up here")?;
-        }
-        if let Some(remains) = self.manager.remains() {
-            say(&remains)?;
-        }
-        for item in items.iter().filter(|item| keychain::remove(item).unwrap_or(false)) {
-            say(&format!("Removed {item}"))?;
-        }
-        let own = self.inputs.credential.clone().unwrap_or_else(|| self.inputs.config.with_file_name("client-secret"));
-        for file in [&[self.inputs.config.clone()][..], &credential_files(&own)].concat() {
-            // A dangling link counts too.
-            if file.symlink_metadata().is_err() {
-                continue;
-            }
-            if purge {
-                remove(&file)?;
-                say(&format!("Removed {}", file.display()))?;
-            } else {
-                say(&format!("Kept {} (--purge removes it)", file.display()))?;
-            }
-        }
-        Ok(0)
-    }
 }
 
 fn try_sign_in(workspace: &Workspace, config: &Config) -> Result<(), Failure> {
-    block_on(rotation::try_sign_in(workspace, config))?
+    block_on_to_the_end(rotation::try_sign_in(workspace, config))?
 }
 
 /// What a person can do now: log in; and a last line.
@@ -385,10 +315,6 @@ pub(super) fn what_works(rotation: &Rotation, last: &str) -> Result<String, Fail
     });
     let lines: String = lines.map(|line| format!("    {line}\n")).collect();
     Ok(format!("This works now:\n{lines}{last}"))
-}
-
-fn is_well(state: &State) -> bool {
-    state.is_up() && state.last_run_was_well()
 }
 
 /// What a service of the machine keeps alive for this user, and how that service stands.
@@ -434,18 +360,6 @@ pub(super) fn hint_at_instances(error: ConfigError) -> ConfigError {
         )),
         _ => error,
     }
-}
-
-fn remove(file: &Path) -> Result<(), Failure> {
-    std::fs::remove_file(file).map_err(|error| {
-        let message = format!("cannot remove {}: {}", file.display(), words::of_io(&error));
-        Failure::permanent(Code::CannotWrite, message)
-    })
-}
-
-fn cannot_find_itself(error: &io::Error) -> Failure {
-    let message = format!("the system does not say where this program is: {}", words::of_io(error));
-    Failure::permanent(Code::Unavailable, message)
 }
 
 fn say(sentence: &str) -> Result<u8, Fault> {

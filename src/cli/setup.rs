@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, SetupOptions, WhichManager};
 use super::prompt::{Person, chosen};
-use super::{Fault, block_on_to_the_end, check, connections, print, service};
+use super::{Fault, block_on_to_the_end, check, connections, own_program, print, service};
 use crate::config::{Config, ConfigError, Overrides, profiles};
 use crate::failure::Failure;
 use crate::lakebase::Database;
@@ -28,10 +28,16 @@ enum Renewal {
 pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, Fault> {
     let person = Person::find(options.yes)?;
     let environment = Environment::of_this_process();
+    if !options.no_service && service::is_possible() {
+        own_program::check()?;
+    }
     let file = environment.own_config_file();
     if file.exists() {
         say(&format!("{} exists already and is used as it is.", file.display()))?;
         let renewal = renewal(options, person)?;
+        return finish(renewal, options, &file);
+    }
+    if let Some(renewal) = taken_over(options, overrides, person)? {
         return finish(renewal, options, &file);
     }
     let overrides = with_workspace(overrides, &environment, person)?;
@@ -44,11 +50,7 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
         Renewal::Nothing => "",
     };
     let question = format!("Write {}{unit}?", file.display());
-    let is_wanted = person.ask_for(&question, "yes", |answer| match answer.to_ascii_lowercase().as_str() {
-        "yes" | "y" => Ok(true),
-        "no" | "n" => Ok(false),
-        _ => Err("answer yes or no".to_owned()),
-    })?;
+    let is_wanted = person.ask_for(&question, "yes", yes_or_no)?;
     if !is_wanted {
         return Err(ConfigError::usage("nothing was changed").into());
     }
@@ -60,6 +62,35 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
 
 fn say(sentence: &str) -> Result<(), Failure> {
     print::out(&print::line(sentence))
+}
+
+// ---- the Python tool ----
+
+/// What shall renew the passwords, if a person wants the settings of the Python tool's service: then `service install` takes them over.
+/// Whoever names a workspace or a database as an option wants something else; its users have the variables in their shells.
+fn taken_over(options: &SetupOptions, overrides: &Overrides, person: Person) -> Result<Option<Renewal>, Fault> {
+    let named = [&overrides.workspace_url, &overrides.profile, &overrides.pg_host];
+    let is_named = named.iter().any(|option| option.is_some()) || !options.database.is_empty();
+    if options.no_service || is_named {
+        return Ok(None);
+    }
+    let Some(original) = service::original_in_service()? else { return Ok(None) };
+    let file = original.file.display();
+    say(&format!("The Python tool's service renews a password here: {} ({file}).", original.name))?;
+    let question = "Take over its settings, and stop it?";
+    if !person.ask_for(question, "yes", yes_or_no)? {
+        return Ok(None);
+    }
+    let renewal = renewal(options, person)?;
+    Ok(Some(renewal).filter(|renewal| *renewal != Renewal::Nothing))
+}
+
+fn yes_or_no(answer: &str) -> Result<bool, String> {
+    match answer.to_ascii_lowercase().as_str() {
+        "yes" | "y" => Ok(true),
+        "no" | "n" => Ok(false),
+        _ => Err("answer yes or no".to_owned()),
+    }
 }
 
 // ---- the workspace ----
@@ -228,6 +259,7 @@ fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, F
         let install = InstallOptions {
             which,
             daemon,
+            proxy: false,
             linger,
             relaxed: options.relaxed,
             keychain: false,

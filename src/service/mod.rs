@@ -9,6 +9,8 @@ mod files;
 #[cfg(any(target_os = "macos", test))]
 mod launchd;
 mod original;
+mod program;
+mod proxy;
 mod settings;
 mod state;
 #[cfg(not(target_os = "macos"))]
@@ -24,6 +26,8 @@ pub(crate) use account::Account;
 #[cfg(any(target_os = "macos", test))]
 pub(crate) use launchd::Launchd;
 pub(crate) use original::{Filled, OLD_INTERVAL, OLD_LOG, OldSettings, Original};
+pub(crate) use program::{check as check_program, what_an_upgrade_means, would_vanish};
+pub(crate) use proxy::{ProxyAccess, ProxyManager, ProxyState};
 pub(crate) use settings::{Plan, ServiceInputs, WriteError, absolute, as_service};
 pub(crate) use state::State;
 #[cfg(not(target_os = "macos"))]
@@ -69,7 +73,7 @@ pub(crate) enum Started {
 }
 
 /// The service of one user under one manager.
-pub(crate) trait ServiceManager {
+pub(crate) trait ServiceManager: ProxyManager {
     /// Which way to use, of those that it offers; `daemon` is whether a person asked for a daemon.
     fn way(&self, daemon: bool) -> Way;
 
@@ -165,4 +169,12 @@ pub(crate) fn look(environment: &Environment) -> Option<State> {
     return Launchd::look(environment);
     #[cfg(not(target_os = "macos"))]
     Systemd::look(environment)
+}
+
+/// The state of the calling user's proxy, for a report; none if there is none, or no manager to ask.
+pub(crate) fn look_at_proxy(environment: &Environment) -> Option<ProxyState> {
+    #[cfg(target_os = "macos")]
+    return Launchd::look_at_proxy(environment);
+    #[cfg(not(target_os = "macos"))]
+    Systemd::look_at_proxy(environment)
 }

@@ -16,7 +16,7 @@ use super::files::cannot;
 use crate::auth;
 use crate::config::{Config, ConfigError, Origin, Overrides, Setting, credential_source};
 use crate::failure::{Code, Failure};
-use crate::model::{AuthType, Client, SecretSource, Workspace};
+use crate::model::{Client, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::files::{check_that_nothing_stays, make_directories, read_text, set_mode};
 use crate::os::keychain::{self, Item as Password};
@@ -30,7 +30,7 @@ const SECRET: &str = "client-secret";
 const PASSWORD_FILES: &str = "password_file";
 
 /// Settings that are one path.
-const PATHS: [&str; 1] = ["log_file"];
+const PATHS: [&str; 3] = ["log_file", "oidc_token_filepath", "google_credentials_file"];
 
 /// Settings that may differ for a service although it does the same.
 const OF_THE_SERVICE: [&str; 6] =
@@ -202,6 +202,19 @@ impl Plan {
                     self.take_over_secret(client, section, document)?;
                 }
             }
+            secret @ ("token" | "azure_client_secret" | "google_credentials") => {
+                let message = format!("{secret} is set where a service does not see it");
+                return Err(Failure::permanent(Code::Configuration, message).hint(format!(
+                    "put it into a file of mode 0600, and name that under [[workspace]]: {}",
+                    file_of(secret)
+                )));
+            }
+            "metadata_service_url" => {
+                let message = "the address of a metadata service is for the program that has it from the one that runs the service";
+                return Err(Failure::permanent(Code::Configuration, message)
+                    .hint("sign in otherwise where a service does, see docs/signing-in.md"));
+            }
+            "azure_use_msi" => self.set(document, section, "azure_use_msi", (shown == "true").into()),
             "interval" => {
                 let interval = match config.interval.map_or(0, |interval| interval.as_secs()) {
                     seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
@@ -388,6 +401,15 @@ pub(crate) fn as_service(file: &Path, inputs: &ServiceInputs, secret_to_be: bool
     Config::load_in(inputs.environment.clone().handing_over(credential), &overrides)
 }
 
+/// The setting for the file with this secret.
+fn file_of(secret: &str) -> &'static str {
+    match secret {
+        "token" => "token_file",
+        "azure_client_secret" => "azure_client_secret_file",
+        _ => "google_credentials_file",
+    }
+}
+
 /// Whether the setting's source is hidden from a service.
 fn is_unseen(setting: &Setting) -> bool {
     matches!(setting.origin, Origin::Flag(_) | Origin::Environment(_))
@@ -395,7 +417,7 @@ fn is_unseen(setting: &Setting) -> bool {
 
 /// The vendor's CLI if the service needs it and would not find it. Root does not look for another user's.
 fn hidden_cli(config: &Config, workspace: &Workspace, inputs: &ServiceInputs) -> Option<PathBuf> {
-    let needed = workspace.auth != AuthType::OauthM2m && workspace.client.is_none() && workspace.cli_path.is_none();
+    let needed = workspace.may_ask_databricks_cli() && workspace.client.is_none() && workspace.cli_path.is_none();
     let own = inputs.credential.is_none();
     (needed && own).then(|| auth::cli_off_the_usual_path(workspace, &config.environment)).flatten()
 }

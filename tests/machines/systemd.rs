@@ -12,6 +12,7 @@ mod from_python;
 mod install;
 mod journal;
 mod outputs;
+mod proxy;
 mod sandbox;
 mod server;
 mod stage;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::workspace::scratch_directory;
-use crate::support::{Machine, Release, Workspace, skip};
+use crate::support::{Machine, Release, Running, Workspace, skip};
 use crate::{built, printed, with_ending};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/repository");
@@ -93,7 +93,15 @@ fn every_file_of_the_package_has_the_right_owner_and_mode() {
     for name in ["rotator", "install", "status", "restart", "uninstall"] {
         assert!(has(&format!("./usr/bin/databricks-oauth-{name}")), "{name}\n{list}");
     }
-    for unit in ["user/dbx-rotator.timer", "user/dbx-rotator-daemon.service", "system/dbx-rotator@.timer"] {
+    for unit in [
+        "user/dbx-rotator.timer",
+        "user/dbx-rotator-daemon.service",
+        "user/dbx-rotator-proxy.socket",
+        "user/dbx-rotator-proxy.service",
+        "system/dbx-rotator@.timer",
+        "system/dbx-rotator-proxy@.socket",
+        "system/dbx-rotator-proxy@.service",
+    ] {
         assert!(has(&format!("./usr/lib/systemd/{unit}")), "{unit}\n{list}");
     }
 }
@@ -151,7 +159,7 @@ impl Debian {
         self.root(&["sh", "-c", sources]);
         let line = "deb [signed-by=/srv/archive/dbx-rotator.asc] file:/srv/archive/apt stable main\n";
         self.machine.write("/etc/apt/sources.list.d/dbx-rotator.list", line, 0o644, None);
-        for unit in ["dbx-rotator.service", "dbx-rotator-daemon.service"] {
+        for unit in ["dbx-rotator.service", "dbx-rotator-daemon.service", "dbx-rotator-proxy.service"] {
             let drop_in = format!("/etc/systemd/user/{unit}.d/container.conf");
             self.machine.write(&drop_in, "[Service]\nProtectKernelLogs=no\n", 0o644, None);
         }
@@ -172,7 +180,7 @@ impl Debian {
         let (url, id, port) = (self.workspace.url(), self.workspace.client_id(), self.server.port());
         format!(
             "{more}[[workspace]]\nhost = \"{url}\"\nca_file = \"/etc/ssl/workspace-ca.pem\"\nclient_id = \"{id}\"\n\
-             [[connection]]\nname = \"orders\"\nhost = \"127.0.0.1\"\nport = {port}\n"
+             [[connection]]\nname = \"orders\"\nhost = \"127.0.0.1\"\nport = {port}\nsslrootcert = \"/etc/ssl/server-ca.pem\"\n"
         )
     }
 
@@ -291,6 +299,7 @@ impl Debian {
     }
 }
 
+const A_WHILE: std::time::Duration = std::time::Duration::from_secs(60);
 const DAEMON: &str = "dbx-rotator-daemon.service";
 const TIMER: &str = "dbx-rotator.timer";
 const DAVES: &str = "dbx-rotator-daemon@dave.service";
@@ -325,8 +334,20 @@ fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Relea
     let explained = debian.machine.as_user("carol", &["journalctl", "--user", "-xu", "dbx-rotator"]);
     explained.exits(0).stdout_has("Subject: The PostgreSQL password of orders was renewed");
 
+    // Alice's and dave's programs have sessions by the proxy.
+    debian.systemctl("alice", &["enable", "--now", "dbx-rotator-proxy.socket"]);
+    debian.root(&["systemctl", "enable", "--now", "dbx-rotator-proxy@dave.socket"]);
+    let sessions = [("alice", "/run/user/1000/dbx-rotator"), ("dave", "/run/dbx-rotator/dave")].map(|(user, place)| {
+        let psql = ["psql", "-X", "-w", "-A", "-t", "-h", place, "orders"];
+        let session = debian.machine.command(user, &psql).with_keyboard().patience(A_WHILE).spawn();
+        session.types("select 'logged' || ' in';\n").prints("logged in", A_WHILE);
+        session
+    });
     upgrade(&debian);
-    remove_and_return(&debian);
+    for session in &sessions {
+        session.types("select 'survived' || ' it';\n").prints("survived it", A_WHILE);
+    }
+    remove_and_return(&debian, &sessions);
 }
 
 fn upgrade(debian: &Debian) {
@@ -352,7 +373,7 @@ fn upgrade(debian: &Debian) {
     debian.is_in_order();
 }
 
-fn remove_and_return(debian: &Debian) {
+fn remove_and_return(debian: &Debian, sessions: &[Running<'_>]) {
     // The package must leave alone a user's own unit with the same name.
     let own = "[Service]\nExecStart=/bin/sleep infinity\n";
     debian.machine.write(&format!("/home/bob/.config/systemd/user/{DAEMON}"), own, 0o644, Some("bob"));
@@ -363,6 +384,10 @@ fn remove_and_return(debian: &Debian) {
     assert_eq!(debian.property("bob", DAEMON, "ActiveState"), "active");
     debian.systemctl("bob", &["stop", DAEMON]);
     assert_ne!(debian.daves("ActiveState"), "active");
+    for session in sessions {
+        session.types("select 1;\n").says("FATAL", A_WHILE);
+    }
+    debian.machine.run(&["sh", "-c", "ls -d /run/dbx-rotator/*/.s* /run/user/*/dbx-rotator/.s*"]).exits(2);
     for unit in [DAEMON, TIMER] {
         assert_eq!(debian.property("alice", unit, "LoadState"), "not-found");
         assert_eq!(debian.property("carol", unit, "ActiveState"), "inactive");

@@ -12,6 +12,7 @@ const PRINCIPAL: &str = "0b1c2d3e-0000-4000-8000-000000000000";
 const OPTIONS: InstallOptions = InstallOptions {
     which: WhichManager { system: false, user: None },
     daemon: false,
+    proxy: false,
     linger: false,
     relaxed: false,
     keychain: false,
@@ -93,7 +94,7 @@ fn install_writes_settings_secret_and_agent_and_comes_back_when_the_password_is_
     let config = fs::read_to_string(home.join(".config/dbx-rotator/config.toml")).unwrap();
     assert!(config.contains("db.example") && !config.contains("s3cret"), "{config}");
     assert_eq!(mac.service.status(false).map_err(failure).unwrap(), 0);
-    assert_eq!(mac.service.restart().map_err(failure).unwrap(), 0);
+    assert_eq!(mac.service.restart(false).map_err(failure).unwrap(), 0);
     assert_eq!(mac.service.uninstall(true).map_err(failure).unwrap(), 0);
     let left: Vec<_> = ["Library/LaunchAgents", ".config/dbx-rotator"]
         .iter()
@@ -174,7 +175,7 @@ fn without_a_service_status_is_not_well_in_every_form_and_there_is_nothing_to_re
         assert_eq!(mac.service.status(json).map_err(failure), Ok(1));
     }
     assert_eq!(mac.service.uninstall(false).map_err(failure), Ok(0));
-    assert_eq!(mac.service.start().map_err(failure).unwrap_err().code, Code::Configuration);
+    assert_eq!(mac.service.start(false).map_err(failure).unwrap_err().code, Code::Configuration);
 }
 
 /// The Python original's agent, with these variables beside the settings of [`Mac::install`].

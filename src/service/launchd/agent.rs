@@ -1,5 +1,4 @@
-//! The agent as launchd reads it, from one model. dist/launchd has the same agent for Homebrew, with comments; a test compares
-//! them.
+//! The agents as launchd reads them, from one model. dist/launchd has the first for Homebrew, with comments; a test compares them.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -9,7 +8,7 @@ use launchd::{KeepAliveOptions, Launchd as PropertyList, LoadSessionType, Proces
 
 use crate::failure::{Code, Failure};
 use crate::generated::{expressible, read_back};
-use crate::os::launchd::LABEL;
+use crate::os::launchd::{LABEL, PROXY_LABEL};
 
 /// The mark in each file that `service install` writes.
 pub(super) const MARK: &str =
@@ -18,8 +17,34 @@ pub(super) const MARK: &str =
 /// How long launchd waits between two starts, in seconds: its default, given here to make it visible.
 const THROTTLE: u32 = 10;
 
+/// How long the proxy may take to end, in seconds: busy sessions have 75 s, and what was started for a renewal has 20 s. The others have
+/// launchd's default, 20 s.
+const LONGEST_PROXY_END: u32 = 100;
+
+/// What an agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Renews the passwords.
+    Renew,
+    /// Serves as the local proxy, and listens itself.
+    Proxy,
+}
+
+impl Job {
+    /// The agent's label, which is also the name of its file.
+    pub(super) fn label(self) -> &'static str {
+        if self == Job::Proxy { PROXY_LABEL } else { LABEL }
+    }
+
+    /// The program's command.
+    fn command(self) -> &'static str {
+        if self == Job::Proxy { "proxy" } else { "run" }
+    }
+}
+
 /// A long-running agent. It keeps its own schedule, because launchd's StartInterval does not fire during sleep.
 pub(super) struct Agent<'a> {
+    pub(super) job: Job,
     pub(super) program: &'a str,
     /// Where the agent finds other programs, such as the Databricks CLI.
     pub(super) path: &'a str,
@@ -34,9 +59,12 @@ impl Agent<'_> {
         let variables = HashMap::from([("PATH".to_owned(), self.path.to_owned())]);
         // The default, Aqua alone, cannot be loaded over ssh.
         let sessions = LoadSessionType::from(vec!["Aqua", "Background"]);
-        PropertyList::default()
-            .with_label(LABEL)
-            .with_program_arguments(vec![self.program.to_owned(), "run".to_owned()])
+        let list = match self.job {
+            Job::Proxy => PropertyList::default().with_exit_timeout(LONGEST_PROXY_END),
+            Job::Renew => PropertyList::default(),
+        };
+        list.with_label(self.job.label())
+            .with_program_arguments(vec![self.program.to_owned(), self.job.command().to_owned()])
             .with_run_at_load(true)
             // Restart after a crash, and when our own watchdog ends it (launchd has none).
             .with_keep_alive(KeepAliveOptions::new().with_successful_exit(false).into())
@@ -83,6 +111,7 @@ mod tests {
 
     fn agent() -> Agent<'static> {
         Agent {
+            job: Job::Renew,
             program: "/opt/a & b/dbx-rotator",
             path: "/opt/a/bin:/usr/bin",
             errors: "/Users/ada/Library/Logs/x.log",
@@ -111,6 +140,21 @@ mod tests {
     }
 
     #[test]
+    fn the_proxys_agent_runs_the_proxy_and_has_the_time_that_its_sessions_need() {
+        let (renews, serves) = (agent(), Agent { job: Job::Proxy, ..agent() });
+        let (mut renews, mut serves) = (read(&renews.text().unwrap()), read(&serves.text().unwrap()));
+        assert_eq!(serves.remove("Label"), Some(PROXY_LABEL.into()));
+        let arguments = vec![Value::from(agent().program), Value::from("proxy")];
+        assert_eq!(serves.remove("ProgramArguments"), Some(arguments.into()));
+        assert_eq!(serves.remove("ExitTimeOut"), Some(100.into()));
+        // In all else they are the same.
+        for key in ["Label", "ProgramArguments"] {
+            renews.remove(key);
+        }
+        assert_eq!(serves, renews);
+    }
+
+    #[test]
     fn a_path_is_what_it_is_or_refused() {
         for program in ["/a</string><string>b", "/a]]>", "/a&amp;b", "/a<!--b", "/a\"'b", "/é %h $HOME"] {
             let text = Agent { program, ..agent() }.text().unwrap();
@@ -126,6 +170,7 @@ mod tests {
     fn dist_has_the_same_agent_with_homebrews_places() {
         let dist = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/launchd/app.dbx-rotator.agent.plist");
         let model = Agent {
+            job: Job::Renew,
             program: "HOMEBREW_PREFIX/opt/dbx-rotator/bin/dbx-rotator",
             path: "HOMEBREW_PREFIX/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             errors: "HOMEBREW_PREFIX/var/log/dbx-rotator.log",

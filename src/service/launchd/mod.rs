@@ -1,4 +1,4 @@
-//! The service on macOS: a launchd agent of the user, which runs `run`. There is no timer, since launchd's do not fire during sleep,
+//! The service on macOS: a launchd agent of the user, which runs `run`, and another one for the local proxy, which listens itself. There is no timer, since launchd's do not fire during sleep,
 //! and nothing for the whole machine: the passwords belong to a user.
 //!
 //! It can only tell what launchd knows. launchd does not know how a rotation goes; the password file shows that.
@@ -6,6 +6,7 @@
 mod agent;
 mod launchctl;
 mod original;
+mod proxy;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -17,11 +18,14 @@ use crate::failure::{Code, Failure};
 use crate::generated::expressible;
 use crate::os::dirs::Environment;
 use crate::os::launchd::{LABEL, SUBSYSTEM};
-use agent::{Agent, MARK};
+use agent::{Agent, Job, MARK};
 use launchctl::{Domain, Launchctl, Refusal};
 
 /// How long a job may take to end: launchd kills it after 20 s (ExitTimeOut, launchd.plist(5)).
 const LONGEST_END: Duration = Duration::from_secs(25);
+
+/// How many times as long the proxy may take, whose ExitTimeOut is 100 s.
+const PROXY_TAKES: u32 = 5;
 
 /// How often it is checked meanwhile.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -113,10 +117,11 @@ impl Launchd {
             }
         }
         let asked = Instant::now();
+        let limit = if label == LABEL { self.longest_end } else { self.longest_end * PROXY_TAKES };
         // Until the job has ended, bootstrap would fail.
         while self.find(label)?.is_some() {
-            if asked.elapsed() > self.longest_end {
-                let why = format!("launchd has not ended {label} after {} s", self.longest_end.as_secs());
+            if asked.elapsed() > limit {
+                let why = format!("launchd has not ended {label} after {} s", limit.as_secs());
                 return Err(
                     Failure::transient(Code::TryAgain, why).hint(format!("launchctl kill KILL {}", self.target(label)))
                 );
@@ -127,46 +132,46 @@ impl Launchd {
     }
 
     /// Loads the agent if necessary, and makes sure that it runs.
-    fn load(&self) -> Result<Started, Failure> {
+    fn load(&self, label: &str) -> Result<Started, Failure> {
         // A disabled agent cannot be loaded, and launchd does not name this reason.
-        self.launchctl.set_enabled(LABEL, true)?;
-        let domain = self.bootstrap()?;
-        self.kick(domain, false)
+        self.launchctl.set_enabled(label, true)?;
+        let domain = self.bootstrap(label)?;
+        self.kick(domain, label, false)
     }
 
     /// Loads it for the screen if somebody is logged in there, else in the background.
-    fn bootstrap(&self) -> Result<Domain, Failure> {
-        let (file, asked) = (self.file(LABEL), Instant::now());
+    fn bootstrap(&self, label: &str) -> Result<Domain, Failure> {
+        let (file, asked) = (self.file(label), Instant::now());
         let mut domain = Domain::Gui;
         loop {
             match self.launchctl.bootstrap(domain, &file) {
                 Ok(()) => return Ok(domain),
                 Err(refusal) if refusal.is_no_such_domain() && domain == Domain::Gui => domain = Domain::User,
                 Err(refusal) if refusal.may_be_loaded() => {
-                    if let Some((domain, _)) = self.find(LABEL)? {
+                    if let Some((domain, _)) = self.find(label)? {
                         return Ok(domain);
                     }
                     // The old job may still be ending.
                     if asked.elapsed() > self.longest_end.min(Duration::from_secs(5)) {
-                        return Err(self.explained(refusal));
+                        return Err(self.explained(refusal, label));
                     }
                     std::thread::sleep(GLANCE);
                 }
-                Err(refusal) => return Err(self.explained(refusal)),
+                Err(refusal) => return Err(self.explained(refusal, label)),
             }
         }
     }
 
     /// Starts a loaded job. It is fine if it already runs.
-    fn kick(&self, domain: Domain, anew: bool) -> Result<Started, Failure> {
-        match self.launchctl.kickstart(domain, LABEL, anew) {
+    fn kick(&self, domain: Domain, label: &str, anew: bool) -> Result<Started, Failure> {
+        match self.launchctl.kickstart(domain, label, anew) {
             Err(refusal) if !refusal.is_under_way() => Err(refusal.into()),
             _ => Ok(Started::Untold),
         }
     }
 
-    fn explained(&self, refusal: Refusal) -> Failure {
-        let (code, file) = (refusal.code, self.file(LABEL));
+    fn explained(&self, refusal: Refusal, label: &str) -> Failure {
+        let (code, file) = (refusal.code, self.file(label));
         let failure: Failure = refusal.into();
         let lint = format!("plutil -lint {}", file.display());
         failure.hint(match code {
@@ -174,13 +179,43 @@ impl Launchd {
             5 => format!(
                 "see that the file is yours, of mode 0644 and in order: {lint}; then `dbx-rotator service restart`"
             ),
-            119 => format!("launchctl enable {}", self.target(LABEL)),
+            119 => format!("launchctl enable {}", self.target(label)),
             _ => format!("launchctl error {code}; {lint}"),
         })
     }
 
     fn target(&self, label: &str) -> String {
         self.launchctl.target(Domain::Gui, label)
+    }
+
+    // ---- files ----
+
+    /// Writes an agent whose last words go into this log; returns its file, unless somebody else's has that name.
+    fn write(&self, job: Job, program: &Path, log: &str) -> Result<Vec<PathBuf>, Failure> {
+        let (file, logs) = (self.file(job.label()), self.home.join("Library/Logs"));
+        // launchd opens the log, and does not start the program if it cannot.
+        std::fs::create_dir_all(&logs).map_err(|error| files::cannot("make", &logs, &error))?;
+        let errors = logs.join(log);
+        let (program, errors) =
+            (expressible("an agent of launchd", program, &[])?, expressible("an agent of launchd", &errors, &[])?);
+        let path = self.environment.get("PATH").unwrap_or(PATH);
+        let text = Agent { job, program, path, errors }.text()?;
+        // `brew services` has an agent with the same name; Homebrew's file is not replaced.
+        Ok(files::write(&file, &text, MARK)?.then_some(file).into_iter().collect())
+    }
+
+    /// Unloads an agent and removes its file if it is ours, else disables it.
+    fn withdraw(&self, label: &str) -> Result<Vec<PathBuf>, Failure> {
+        self.unload(label)?;
+        let file = self.file(label);
+        if files::remove_if_ours(&file, MARK)? {
+            return Ok(vec![file]);
+        }
+        if file.exists() {
+            // Otherwise it would be loaded again at the next login.
+            self.launchctl.set_enabled(label, false)?;
+        }
+        Ok(Vec::new())
     }
 }
 
@@ -210,16 +245,7 @@ impl ServiceManager for Launchd {
             return Err(Failure::permanent(Code::Configuration, "an agent of launchd has no sandbox to be relaxed")
                 .hint("leave out --relaxed"));
         }
-        let (file, logs) = (self.file(LABEL), self.home.join("Library/Logs"));
-        // launchd opens the log, and does not start the program if it cannot.
-        std::fs::create_dir_all(&logs).map_err(|error| files::cannot("make", &logs, &error))?;
-        let errors = logs.join("dbx-rotator.log");
-        let (program, errors) =
-            (expressible("an agent of launchd", program, &[])?, expressible("an agent of launchd", &errors, &[])?);
-        let path = self.environment.get("PATH").unwrap_or(PATH);
-        let text = Agent { program, path, errors }.text()?;
-        // `brew services` has an agent with the same name; Homebrew's file is not replaced.
-        Ok(files::write(&file, &text, MARK)?.then_some(file).into_iter().collect())
+        self.write(Job::Renew, program, "dbx-rotator.log")
     }
 
     fn original(&self) -> Result<Option<Original>, Failure> {
@@ -239,20 +265,20 @@ impl ServiceManager for Launchd {
     fn enable(&self, _: Way) -> Result<Started, Failure> {
         // The loaded agent may have another program or path.
         self.unload(LABEL)?;
-        self.load()
+        self.load(LABEL)
     }
 
     fn restart(&self, _: Way) -> Result<Started, Failure> {
         match self.find(LABEL)? {
-            Some((domain, _)) => self.kick(domain, true),
-            None => self.load(),
+            Some((domain, _)) => self.kick(domain, LABEL, true),
+            None => self.load(LABEL),
         }
     }
 
     fn start(&self, _: Way) -> Result<Started, Failure> {
         match self.find(LABEL)? {
-            Some((domain, _)) => self.kick(domain, false),
-            None => self.load(),
+            Some((domain, _)) => self.kick(domain, LABEL, false),
+            None => self.load(LABEL),
         }
     }
 
@@ -261,16 +287,7 @@ impl ServiceManager for Launchd {
     }
 
     fn remove(&self) -> Result<Vec<PathBuf>, Failure> {
-        self.unload(LABEL)?;
-        let file = self.file(LABEL);
-        if files::remove_if_ours(&file, MARK)? {
-            return Ok(vec![file]);
-        }
-        if file.exists() {
-            // Otherwise it would be loaded again at the next login.
-            self.launchctl.set_enabled(LABEL, false)?;
-        }
-        Ok(Vec::new())
+        self.withdraw(LABEL)
     }
 
     fn enable_lingering(&self) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::service::{ProxyAccess, ProxyManager};
 
 const UID: u32 = 501;
 
@@ -115,7 +116,7 @@ fn error_5_of_a_job_that_somebody_else_has_loaded_meanwhile_is_none() {
     for domain in ["gui", "user"] {
         mac.tell(domain, "");
         mac.tell("runs", "1");
-        assert_eq!(mac.manager.load().unwrap(), Started::Untold);
+        assert_eq!(mac.manager.load(LABEL).unwrap(), Started::Untold);
         assert_eq!(mac.calls().last().unwrap(), &format!("kickstart {domain}/501/{AGENT}"));
         fs::remove_file(mac.scratch.path().join(domain)).unwrap();
     }
@@ -234,6 +235,41 @@ fn the_python_originals_agent_is_read_and_put_out_of_service() {
     assert_eq!(mac.calls().last().unwrap(), &format!("disable gui/501/{ORIGINAL}"));
     fs::write(&file, "no list").unwrap();
     assert!(mac.manager.original().unwrap().unwrap().told.left[0].contains("it is no property list"));
+}
+
+#[test]
+fn the_proxy_is_an_agent_of_its_own_that_is_installed_looked_at_and_removed_by_itself() {
+    const PROXY: &str = "app.dbx-rotator.proxy";
+    let mac = Mac::new();
+    mac.install().unwrap();
+    assert!(mac.manager.proxy().unwrap().is_none());
+    mac.calls();
+    let program = Path::new("/opt/homebrew/bin/dbx-rotator");
+    let written = mac.manager.provide_proxy(program, &ProxyAccess::default(), false, &[]).unwrap();
+    assert_eq!(written, [mac.manager.file(PROXY)]);
+    let text = fs::read_to_string(&written[0]).unwrap();
+    assert!(text.contains("<string>proxy</string>") && text.contains("Logs/dbx-rotator-proxy.log"), "{text}");
+    mac.manager.enable_proxy().unwrap();
+    let seen = mac.manager.proxy().unwrap().unwrap();
+    assert_eq!((seen.unit.as_str(), seen.sub_state.as_str(), seen.enabled), (PROXY, "running", true));
+    assert!(seen.is_well());
+    // Its sessions have their time: it is booted out, and not kicked out.
+    mac.calls();
+    mac.manager.restart_proxy().unwrap();
+    let calls = mac.calls();
+    assert!(calls[0].starts_with("bootout") && !calls.iter().any(|call| call.contains(" -k ")), "{calls:?}");
+    assert!(calls.iter().all(|call| call.contains(PROXY)), "{calls:?}");
+    mac.tell("proxy/exit", "78: EX_CONFIG");
+    let seen = mac.manager.proxy().unwrap().unwrap();
+    assert_eq!((seen.is_up(), seen.last_result.as_deref(), seen.last_exit_code), (false, Some("exit-code"), Some(78)));
+    assert!(mac.state().is_up(), "the other goes on");
+    fs::remove_file(mac.scratch.path().join("proxy/exit")).unwrap();
+    mac.manager.stop_proxy().unwrap();
+    assert_eq!(mac.manager.proxy().unwrap().unwrap().sub_state, "not loaded");
+    mac.manager.start_proxy().unwrap();
+    assert_eq!(mac.manager.remove_proxy().unwrap(), written);
+    assert!(mac.manager.proxy().unwrap().is_none() && mac.state().is_up());
+    assert!(mac.manager.remove_proxy().unwrap().is_empty());
 }
 
 #[test]

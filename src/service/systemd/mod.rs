@@ -1,11 +1,14 @@
 //! The service on systemd: for one user, in the user's own manager or as an instance of the machine's templates.
 
+mod circumstances;
 mod instance;
+mod proxy;
+mod sockets;
 mod systemctl;
 mod units;
 mod view;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,9 +35,6 @@ const READS_ESCAPES: u32 = 253;
 /// The unit of the Python original, which would write its own tokens into the same file.
 const ORIGINAL: &str = "com.databricks.oauth.rotator.service";
 
-/// Where systemd records which users linger (logind's user.c).
-const LINGER: &str = "/var/lib/systemd/linger";
-
 /// The units of one user, in the user's own manager or in the machine's.
 pub(super) struct Systemd {
     systemctl: Systemctl,
@@ -42,6 +42,8 @@ pub(super) struct Systemd {
     account: Account,
     /// See [`Systemd::environment`].
     environment: OnceCell<Environment>,
+    /// Whether the proxy's sockets were told to be others than they are.
+    sockets_changed: Cell<bool>,
 }
 
 impl Systemd {
@@ -66,7 +68,7 @@ impl Systemd {
             let what = format!("the name {} is too long for a unit", account.name);
             return Err(Failure::permanent(Code::Configuration, what).hint("let that user install a unit of its own"));
         }
-        Ok(Systemd { systemctl, scope, account, environment: OnceCell::new() })
+        Ok(Systemd { systemctl, scope, account, environment: OnceCell::new(), sockets_changed: Cell::new(false) })
     }
 
     fn directory(&self) -> Directory {
@@ -125,12 +127,15 @@ impl Systemd {
     // ---- circumstances ----
 
     fn begin(&self, verb: &str, way: Way) -> Result<Started, Failure> {
-        let worker = self.worker(way);
-        match self.systemctl.call_for(&[verb, &worker], PATIENCE) {
+        self.begin_unit(verb, &self.worker(way))
+    }
+
+    fn begin_unit(&self, verb: &str, unit: &str) -> Result<Started, Failure> {
+        match self.systemctl.call_for(&[verb, unit], PATIENCE) {
             Ok(_) => Ok(Started::Well),
             Err(failure) if failure.is_transient() => Ok(Started::NotYet),
             Err(failure) => {
-                let shown = self.systemctl.show(&[&worker], &["LoadState", "ExecMainStatus"])?;
+                let shown = self.systemctl.show(&[unit], &["LoadState", "ExecMainStatus"])?;
                 let get = |name: &str| shown.first().and_then(|unit| unit.get(name));
                 if get("LoadState").is_none_or(|state| state != "loaded") {
                     return Err(failure);
@@ -140,30 +145,41 @@ impl Systemd {
         }
     }
 
-    fn serves_others(&self) -> Result<bool, Failure> {
-        let listed = ["list-unit-files", "list-units"].map(|verb| {
-            let arguments = [verb, "--all", "--plain", "--no-legend", "dbx-rotator@*", "dbx-rotator-daemon@*"];
-            self.systemctl.call(&arguments)
-        });
-        let own = instance::escape(&self.account.name);
-        let mut others = false;
-        for list in listed {
-            let list = list?;
-            let instances = list.lines().filter_map(|line| line.split_whitespace().next());
-            others |= instances
-                .filter_map(|name| name.split_once('@')?.1.rsplit_once('.'))
-                .any(|(instance, _)| !instance.is_empty() && instance != own);
-        }
-        Ok(others)
+    fn logs_of(&self, unit: &str) -> String {
+        let user = if self.scope == Scope::User { "--user " } else { "" };
+        format!("journalctl {user}-xu {}", shell_word(unit.trim_end_matches(".service")))
     }
 
-    /// Whether this user's manager keeps running while the user is logged out.
-    fn lingers(&self) -> bool {
-        Path::new(LINGER).join(instance::linger_file(&self.account.name)).exists()
+    /// Lets these services write where they have to on this machine; returns the files that had to be written.
+    fn provide_drop_ins(
+        &self,
+        directory: &Directory,
+        services: &[&str],
+        relaxed: bool,
+        writes: &[PathBuf],
+    ) -> Result<Vec<PathBuf>, Failure> {
+        let mut written = self.provide_secret(directory, services)?;
+        if relaxed && self.scope == Scope::User {
+            for service in services {
+                written.extend(directory.add_drop_in(service, units::RELAXED)?);
+            }
+        }
+        if self.scope == Scope::System && self.account.home != Path::new("/home").join(&self.account.name) {
+            for service in services {
+                written.extend(directory.add_home(service, &self.account.home)?);
+            }
+        }
+        let elsewhere =
+            |directory: &&Path| !directory.starts_with(&self.account.home) && units::can_be_let_in(directory);
+        let elsewhere: Vec<&Path> = writes.iter().map(PathBuf::as_path).filter(elsewhere).collect();
+        for service in services {
+            written.extend(directory.add_places(service, &elsewhere)?);
+        }
+        Ok(written)
     }
 
     /// Lets the services of a user with an unusual name have their secret; returns the files that had to be written.
-    fn provide_secret(&self, directory: &Directory) -> Result<Vec<PathBuf>, Failure> {
+    fn provide_secret(&self, directory: &Directory, services: &[&str]) -> Result<Vec<PathBuf>, Failure> {
         let Some(link) = self.link_to_secret() else { return Ok(Vec::new()) };
         if self.systemctl.version()? < READS_ESCAPES {
             return Ok(Vec::new());
@@ -173,7 +189,6 @@ impl Systemd {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && link.is_symlink() => {}
             made => made.map_err(|error| cannot(&error))?,
         }
-        let services = [self.one_run(), self.unit(Way::Daemon)];
         let written = services.iter().map(|service| directory.add_secret(service, &link));
         Ok(written.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
@@ -183,29 +198,6 @@ impl Systemd {
         let name = &self.account.name;
         let is_unusual = self.scope == Scope::System && name.contains(['\\', ' ']);
         is_unusual.then(|| Path::new(SYSTEM_DIRECTORY).join(format!("{}.client-secret", instance::escape(name))))
-    }
-
-    /// Whether what this manager starts may make user namespaces: tried, since the exit code of a unit has other causes, too. Where it
-    /// cannot be tried, the exit code is believed.
-    fn makes_namespaces(&self) -> bool {
-        let mut command = Command::new("systemd-run");
-        let tried =
-            ["--user", "--quiet", "--wait", "--collect", "unshare", "--user", "--map-root-user", "--mount", "true"];
-        command.args(tried);
-        run(command, "systemd-run", &tried, PATIENCE).is_ok()
-    }
-
-    /// Whether people are often logged out of this machine although their passwords are needed: true without a desktop.
-    fn is_server(&self) -> bool {
-        let target = Systemctl::new(Scope::System).call(&["get-default"]).unwrap_or_default();
-        !target.trim().starts_with("graphical")
-    }
-
-    /// Those of these variables that are set here and that the manager does not pass to its services.
-    fn unseen<'v>(&self, variables: &[&'v str], environment: &Environment) -> Vec<&'v str> {
-        let there = self.environment();
-        let unseen = |name: &&&str| environment.get_os(name).is_some() && there.get_os(name).is_none();
-        variables.iter().filter(unseen).copied().collect()
     }
 }
 
@@ -235,9 +227,7 @@ impl ServiceManager for Systemd {
     }
 
     fn logs(&self, way: Way) -> String {
-        let user = if self.scope == Scope::User { "--user " } else { "" };
-        let unit = self.worker(way);
-        format!("journalctl {user}-xu {}", shell_word(unit.trim_end_matches(".service")))
+        self.logs_of(&self.worker(way))
     }
 
     fn provide(&self, program: &Path, way: Way, relaxed: bool, writes: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
@@ -245,24 +235,8 @@ impl ServiceManager for Systemd {
         for unit in units::all(self.scope) {
             written.extend(directory.provide(*unit, program)?);
         }
-        written.extend(self.provide_secret(&directory)?);
         let services = [self.one_run(), self.unit(Way::Daemon)];
-        if relaxed && self.scope == Scope::User {
-            for service in &services {
-                written.extend(directory.add_drop_in(service, units::RELAXED)?);
-            }
-        }
-        if self.scope == Scope::System && self.account.home != Path::new("/home").join(&self.account.name) {
-            for service in &services {
-                written.extend(directory.add_home(service, &self.account.home)?);
-            }
-        }
-        let elsewhere =
-            |directory: &&Path| !directory.starts_with(&self.account.home) && units::can_be_let_in(directory);
-        let elsewhere: Vec<&Path> = writes.iter().map(PathBuf::as_path).filter(elsewhere).collect();
-        for service in &services {
-            written.extend(directory.add_places(service, &elsewhere)?);
-        }
+        written.extend(self.provide_drop_ins(&directory, &services.each_ref().map(String::as_str), relaxed, writes)?);
         if way == Way::Daemon {
             let version = self.systemctl.version()?;
             for (since, drop_in) in
@@ -345,7 +319,7 @@ impl ServiceManager for Systemd {
             gone.push(link);
         }
         // The templates may serve other users of the machine too.
-        if self.scope == Scope::System && !self.serves_others()? {
+        if self.scope == Scope::System && !self.serves_others(&["dbx-rotator@*", "dbx-rotator-daemon@*"])? {
             let templates: Vec<&str> = units::all(self.scope).iter().map(|unit| unit.name).collect();
             gone.extend(directory.clear(&templates)?);
         }

@@ -1,6 +1,7 @@
 //! Talks to systemd with the commands that a person would type into `systemctl`, and returns values.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -100,14 +101,32 @@ pub(super) fn run(mut command: Command, program: &str, arguments: &[&str], limit
     Err(cannot_run(format!("{program} {}: {}", arguments.join(" "), quoted(&answer.err))))
 }
 
-/// Blocks of `Name=value` lines, one for each unit, separated by an empty line.
+/// Blocks of `Name=value` lines, one for each unit, separated by an empty line. What stands there several times, as each `Listen`
+/// of a socket does, has a line for each.
 fn parse(text: &str) -> Vec<Properties> {
     let block = |block: &str| {
-        block
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+        let mut properties = Properties::new();
+        for (name, value) in block.lines().filter_map(|line| line.split_once('=')) {
+            match properties.entry(name.to_owned()) {
+                Entry::Vacant(first) => drop(first.insert(value.to_owned())),
+                Entry::Occupied(mut several) => several.get_mut().push_str(&format!("\n{value}")),
+            }
+        }
+        properties
     };
     text.split("\n\n").filter(|text| !text.trim().is_empty()).map(block).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_come_in_their_order_each_with_all_values_of_a_property() {
+        let text = "Id=a.socket\nListen=/run/a (Stream)\nListen=127.0.0.1:1 (Stream)\n\nId=a.service\nStatusText=x=y\n";
+        let shown = parse(text);
+        assert_eq!(shown.len(), 2);
+        assert_eq!(shown[0]["Listen"], "/run/a (Stream)\n127.0.0.1:1 (Stream)");
+        assert_eq!((shown[1]["Id"].as_str(), shown[1]["StatusText"].as_str()), ("a.service", "x=y"));
+    }
 }

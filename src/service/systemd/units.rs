@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::failure::Failure;
 use crate::generated::{expressible, read_back};
@@ -46,6 +47,11 @@ const SYSTEM: [Unit; 3] = [
     unit!("system", "dbx-rotator-daemon@.service"),
 ];
 
+const USER_PROXY: [Unit; 2] = [unit!("user", "dbx-rotator-proxy.socket"), unit!("user", "dbx-rotator-proxy.service")];
+
+const SYSTEM_PROXY: [Unit; 2] =
+    [unit!("system", "dbx-rotator-proxy@.socket"), unit!("system", "dbx-rotator-proxy@.service")];
+
 /// Lets the user units start without user namespaces.
 pub(super) const RELAXED: Unit = unit!("examples", "relaxed.conf");
 
@@ -55,8 +61,21 @@ pub(super) const NOTIFY_RELOAD: Unit = unit!("examples", "notify-reload.conf");
 /// Lets systemd wait longer before each restart of a daemon that keeps failing.
 pub(super) const RESTART_STEPS: Unit = unit!("examples", "restart-steps.conf");
 
+/// Lets a proxy know who its clients are.
+const PROXY_ALLOW: [Unit; 2] = [unit!("examples", "proxy-allow-user.conf"), unit!("examples", "proxy-allow.conf")];
+
 /// What the names of our drop-ins are, for removing them.
-const DROP_INS: [&str; 6] = [RELAXED.name, NOTIFY_RELOAD.name, RESTART_STEPS.name, HOME, PLACES, SECRET];
+const DROP_INS: [&str; 9] = [
+    RELAXED.name,
+    NOTIFY_RELOAD.name,
+    RESTART_STEPS.name,
+    PROXY_ALLOW[0].name,
+    PROXY_ALLOW[1].name,
+    HOME,
+    PLACES,
+    SECRET,
+    SOCKETS,
+];
 
 /// The drop-in for a home directory outside /home.
 const HOME: &str = "home.conf";
@@ -66,6 +85,17 @@ const PLACES: &str = "places.conf";
 
 /// The drop-in for a secret whose file has an unusual name.
 const SECRET: &str = "user-name.conf";
+
+/// The drop-in for more sockets of the proxy.
+const SOCKETS: &str = "sockets.conf";
+
+/// The proxy's units: its socket, its service.
+pub(super) fn of_proxy(scope: Scope) -> &'static [Unit] {
+    match scope {
+        Scope::User => &USER_PROXY,
+        Scope::System => &SYSTEM_PROXY,
+    }
+}
 
 pub(super) fn all(scope: Scope) -> &'static [Unit] {
     match scope {
@@ -136,6 +166,46 @@ impl Directory {
             return Ok(None);
         }
         Ok(write(&file, &places_drop_in(directories)?)?.then_some(file))
+    }
+
+    /// Whether [`Directory::add_drop_in`] has written this one.
+    pub(super) fn has_drop_in(&self, unit: &str, drop_in: Unit) -> bool {
+        is_ours(&self.own.join(format!("{unit}.d")).join(drop_in.name))
+    }
+
+    /// Lets a proxy know who its clients are, or no longer; returns the file that had to be written.
+    pub(super) fn set_proxy_allow(&self, unit: &str, allow: bool) -> Result<Option<PathBuf>, Failure> {
+        let drop_in = PROXY_ALLOW[usize::from(self.scope == Scope::System)];
+        if allow {
+            return self.add_drop_in(unit, drop_in);
+        }
+        remove_if_ours(&self.own.join(format!("{unit}.d")).join(drop_in.name))?;
+        Ok(None)
+    }
+
+    /// Lets a socket unit listen so, and not as an earlier install let it; returns the file if it had to be written. One that says the
+    /// same stays untouched, so that its age tells whether the socket is older.
+    pub(super) fn set_sockets(&self, unit: &str, text: Option<String>) -> Result<Option<PathBuf>, Failure> {
+        let file = self.sockets(unit);
+        let text = match text {
+            None if !is_ours(&file) => return Ok(None),
+            // Without a file nothing would tell that the socket is to be opened anew.
+            None => "[Socket]\n".to_owned(),
+            Some(text) => text,
+        };
+        if fs::read_to_string(&file).is_ok_and(|present| present == format!("{MARK}{text}")) {
+            return Ok(None);
+        }
+        Ok(write(&file, &text)?.then_some(file))
+    }
+
+    /// When [`Directory::set_sockets`] wrote something else than before.
+    pub(super) fn sockets_set_at(&self, unit: &str) -> Option<SystemTime> {
+        fs::metadata(self.sockets(unit)).and_then(|data| data.modified()).ok()
+    }
+
+    fn sockets(&self, unit: &str) -> PathBuf {
+        self.own.join(format!("{unit}.d")).join(SOCKETS)
     }
 
     /// Removes what [`Directory::provide`] and the drop-ins wrote for these units, and nothing else; returns what went.
@@ -251,110 +321,4 @@ fn unquoted(key: &str, value: &str, path: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn directory(own: &Path) -> Directory {
-        Directory { own: own.to_owned(), scope: Scope::User }
-    }
-
-    #[test]
-    fn a_unit_is_written_with_the_path_of_the_program_and_removed_again() {
-        let scratch = tempfile::tempdir().unwrap();
-        let units = directory(&scratch.path().join("systemd/user"));
-        let file = units.provide(USER[1], Path::new("/opt/a b/dbx-rotator")).unwrap().unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains("ExecStart=\"/opt/a b/dbx-rotator\" rotate --if-due"), "{text}");
-        let drop_in = units.add_drop_in("dbx-rotator.service", RELAXED).unwrap().unwrap();
-        assert_eq!(units.clear(&["dbx-rotator.service"]).unwrap(), [drop_in.clone(), file.clone()]);
-        assert!(!file.exists() && !drop_in.parent().unwrap().exists());
-    }
-
-    #[test]
-    fn a_unit_may_write_where_the_files_are_and_no_longer_than_they_are_there() {
-        let scratch = tempfile::tempdir().unwrap();
-        let units = directory(scratch.path());
-        let unit = "dbx-rotator.service";
-        let places = [Path::new("/srv/a b%h"), Path::new("/var/lib/app")];
-        let file = units.add_places(unit, &places).unwrap().unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(
-            text.ends_with("[Service]\nReadWritePaths=-\"/srv/a b%%h\"\nReadWritePaths=-\"/var/lib/app\"\n"),
-            "{text}"
-        );
-        assert!(units.add_places(unit, &[Path::new("/srv/a\nExecStart=x")]).is_err());
-        assert_eq!(units.add_places(unit, &[]).unwrap(), None);
-        assert!(!file.exists());
-        for (directory, may) in
-            [("/srv/app", true), ("/", false), ("/etc", false), ("/dev/fd", false), ("/proc/self/fd", false)]
-        {
-            assert_eq!(can_be_let_in(Path::new(directory)), may, "{directory}");
-        }
-        units.add_places(unit, &places).unwrap();
-        assert_eq!(units.clear(&[unit]).unwrap(), [file]);
-    }
-
-    #[test]
-    fn a_unit_that_somebody_else_wrote_is_neither_replaced_nor_removed() {
-        let scratch = tempfile::tempdir().unwrap();
-        let units = directory(scratch.path());
-        let file = scratch.path().join("dbx-rotator.service");
-        fs::write(&file, "[Service]\n").unwrap();
-        assert_eq!(units.provide(USER[1], Path::new("/x")).unwrap(), None);
-        assert!(units.clear(&["dbx-rotator.service"]).unwrap().is_empty());
-        assert_eq!(fs::read_to_string(&file).unwrap(), "[Service]\n");
-    }
-
-    #[test]
-    fn what_is_allowed_and_forbidden_is_the_same_for_the_timers_run_and_the_daemon() {
-        let sandbox = |unit: &Unit| {
-            let (_, rest) = unit.text.split_once("# ---- what it may do").unwrap();
-            rest.split("\n[Install]").next().unwrap().trim().to_owned()
-        };
-        assert_eq!(sandbox(&USER[1]), sandbox(&USER[2]));
-        assert_eq!(sandbox(&SYSTEM[1]), sandbox(&SYSTEM[2]));
-    }
-
-    #[test]
-    fn the_relaxed_drop_in_takes_back_nothing_that_the_units_do_not_set() {
-        for line in RELAXED.text.lines().filter(|line| !line.starts_with(['#', '['])) {
-            let (key, _) = line.split_once('=').unwrap();
-            assert!(USER[1].text.contains(&format!("\n{key}=")), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_path_never_becomes_a_setting_or_a_variable() {
-        use std::os::unix::ffi::OsStrExt;
-        let program = |path: &str| with_program(USER[1].text, Path::new(path));
-        for path in [
-            "/opt/a\nExecStartPre=/bin/sh",
-            "/a\"b",
-            "/a'b",
-            "/a\\",
-            "/a$HOME",
-            "/a\u{1b}",
-            "/a\u{2028}b",
-            "/a\r",
-            "a",
-            "",
-        ] {
-            assert!(program(path).is_err() && home_drop_in(Path::new(path)).is_err(), "{path:?}");
-        }
-        assert!(with_program(USER[1].text, Path::new(std::ffi::OsStr::from_bytes(b"/\xff"))).is_err());
-        // A path after the colon would be another place.
-        assert!(home_drop_in(Path::new("/home/a:/etc")).is_err());
-        for (path, line) in [
-            ("/opt/a b/x", "ExecStart=\"/opt/a b/x\" rotate --if-due"),
-            ("/opt/50%/x", "ExecStart=\"/opt/50%%/x\" rotate --if-due"),
-            ("/opt/é;x", "ExecStart=\"/opt/é;x\" rotate --if-due"),
-            ("/opt/#x", "ExecStart=\"/opt/#x\" rotate --if-due"),
-            ("/opt/x", "ExecStart=/opt/x rotate --if-due"),
-        ] {
-            let text = program(path).unwrap();
-            assert!(text.lines().any(|one| one.starts_with(line)), "{line}\n{text}");
-        }
-        let text = home_drop_in(Path::new("/srv/a b%h")).unwrap();
-        assert!(text.contains("BindPaths=\"/srv/a b%%h\"\n") && text.contains("-\"/srv/a b%%h/.ssh\"\n"), "{text}");
-    }
-}
+mod tests;

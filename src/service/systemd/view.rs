@@ -77,7 +77,7 @@ fn is_of_our_unit(environment: &str) -> bool {
 }
 
 /// `@SECONDS`, as `--timestamp=unix` gives times, or `Wed 2026-11-25 08:20:31 UTC`, as systemd 252 gives some all the same.
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     if let Some(seconds) = text.strip_prefix('@') {
         let seconds: i64 = seconds.split('.').next()?.parse().ok()?;
         return Timestamp::from_second(seconds).ok().filter(|at| at.as_second() > 0);

@@ -81,6 +81,17 @@ fn a_person_with_the_python_tool_comes_over_with_few_commands_and_may_go_back(te
     );
     assert_eq!(stage.property(TIMER, "ActiveState"), "inactive");
     stage.types("dbx-rotator status").exits(0).stdout_has("no service of dbx-rotator is set up");
+    setup_takes_it_over_too(&stage);
+}
+
+#[track_caller]
+fn setup_takes_it_over_too(stage: &Stage) {
+    stage.types("rm -r ~/.config/dbx-rotator").exits(0);
+    let done = stage.types("dbx-rotator setup --yes");
+    done.stdout_has(&format!("The Python tool's service renews a password here: {OLD}"));
+    done.stdout_has(&format!("Stopped and disabled {OLD}")).stdout_has("live");
+    assert_eq!(stage.property(OLD, "ActiveState"), "inactive");
+    assert!(stage.machine.read(&format!("{}/config.toml", stage::SETTINGS)).contains("interval = \"45m\""));
 }
 
 #[track_caller]

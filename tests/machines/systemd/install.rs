@@ -113,6 +113,30 @@ fn where_no_units_are_installed_they_are_written_and_removed(test: &str, release
     gone.exits(0).stdout_has("Removed /home/alice/.config/systemd/user/dbx-rotator-daemon.service");
     assert_eq!(stage.files(), ".config/dbx-rotator/client-secret\n.config/dbx-rotator/config.toml\n");
     stage.systemctl(&["--failed", "--plain", "--no-legend"]).prints_nothing();
+    from_a_wheel_the_unit_names_its_environment(&stage, program);
+}
+
+/// As an installer of Python's lays it out, in a place that stays and in one that does not.
+#[track_caller]
+fn from_a_wheel_the_unit_names_its_environment(stage: &Stage, program: &str) {
+    let environment = |root: &str| {
+        let script = format!(
+            "mkdir -p {root}/bin && touch {root}/pyvenv.cfg && cp '{program}' {root}/bin/ && chown -R alice: /home/alice"
+        );
+        stage.machine.run(&["sh", "-c", &script]).exits(0);
+        format!("{root}/bin/dbx-rotator")
+    };
+    let passing = environment("/home/alice/.cache/uv/archive-v0/x");
+    let refused = stage.machine.as_user("alice", &[&passing, "service", "install"]);
+    refused.exits(78).stderr_has("it is in a cache, /home/alice/.cache").stderr_has("pipx install dbx-rotator");
+    let units = stage.machine.as_user("alice", &["ls", "/home/alice/.config/systemd/user"]);
+    assert_eq!(units.stdout, "", "nothing was written");
+    let lasting = environment("/home/alice/app/.venv");
+    let done = stage.machine.as_user("alice", &[&lasting, "service", "install", "--yes"]);
+    done.exits(0).stdout_has(&format!("The service starts {lasting} of the environment /home/alice/app/.venv"));
+    let run = stage.property("dbx-rotator.service", "ExecStart");
+    assert!(run.contains(&lasting), "{run}");
+    stage.machine.as_user("alice", &[&lasting, "service", "uninstall"]).exits(0);
 }
 
 /// The environment that a user's manager gives its services counts, not the shell's.

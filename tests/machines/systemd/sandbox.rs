@@ -139,7 +139,7 @@ fn every_unit_is_clean_and_exposes_little(test: &str, release: Release) {
     {
         let mode = if user == "root" { "--system" } else { "--user" };
         let units = names(directory);
-        assert_eq!(units.len(), 3, "{units:?}");
+        assert_eq!(units.len(), 5, "{units:?}");
         for unit in &units {
             let verified = machine.as_user(user, &["systemd-analyze", mode, "--man=no", "verify", unit]);
             let said = verified.exits(0).stderr.clone() + &verified.stdout;

@@ -21,7 +21,7 @@ pub(crate) const SETTINGS: &str = "/home/alice/.config/dbx-rotator";
 pub(crate) fn machine(test: &str, release: Release) -> Option<Machine> {
     let machine = Machine::boot(release).map_err(|reason| skip(test, &reason)).ok()?;
     // Only in a container a user's unit cannot hide the kernel log: what it would mount over is already mounted over.
-    for unit in ["dbx-rotator.service", "dbx-rotator-daemon.service"] {
+    for unit in ["dbx-rotator.service", "dbx-rotator-daemon.service", "dbx-rotator-proxy.service"] {
         let drop_in = format!("/etc/systemd/user/{unit}.d/container.conf");
         machine.write(&drop_in, "[Service]\nProtectKernelLogs=no\n", 0o644, None);
     }

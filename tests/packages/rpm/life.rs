@@ -17,16 +17,16 @@ const KEY: &str = "packages@example.invalid";
 // What Fedora's macros make systemd's helper do. System units are templates: enabled ones are found by the template's
 // name, running ones by a pattern for its instances; rpm/preun explains why it asks systemctl.
 const INSTALLED: [&str; 2] = [
-    "install-user-units dbx-rotator.timer dbx-rotator-daemon.service",
-    "install-system-units dbx-rotator@.timer dbx-rotator-daemon@.service",
+    "install-user-units dbx-rotator.timer dbx-rotator-daemon.service dbx-rotator-proxy.socket",
+    "install-system-units dbx-rotator@.timer dbx-rotator-daemon@.service dbx-rotator-proxy@.socket",
 ];
 const UPGRADED: [&str; 2] = [
     "mark-restart-user-units dbx-rotator.timer dbx-rotator-daemon.service",
     "mark-restart-system-units dbx-rotator@*.timer dbx-rotator-daemon@*.service",
 ];
 const REMOVED: [&str; 2] = [
-    "remove-user-units dbx-rotator.timer dbx-rotator-daemon.service",
-    "systemctl --quiet --no-reload disable dbx-rotator@.timer dbx-rotator-daemon@.service",
+    "remove-user-units dbx-rotator.timer dbx-rotator-daemon.service dbx-rotator-proxy.socket",
+    "systemctl --quiet --no-reload disable dbx-rotator@.timer dbx-rotator-daemon@.service dbx-rotator-proxy@.socket",
 ];
 
 /// Asserts that all files of the package are in the root unchanged.

@@ -43,6 +43,9 @@ const RUN: [(&str, &str); 3] = [
     ("root", "dbx-rotator@bob.timer"),
 ];
 
+/// What waits for clients here, and is not started anew: its sessions go on.
+const STAY: [(&str, &str); 2] = [("alice", "dbx-rotator-proxy.socket"), ("root", "dbx-rotator-proxy@alice.socket")];
+
 struct Installed {
     machine: Machine,
     package: PathBuf,
@@ -54,6 +57,10 @@ impl Installed {
         let machine = Machine::boot(release).map_err(|reason| skip(test, &reason)).ok()?;
         for (place, unit) in [("user", "dbx-rotator-daemon"), ("system", "dbx-rotator-daemon@")] {
             machine.write(&format!("/etc/systemd/{place}/{unit}.service.d/daemon.conf"), DAEMON, 0o644, None);
+        }
+        for (place, unit) in [("user", "dbx-rotator-proxy"), ("system", "dbx-rotator-proxy@")] {
+            let drop_in = format!("/etc/systemd/{place}/{unit}.socket.d/socket.conf");
+            machine.write(&drop_in, "[Unit]\nConditionPathExists=\n", 0o644, None);
         }
         machine.write("/usr/lib/systemd/systemd-update-helper", HELPER, 0o755, None);
         machine.linger("alice");
@@ -123,6 +130,13 @@ fn the_rpm_package_restarts_what_runs_and_leaves_nothing_running(test: &str, rel
     }
     let before = installed.starts();
     assert!(before.iter().all(Option::is_some), "{before:?}");
+    let sockets = || STAY.map(|(user, unit)| installed.start(user, unit));
+    assert_eq!(sockets(), [const { None }; 2]);
+    for (user, unit) in STAY {
+        installed.systemctl(user, &["enable", "--now", unit]);
+    }
+    let listening = sockets();
+    assert!(listening.iter().all(Option::is_some), "{listening:?}");
 
     installed.scriptlet("POSTIN", "2");
     installed.scriptlet("PREUN", "1");
@@ -134,10 +148,12 @@ fn the_rpm_package_restarts_what_runs_and_leaves_nothing_running(test: &str, rel
         assert!(after.is_some() && after != *before, "{user}'s {unit} should be a new one: {before:?}, {after:?}");
     }
     installed.assert_nothing_runs_for_bob();
+    assert_eq!(sockets(), listening);
 
     installed.scriptlet("PREUN", "0");
+    assert_eq!(sockets(), [const { None }; 2], "nobody would serve their clients");
     assert_eq!(installed.starts(), [const { None }; 3], "what was removed still runs");
-    for (user, unit) in RUN {
+    for (user, unit) in RUN.into_iter().chain(STAY) {
         assert_eq!(installed.systemctl(user, &["is-enabled", unit]), "disabled", "{user}'s {unit}");
     }
     let remove = "rm -rf /usr/lib/systemd/*/*dbx-rotator* /usr/bin/dbx-rotator";

@@ -1,0 +1,248 @@
+//! The local proxy as the system owns it: started by its first client, gone without any, and no session cut off in silence.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use super::{Release, SOON, Stage, Workspace};
+use crate::support::{Outcome, Running};
+
+const SOCKET: &str = "dbx-rotator-proxy.socket";
+const SERVICE: &str = "dbx-rotator-proxy.service";
+/// Where alice's own proxy listens, and that of the machine for her.
+const OWN: &str = "/run/user/1000/dbx-rotator";
+const OF_MACHINE: &str = "/run/dbx-rotator/alice";
+
+/// A port where nobody listens.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// How the server's certificate is checked.
+const TLS: &str = "sslrootcert = \"/etc/ssl/server-ca.pem\"\n";
+
+/// The settings of a proxy that ends after a second without clients.
+fn with_proxy(config: &str, head: &str, port: u16) -> String {
+    format!("proxy_idle_timeout = \"1s\"\n{head}{config}{TLS}proxy_port = {port}\n")
+}
+
+impl Stage {
+    /// psql asks the server who it is, through a proxy, as a user of the machine.
+    fn by_proxy(&self, user: &str, whither: &str) -> Outcome {
+        let line = format!("psql -X -w -A -t -c 'select current_user' {whither}");
+        self.machine.as_user(user, &["sh", "-c", &line])
+    }
+
+    #[track_caller]
+    fn logs_in(&self, user: &str, whither: &str) {
+        self.by_proxy(user, whither).exits(0).stdout_has(self.workspace.client_id());
+    }
+
+    /// A session of psql by a proxy, to type into; it has logged in.
+    #[track_caller]
+    fn psql(&self, whither: &str) -> Running<'_> {
+        let line = format!("exec psql -X -w -A -t {whither}");
+        let session = self.machine.command("alice", &["sh", "-c", &line]).with_keyboard().patience(SOON * 2).spawn();
+        session.types("select 'logged' || ' in';\n").prints("logged in", SOON);
+        session
+    }
+
+    /// Waits until a unit of alice's, or of the machine, has this value.
+    #[track_caller]
+    fn waits_for(&self, user: &str, unit: &str, property: &str, wanted: &str) {
+        let began = Instant::now();
+        loop {
+            let seen = self.shown(user, unit, property);
+            if seen == wanted {
+                return;
+            }
+            assert!(began.elapsed() < SOON, "{unit}: {property} is {seen:?}, not {wanted:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[track_caller]
+    fn shown(&self, user: &str, unit: &str, property: &str) -> String {
+        match user {
+            "root" => {
+                let line = ["systemctl", "show", "--value", "-p", property, unit];
+                self.machine.run(&line).exits(0).stdout.trim().to_owned()
+            }
+            _ => self.property(unit, property),
+        }
+    }
+
+    #[track_caller]
+    fn own_service(&self, words: &[&str]) -> Outcome {
+        self.machine.as_user("alice", &[&["dbx-rotator", "service"], words].concat())
+    }
+
+    #[track_caller]
+    fn machines_service(&self, words: &[&str]) -> Outcome {
+        self.machine.run(&[&["dbx-rotator", "service"], words, &["--system", "--for", "alice"]].concat())
+    }
+}
+
+fn the_first_client_starts_it_and_it_ends_without_any(test: &str, release: Release) {
+    let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
+    let (port, own) = (free_port(), format!("-h {OWN} orders"));
+    stage.configure(&with_proxy(&stage.config(), "", port));
+    let done = stage.own_service(&["install", "--proxy"]);
+    done.exits(0).stdout_has(&format!("Enabled {SOCKET}")).stdout_has(&format!("psql -h {OWN} orders"));
+    let shown = stage.own_service(&["status"]);
+    shown.exits(0).stdout_has(SOCKET).stdout_has("listening").stdout_has(&format!("127.0.0.1:{port}"));
+    assert_eq!(stage.property(SERVICE, "ActiveState"), "inactive", "nobody has come yet");
+    let tcp = format!("-h 127.0.0.1 -p {port} orders");
+    for whither in [&own, &tcp] {
+        stage.logs_in("alice", whither);
+        assert_eq!(stage.property(SERVICE, "Result"), "success");
+        stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
+        assert_eq!(stage.property(SOCKET, "SubState"), "listening");
+    }
+    // Others, but for root, do not even get into the directory, and by TCP the kernel tells who they are.
+    stage.logs_in("root", &own);
+    stage.by_proxy("bob", &own).exits(2).stderr_has("Permission denied");
+    stage.by_proxy("bob", &tcp).exits(2).stderr_has("FATAL");
+    stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
+
+    other_ports_are_taken_over(&stage, port);
+    what_cannot_start_is_given_up_and_said(&stage);
+    let gone = stage.own_service(&["uninstall"]);
+    gone.exits(0).stdout_has(&format!("{SOCKET}.d/sockets.conf"));
+    assert_eq!(stage.property(SOCKET, "UnitFileState"), "disabled");
+    stage.by_proxy("alice", &own).exits(2);
+    let left = "find /home/alice/.config/systemd -path '*proxy*' ! -type d ! -name test.conf";
+    stage.machine.run(&["sh", "-c", left]).exits(0).prints_nothing();
+    stage.systemctl(&["--failed", "--plain", "--no-legend"]).prints_nothing();
+}
+
+/// Installed again, it listens where the settings say now; where they say the same, no session notices.
+fn other_ports_are_taken_over(stage: &Stage, before: u16) {
+    let port = free_port();
+    stage.configure(&with_proxy(&stage.config(), "", port));
+    stage.own_service(&["install", "--proxy"]).exits(0);
+    stage.logs_in("alice", &format!("-h 127.0.0.1 -p {port} orders"));
+    stage.by_proxy("alice", &format!("-h 127.0.0.1 -p {before} orders")).exits(2).stderr_has("refused");
+    let session = stage.psql(&format!("-h {OWN} orders"));
+    let pid = stage.property(SERVICE, "MainPID");
+    stage.own_service(&["install", "--proxy"]).exits(0);
+    session.types("select 'still' || ' here';\n").prints("still here", SOON);
+    assert_eq!(stage.property(SERVICE, "MainPID"), pid);
+    session.types("\\q\n");
+    session.ends().exits(0);
+}
+
+/// Its client would start it again and again.
+fn what_cannot_start_is_given_up_and_said(stage: &Stage) {
+    stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
+    stage.adjust(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/bin/dbx-rotator proxy --no-such-option\n");
+    stage.by_proxy("alice", &format!("-h {OWN} orders")).exits(2);
+    stage.waits_for("alice", SOCKET, "ActiveState", "failed");
+    let shown = stage.own_service(&["status"]);
+    shown.exits(1).stdout_has("limit-hit").stdout_has("dbx-rotator service start --proxy").stdout_has("exit code 64");
+    stage.adjust(SERVICE, "");
+    stage.own_service(&["start", "--proxy"]).exits(0).stdout_has(OWN);
+    stage.logs_in("alice", &format!("-h {OWN} orders"));
+    stage.own_service(&["status"]).exits(0);
+}
+
+fn its_sessions_end_with_a_word_and_their_queries_come_to_their_end(test: &str, release: Release) {
+    let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
+    stage.configure(&(stage.config() + TLS));
+    stage.systemctl(&["enable", "--now", SOCKET]).exits(0);
+    let own = format!("-h {OWN} orders");
+    let (idle, busy) = (stage.psql(&own), stage.psql(&own));
+    // A reload keeps both.
+    let pid = stage.property(SERVICE, "MainPID");
+    stage.systemctl(&["reload", SERVICE]).exits(0);
+    busy.types("select 'begun'; select pg_sleep(3), 'come to its end';\n").prints("begun", SOON);
+    assert_eq!(stage.property(SERVICE, "MainPID"), pid);
+    stage.systemctl(&["stop", SOCKET, SERVICE]).exits(0);
+    busy.prints("come to its end", SOON);
+    for session in [idle, busy] {
+        session.types("select 1;\n").says("FATAL:  the proxy of dbx-rotator is stopping", SOON);
+    }
+    assert_eq!(stage.property(SERVICE, "Result"), "success");
+    stage.by_proxy("alice", &own).exits(2).stderr_has("No such file");
+
+    // One that hangs is killed, and the next client starts another.
+    stage.adjust(SERVICE, "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n");
+    stage.own_service(&["start"]).exits(0).stdout_has(OWN);
+    stage.logs_in("alice", &own);
+    stage.systemctl(&["kill", "-s", "STOP", SERVICE]).exits(0);
+    stage.says(SERVICE, "Watchdog timeout");
+    stage.waits_for("alice", SERVICE, "Result", "watchdog");
+    stage.own_service(&["status"]).exits(1).stdout_has(&format!("{SERVICE} failed (watchdog)"));
+    stage.logs_in("alice", &own);
+    stage.own_service(&["status"]).exits(0);
+}
+
+fn one_of_the_machine_lets_in_whom_it_is_told_to(test: &str, release: Release) {
+    let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
+    let (port, machine) = (free_port(), format!("-h {OF_MACHINE} orders"));
+    let config = stage.workspace_table() + &stage.connection_table();
+    let configure = |head: &str| {
+        stage.machine.write("/etc/dbx-rotator/alice.toml", with_proxy(&config, head, port), 0o644, None);
+    };
+    configure("");
+    stage.machine.write("/etc/dbx-rotator/alice.client-secret", stage.workspace.client_secret(), 0o600, None);
+    stage.machine.write("/etc/dbx-rotator/bob.toml", &config, 0o644, None);
+    let done = stage.machines_service(&["install", "--proxy"]);
+    done.exits(0)
+        .stdout_has("Enabled dbx-rotator-proxy@alice.socket")
+        .stdout_has("psql -h /run/dbx-rotator/alice orders");
+    stage.machine.run(&["systemctl", "start", "dbx-rotator-proxy@bob.socket"]).exits(0);
+    let owners = ["stat", "-c", "%n %U %a", "/run/dbx-rotator", OF_MACHINE, "/run/dbx-rotator/bob/.s.PGSQL.5432"];
+    stage
+        .machine
+        .run(&owners)
+        .exits(0)
+        .stdout_has("/run/dbx-rotator root 755\n")
+        .stdout_has(&format!("{OF_MACHINE} root 755\n"))
+        .stdout_has("PGSQL.5432 bob 600\n");
+    let tcp = format!("-h 127.0.0.1 -p {port} orders");
+    for whither in [&machine, &tcp] {
+        stage.logs_in("alice", whither);
+        stage.logs_in("root", whither);
+        stage.by_proxy("bob", whither).exits(2);
+    }
+    // Bob is let in, and nobody else.
+    configure("proxy_allow = [\"bob\"]\n");
+    stage.machines_service(&["install", "--proxy"]).exits(0).stdout_has("proxy-allow.conf");
+    stage.machine.run(&["useradd", "--create-home", "eve"]).exits(0);
+    for whither in [&machine, &tcp] {
+        stage.logs_in("bob", whither);
+        stage.logs_in("alice", whither);
+        stage.by_proxy("eve", whither).exits(2).stderr_has("FATAL");
+    }
+    stage.machines_service(&["status"]).exits(0).stdout_has("dbx-rotator-proxy@alice.socket");
+    configure("");
+    stage.machines_service(&["install", "--proxy"]).exits(0);
+    stage.by_proxy("bob", &machine).exits(2).stderr_has("Permission denied");
+    let gone = stage.machines_service(&["uninstall", "--proxy"]);
+    gone.exits(0).stdout_has("The proxy is stopped and disabled");
+    stage.by_proxy("alice", &machine).exits(2);
+    stage.machines_service(&["status"]).exits(0).stdout_has("dbx-rotator@alice.timer").stdout_lacks("proxy");
+    stage.machines_service(&["restart", "--proxy"]).exits(78).stderr_has("install --system --proxy");
+    // In a user's own manager, others come by TCP only.
+    a_users_own_lets_in_whom_it_is_told_to(&stage, port);
+}
+
+/// There the sandbox has to go for it.
+fn a_users_own_lets_in_whom_it_is_told_to(stage: &Stage, port: u16) {
+    let head = "proxy_allow = [\"bob\"]\n";
+    stage.configure(&with_proxy(&stage.config(), head, port));
+    stage.own_service(&["install", "--proxy"]).exits(0).stdout_has("proxy-allow-user.conf");
+    let tcp = format!("-h 127.0.0.1 -p {port} orders");
+    stage.logs_in("bob", &tcp);
+    let map = format!("cat /proc/{}/uid_map", stage.property(SERVICE, "MainPID"));
+    stage.machine.run(&["sh", "-c", &map]).exits(0).stdout_has("4294967295");
+    stage.by_proxy("eve", &tcp).exits(2).stderr_has("FATAL");
+    let system_calls = stage.property(SERVICE, "SystemCallFilter");
+    assert!(!system_calls.is_empty());
+}
+
+crate::support::on_each_release!(
+    the_first_client_starts_it_and_it_ends_without_any,
+    its_sessions_end_with_a_word_and_their_queries_come_to_their_end,
+    one_of_the_machine_lets_in_whom_it_is_told_to,
+);
