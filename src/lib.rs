@@ -43,6 +43,8 @@ pub mod pgpass;
 #[doc(hidden)]
 pub mod postgres;
 mod proxies;
+#[cfg(feature = "cli")]
+mod proxy;
 mod rotation;
 mod rotator;
 #[cfg(feature = "cli")]

@@ -35,7 +35,9 @@ fn exit_codes(command: &str) -> impl Iterator<Item = Entry> {
 fn variables(command: &str) -> impl Iterator<Item = Entry> {
     let terminal = matches!(command, "" | "status");
     let service = matches!(command, "" | "rotate" | "run");
-    let all = SETTINGS.iter().chain(TERMINAL.iter().filter(move |_| terminal));
+    let login = matches!(command, "" | "login");
+    let all = SETTINGS.iter().chain(LOGIN.iter().filter(move |_| login));
+    let all = all.chain(TERMINAL.iter().filter(move |_| terminal));
     all.chain(SERVICE.iter().filter(move |_| service)).copied()
 }
 
@@ -51,16 +53,22 @@ fn see_also(command: &str) -> String {
     format!(".SH \"SEE ALSO\"\n{}\n", pages.join(",\n"))
 }
 
-const SETTINGS: [Entry; 26] = [
+const SETTINGS: [Entry; 29] = [
     ("DATABRICKS_HOST", "The workspace's address, unless --workspace-url is given."),
     ("DATABRICKS_CLIENT_ID", "The client id of a service principal, for the workspace of DATABRICKS_HOST."),
     ("DATABRICKS_CLIENT_SECRET", "Its OAuth secret, for the workspace of DATABRICKS_HOST."),
     ("DATABRICKS_CONFIG_PROFILE", "The profile of ~/.databrickscfg to take what is missing from."),
     ("DATABRICKS_CONFIG_FILE", "Another file than ~/.databrickscfg."),
-    ("DATABRICKS_AUTH_TYPE", "How to sign in: oauth-m2m or databricks-cli."),
+    ("DATABRICKS_AUTH_TYPE", "How to sign in, such as oauth-m2m, file-oidc or databricks-cli."),
+    (
+        "DATABRICKS_OIDC_TOKEN_FILEPATH",
+        "The file with a token of another issuer, which is exchanged for the workspace's.",
+    ),
+    ("DATABRICKS_GROUP_ID", "The group with whose rights to sign in."),
     ("DATABRICKS_CLI_PATH", "The Databricks CLI, if it is not on PATH."),
     ("DATABRICKS_WORKSPACE_ID", "The workspace behind the custom URL of an account."),
     ("DATABRICKS_ACCOUNT_ID", "The account of a custom URL."),
+    ("DATABRICKS_GROUP_ID", "The group whose rights a login in the browser has."),
     ("DATABRICKS_PG_HOST", "The PostgreSQL host, unless --pg-host is given."),
     ("DATABRICKS_PG_USERNAME", "The PostgreSQL user, unless --pg-username is given."),
     ("PGHOST", "The PostgreSQL host, where nothing else names one."),
@@ -80,6 +88,12 @@ const SETTINGS: [Entry; 26] = [
     ("XDG_STATE_HOME", "Where the record is, instead of ~/.local/state."),
 ];
 
+const LOGIN: [Entry; 3] = [
+    ("BROWSER", "The program that opens an address, before what the desktop has chosen."),
+    ("DATABRICKS_OAUTH_CALLBACK_PORT", "The only port that the browser may come back to."),
+    ("DBUS_SESSION_BUS_ADDRESS", "Where the keyring is, on Linux."),
+];
+
 const TERMINAL: [Entry; 5] = [
     ("NO_COLOR", "If it is set, nothing is coloured."),
     ("TERM", "On a terminal that is called dumb, nothing is coloured or drawn."),
@@ -96,11 +110,15 @@ const SERVICE: [Entry; 5] = [
     ("JOURNAL_STREAM", "Whether messages go to the journal, with its fields."),
 ];
 
-const FILES: [Entry; 9] = [
+const FILES: [Entry; 10] = [
     ("~/.pgpass", "The password file. Only the entries of the connections are ever changed."),
     ("~/.config/dbx-rotator/config.toml", "The configuration, see dbx-rotator.toml(5)."),
     ("~/.databrickscfg", "Profiles of the Databricks CLI."),
     ("~/.databricks/token-cache.json", "Logins of the Databricks CLI: a change is noticed, and nothing else is read."),
+    (
+        "~/.local/state/dbx-rotator/logins",
+        "What is known of logins in the browser, and their tokens where no keyring has them.",
+    ),
     ("~/.local/state/dbx-rotator/record.json", "What the last rotations did, without secrets."),
     ("~/.pg_service.conf", "Services for psql service=NAME, of connections that name an instance or endpoint."),
     ("~/.databricks_oauth_rotator.log", "The log of databricks-oauth-rotator."),
@@ -108,7 +126,7 @@ const FILES: [Entry; 9] = [
     ("/etc/dbx-rotator/USER.client-secret", "The client secret for it; of root, mode 0600."),
 ];
 
-const EXAMPLES: [(&str, &[Entry]); 18] = [
+const EXAMPLES: [(&str, &[Entry]); 20] = [
     (
         "",
         &[
@@ -130,6 +148,17 @@ const EXAMPLES: [(&str, &[Entry]); 18] = [
             ),
         ],
     ),
+    (
+        "login",
+        &[
+            ("Log in with the browser:", "dbx-rotator login"),
+            (
+                "Log in over ssh, for a service that runs while you are logged out:",
+                "dbx-rotator login --file --no-browser",
+            ),
+        ],
+    ),
+    ("logout", &[("Forget the login of one of several workspaces:", "dbx-rotator logout --workspace prod")]),
     (
         "rotate",
         &[

@@ -25,7 +25,7 @@ fn metrics(text: &str, start: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with(start)).map(str::to_owned).collect()
 }
 
-/// What `status --prometheus` prints once a credential is live.
+/// What `status --prometheus` prints once a credential is live, and where there was a proxy.
 fn printed() -> String {
     let (workspace, home) = (Workspace::start(), Home::new());
     let run = |words: &[&str]| {
@@ -33,6 +33,8 @@ fn printed() -> String {
         session.env("DATABRICKS_PG_HOST", "instance-1234.database.cloud.databricks.com").run()
     };
     run(&["rotate"]).exits(0);
+    // Of a proxy that has ended.
+    home.write(".local/state/dbx-rotator/proxy.json", "{\"version\": 1}", 0o600);
     let outcome = run(&["status", "--prometheus"]);
     outcome.exits(0);
     outcome.stdout

@@ -18,10 +18,12 @@ const NEEDS: [&str; 8] = [
 
 /// Pages that have a test of their own, which tries their blocks with more than there is here: other clients, other machines. Their links
 /// and command lines are checked here, too.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("docs/clients.md", "tests/rotations/clients.rs"),
     ("docs/files.md", "tests/rotations/pgbouncer.rs"),
     ("docs/from-python.md", "tests/machines/systemd/from_python.rs"),
+    ("docs/proxy.md", "tests/rotations/local_proxy.rs"),
+    ("docs/python.md", "python/tests/test_docs.py"),
 ];
 
 fn is_tried_elsewhere(page: &Page) -> bool {
@@ -73,9 +75,11 @@ pages! {
     what_the_page_on_applications_says_works: "docs/applications.md"
     what_the_page_on_commands_says_works: "docs/commands.md"
     what_the_page_on_laptops_says_works: "docs/laptop.md"
+    what_the_page_on_logins_says_works: "docs/login.md"
     what_the_page_on_monitoring_says_works: "docs/monitoring.md"
     what_the_page_on_proxies_and_authorities_says_works: "docs/proxies-and-authorities.md"
     what_the_page_on_servers_says_works: "docs/server.md"
+    what_the_page_on_ways_to_sign_in_says_works: "docs/signing-in.md"
     what_the_page_on_settings_says_works: "docs/settings.md"
     what_the_page_on_several_databases_says_works: "docs/several-databases.md"
     what_the_page_on_troubles_says_works: "docs/troubleshooting.md"

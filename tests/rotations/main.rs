@@ -3,16 +3,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser_login;
 mod clients;
 mod custom_url;
 mod lakebase;
+mod local_proxy;
 mod login;
 mod password_files;
 mod pgbouncer;
 mod postgres_login;
 mod proxy;
+mod python;
 mod rotation;
 mod rounds;
+mod sign_in;
 mod soak;
 mod standin;
 #[cfg(target_os = "linux")]

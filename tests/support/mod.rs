@@ -25,6 +25,7 @@ pub mod door;
 pub mod machine;
 pub mod names;
 pub mod outcome;
+pub mod person;
 pub mod postgres;
 pub mod proxy;
 pub mod psql;
