@@ -31,6 +31,7 @@ mod screen;
 mod service;
 mod service_inputs;
 mod setup;
+mod signalled;
 mod status;
 mod take_over;
 mod token;

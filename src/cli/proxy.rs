@@ -1,11 +1,6 @@
 //! `dbx-rotator proxy`.
 
-use std::io::IsTerminal;
-
-use tokio::signal::unix::SignalKind;
-
-use super::run::listen;
-use super::{Fault, block_on};
+use super::{Fault, block_on, signalled};
 use crate::config::{Config, Overrides};
 use crate::failure::{Code, Failure};
 use crate::os::activation;
@@ -20,23 +15,9 @@ pub(super) fn run(config: Config, overrides: &Overrides) -> Result<u8, Fault> {
             .hint("see the unit of the socket: `systemctl --user cat dbx-rotator-proxy.socket`")
     })?;
     block_on(async {
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut hangup = listen(SignalKind::hangup())?;
-        let mut closed = listen(SignalKind::hangup())?;
-        // For a service, the signal means: read the configuration again. In a terminal: the terminal was closed.
-        let in_terminal = std::io::stderr().is_terminal();
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = closed.recv(), if in_terminal => {}
-            }
-        };
-        let reload = async || {
-            hangup.recv().await;
-        };
-        proxy::serve(config, handed_over, &|| Config::load_for_service(overrides), reload, stop).await?;
+        let (mut stop, mut reload) = signalled::listen()?;
+        let load = || Config::load_for_service(overrides);
+        proxy::serve(config, handed_over, &load, async || reload.asked().await, stop.asked()).await?;
         finish_all(LAST_WAIT).await;
         tracing::info!("Stopped");
         Ok(0)
