@@ -180,7 +180,8 @@ impl Rotator {
         let index = self.rotation.index_of(name)?;
         let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
         let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
-        self.worker.run(async move { renewal::credential(&rotation, &renewals, index, least).await }).await?
+        let login = async move { renewal::login(&rotation, &renewals, index, least).await };
+        Ok(self.worker.run(login).await??.credential)
     }
 }
 
@@ -196,7 +197,9 @@ impl Rotator {
     /// As [`Rotator::credential`], for the connection at this place of the configuration.
     pub(crate) async fn login(&self, index: usize) -> Result<Login, Failure> {
         let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
-        self.worker.run(async move { renewal::login(&rotation, &renewals, index).await }).await?
+        // However little is left of it: the login comes at once, and a refusal leads to another one.
+        let least = SignedDuration::ZERO;
+        self.worker.run(async move { renewal::login(&rotation, &renewals, index, least).await }).await?
     }
 
     /// Another one than PostgreSQL has refused: what was published since, or a new one. None where a refusal has led to a new one a
@@ -211,7 +214,7 @@ impl Rotator {
 pub(crate) async fn credential_now(rotation: &Rotation, name: &str, least: Duration) -> Result<Credential, Failure> {
     let index = rotation.index_of(name)?;
     let least = SignedDuration::try_from(least).unwrap_or(SignedDuration::MAX);
-    renewal::credential(rotation, &Arc::default(), index, least).await
+    Ok(renewal::login(rotation, &Arc::default(), index, least).await?.credential)
 }
 
 /// Settings in code, the same as the program's flags.

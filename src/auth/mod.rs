@@ -152,8 +152,8 @@ async fn by(
     }
 }
 
-/// Signs in with the login of a person: that of `dbx-rotator login`, if there is one, else that of the vendor's CLI; where that has none, and nothing is pinned, that of the CLI of the
-/// cloud in which the workspace is.
+/// Signs in with the login of a person: that of `dbx-rotator login`, if there is one, else that of the vendor's CLI; where that has
+/// none, and nothing is pinned, that of the CLI of the cloud in which the workspace is.
 async fn by_login(
     workspace: &Workspace,
     http: &WorkspaceClient<'_>,

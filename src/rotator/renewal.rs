@@ -111,17 +111,6 @@ impl Renewal {
     }
 }
 
-/// A live password, and where it logs in.
-pub(super) async fn login(rotation: &Rotation, renewals: &Arc<Renewals>, index: usize) -> Result<Login, Failure> {
-    // However little is left of it: the login comes at once, and a refusal leads to another one.
-    let credential = credential(rotation, renewals, index, SignedDuration::ZERO).await?;
-    let snapshot = rotation.snapshot()?;
-    // Usually the same one.
-    let credential = published(&snapshot, index).unwrap_or(credential);
-    let connection = snapshot.connections()[index].clone();
-    Ok(Login { credential, connection })
-}
-
 /// Another one than PostgreSQL has refused; none where it makes no sense to ask for one.
 pub(super) async fn login_instead_of(
     rotation: &Rotation,
@@ -131,7 +120,7 @@ pub(super) async fn login_instead_of(
 ) -> Result<Option<Login>, Failure> {
     let old = refused.credential.password.expose_secret();
     let other = |login: Login| Some(login).filter(|login| login.credential.password.expose_secret() != old);
-    let present = login(rotation, renewals, index).await?;
+    let present = login(rotation, renewals, index, SignedDuration::ZERO).await?;
     let is_in_last_moments = present.credential.left < LAST_MOMENTS;
     if let Some(login) = other(present) {
         return Ok(Some(login));
@@ -141,14 +130,14 @@ pub(super) async fn login_instead_of(
         while let Some(running) = renewals.running(index) {
             running.over().await;
         }
-        return Ok(other(login(rotation, renewals, index).await?));
+        return Ok(other(login(rotation, renewals, index, SignedDuration::ZERO).await?));
     }
     loop {
         let request = RotateRequest::All { since: Timestamp::now() };
         let renewal = renewals.join_for(rotation, index, request, SignedDuration::ZERO, PATIENCE);
         let is_patient = renewal.is_patient();
         let failure = renewal.over().await;
-        match (other(login(rotation, renewals, index).await?), failure) {
+        match (other(login(rotation, renewals, index, SignedDuration::ZERO).await?), failure) {
             (None, Some(_)) if !is_patient => {}
             (None, Some(failure)) => return Err(failure),
             (login, _) => return Ok(login),
@@ -156,18 +145,18 @@ pub(super) async fn login_instead_of(
     }
 }
 
-/// A live password with at least `least` of its life left: the published one, or a new one if that is due.
+/// A live password with at least `least` of its life left, and where it logs in: the published one, or a new one if that is due.
 ///
 /// # Errors
 /// There is no such credential and a new one cannot be obtained.
-pub(super) async fn credential(
+pub(super) async fn login(
     rotation: &Rotation,
     renewals: &Arc<Renewals>,
     index: usize,
     least: SignedDuration,
-) -> Result<Credential, Failure> {
+) -> Result<Login, Failure> {
     let snapshot = rotation.snapshot()?;
-    let published = published(&snapshot, index).filter(|credential| credential.left >= least);
+    let published = published(&snapshot, index).filter(|login| login.credential.left >= least);
     if let Some(present) = published {
         return if snapshot.statuses[index].is_due() {
             renewed_or(rotation, renewals, index, present, &snapshot).await
@@ -181,15 +170,15 @@ pub(super) async fn credential(
         let renewal = renewals.join(rotation, index, least, PATIENCE);
         let enough = renewal.least >= least && renewal.is_patient();
         failure = renewal.over().await;
-        if enough || live(rotation, index)?.is_some_and(|credential| credential.left >= least) {
+        if enough || live(rotation, index)?.is_some_and(|login| login.credential.left >= least) {
             break;
         }
     }
     match (live(rotation, index)?, failure) {
-        (Some(credential), _) if credential.left >= least => Ok(credential),
+        (Some(login), _) if login.credential.left >= least => Ok(login),
         (_, Some(failure)) => Err(failure),
-        (Some(credential), None) => {
-            let (name, left) = (&rotation.config().connections[index].name, credential.left.as_secs());
+        (Some(login), None) => {
+            let (name, left) = (login.connection.name(), login.credential.left.as_secs());
             let message = format!("the credential of {name} lives {left} s, {} s were asked for", least.as_secs());
             Err(Failure::transient(Code::TryAgain, message)
                 .hint("ask for less, or try again shortly before it is renewed"))
@@ -207,9 +196,9 @@ async fn renewed_or(
     rotation: &Rotation,
     renewals: &Arc<Renewals>,
     index: usize,
-    present: Credential,
+    present: Login,
     snapshot: &Snapshot,
-) -> Result<Credential, Failure> {
+) -> Result<Login, Failure> {
     let failed_at = snapshot.past(index).filter(|past| past.last_error.is_some()).and_then(|past| past.last_attempt_at);
     if failed_at.is_some_and(|at| Timestamp::now().duration_since(at).abs() < RETRY_COOLDOWN) {
         return Ok(present);
@@ -222,18 +211,19 @@ async fn renewed_or(
     Ok(live(rotation, index)?.unwrap_or(present))
 }
 
-fn live(rotation: &Rotation, index: usize) -> Result<Option<Credential>, Failure> {
+fn live(rotation: &Rotation, index: usize) -> Result<Option<Login>, Failure> {
     Ok(published(&rotation.snapshot()?, index))
 }
 
-/// The published credential of a connection, if it is live.
-fn published(snapshot: &Snapshot, index: usize) -> Option<Credential> {
+/// The published credential of a connection, if it is live, and where it logs in.
+fn published(snapshot: &Snapshot, index: usize) -> Option<Login> {
     let status: &ConnectionStatus = snapshot.statuses.get(index).filter(|status| status.state != State::Missing)?;
     let (token, left) = status.token.as_ref().zip(status.left())?;
-    Some(Credential {
+    let credential = Credential {
         password: token.password.clone(),
         expires_at: token.expires_at,
         left,
         subject: token.subject.clone(),
-    })
+    };
+    Some(Login { credential, connection: snapshot.connections()[index].clone() })
 }
