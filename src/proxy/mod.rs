@@ -27,6 +27,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -78,6 +79,14 @@ struct Served {
     access: Access,
     /// None where clients get no TLS.
     tls: Option<TlsAcceptor>,
+    /// None where there is no port.
+    own_password: Option<OwnPassword>,
+}
+
+/// The proxy's own password, and what it is checked by.
+struct OwnPassword {
+    password: SecretString,
+    verifier: Verifier,
 }
 
 /// What all sessions share.
@@ -85,8 +94,6 @@ struct Shared {
     doors: Doors,
     sessions: Sessions,
     counting: Counting,
-    /// Of the proxy's own password; none where no port is configured.
-    verifier: Option<Verifier>,
     password_path: PathBuf,
     stopping: watch::Sender<bool>,
 }
@@ -136,19 +143,18 @@ impl Proxy {
     async fn open(config: Config, handed_over: Vec<Listening>, manager: Manager) -> Result<Self, Failure> {
         let listeners = Listeners::open(handed_over, &config)?;
         let state_dir = config.state_dir.clone();
-        let verifier = verifier(&config, &listeners)?;
+        let served = Served::of(config, &listeners)?;
         let running = Running::mark_as(PROXY, &state_dir);
         let shared = Shared {
             doors: Doors::default(),
             sessions: Sessions::default(),
             counting: Counting::new(&state_dir),
-            verifier,
             password_path: password_path(&state_dir),
             stopping: watch::Sender::new(false),
         };
         Ok(Proxy {
             listeners,
-            served: Arc::new(Served::of(config)?),
+            served: Arc::new(served),
             shared: Arc::new(shared),
             sessions: JoinSet::new(),
             manager,
@@ -175,10 +181,7 @@ impl Proxy {
 
     /// The proxy's own password for its ports, under the names of users that clients give by themselves.
     fn entries(&self) -> Vec<Entry> {
-        let Ok(password) = password::kept(&self.config().state_dir) else { return Vec::new() };
-        if self.shared.verifier.is_none() {
-            return Vec::new();
-        }
+        let Some(OwnPassword { password, .. }) = &self.served.own_password else { return Vec::new() };
         let own = crate::os::accounts::of_uid(rustix::process::geteuid().as_raw()).map(|account| account.name);
         let ports =
             self.config().connections.iter().filter_map(|connection| Some((connection, connection.proxied.port?)));
@@ -287,7 +290,7 @@ impl Proxy {
     }
 
     fn follow(&mut self, config: Config) -> Result<(), String> {
-        let served = Served::of(config).map_err(|failure| failure.to_string())?;
+        let served = Served::of(config, &self.listeners).map_err(|failure| failure.to_string())?;
         if let Err(failure) = self.listeners.follow(served.rotator.config()) {
             tracing::error!("{failure}");
         }
@@ -320,7 +323,7 @@ impl Proxy {
 }
 
 impl Served {
-    fn of(config: Config) -> Result<Self, Failure> {
+    fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
         room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY);
         let own = rustix::process::geteuid().as_raw();
         let (access, unknown) = Access::new(own, &config.local_proxy.allow);
@@ -328,12 +331,13 @@ impl Served {
             tracing::warn!("proxy_allow names {name}, and this machine has no such user");
         }
         let tls = config.local_proxy.tls.as_deref().map(acceptor).transpose()?;
-        Ok(Served { rotator: Rotator::new(config), access, tls })
+        let own_password = own_password(&config, listeners)?;
+        Ok(Served { rotator: Rotator::new(config), access, tls, own_password })
     }
 }
 
-/// What the proxy's own password is checked by, where there are ports.
-fn verifier(config: &Config, listeners: &Listeners) -> Result<Option<Verifier>, Failure> {
+/// The proxy's own password, where there are ports.
+fn own_password(config: &Config, listeners: &Listeners) -> Result<Option<OwnPassword>, Failure> {
     let has_ports =
         listeners.ports().next().is_some() || config.connections.iter().any(|one| one.proxied.port.is_some());
     if !has_ports {
@@ -343,7 +347,7 @@ fn verifier(config: &Config, listeners: &Listeners) -> Result<Option<Verifier>, 
         let password = password::kept(&config.state_dir)?;
         let mut salt = [0; 16];
         password::random(&mut salt)?;
-        io::Result::Ok(Verifier::of(&password, salt))
+        io::Result::Ok(OwnPassword { verifier: Verifier::of(&password, salt), password })
     };
     made().map(Some).map_err(|error| {
         let path = password_path(&config.state_dir);

@@ -16,7 +16,7 @@ use super::peer::{Peer, Verdict};
 use super::relay::{End, From, relay};
 use super::sessions::{Known, Session, Sessions};
 use super::wanted::Wanted;
-use super::{Served, Shared};
+use super::{OwnPassword, Served, Shared};
 use crate::os::accounts;
 use crate::postgres::{Opened, Refused, Startup, Upstream};
 use crate::rotator::Login;
@@ -150,7 +150,7 @@ async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer
             return Err(Rejection::new("28000", format!("the user {name} of this machine may not use this proxy"))
                 .hint(format!("whoever runs the proxy can allow it: proxy_allow = [\"{name}\"] in config.toml")));
         }
-        Verdict::NeedsPassword => prove(shared, client).await?,
+        Verdict::NeedsPassword => prove(shared, served, client).await?,
     }
     if *shared.stopping.borrow() {
         return Err(message::stopping());
@@ -167,7 +167,7 @@ async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer
 }
 
 /// Lets the client prove that it knows the proxy's own password.
-async fn prove(shared: &Shared, client: &mut Client) -> Result<(), Rejection> {
+async fn prove(shared: &Shared, served: &Served, client: &mut Client) -> Result<(), Rejection> {
     let wrong = || {
         Rejection::new(
             "28P01",
@@ -175,7 +175,7 @@ async fn prove(shared: &Shared, client: &mut Client) -> Result<(), Rejection> {
         )
         .hint(format!("the password is in {} on the machine of the proxy", shared.password_path.display()))
     };
-    let Some(verifier) = &shared.verifier else {
+    let Some(OwnPassword { verifier, .. }) = &served.own_password else {
         return Err(Rejection::new("28000", "the kernel does not tell whose this connection is")
             .hint("connect by the Unix socket, or by a port that the configuration has (proxy_port)"));
     };

@@ -127,6 +127,7 @@ fn psql_needs_nothing_but_the_directory_and_the_name_of_the_connection() {
     unknown.exits(2).stderr_has("there is no connection named order").stderr_has("did you mean orders?");
     running.terminate().exits(0);
     assert!(!stage.socket().exists(), "its socket is gone with it");
+    assert!(!stage.home.path(".local/state/dbx-rotator/proxy-password").exists(), "without a port nobody needs it");
 }
 
 #[test]

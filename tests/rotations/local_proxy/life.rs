@@ -187,6 +187,8 @@ fn a_reload_changes_what_comes_and_keeps_what_is() {
     session.types("select 'still open';\n");
     session.prints("still open", SOON);
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let entry = format!("localhost:{port}:*:");
+    until("the new port has the proxy's password", || stage.home.pgpass().lines().any(|line| line.starts_with(&entry)));
     stage.home.write(".config/dbx-rotator/config.toml", "nonsense", 0o600);
     running.signal(Signal::HUP);
     running.says("the old configuration stays in use", SOON);
