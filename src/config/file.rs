@@ -1,27 +1,12 @@
-//! config.toml as written, before it is merged with the other sources. Unknown keys are refused.
+//! What may stand in config.toml and in a fragment, as written, before it is merged with the other sources. Unknown keys are refused.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use serde_spanned::Spanned;
-use zeroize::Zeroizing;
 
-use super::fault::ConfigError;
 use super::unified::Key;
-use super::wording::plain;
-use crate::os::files::read_text_up_to;
-use crate::words;
-
-/// The largest configuration, in bytes. A connection takes 100 to 300.
-const LARGEST: u64 = 1024 * 1024;
-
-/// How many connections it may have. Every client reads their password file at each login.
-const MOST_CONNECTIONS: usize = 10_000;
-
-/// How deeply brackets and braces may be nested; two levels are needed.
-const DEEPEST: usize = 16;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -45,7 +30,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// One `[[workspace]]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WorkspaceTable {
     pub(crate) name: Option<Spanned<String>>,
@@ -105,7 +90,7 @@ impl WorkspaceTable {
 }
 
 /// One `[[connection]]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectionTable {
     pub(crate) name: Option<Spanned<String>>,
@@ -135,7 +120,7 @@ pub(crate) struct ConnectionTable {
 }
 
 /// One `[[connection.file]]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileTable {
     pub(crate) template: Option<Spanned<String>>,
@@ -145,7 +130,7 @@ pub(crate) struct FileTable {
 }
 
 /// A user of this machine.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "a user's name or number")]
 pub(crate) enum NameOrNumber {
     Number(u32),
@@ -153,7 +138,7 @@ pub(crate) enum NameOrNumber {
 }
 
 /// A path, or a list of paths.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum OneOrMore {
     One(String),
     More(Vec<Spanned<String>>),
@@ -254,105 +239,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration: write it like 50 (minutes), 90s or 1h 30m"))
 }
 
-/// A parsed file with its text, which faults refer to.
-pub(crate) struct ConfigSource {
-    pub(crate) path: PathBuf,
-    /// Wiped, since a secret may have been written into it by mistake.
-    pub(crate) text: Zeroizing<String>,
-    pub(crate) file: ConfigFile,
-    line_starts: Vec<usize>,
-}
-
-impl ConfigSource {
-    /// Reads and parses a file; none if it does not exist and was not given explicitly.
-    pub(crate) fn read(path: &Path, named: bool) -> Result<Option<Self>, ConfigError> {
-        let text = match read_text_up_to(path, LARGEST) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(None),
-            Err(error) => {
-                let hint = match error.kind() {
-                    std::io::ErrorKind::NotFound => "check --config and DBX_ROTATOR_CONFIG",
-                    std::io::ErrorKind::PermissionDenied => "check who owns it, and its mode",
-                    _ => "check that it is the right file",
-                };
-                return Err(
-                    ConfigError::new(format!("cannot read {}: {}", path.display(), words::of_io(&error))).hint(hint)
-                );
-            }
-        };
-        if let Some(at) = too_deep(&text) {
-            let why = format!("brackets are nested deeper than {DEEPEST} levels");
-            return Err(ConfigError::new(why).at(path, &text, at..at + 1));
-        }
-        let file: ConfigFile = toml_edit::de::from_str(&text).map_err(|fault| {
-            let (message, hint) = plain(fault.message(), &text, fault.span());
-            let error = ConfigError::new(message);
-            match (fault.span(), hint) {
-                (Some(span), Some(hint)) => error.at(path, &text, span).hint(hint),
-                (Some(span), None) => error.at(path, &text, span),
-                (None, _) => error.hint(format!("in {}", path.display())),
-            }
-        })?;
-        if let Some(first) = file.connection.get(MOST_CONNECTIONS) {
-            let why = format!("there are {} connections, and at most {MOST_CONNECTIONS} may be", file.connection.len());
-            return Err(ConfigError::new(why).at(path, &text, first.span()));
-        }
-        let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
-        Ok(Some(ConfigSource { path: path.to_owned(), text, file, line_starts }))
-    }
-
-    /// A fault at a value of this file.
-    pub(crate) fn fault<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(message).at(&self.path, &self.text, at.span())
-    }
-
-    /// The line of a value, from 1.
-    pub(crate) fn line<T>(&self, at: &Spanned<T>) -> usize {
-        self.line_starts.partition_point(|start| *start <= at.span().start) + 1
-    }
-}
-
-/// The first place where brackets or braces are nested deeper than any setting needs: the parser would use memory for
-/// each.
-fn too_deep(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let (mut at, mut depth) = (0, 0_usize);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > DEEPEST {
-                    return Some(at);
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b'#' => at += bytes[at..].iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len() - at - 1),
-            b'"' | b'\'' => at = end_of_string(bytes, at),
-            _ => {}
-        }
-        at += 1;
-    }
-    None
-}
-
-/// The last byte of the string that begins here (TOML 1.0, "String"), or of its line if the string does not end.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
-    let quote = bytes[start];
-    let is_long = bytes[start..].starts_with(&[quote; 3]);
-    let mut at = start + if is_long { 3 } else { 1 };
-    while let Some(byte) = bytes.get(at) {
-        match *byte {
-            b'\\' if quote == b'"' => at += 1,
-            b'\n' if !is_long => return at,
-            byte if byte == quote && !is_long => return at,
-            byte if byte == quote && bytes[at..].starts_with(&[quote; 3]) => return at + 2,
-            _ => {}
-        }
-        at += 1;
-    }
-    bytes.len()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -389,29 +275,6 @@ mod tests {
         }
         for text in ["", "-5", "soon", "5.5", "1e3", "99999999999999999999", "18446744073709551615"] {
             assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn brackets_count_where_they_are_no_text() {
-        let many = "[".repeat(DEEPEST + 1);
-        let long = "\"\"\"";
-        for fine in [
-            format!("a = '{many}'"),
-            format!("a = \"\\\"{many}\""),
-            format!("a = {long}\n{many}\n\"{many}{long}"),
-            format!("a = '''\n{many}\n'{many}'''"),
-            format!("a = 1 # {many}\nb = 2"),
-            "[[connection]]\non_rotate = ['a', 'b']\n".repeat(DEEPEST),
-            format!("a = '{many}"),
-            format!("# {many}"),
-        ] {
-            assert_eq!(too_deep(&fine), None, "{fine}");
-        }
-        for deep in
-            [format!("a = {many}"), format!("a = ''\nb = {many}"), "{a=".repeat(DEEPEST + 1), "[".repeat(1 << 20)]
-        {
-            assert!(too_deep(&deep).is_some(), "{deep:.40}");
         }
     }
 

@@ -1,10 +1,11 @@
-//! The settings: flags > environment > config.toml > a profile of `~/.databrickscfg` > defaults.
+//! The settings: flags > environment > config.toml and its fragments > a profile of `~/.databrickscfg` > defaults.
 //!
 //! One file for each source; [`merge`] combines them and remembers where each value came from. Nothing is written here. A
 //! secret's file is not read here either: a rotation reads it when needed, so that a new secret needs no restart.
 
 mod fault;
 mod file;
+mod fragments;
 mod keys;
 mod merge;
 mod origin;
@@ -12,6 +13,7 @@ mod overrides;
 mod paths;
 mod profile;
 mod secret;
+mod source;
 mod unified;
 mod wording;
 
@@ -22,6 +24,7 @@ pub use fault::ConfigError;
 pub use file::parse_duration;
 #[cfg(feature = "cli")]
 pub(crate) use file::parse_interval;
+pub(crate) use fragments::Place;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
 #[cfg(feature = "cli")]
@@ -54,6 +57,10 @@ pub struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) environment: Environment,
     pub(crate) file: Option<PathBuf>,
+    /// The fragments beside it that were read.
+    pub(crate) fragments: Vec<PathBuf>,
+    /// Where fragments are looked for.
+    pub(crate) fragments_directory: Option<PathBuf>,
     pub(crate) settings: Vec<Setting>,
     pub(crate) warnings: Vec<String>,
     pub(crate) notes: Vec<String>,
@@ -65,7 +72,7 @@ impl Config {
     /// # Errors
     /// The first fault, with its place; or all missing settings, with the places where they could be given.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
-        merge::load(overrides, Environment::of_this_process(), false)
+        merge::load(overrides, Environment::of_this_process(), None, false)
     }
 
     /// Whether nobody sits in front of this machine, and there may be thousands like it: the units for servers keep their record
@@ -84,7 +91,7 @@ impl Config {
         // Neither do the way to the network and whom to trust there depend on what is kept alive.
         let kept = kept.into_iter().chain(PROXY_VARIABLES).chain(EXCEPTION_VARIABLES);
         let few = kept.filter_map(|name| Some((name, process.get_os(name)?.clone()))).collect();
-        merge::load(overrides, few, false)
+        merge::load(overrides, few, None, false)
     }
 
     /// That of a file with this text, in an empty home directory.
@@ -131,12 +138,12 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub(crate) fn load_workspaces(overrides: &Overrides) -> Result<Self, ConfigError> {
-        merge::load(overrides, Environment::of_this_process(), true)
+        merge::load(overrides, Environment::of_this_process(), None, true)
     }
 
     /// The same in another environment.
     pub(crate) fn load_workspaces_in(environment: Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
-        merge::load(overrides, environment, true)
+        merge::load(overrides, environment, None, true)
     }
 
     /// As somebody with this environment reads it, such as a service.
@@ -144,7 +151,15 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub(crate) fn load_in(environment: Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
-        merge::load(overrides, environment, false)
+        merge::load(overrides, environment, None, false)
+    }
+
+    /// The same with the configuration in this place, and its fragments.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_at(place: Place, environment: Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
+        merge::load(overrides, environment, Some(place), false)
     }
 
     /// The connections, in the order of the file.
@@ -202,6 +217,11 @@ impl Config {
         self.file.as_deref()
     }
 
+    /// The fragments beside it that were read, in their order.
+    pub fn fragments(&self) -> &[PathBuf] {
+        &self.fragments
+    }
+
     /// Whether all settings have the same values, wherever they come from. Of secrets only whether they are set.
     pub(crate) fn says_the_same_as(&self, other: &Config) -> bool {
         let values = |config: &Config| -> Vec<(String, &'static str, String)> {
@@ -236,7 +256,8 @@ impl Config {
         let profiles = self.environment.databricks_config_file();
         let made = self.connections.iter().flat_map(|connection| &connection.outputs.files);
         let templates = made.map(|file| file.template.clone());
-        absolute(self.file.clone().into_iter().chain(secrets).chain(profiles).chain(templates))
+        let fragments = self.fragments_directory.iter().chain(&self.fragments).cloned();
+        absolute(self.file.clone().into_iter().chain(fragments).chain(secrets).chain(profiles).chain(templates))
     }
 
     /// The keychain items from which client secrets are read.
@@ -254,7 +275,9 @@ impl Config {
         let environment = Environment::of_this_process();
         let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
         let files = named.map_or_else(|| environment.config_files(), |file| vec![file]);
-        absolute(files.into_iter().chain(environment.databricks_config_file()))
+        let fragments = files.iter().filter_map(|file| Place::new(file.clone(), false, &environment).fragments);
+        let fragments: Vec<PathBuf> = fragments.collect();
+        absolute(files.into_iter().chain(fragments).chain(environment.databricks_config_file()))
     }
 
     /// The files that change when somebody logs in: that of the vendor's CLI, and those of `dbx-rotator login`, by workspace.
@@ -308,8 +331,8 @@ impl Config {
     /// No path is known, because there is no home directory.
     pub fn path(overrides: &Overrides) -> Result<PathBuf, ConfigError> {
         let environment = Environment::of_this_process();
-        merge::config_path(&overrides.expanded(&environment)?, &environment)
-            .map(|(path, _)| path)
+        merge::place(&overrides.expanded(&environment)?, &environment)
+            .map(|place| place.file)
             .ok_or_else(|| ConfigError::new("no home directory is known").hint("set HOME, or use --config PATH"))
     }
 }

@@ -249,6 +249,12 @@ impl Environment {
         of_the_unit.into_iter().chain(self.own_config_files_on(Platform::HERE)).chain(of_the_machine).collect()
     }
 
+    /// Whether configurations are looked for in this directory, so that `conf.d` in it is ours.
+    pub(crate) fn is_of_configuration(&self, directory: &Path) -> bool {
+        directory == Path::new(SYSTEM_DIRECTORY)
+            || self.config_files().iter().any(|file| file.parent() == Some(directory))
+    }
+
     /// The user's own config.toml: the one that exists, else the one to name in an error.
     pub(crate) fn own_config_file(&self) -> PathBuf {
         self.own_config_file_on(Platform::HERE)

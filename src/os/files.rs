@@ -103,6 +103,15 @@ pub(crate) fn is_append_only(_: &Path) -> bool {
     false
 }
 
+/// Whether a file system of its own is mounted here that nobody can write to, such as the volume of a ConfigMap, whatever modes it
+/// shows. What a sandbox makes read-only for one unit is none.
+pub(crate) fn is_read_only_mount(directory: &Path) -> bool {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
+    let is_mount = directory.parent().is_some_and(|above| device(above) != device(directory));
+    is_mount && statvfs(directory).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 /// Makes sure that a file created in this directory can be renamed later; otherwise it would stay there.
 ///
 /// # Errors

@@ -1,14 +1,15 @@
 //! The connections: the four key fields of each, its workspace and its options.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_spanned::Spanned;
 
-use super::{DEFAULT_NAME, Merge, Places, check_texts};
+use super::{DEFAULT_NAME, Merge, Places, Taken, check_texts};
 use crate::config::fault::ConfigError;
-use crate::config::file::{ConnectionTable, WorkspaceTable};
+use crate::config::file::ConnectionTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
+use crate::config::source::ConfigSource;
 use crate::model::server::{database_misfit, host_misfit, user_misfit};
 use crate::model::short_name;
 use crate::model::{Address, Connection, DEFAULT_DATABASE, DatabaseRef, Proxied, Workspace};
@@ -39,40 +40,80 @@ struct ByLibpq {
     user: Option<Sourced<String>>,
 }
 
-impl Merge<'_> {
+/// A table with its file and its name.
+struct Placed<'a> {
+    source: &'a ConfigSource,
+    name: String,
+    table: &'a Spanned<ConnectionTable>,
+    /// None where the table does not say it.
+    workspace: Option<usize>,
+}
+
+impl<'a> Merge<'a> {
     pub(super) fn connections(&mut self, workspaces: &[Option<Workspace>]) -> Result<Vec<Connection>, ConfigError> {
-        let tables: &[Spanned<ConnectionTable>] = self.source.map_or(&[], |source| &source.file.connection);
+        let tables = self.connection_tables(workspaces)?;
         let ambient = tables.len() <= 1;
         if !ambient {
             self.only_for_one(tables.len(), "connections", self.overrides.connection_flag())?;
             self.note_unused(&["DATABRICKS_PG_HOST", "DATABRICKS_PG_USERNAME"], tables.len(), "connections");
         }
         if tables.is_empty() {
+            self.source = self.files.first();
             let table = ConnectionTable::default();
             return Ok(self.connection(DEFAULT_NAME.to_owned(), &table, true, workspaces)?.into_iter().collect());
         }
-        self.by_name = self.workspace_names().into_iter().enumerate().map(|(index, name)| (name, index)).collect();
         let mut all = Vec::with_capacity(tables.len());
-        let mut taken = HashSet::new();
-        let mut keys = HashSet::new();
-        for table in tables {
-            let written = table.get_ref();
-            let name = match default_name(written) {
-                Some(name) if ambient && written.name.is_none() => name,
-                _ => self.name(table, written.name.as_ref(), ambient, &mut taken, "connection")?,
-            };
-            let Some(connection) = self.connection(name, written, ambient, workspaces)? else { continue };
+        let mut taken: HashSet<String> = tables.iter().map(|one| one.name.clone()).collect();
+        let (mut keys, mut ports) = (HashMap::new(), HashMap::new());
+        for one in tables {
+            self.source = Some(one.source);
+            let table = one.table;
+            let Some(connection) = self.connection(one.name, table.get_ref(), ambient, workspaces)? else { continue };
             if let Some(key) = connection.key.clone()
-                && !keys.insert(key.clone())
+                && let Some(place) = keys.insert(key.clone(), one.source.place(table))
             {
                 let why = format!("two connections have the same host, port, database and user: {key}");
-                return Err(self.fault_at(table, why));
+                return Err(self.fault_at(table, why).hint(format!("the other is in {place}")));
             }
+            self.check_proxy_port(table.get_ref(), connection.name(), &mut ports)?;
             let second = self.read_only(table, &connection, &mut taken)?;
             all.push(connection);
             all.extend(second);
         }
-        self.check_proxy_ports(&all)?;
+        Ok(all)
+    }
+
+    /// All of them with their files and names. What several files say in the same words of the same workspace is there once.
+    fn connection_tables(&mut self, workspaces: &[Option<Workspace>]) -> Result<Vec<Placed<'a>>, ConfigError> {
+        let mut all: Vec<Placed<'a>> = Vec::new();
+        let mut by_name: HashMap<String, usize> = HashMap::new();
+        for source in self.files {
+            self.source = Some(source);
+            let alone = source.file.connection.len() == 1;
+            for table in &source.file.connection {
+                let written = table.get_ref();
+                let name = match default_name(written) {
+                    Some(name) if alone && written.name.is_none() => name,
+                    _ => self.name(table, written.name.as_ref(), alone, "connection")?,
+                };
+                match by_name.get(&name).and_then(|index| all.get(*index)) {
+                    None => drop(by_name.insert(name.clone(), all.len())),
+                    Some(first)
+                        if first.source.path != source.path
+                            && first.table == table
+                            && self.workspace_index(written, workspaces).ok() == first.workspace =>
+                    {
+                        continue;
+                    }
+                    Some(Placed { source: first, table: other, .. }) => {
+                        let by = Taken { source: first, line: first.line(other) };
+                        return Err(self.taken((table, written.name.as_ref()), "connection", &name, &by));
+                    }
+                }
+                let workspace = self.workspace_index(written, workspaces).ok();
+                all.push(Placed { source, name, table, workspace });
+            }
+        }
         Ok(all)
     }
 
@@ -187,8 +228,7 @@ impl Merge<'_> {
     /// What libpq's own variables say, where the configuration file has no connection: they are one target, so that without PGHOST
     /// none of them counts.
     fn by_libpq(&self) -> Result<ByLibpq, ConfigError> {
-        let has_connections = self.source.is_some_and(|source| !source.file.connection.is_empty());
-        if has_connections || self.environment.get_os("PGHOST").is_none() {
+        if self.has_connections() || self.environment.get_os("PGHOST").is_none() {
             return Ok(ByLibpq::default());
         }
         check_texts(self.environment, &LIBPQ)?;
@@ -284,6 +324,10 @@ impl Merge<'_> {
                     .fault(wanted, format!("there is no workspace named `{}`", wanted.get_ref()))
                     .hint(format!("the workspaces there are: {}", names().join(", ")))
             }),
+            // What a fragment brings changes nothing for the others.
+            (None, Some(source)) if self.alone.contains_key(&source.path) => {
+                Ok(self.alone.get(&source.path).copied().unwrap_or_default())
+            }
             _ if workspaces.len() == 1 => Ok(0),
             _ => {
                 let error = ConfigError::new("a connection must say which of the workspaces it belongs to")
@@ -296,12 +340,12 @@ impl Merge<'_> {
         }
     }
 
+    /// In their order.
     fn workspace_names(&self) -> Vec<String> {
-        let tables: &[Spanned<WorkspaceTable>] = self.source.map_or(&[], |source| &source.file.workspace);
-        let named = |table: &Spanned<WorkspaceTable>| {
-            table.get_ref().name.as_ref().map_or_else(|| DEFAULT_NAME.to_owned(), |name| name.get_ref().clone())
-        };
-        tables.iter().map(named).collect()
+        let mut names: Vec<(&usize, &String)> = self.by_name.iter().map(|(name, index)| (index, name)).collect();
+        names.sort();
+        let names = names.into_iter().map(|(_, name)| name.clone());
+        names.collect()
     }
 
     fn refuse_unusable_host(&self, host: &Sourced<String>, of: Option<&Workspace>) -> Result<(), ConfigError> {

@@ -1,5 +1,6 @@
 //! The settings of the local proxy.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use serde_spanned::Spanned;
 
 use super::Merge;
 use crate::config::fault::ConfigError;
-use crate::config::file::{ConfigFile, ConnectionTable, NameOrNumber, parse_duration};
+use crate::config::file::{ConnectionTable, NameOrNumber, parse_duration};
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::model::server::user_misfit;
-use crate::model::{Connection, LocalProxy, Proxied, User};
+use crate::model::{LocalProxy, Proxied, User};
 
 /// More would need more open files than any system gives.
 const SESSIONS: RangeInclusive<usize> = 1..=100_000;
@@ -26,27 +27,27 @@ const NEVER: &str = "off";
 impl Merge<'_> {
     pub(super) fn local_proxy(&mut self) -> Result<LocalProxy, ConfigError> {
         let default = LocalProxy::default();
-        let Some(source) = self.source else { return Ok(default) };
-        let ConfigFile { proxy_listen, proxy_allow, proxy_max_sessions, proxy_idle_timeout, proxy_tls, .. } =
-            &source.file;
         Ok(LocalProxy {
-            listen: match proxy_listen {
+            listen: match self.head("proxy_listen", |file| file.proxy_listen.as_ref())? {
                 Some(written) => self.listen_address(written)?,
                 None => default.listen,
             },
-            allow: match proxy_allow {
+            allow: match self.head("proxy_allow", |file| file.proxy_allow.as_ref())? {
                 Some(written) => self.allowed(written)?,
                 None => default.allow,
             },
-            max_sessions: match proxy_max_sessions {
+            max_sessions: match self.head("proxy_max_sessions", |file| file.proxy_max_sessions.as_ref())? {
                 Some(written) => self.most_sessions(written)?,
                 None => default.max_sessions,
             },
-            idle_timeout: match proxy_idle_timeout {
+            idle_timeout: match self.head("proxy_idle_timeout", |file| file.proxy_idle_timeout.as_ref())? {
                 Some(written) => self.idle_timeout(written)?,
                 None => default.idle_timeout,
             },
-            tls: self.file_beside("", "proxy_tls", proxy_tls.as_ref(), Access::Reads)?,
+            tls: {
+                let written = self.head("proxy_tls", |file| file.proxy_tls.as_ref())?;
+                self.file_beside("", "proxy_tls", written, Access::Reads)?
+            },
         })
     }
 
@@ -133,18 +134,17 @@ impl Merge<'_> {
     }
 
     /// That no two connections have the same port of the proxy.
-    pub(super) fn check_proxy_ports(&self, connections: &[Connection]) -> Result<(), ConfigError> {
-        let Some(source) = self.source else { return Ok(()) };
-        let mut taken = std::collections::HashMap::new();
-        for table in &source.file.connection {
-            let Some(port) = &table.get_ref().proxy_port else { continue };
-            if taken.insert(*port.get_ref(), ()).is_some() {
-                let whose = connections.iter().find(|connection| connection.proxied.port == Some(*port.get_ref()));
-                let name = whose.map_or("another connection", Connection::name);
-                return Err(self.fault_at(port, format!("{name} has this proxy_port already")));
-            }
+    pub(super) fn check_proxy_port(
+        &self,
+        table: &ConnectionTable,
+        name: &str,
+        taken: &mut HashMap<u16, String>,
+    ) -> Result<(), ConfigError> {
+        let Some(port) = &table.proxy_port else { return Ok(()) };
+        match taken.insert(*port.get_ref(), name.to_owned()) {
+            Some(other) => Err(self.fault_at(port, format!("{other} has this proxy_port already"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ mod proxy;
 mod sign_in;
 mod workspace;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,12 +18,14 @@ use serde_spanned::Spanned;
 
 use super::Config;
 use super::fault::ConfigError;
-use super::file::{ConfigSource, Interval, OneOrMore};
+use super::file::{ConfigFile, Interval, OneOrMore};
+use super::fragments::{self, Place};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
+use super::source::ConfigSource;
 use super::unified::variables;
-use crate::os::dirs::{CLIENT_SECRET, Environment};
+use crate::os::dirs::{CLIENT_SECRET, Environment, SYSTEM_DIRECTORY};
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES, Proxies};
 
 /// The name of a workspace or connection without one, if it is the only one.
@@ -56,25 +58,24 @@ const OLD_LOG_FILES: usize = 5;
 pub(in crate::config) fn load(
     overrides: &Overrides,
     environment: Environment,
+    place: Option<Place>,
     only_workspaces: bool,
 ) -> Result<Config, ConfigError> {
     let of_vendor: Vec<&str> = variables().collect();
     check_texts(&environment, &[&of_vendor[..], &TEXTS].concat())?;
     check_paths(&environment)?;
     let overrides = &overrides.expanded(&environment)?;
-    let named = config_path(overrides, &environment);
-    let source = match &named {
-        Some((path, is_named)) => ConfigSource::read(path, *is_named)?,
-        None => None,
-    };
+    let place = place.or_else(|| self::place(overrides, &environment));
+    let files = place.as_ref().map_or_else(|| Ok(Vec::new()), Place::read)?;
     let merge = Merge {
         overrides,
         environment: &environment,
         only_workspaces,
         by_name: HashMap::new(),
-        path: source.as_ref().map(|source| Arc::from(source.path.as_path())),
-        source: source.as_ref(),
-        expected_file: named.map(|(path, _)| path),
+        alone: HashMap::new(),
+        files: &files,
+        source: files.first(),
+        place: place.as_ref(),
         settings: Vec::new(),
         warnings: Vec::new(),
         notes: Vec::new(),
@@ -115,14 +116,22 @@ fn check_paths(environment: &Environment) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Which configuration file is read, and whether somebody named it (so that it must exist).
-pub(in crate::config) fn config_path(overrides: &Overrides, environment: &Environment) -> Option<(PathBuf, bool)> {
+/// Which configuration is read.
+pub(in crate::config) fn place(overrides: &Overrides, environment: &Environment) -> Option<Place> {
     let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
     if let Some(path) = named {
-        return Some((path, true));
+        return Some(Place::new(path, true, environment));
     }
+    let machine = Path::new(SYSTEM_DIRECTORY);
+    let is_there = |place: &Place| match place.file.parent() {
+        // The fragments there are for whoever has a file there.
+        Some(directory) if directory == machine => place.file.exists(),
+        _ => place.is_there(),
+    };
     let candidates = environment.config_files();
-    candidates.iter().find(|path| path.exists()).or(candidates.first()).map(|path| (path.clone(), false))
+    let mut places = candidates.into_iter().map(|file| Place::new(file, false, environment));
+    let first = places.next()?;
+    Some(if is_there(&first) { first } else { places.find(is_there).unwrap_or(first) })
 }
 
 /// The places where a setting may be given.
@@ -151,16 +160,38 @@ impl Places {
     }
 }
 
+/// A table whose name is taken.
+struct Taken<'a> {
+    source: &'a ConfigSource,
+    line: usize,
+}
+
+impl Taken<'_> {
+    fn place(&self) -> String {
+        format!("{}:{}", self.source.path.display(), self.line)
+    }
+}
+
+/// What a table without a name is called that is alone in its file: that of config.toml keeps its name, whatever fragments there are.
+fn usual_name(source: &ConfigSource) -> String {
+    let stem = source.path.file_stem().filter(|_| source.is_fragment).map(|stem| stem.to_string_lossy().into_owned());
+    stem.unwrap_or_else(|| DEFAULT_NAME.to_owned())
+}
+
 struct Merge<'a> {
     overrides: &'a Overrides,
     environment: &'a Environment,
     /// Only workspaces are wanted, to list possible connections; settings that connections lack do not matter.
     only_workspaces: bool,
-    /// The place of each workspace in the file, by name.
+    /// The place of each workspace among all, by name.
     by_name: HashMap<String, usize>,
+    /// The only workspace of a file, by the file's path.
+    alone: HashMap<Arc<Path>, usize>,
+    /// config.toml and its fragments, as far as they are there.
+    files: &'a [ConfigSource],
+    /// Of these the one with the setting or the table that is looked at.
     source: Option<&'a ConfigSource>,
-    path: Option<Arc<Path>>,
-    expected_file: Option<PathBuf>,
+    place: Option<&'a Place>,
     settings: Vec<Setting>,
     warnings: Vec<String>,
     notes: Vec<String>,
@@ -175,7 +206,7 @@ struct Merge<'a> {
     proxies: Proxies,
 }
 
-impl Merge<'_> {
+impl<'a> Merge<'a> {
     fn config(mut self) -> Result<Config, ConfigError> {
         let password_files = self.password_files()?;
         let log_file = self.log_file()?;
@@ -203,7 +234,9 @@ impl Merge<'_> {
             notify_command,
             state_dir,
             environment: self.hidden.iter().fold(self.environment.clone(), |all, name| all.hiding(name)),
-            file: self.source.map(|source| source.path.clone()),
+            file: self.files.iter().find(|source| !source.is_fragment).map(|source| source.path.to_path_buf()),
+            fragments: fragments::paths(self.files).iter().map(|path| path.to_path_buf()).collect(),
+            fragments_directory: self.place.and_then(|place| place.fragments.clone()),
             settings: self.settings,
             warnings: self.warnings,
             notes: self.notes,
@@ -249,8 +282,8 @@ impl Merge<'_> {
     }
 
     /// Those of the configuration file, each with its place there.
-    fn written_password_files(&self) -> Result<Vec<Sourced<PathBuf>>, ConfigError> {
-        let Some(setting) = self.source.and_then(|source| source.file.password_file.as_ref()) else {
+    fn written_password_files(&mut self) -> Result<Vec<Sourced<PathBuf>>, ConfigError> {
+        let Some(setting) = self.head("password_file", |file| file.password_file.as_ref())? else {
             return Ok(Vec::new());
         };
         let paths: Vec<Spanned<String>> = match setting.get_ref() {
@@ -276,7 +309,7 @@ impl Merge<'_> {
 
     fn log_file(&mut self) -> Result<Option<PathBuf>, ConfigError> {
         let flag = self.overrides.log_file.clone().map(|path| Sourced::new(path, Origin::Flag("--log-file")));
-        let name = self.source.and_then(|source| self.written(source.file.log_file.as_ref()?));
+        let name = self.head("log_file", |file| file.log_file.as_ref())?.and_then(|name| self.written(name));
         let written = name.map(|name| match self.environment.log_file_named(&name.value) {
             Some(usual) => Ok(name.map(|_| usual)),
             None => self.path_in_file(name),
@@ -293,8 +326,8 @@ impl Merge<'_> {
 
     fn interval(&mut self) -> Result<Option<std::time::Duration>, ConfigError> {
         let flag = self.overrides.interval.map(|interval| Sourced::new(interval, Origin::Flag("--interval")));
-        let written = || Some(self.written(self.source?.file.interval.as_ref()?)?.map(|interval| interval.0));
-        let Some(interval) = flag.or_else(written) else {
+        let written = self.head("interval", |file| file.interval.as_ref())?.and_then(|interval| self.written(interval));
+        let Some(interval) = flag.or(written.map(|interval| interval.map(|interval| interval.0))) else {
             let (key, value) = ("interval", "20 min before the expiry".to_owned());
             self.settings.push(Setting { section: String::new(), key, value, origin: Origin::Default });
             return Ok(None);
@@ -310,13 +343,28 @@ impl Merge<'_> {
 
     // ---- helpers ----
 
-    /// The name of a table. It is refused if an earlier table has it (`taken`).
+    /// A setting at the head of one of the files, which is looked at from now on. Several files may say the same.
+    fn head<T: PartialEq>(
+        &mut self,
+        key: &str,
+        of: impl Fn(&'a ConfigFile) -> Option<&'a Spanned<T>>,
+    ) -> Result<Option<&'a Spanned<T>>, ConfigError> {
+        let mut all = self.files.iter().filter_map(|source| Some((source, of(&source.file)?)));
+        let Some((source, first)) = all.next() else { return Ok(None) };
+        if let Some((other, value)) = all.find(|(_, value)| *value != first) {
+            let why = format!("{key} has another value in {}", source.place(first));
+            return Err(other.fault(value, why).hint("leave it out in one of the two files"));
+        }
+        self.source = Some(source);
+        Ok(Some(first))
+    }
+
+    /// The name of a table in the file that is looked at, where it may be `alone`.
     fn name(
         &self,
         table: &Spanned<impl Sized>,
         written: Option<&Spanned<String>>,
         alone: bool,
-        taken: &mut HashSet<String>,
         kind: &str,
     ) -> Result<String, ConfigError> {
         let Some(source) = self.source else { return Ok(DEFAULT_NAME.to_owned()) };
@@ -324,15 +372,26 @@ impl Merge<'_> {
             Some(name) if name.get_ref().is_empty() || name.get_ref().chars().any(char::is_control) => {
                 Err(source.fault(name, format!("a {kind}'s name cannot be empty or hold control characters")))
             }
-            Some(name) if !taken.insert(name.get_ref().clone()) => {
-                Err(source.fault(name, format!("there are two {kind}s named `{}`", name.get_ref())))
-            }
             Some(name) => Ok(name.get_ref().clone()),
-            None if alone => Ok(DEFAULT_NAME.to_owned()),
+            None if alone => Ok(usual_name(source)),
             None => {
                 Err(source.fault(table, format!("of several {kind}s each needs a name")).hint("add name = \"...\""))
             }
         }
+    }
+
+    /// That a name is taken already: in the same file, or in another one by a table that says something else.
+    fn taken<T>(&self, (table, name): (&Spanned<T>, Option<&Spanned<String>>), kind: &str, called: &str, by: &Taken<'_>) -> ConfigError {
+        let at = name.map_or_else(|| table.span(), Spanned::span);
+        let fault = |why: String| match self.source {
+            Some(source) => ConfigError::new(why).at(&source.path, &source.text, at),
+            None => ConfigError::new(why),
+        };
+        if self.source.is_some_and(|source| source.path == by.source.path) {
+            return fault(format!("there are two {kind}s named `{called}`"));
+        }
+        let why = format!("there are two {kind}s named `{called}`, and they differ: the other is in {}", by.place());
+        fault(why).hint("give one of them another name, or let both files say the same of it")
     }
 
     fn variable(&self, name: &'static str) -> Option<Sourced<String>> {
@@ -341,15 +400,16 @@ impl Merge<'_> {
 
     fn written<T: Clone>(&self, value: &Spanned<T>) -> Option<Sourced<T>> {
         let source = self.source?;
-        let origin = Origin::File(self.path.clone()?, source.line(value), value.span());
+        let origin = Origin::File(Arc::clone(&source.path), source.line(value), value.span());
         Some(Sourced::new(value.get_ref().clone(), origin))
     }
 
-    /// A path in the file: what a shell would have expanded is, a relative one starts at the file's own directory.
+    /// A path in the file: what a shell would have expanded is, a relative one starts at the directory of config.toml, in a fragment,
+    /// too, so that a table means the same in each of the files.
     fn path_in_file(&self, text: Sourced<String>) -> Result<Sourced<PathBuf>, ConfigError> {
         let path = self.expanded(text)?;
-        Ok(match self.source.and_then(|source| source.path.parent()) {
-            Some(directory) if path.value.is_relative() => path.map(|path| directory.join(path)),
+        Ok(match self.source {
+            Some(source) if path.value.is_relative() => path.map(|path| source.base.join(path)),
             _ => path,
         })
     }
@@ -382,7 +442,14 @@ impl Merge<'_> {
         let by_variable = |name: &'static str| {
             if environment.get_os(name).is_some() { Origin::Environment(name) } else { Origin::Default }
         };
-        let config = self.source.map(|source| source.path.clone());
+        for source in self.files {
+            let (role, origin, path) = if source.is_fragment {
+                ("a fragment of the configuration", Origin::Default, source.path.to_path_buf())
+            } else {
+                ("the configuration file", by_variable("DBX_ROTATOR_CONFIG"), source.path.to_path_buf())
+            };
+            self.uses.push(Use { role: role.to_owned(), origin, path, access: Access::Reads });
+        }
         let logins = Some(environment.logins_dir());
         let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
         let (password, figures) = (Some(state_dir.join("proxy-password")), Some(state_dir.join("proxy.json")));
@@ -394,7 +461,6 @@ impl Merge<'_> {
             ("the proxy's password", password, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the proxy's figures", figures, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the place of logins", logins, by_variable("XDG_STATE_HOME"), Access::Writes),
-            ("the configuration file", config, by_variable("DBX_ROTATOR_CONFIG"), Access::Reads),
             (
                 "the profile file",
                 environment.databricks_config_file(),
@@ -419,25 +485,25 @@ impl Merge<'_> {
 
     fn fault(&self, origin: &Origin, why: impl Into<String>) -> ConfigError {
         let why = why.into();
-        match (origin, self.source) {
-            (Origin::File(_, _, span), Some(source)) => {
-                ConfigError::new(why).at(&source.path, &source.text, span.clone())
-            }
-            (Origin::Default, _) => ConfigError::new(why),
-            (other, _) => ConfigError::new(format!("{other}: {why}")),
+        let text_of = |path: &Path| self.files.iter().find(|source| *source.path == *path);
+        match origin {
+            Origin::File(path, _, span) => match text_of(path) {
+                Some(source) => ConfigError::new(why).at(&source.path, &source.text, span.clone()),
+                None => ConfigError::new(format!("{origin}: {why}")),
+            },
+            Origin::Default => ConfigError::new(why),
+            other => ConfigError::new(format!("{other}: {why}")),
         }
     }
 
     /// Notes that a setting is missing, and where it could be given for `name`.
     fn lacks(&mut self, (what, name): (&str, &str), from: Places) {
-        let file =
-            self.expected_file.as_ref().map_or_else(|| "config.toml".to_owned(), |path| path.display().to_string());
+        let file = self.file_to_change();
         let mut places = Vec::new();
         if from.ambient {
             places.extend([from.flag.to_owned(), format!("${}", from.variable)]);
             let is_host = (from.table, from.key) == ("connection", "host");
-            let has_connections = self.source.is_some_and(|source| !source.file.connection.is_empty());
-            places.extend((is_host && !has_connections).then(|| "$PGHOST".to_owned()));
+            places.extend((is_host && !self.has_connections()).then(|| "$PGHOST".to_owned()));
         }
         places.push(format!("`{}` in [[{}]] of {file}", from.key, from.table));
         places.extend(from.profile_key.map(|key| format!("`{key}` in a profile of ~/.databrickscfg")));
@@ -449,6 +515,18 @@ impl Merge<'_> {
         let whose = if from.ambient { String::new() } else { format!(" of {} {name}", from.table) };
         self.missing.push(format!("{what}{whose} is not set: give it by one of:"));
         self.missing.extend(places.into_iter().map(|place| format!("    {place}")));
+    }
+
+    /// The file to write a setting into that what is looked at lacks.
+    fn file_to_change(&self) -> String {
+        let of_fragment = self.source.filter(|source| source.is_fragment).map(|source| &*source.path);
+        let file = of_fragment.or_else(|| Some(self.place?.file.as_path()));
+        file.map_or_else(|| "config.toml".to_owned(), |path| path.display().to_string())
+    }
+
+    /// Whether any of the files has a connection.
+    fn has_connections(&self) -> bool {
+        self.files.iter().any(|source| !source.file.connection.is_empty())
     }
 
     fn report_missing(&mut self) -> Result<(), ConfigError> {

@@ -197,7 +197,7 @@ impl Merge<'_> {
 
     /// A command, as `on_rotate` is one.
     pub(super) fn notify_command(&mut self) -> Result<Option<Vec<String>>, ConfigError> {
-        let Some(command) = self.source.and_then(|source| source.file.notify_command.as_ref()) else { return Ok(None) };
+        let Some(command) = self.head("notify_command", |file| file.notify_command.as_ref())? else { return Ok(None) };
         if command.get_ref().first().is_none_or(String::is_empty) {
             let why = "notify_command names no program";
             return Err(self.fault_at(command, why).hint("write it as [\"program\", \"argument\"]"));

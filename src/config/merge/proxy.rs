@@ -15,7 +15,7 @@ const FOR_HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 
 impl Merge<'_> {
     pub(super) fn proxies(&mut self) -> Result<Proxies, ConfigError> {
-        let in_file = self.source.and_then(|source| self.written(source.file.proxy.as_ref()?));
+        let in_file = self.head("proxy", |file| file.proxy.as_ref())?.and_then(|proxy| self.written(proxy));
         let in_environment = self.first_variable(PROXY_VARIABLES);
         // Before anything is said of them, whether they can be used or not; what is not used here another program may show.
         let others =
@@ -25,26 +25,26 @@ impl Merge<'_> {
         }
         let Some(written) = in_environment.or(in_file) else {
             self.say_what_is_unused();
-            return Ok(Proxies::new(None, self.exceptions()));
+            return Ok(Proxies::new(None, self.exceptions()?));
         };
         let proxy = Proxy::parse(&written.value, written.origin.to_string())
             .map_err(|Misfit { why, hint }| self.fault(&written.origin, why).hint(hint))?;
         self.warn_of_readers(&proxy, &written.origin);
         let proxy = self.note("", "proxy", written.map(|_| proxy), Proxy::shown);
-        Ok(Proxies::new(Some(proxy), self.exceptions()))
+        Ok(Proxies::new(Some(proxy), self.exceptions()?))
     }
 
-    fn exceptions(&mut self) -> Exceptions {
-        let in_file = || self.written(self.source?.file.no_proxy.as_ref()?);
-        let Some(written) = self.first_variable(EXCEPTION_VARIABLES).or_else(in_file) else {
-            return Exceptions::default();
+    fn exceptions(&mut self) -> Result<Exceptions, ConfigError> {
+        let in_file = self.head("no_proxy", |file| file.no_proxy.as_ref())?.and_then(|hosts| self.written(hosts));
+        let Some(written) = self.first_variable(EXCEPTION_VARIABLES).or(in_file) else {
+            return Ok(Exceptions::default());
         };
         let exceptions = written.map(|text| Exceptions::parse(&text));
         for entry in exceptions.value.useless() {
             let why = "no host is like that; entries are separated by commas, as in .example.com,10.0.0.0/8";
             self.warnings.push(format!("`{entry}` in {} exempts nothing: {why}", exceptions.origin));
         }
-        self.note("", "no_proxy", exceptions, |exceptions| exceptions.text().to_owned())
+        Ok(self.note("", "no_proxy", exceptions, |exceptions| exceptions.text().to_owned()))
     }
 
     fn first_variable(&self, names: [&'static str; 2]) -> Option<Sourced<String>> {

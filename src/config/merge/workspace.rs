@@ -1,6 +1,5 @@
 //! The workspaces: host, sign-in method, client and profile.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,13 +8,14 @@ use serde_spanned::Spanned;
 
 use super::identity::{Chosen, SourceKind, WorkspaceSource, choose};
 use super::sign_in::Whose;
-use super::{DEFAULT_NAME, Merge, Places};
+use super::{DEFAULT_NAME, Merge, Places, Taken};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
+use crate::config::source::ConfigSource;
 use crate::config::unified::{Key, Row, SETTINGS, text};
 use crate::foreign::could_be_secret;
 use crate::model::{AuthMethod, AuthType, Client, Cloud, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
@@ -59,9 +59,12 @@ fn held(row: &Row, value: &SecretString) -> SecretSource {
     }
 }
 
-impl Merge<'_> {
+/// A table with its file and its name.
+type Named<'a, T> = (&'a ConfigSource, String, &'a Spanned<T>);
+
+impl<'a> Merge<'a> {
     pub(super) fn workspaces(&mut self) -> Result<Vec<Option<Workspace>>, ConfigError> {
-        let tables: &[Spanned<WorkspaceTable>] = self.source.map_or(&[], |source| &source.file.workspace);
+        let tables = self.workspace_tables()?;
         let ambient = tables.len() <= 1;
         if !ambient {
             self.only_for_one(tables.len(), "workspaces", self.overrides.workspace_flag())?;
@@ -71,14 +74,43 @@ impl Merge<'_> {
                 "workspaces",
             );
         }
-        let mut all = Vec::new();
         if tables.is_empty() {
-            all.push(self.workspace(DEFAULT_NAME.to_owned(), None, true)?);
+            self.source = self.files.first();
+            return Ok(vec![self.workspace(DEFAULT_NAME.to_owned(), None, true)?]);
         }
-        let mut taken = HashSet::new();
-        for table in tables {
-            let name = self.name(table, table.get_ref().name.as_ref(), ambient, &mut taken, "workspace")?;
+        let mut all = Vec::new();
+        for (source, name, table) in tables {
+            self.source = Some(source);
             all.push(self.workspace(name, Some(table), ambient)?);
+        }
+        Ok(all)
+    }
+
+    /// All of them with their files and names. What several files say in the same words is there once.
+    fn workspace_tables(&mut self) -> Result<Vec<Named<'a, WorkspaceTable>>, ConfigError> {
+        let mut all: Vec<Named<'a, WorkspaceTable>> = Vec::new();
+        for source in self.files {
+            self.source = Some(source);
+            let alone = source.file.workspace.len() == 1;
+            for table in &source.file.workspace {
+                let written = table.get_ref().name.as_ref();
+                let name = self.name(table, written, alone, "workspace")?;
+                let index = match self.by_name.get(&name).and_then(|index| Some((*index, all.get(*index)?))) {
+                    Some((index, (first, _, other))) if first.path != source.path && *other == table => index,
+                    Some((_, (first, _, other))) => {
+                        let by = Taken { source: first, line: first.line(other) };
+                        return Err(self.taken((table, written), "workspace", &name, &by));
+                    }
+                    None => {
+                        all.push((source, name.clone(), table));
+                        self.by_name.insert(name, all.len() - 1);
+                        all.len() - 1
+                    }
+                };
+                if alone {
+                    self.alone.insert(Arc::clone(&source.path), index);
+                }
+            }
         }
         Ok(all)
     }
@@ -365,7 +397,7 @@ impl Merge<'_> {
 
     /// The secret's source file of the machine's units, for a person who reads their configuration outside the unit.
     fn credential_of_the_system(&self) -> Option<PathBuf> {
-        let config = &self.source?.path;
+        let config = &self.place?.file;
         let is_theirs = config.parent() == Some(Path::new(SYSTEM_DIRECTORY));
         is_theirs.then(|| credential_source(&config.with_extension("client-secret"))).flatten()
     }
