@@ -42,7 +42,11 @@ fn show(config: &Config) -> String {
 }
 
 fn check(config: &Config) -> String {
-    let file = config.file().map_or_else(|| "no configuration file".to_owned(), |path| path.display().to_string());
+    let fragments = config.fragments_directory.as_deref().filter(|_| !config.fragments().is_empty());
+    let fragments = fragments.map(|directory| format!("{} of {}", config.fragments().len(), directory.display()));
+    let file = config.file().map(|path| path.display().to_string());
+    let files: Vec<String> = file.into_iter().chain(fragments).collect();
+    let file = if files.is_empty() { "no configuration file".to_owned() } else { files.join(" and ") };
     let (workspaces, connections) = (config.workspaces().len(), config.connections().len());
     with_warnings(format!("{file}: no fault found; workspaces: {workspaces}, connections: {connections}\n"), config)
 }

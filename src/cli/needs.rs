@@ -108,23 +108,32 @@ impl Needs {
         needs
     }
 
-    /// What cannot be appended to the file that is there becomes a remark on it.
+    /// What cannot be appended to the file that is there becomes a remark on it, or on the fragment that it belongs to.
     fn fit_into(&mut self, config: &Config) {
+        if let [workspace] = config.workspaces()
+            && let Some(place) = config.place_in_fragment(&format!("workspace \"{}\"", workspace.name()), "")
+        {
+            let all = std::mem::take(&mut self.workspace);
+            self.remark(all, "[[workspace]]", place);
+        }
         let Some(file) = config.file() else { return };
         let text = read_text(file).unwrap_or_default();
         let Ok(document) = text.parse::<toml_edit::DocumentMut>() else { return };
-        let shown = file.display();
-        let mut belongs = |table: &mut Meant, place: &str| {
-            let lines = table.drain(..).map(|(key, value)| assignment(key, &value));
-            let lines: Vec<String> = lines.map(|line| format!("write at {place} of {shown}: {line}")).collect();
-            self.remarks.splice(0..0, lines);
-        };
+        let shown = file.display().to_string();
         if document.contains_key("workspace") {
-            belongs(&mut self.workspace, "[[workspace]]");
+            let all = std::mem::take(&mut self.workspace);
+            self.remark(all, "[[workspace]]", &shown);
         }
         if !document.is_empty() {
-            belongs(&mut self.head, "the head");
+            let all = std::mem::take(&mut self.head);
+            self.remark(all, "the head", &shown);
         }
+    }
+
+    fn remark(&mut self, table: Meant, place: &str, file: &str) {
+        let lines = table.into_iter().map(|(key, value)| assignment(key, &value));
+        let lines: Vec<String> = lines.map(|line| format!("write at {place} of {file}: {line}")).collect();
+        self.remarks.splice(0..0, lines);
     }
 
     /// The remarks as comments.

@@ -13,7 +13,7 @@ use super::arguments::{InstallOptions, ServiceCommand, WhichManager};
 use super::service_inputs::inputs;
 use super::take_over::{Here, TakeOver};
 use super::{Fault, block_on_to_the_end, own_program, print, status};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Overrides, Place};
 use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::generated::shell_word;
@@ -165,7 +165,7 @@ impl Service {
             say(&format!("Stopped and disabled {original}, the service of the Python tool"))?;
         }
         let unit = self.manager.state()?.map_or_else(String::new, |state| state.unit);
-        let set_up = as_service(&self.inputs.config, &self.inputs, false)?;
+        let set_up = as_service(&self.inputs)?;
         taken.tell(&unit, &self.manager.logs(way), plan.file(), &set_up)?;
         if let Some(sentence) = what_an_upgrade_means(&program, &self.environment) {
             say(&sentence)?;
@@ -205,13 +205,17 @@ impl Service {
 
     /// What the service shall do: what is in its file, under what is given here and now.
     fn wanted_config(&self, overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigError> {
-        let config = Some(self.inputs.config.clone()).filter(|file| file.exists());
-        let overrides = Overrides { config, ..overrides.clone() };
+        let place = Place::of_service(&self.inputs.config, None);
         // Only the service's own file counts, and the profiles of the user that it runs as.
         let not_its_own = ["DBX_ROTATOR_CONFIG", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", "USER"];
         let environment = not_its_own.into_iter().fold(environment.clone(), Environment::without);
         let environment = environment.with("HOME", &self.account.home);
-        Config::load_in(environment.handing_over(self.inputs.handed_over()), &overrides)
+        let environment = environment.handing_over(self.inputs.handed_over());
+        if place.is_there() {
+            let overrides = Overrides { config: None, ..overrides.clone() };
+            return Config::load_at(place, environment, &overrides);
+        }
+        Config::load_in(environment, overrides)
     }
 
     /// The path of this program for a unit.
@@ -249,7 +253,7 @@ impl Service {
 
     /// Shows the result of a start that was requested at `asked`; returns the exit code.
     fn show(&self, way: Way, started: &Started, asked: Timestamp) -> Result<u8, Fault> {
-        let rotation = Rotation::new(as_service(&self.inputs.config, &self.inputs, false)?);
+        let rotation = Rotation::new(as_service(&self.inputs)?);
         let seen = if *started == Started::Untold { Some(self.watch(&rotation, asked)?) } else { None };
         let started = seen.as_ref().unwrap_or(started);
         let all_live = status::print_table(&rotation, self.manager.state()?.as_ref())?;
@@ -338,7 +342,7 @@ pub(super) fn of_user(user: &str) -> Result<(Rotation, Option<State>), Fault> {
         );
         return Err(ConfigError::new(message).hint(hint).into());
     }
-    let config = as_service(&inputs.config, &inputs, false)?;
+    let config = as_service(&inputs)?;
     Ok((Rotation::new(config), manager.state()?))
 }
 

@@ -30,7 +30,7 @@ pub(super) fn own_config(state: &State, environment: &Environment) -> Option<Res
     let manager = manager(state.scope, &account).ok()?;
     let inputs = inputs(state.scope, &account, &*manager);
     match std::fs::File::open(&inputs.config) {
-        Ok(_) => Some(as_service(&inputs.config, &inputs, false)),
+        Ok(_) => Some(as_service(&inputs)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let environment = inputs.environment.clone().handing_over(inputs.handed_over());
             Some(Config::load_in(environment, &Overrides::default()))

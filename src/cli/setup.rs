@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::arguments::{InstallOptions, SetupOptions, WhichManager};
 use super::prompt::{Person, chosen};
 use super::{Fault, block_on_to_the_end, check, connections, own_program, print, service};
-use crate::config::{Config, ConfigError, Overrides, profiles};
+use crate::config::{Config, ConfigError, Overrides, Place, profiles};
 use crate::failure::Failure;
 use crate::lakebase::Database;
 use crate::os::dirs::Environment;
@@ -32,8 +32,10 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
         own_program::check()?;
     }
     let file = environment.own_config_file();
-    if file.exists() {
-        say(&format!("{} exists already and is used as it is.", file.display()))?;
+    let place = Place::of_service(&file, None);
+    if place.is_there() {
+        let shown = place.shown();
+        say(&format!("{shown} exists already and is used as it is."))?;
         let renewal = renewal(options, person)?;
         return finish(renewal, options, &file);
     }
@@ -232,8 +234,8 @@ fn plan(
         )
         .hint("see TMPDIR and the space that is left there")
     })?;
-    let overrides = Overrides { config: Some(draft.path().to_owned()), ..overrides.clone() };
-    let config = Config::load_in(environment.clone(), &overrides)?;
+    let place = Place::of_service(file, Some(draft.path()));
+    let config = Config::load_at(place, environment.clone(), &Overrides { config: None, ..overrides.clone() })?;
     let inputs = ServiceInputs {
         config: file.to_owned(),
         credential: None,
@@ -251,7 +253,8 @@ fn without_settings(environment: &Environment) -> Environment {
 
 /// Sets up what renews the passwords, rotates, and logs in to prove it.
 fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, Fault> {
-    let overrides = Overrides { config: Some(PathBuf::from(file)), ..Overrides::default() };
+    let config = Some(PathBuf::from(file)).filter(|file| file.exists());
+    let overrides = Overrides { config, ..Overrides::default() };
     if renewal != Renewal::Nothing {
         let which = WhichManager { system: false, user: None };
         let daemon = renewal == Renewal::Daemon;

@@ -76,15 +76,6 @@ impl ConfigError {
         self
     }
 
-    /// The same fault with another name for its file: the one that the text will have.
-    #[must_use]
-    pub(crate) fn in_file(mut self, file: &Path) -> Self {
-        if let Some(location) = &mut self.0.location {
-            file.clone_into(&mut location.file);
-        }
-        self
-    }
-
     /// What is wrong, without its place and the next step.
     pub(crate) fn message(&self) -> &str {
         &self.0.message

@@ -55,10 +55,17 @@ impl Place {
         Place { file, text: None, fragments, is_named }
     }
 
-    /// The file of a service, whether it exists or not; what is in `text` stands for what is in it.
+    /// The file of a service; what is in `text` stands for what is or will be in it.
     pub(crate) fn of_service(file: &Path, text: Option<&Path>) -> Self {
         let fragments = file.parent().map(|directory| directory.join(DIRECTORY));
         Place { file: file.to_owned(), text: text.map(Path::to_owned), fragments, is_named: false }
+    }
+
+    /// The same where it must exist.
+    #[must_use]
+    pub(crate) fn named(mut self) -> Self {
+        self.is_named = true;
+        self
     }
 
     /// Whether there is anything to read.
@@ -66,9 +73,10 @@ impl Place {
         self.file.exists() || self.fragments.as_deref().is_some_and(|directory| !list(directory).is_ok_and(|all| all.is_empty()))
     }
 
-    /// The directory of the fragments, if there is one.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.fragments.as_deref().filter(|directory| directory.exists())
+    /// The file, or the directory with the fragments where that is all there is.
+    pub(crate) fn shown(&self) -> String {
+        let fragments = self.fragments.as_ref().filter(|_| !self.file.exists());
+        fragments.unwrap_or(&self.file).display().to_string()
     }
 
     /// All files that are there, config.toml first.
@@ -179,3 +187,6 @@ fn check_number(sources: &[ConfigSource]) -> Result<(), ConfigError> {
 pub(super) fn paths(sources: &[ConfigSource]) -> Vec<Arc<Path>> {
     sources.iter().filter(|source| source.is_fragment).map(|source| Arc::clone(&source.path)).collect()
 }
+
+#[cfg(test)]
+mod tests;

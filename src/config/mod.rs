@@ -17,6 +17,7 @@ mod source;
 mod unified;
 mod wording;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub(crate) fragments: Vec<PathBuf>,
     /// Where fragments are looked for.
     pub(crate) fragments_directory: Option<PathBuf>,
+    /// What is written in fragments, with its place there: tables by their section, other settings by their key.
+    pub(crate) of_fragments: BTreeMap<String, String>,
     pub(crate) settings: Vec<Setting>,
     pub(crate) warnings: Vec<String>,
     pub(crate) notes: Vec<String>,
@@ -220,6 +223,12 @@ impl Config {
     /// The fragments beside it that were read, in their order.
     pub fn fragments(&self) -> &[PathBuf] {
         &self.fragments
+    }
+
+    /// The place in a fragment that a setting has to be written to, if that is where its table is, or it itself.
+    pub(crate) fn place_in_fragment(&self, section: &str, key: &str) -> Option<&str> {
+        let written = if section.is_empty() { key } else { section };
+        self.of_fragments.get(written).map(String::as_str)
     }
 
     /// Whether all settings have the same values, wherever they come from. Of secrets only whether they are set.

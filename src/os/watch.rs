@@ -1,7 +1,8 @@
 //! Waits for changes of files, however they are made: written, replaced, moved, removed, or with another mode.
 //!
 //! It watches the directories of the files, since most programs replace a file instead of writing into it. If a directory
-//! does not exist yet, the nearest existing one above it is watched.
+//! does not exist yet, the nearest existing one above it is watched. Of a directory that is to be watched itself, everything in
+//! it is.
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeMap;
@@ -10,9 +11,7 @@ use std::ffi::OsString;
 #[cfg(target_os = "linux")]
 use std::io;
 use std::os::unix::fs::MetadataExt;
-#[cfg(target_os = "linux")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A file is often changed in several steps (truncate, write, chmod): it must be unchanged for this long before it is
@@ -25,6 +24,13 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// As many links as Linux follows in one path.
 #[cfg(target_os = "linux")]
 const LINK_LIMIT: usize = 40;
+
+/// How many entries of a watched directory are looked at.
+const MOST_ENTRIES: usize = 4_096;
+
+/// Stands for every name in a directory.
+#[cfg(target_os = "linux")]
+const ANY: &str = "";
 
 /// File names by directory.
 #[cfg(target_os = "linux")]
@@ -57,6 +63,9 @@ fn places(files: &[PathBuf]) -> Places {
             add(&target);
         }
     }
+    for directory in files.iter().filter(|file| file.is_dir()) {
+        places.entry(directory.clone()).or_default().push(ANY.into());
+    }
     places
 }
 
@@ -79,7 +88,7 @@ fn links_on_the_way(path: &Path) -> Vec<PathBuf> {
     links
 }
 
-/// Tells two states of a file apart without reading it.
+/// Tells two states of a file apart without reading it, and of a directory with the files in it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stamps(Vec<Option<Stamp>>);
 
@@ -104,8 +113,20 @@ impl Stamps {
                 nanoseconds: data.mtime_nsec(),
             })
         };
-        Stamps(files.iter().map(stamp).collect())
+        let with_entries = |file: &PathBuf| {
+            let entries = if file.is_dir() { entries_of(file) } else { Vec::new() };
+            std::iter::once(stamp(file)).chain(entries.iter().map(stamp).collect::<Vec<_>>())
+        };
+        Stamps(files.iter().flat_map(with_entries).collect())
     }
+}
+
+/// The paths in a directory, in an order that stays.
+fn entries_of(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.flatten().take(MOST_ENTRIES).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
 }
 
 /// Waits until one of these files has changed and then stayed unchanged for a moment. `has_changed` is called once the files are
@@ -192,7 +213,8 @@ impl Events {
             })
             .await
             .ok_or(io::ErrorKind::UnexpectedEof)??;
-            let concerns = |name: &OsString| self.names.get(&event.wd).is_some_and(|wanted| wanted.contains(name));
+            let is_wanted = |name: &OsString, wanted: &[OsString]| wanted.iter().any(|one| one == ANY || one == name);
+            let concerns = |name: &OsString| self.names.get(&event.wd).is_some_and(|wanted| is_wanted(name, wanted));
             // An event without a name: the directory itself has changed, or events were lost.
             if event.name.as_ref().is_none_or(concerns) {
                 return Ok(());
@@ -248,6 +270,24 @@ mod tests {
         fs::write(at("target"), "old").unwrap();
         std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
         assert!(is_noticed(&at("link"), || fs::write(at("target"), "new").unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn of_a_directory_every_file_is_watched_once_it_is_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("conf.d");
+        let fragment = directory.join("orders.toml");
+        let changes: [(&str, &dyn Fn()); 4] = [
+            ("made", &|| fs::create_dir(&directory).unwrap()),
+            ("added", &|| fs::write(&fragment, "1").unwrap()),
+            ("changed", &|| fs::write(&fragment, "other").unwrap()),
+            ("removed", &|| fs::remove_file(&fragment).unwrap()),
+        ];
+        for (what, change) in changes {
+            let before = Stamps::of(std::slice::from_ref(&directory));
+            assert!(is_noticed(&directory, change).await, "{what}");
+            assert_ne!(before, Stamps::of(std::slice::from_ref(&directory)), "{what}");
+        }
     }
 
     #[tokio::test]

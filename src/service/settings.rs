@@ -14,7 +14,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::files::cannot;
 use crate::auth;
-use crate::config::{Config, ConfigError, Origin, Overrides, Setting, credential_source};
+use crate::config::{Config, ConfigError, Origin, Overrides, Place, Setting, credential_source};
 use crate::failure::{Code, Failure};
 use crate::model::{Client, SecretSource, Workspace};
 use crate::os::dirs::Environment;
@@ -112,6 +112,7 @@ impl Plan {
         for workspace in config.workspaces() {
             if let Some(path) = hidden_cli(config, workspace, &plan.inputs) {
                 let section = format!("workspace \"{}\"", workspace.name());
+                refuse_fragment(config, &section, &format!("cli_path = \"{}\"", path.display()))?;
                 plan.set(&mut document, &section, "cli_path", path.display().to_string().into());
             }
         }
@@ -158,8 +159,8 @@ impl Plan {
 
     /// Checks that the service would see the same settings.
     fn is_seen(&self, file: &Path, wanted: &Config) -> Result<(), WriteError> {
-        let seen = as_service(file, &self.inputs, self.secret.is_some())
-            .map_err(|error| WriteError::Config(Box::new(error.in_file(&self.inputs.config))))?;
+        let seen = as_service_with(Some(file), &self.inputs, self.secret.is_some())
+            .map_err(|error| WriteError::Config(Box::new(error)))?;
         let differs = |setting: &&Setting| {
             let key = |other: &&Setting| other.section == setting.section && other.key == setting.key;
             let value = if PATHS.contains(&setting.key) { absolute(&setting.value) } else { setting.value.clone() };
@@ -173,7 +174,9 @@ impl Plan {
             None => Ok(()),
             Some(Setting { section, key, value, origin }) => {
                 let message = format!("a service would not see {key} = {value} of {section} ({origin})");
-                let hint = format!("write it into {}, and try again", self.inputs.config.display());
+                let file = || format!("write it into {}, and try again", self.inputs.config.display());
+                let of_fragment = |place| format!("change it in {place}, which is left as it is, or do not give it here");
+                let hint = wanted.place_in_fragment(section, key).map_or_else(file, of_fragment);
                 Err(Failure::permanent(Code::Configuration, message).hint(hint).into())
             }
         }
@@ -194,12 +197,20 @@ impl Plan {
 
     fn take_over(&mut self, config: &Config, setting: &Setting, document: &mut DocumentMut) -> Result<(), Failure> {
         let (section, shown) = (setting.section.as_str(), setting.value.as_str());
+        let is_secret = matches!(setting.key, "client_secret" | "client_secret_file");
+        // A fragment is somebody else's. Where it says something else, that is found when the result is read.
+        if !is_secret && config.place_in_fragment(section, setting.key).is_some() {
+            return Ok(());
+        }
         match setting.key {
             // Handled for all secrets together, wherever they were given.
             "client_secret" | "client_secret_file" if self.inputs.keychain => {}
             "client_secret" | "client_secret_file" => {
                 if let Some(client) = workspace_of(config, section).and_then(|workspace| workspace.client.as_ref()) {
-                    self.take_over_secret(client, section, document)?;
+                    if self.inputs.credential.is_none() {
+                        refuse_fragment(config, section, "client_secret_file = \"...\"")?;
+                    }
+                    self.take_over_secret(config, (client, section), document)?;
                 }
             }
             secret @ ("token" | "azure_client_secret" | "google_credentials") => {
@@ -250,7 +261,12 @@ impl Plan {
         Ok(())
     }
 
-    fn take_over_secret(&mut self, client: &Client, section: &str, document: &mut DocumentMut) -> Result<(), Failure> {
+    fn take_over_secret(
+        &mut self,
+        config: &Config,
+        (client, section): (&Client, &str),
+        document: &mut DocumentMut,
+    ) -> Result<(), Failure> {
         let (file, named) = match (&self.inputs.credential, &client.secret) {
             (None, SecretSource::File(path)) => {
                 self.set(document, section, "client_secret_file", absolute(&path.display().to_string()).into());
@@ -262,7 +278,8 @@ impl Plan {
             (None, SecretSource::Given(_)) => (self.inputs.config.with_file_name(SECRET), true),
             (Some(credential), _) => {
                 // A file named there would win over the credential.
-                if let Some((table, prefix)) = table_of(document, section)
+                if config.place_in_fragment(section, "client_secret_file").is_none()
+                    && let Some((table, prefix)) = table_of(document, section)
                     && table.remove("client_secret_file").is_some()
                 {
                     self.changes.push(format!("{prefix}no client_secret_file"));
@@ -335,6 +352,8 @@ impl Plan {
             let (secret, _) = client.secret.read(&client.id)?;
             self.items.push((Password { service: keychain::SERVICE.to_owned(), account: client.id.clone() }, secret));
             let section = format!("workspace \"{}\"", workspace.name());
+            let setting = format!("client_secret_keychain = \"{}\"", keychain::SERVICE);
+            refuse_fragment(config, &section, &setting)?;
             if let Some((table, prefix)) = table_of(document, &section)
                 && table.remove("client_secret_file").is_some()
             {
@@ -390,15 +409,22 @@ impl From<Failure> for WriteError {
     }
 }
 
-/// The configuration as the service reads it: with this file, and without this process's environment. If the manager hands over
-/// a secret, now or later (`secret_to_be`), it is read from the manager's source file.
+/// The configuration as the service reads it: with its file and the fragments beside that, and without this process's environment.
+/// If the manager hands over a secret, it is read from the manager's source file.
 ///
 /// # Errors
 /// As [`Config::load`].
-pub(crate) fn as_service(file: &Path, inputs: &ServiceInputs, secret_to_be: bool) -> Result<Config, ConfigError> {
+pub(crate) fn as_service(inputs: &ServiceInputs) -> Result<Config, ConfigError> {
+    as_service_with(None, inputs, false)
+}
+
+/// The same with what is in `text` in place of the file, and with a secret that the manager will hand over (`secret_to_be`).
+fn as_service_with(text: Option<&Path>, inputs: &ServiceInputs, secret_to_be: bool) -> Result<Config, ConfigError> {
     let credential = if secret_to_be { inputs.credential.clone() } else { inputs.handed_over() };
-    let overrides = Overrides { config: Some(file.to_owned()), ..Overrides::default() };
-    Config::load_in(inputs.environment.clone().handing_over(credential), &overrides)
+    let place = Place::of_service(&inputs.config, text);
+    // The machine's units start for whom there is a file; a user's do for fragments, too.
+    let place = if inputs.credential.is_some() || !place.is_there() { place.named() } else { place };
+    Config::load_at(place, inputs.environment.clone().handing_over(credential), &Overrides::default())
 }
 
 /// The setting for the file with this secret.
@@ -408,6 +434,13 @@ fn file_of(secret: &str) -> &'static str {
         "azure_client_secret" => "azure_client_secret_file",
         _ => "google_credentials_file",
     }
+}
+
+/// That this setting need not go into a fragment, which is somebody else's file.
+fn refuse_fragment(config: &Config, section: &str, setting: &str) -> Result<(), Failure> {
+    let Some(place) = config.place_in_fragment(section, "") else { return Ok(()) };
+    let message = format!("the service needs {setting} in {section}, which {place} has and which is left as it is");
+    Err(Failure::permanent(Code::Configuration, message).hint("write it there, and try again"))
 }
 
 /// Whether the setting's source is hidden from a service.

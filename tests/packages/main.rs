@@ -11,6 +11,7 @@ mod deb;
 mod homebrew;
 mod macos;
 mod pages;
+mod repository;
 mod rpm;
 mod same;
 

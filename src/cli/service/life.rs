@@ -100,7 +100,7 @@ impl Service {
 
     /// The keychain items that `service install` has made.
     fn keychain_items(&self) -> Vec<keychain::Item> {
-        let Ok(config) = as_service(&self.inputs.config, &self.inputs, false) else { return Vec::new() };
+        let Ok(config) = as_service(&self.inputs) else { return Vec::new() };
         config.keychain_items().into_iter().filter(|item| item.service == keychain::SERVICE).collect()
     }
 

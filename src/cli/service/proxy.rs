@@ -39,7 +39,7 @@ impl<'a> Whole<'a> {
 impl Service {
     /// Sets up the proxy as the settings want it that the service reads; returns what tells how to reach it.
     pub(super) fn set_up_proxy(&self, program: &Path, relaxed: bool, writes: &[PathBuf]) -> Result<Config, Fault> {
-        let config = as_service(&self.inputs.config, &self.inputs, false)?;
+        let config = as_service(&self.inputs)?;
         let access = access(&config);
         for file in self.manager.provide_proxy(program, &access, relaxed, writes)? {
             say(&format!("Wrote {}", file.display()))?;

@@ -68,6 +68,7 @@ impl<'a> Merge<'a> {
         for one in tables {
             self.source = Some(one.source);
             let table = one.table;
+            self.note_fragment(&format!("connection \"{}\"", one.name), one.source, table);
             let Some(connection) = self.connection(one.name, table.get_ref(), ambient, workspaces)? else { continue };
             if let Some(key) = connection.key.clone()
                 && let Some(place) = keys.insert(key.clone(), one.source.place(table))

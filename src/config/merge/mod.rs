@@ -10,7 +10,7 @@ mod proxy;
 mod sign_in;
 mod workspace;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,6 +76,7 @@ pub(in crate::config) fn load(
         files: &files,
         source: files.first(),
         place: place.as_ref(),
+        of_fragments: BTreeMap::new(),
         settings: Vec::new(),
         warnings: Vec::new(),
         notes: Vec::new(),
@@ -192,6 +193,7 @@ struct Merge<'a> {
     /// Of these the one with the setting or the table that is looked at.
     source: Option<&'a ConfigSource>,
     place: Option<&'a Place>,
+    of_fragments: BTreeMap<String, String>,
     settings: Vec<Setting>,
     warnings: Vec<String>,
     notes: Vec<String>,
@@ -237,6 +239,7 @@ impl<'a> Merge<'a> {
             file: self.files.iter().find(|source| !source.is_fragment).map(|source| source.path.to_path_buf()),
             fragments: fragments::paths(self.files).iter().map(|path| path.to_path_buf()).collect(),
             fragments_directory: self.place.and_then(|place| place.fragments.clone()),
+            of_fragments: self.of_fragments,
             settings: self.settings,
             warnings: self.warnings,
             notes: self.notes,
@@ -356,7 +359,14 @@ impl<'a> Merge<'a> {
             return Err(other.fault(value, why).hint("leave it out in one of the two files"));
         }
         self.source = Some(source);
+        self.note_fragment(key, source, first);
         Ok(Some(first))
+    }
+
+    fn note_fragment<T>(&mut self, what: &str, source: &ConfigSource, at: &Spanned<T>) {
+        if source.is_fragment {
+            self.of_fragments.insert(what.to_owned(), source.place(at));
+        }
     }
 
     /// The name of a table in the file that is looked at, where it may be `alone`.

@@ -81,6 +81,7 @@ impl<'a> Merge<'a> {
         let mut all = Vec::new();
         for (source, name, table) in tables {
             self.source = Some(source);
+            self.note_fragment(&format!("workspace \"{name}\""), source, table);
             all.push(self.workspace(name, Some(table), ambient)?);
         }
         Ok(all)

@@ -53,7 +53,7 @@ fn what_was_given_by_flags_stands_in_a_file_that_a_service_reads_and_the_secret_
     assert!(!text.contains("s3cret"), "{text}");
     let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("client-secret"), mode("config.toml"), mode("")), (0o600, 0o600, 0o700));
-    let config = as_service(&inputs.config, &inputs, false).unwrap();
+    let config = as_service(&inputs).unwrap();
     assert_eq!(config.interval, Some(std::time::Duration::from_secs(45 * 60)));
     assert_eq!(config.workspaces()[0].workspace_id.as_deref(), Some("42"));
     let key = config.connections()[0].key().unwrap();
@@ -131,7 +131,7 @@ fn the_machines_manager_gets_the_secret_as_a_credential_of_its_own() {
     let text = fs::read_to_string(&inputs.config).unwrap();
     assert!(!text.contains("client_secret"), "{text}");
     assert_eq!(fs::read_to_string(credential).unwrap(), "s3cret-of-the-principal\n");
-    assert!(as_service(&inputs.config, &inputs, false).is_ok());
+    assert!(as_service(&inputs).is_ok());
 }
 
 /// What was put into the stand-in keychain.
@@ -222,7 +222,7 @@ fn of_several_tables_each_gets_its_own() {
         ..Overrides::default()
     };
     install(&given, &inputs);
-    let config = as_service(&inputs.config, &inputs, false).unwrap();
+    let config = as_service(&inputs).unwrap();
     assert_eq!(config.password_files(), [scratch.path().join("pgpass"), scratch.path().join("snap/pgpass")]);
     assert_eq!(config.connections().len(), 2);
     let mut document: DocumentMut = two.parse().unwrap();
