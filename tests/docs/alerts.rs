@@ -12,7 +12,7 @@ use crate::support::{Home, Workspace, cache, dbx_rotator, skip};
 const RULES: &str = "dist/prometheus/dbx-rotator.rules.yml";
 const TESTS: &str = "tests/docs/dbx-rotator.rules.test.yml";
 
-fn promtool() -> Result<PathBuf, String> {
+pub(crate) fn promtool() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([cache::directory().join("bin")]);
     let mut found = places.map(|place| place.join("promtool")).filter(|program| program.exists());
@@ -20,7 +20,7 @@ fn promtool() -> Result<PathBuf, String> {
 }
 
 /// The names of metrics in a text that begin with this.
-fn metrics(text: &str, start: &str) -> BTreeSet<String> {
+pub(crate) fn metrics(text: &str, start: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with(start)).map(str::to_owned).collect()
 }
@@ -40,11 +40,16 @@ fn printed() -> String {
     outcome.stdout
 }
 
+/// The names of all metrics that there can be.
+pub(crate) fn known() -> BTreeSet<String> {
+    // Only where a service manager knows of it, and where a client was refused.
+    let more = ["dbx_rotator_service_active", "dbx_rotator_proxy_refused_total"].map(str::to_owned);
+    metrics(&printed(), "dbx_rotator_").into_iter().chain(more).collect()
+}
+
 #[test]
 fn the_rules_and_the_page_speak_of_metrics_that_are_printed() {
-    let printed = metrics(&printed(), "dbx_rotator_");
-    // Only where a service manager knows of it.
-    let known: BTreeSet<String> = printed.into_iter().chain(["dbx_rotator_service_active".to_owned()]).collect();
+    let known = known();
     let page = Page::read("docs/monitoring.md").text;
     for (place, text) in [(RULES, Page::read(RULES).text), ("docs/monitoring.md", page)] {
         let used = metrics(&text, "dbx_rotator_");

@@ -9,6 +9,7 @@ mod support;
 
 mod alerts;
 mod command_lines;
+mod dashboard;
 mod library;
 mod links;
 mod page;
