@@ -70,7 +70,8 @@ impl Place {
 
     /// Whether there is anything to read.
     pub(crate) fn is_there(&self) -> bool {
-        self.file.exists() || self.fragments.as_deref().is_some_and(|directory| !list(directory).is_ok_and(|all| all.is_empty()))
+        self.file.exists()
+            || self.fragments.as_deref().is_some_and(|directory| !list(directory).is_ok_and(|all| all.is_empty()))
     }
 
     /// The file, or the directory with the fragments where that is all there is.
@@ -135,7 +136,11 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     };
     let mut fragments: Vec<_> = names.into_iter().filter(is_fragment).collect();
     if fragments.len() > MOST_FRAGMENTS {
-        let why = format!("there are {} files in {}, and at most {MOST_FRAGMENTS} may be", fragments.len(), directory.display());
+        let why = format!(
+            "there are {} files in {}, and at most {MOST_FRAGMENTS} may be",
+            fragments.len(),
+            directory.display()
+        );
         return Err(ConfigError::new(why).hint("put several connections into one file"));
     }
     // `OsString` compares bytes.
@@ -161,11 +166,16 @@ fn check_writers(path: &Path) -> Result<(), ConfigError> {
 }
 
 fn check_size(path: &Path, left: u64) -> Result<(), ConfigError> {
-    let size = try_as_owner_of(path, || fs::metadata(path)).map_or(0, |data| if data.is_file() { data.len() } else { 0 });
+    let size =
+        try_as_owner_of(path, || fs::metadata(path)).map_or(0, |data| if data.is_file() { data.len() } else { 0 });
     if size <= left {
         return Ok(());
     }
-    let why = format!("the files of the configuration are larger than {} KiB together, with {}", LARGEST / 1024, path.display());
+    let why = format!(
+        "the files of the configuration are larger than {} KiB together, with {}",
+        LARGEST / 1024,
+        path.display()
+    );
     Err(ConfigError::new(why).hint("check that they are the right files"))
 }
 

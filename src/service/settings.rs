@@ -175,7 +175,8 @@ impl Plan {
             Some(Setting { section, key, value, origin }) => {
                 let message = format!("a service would not see {key} = {value} of {section} ({origin})");
                 let file = || format!("write it into {}, and try again", self.inputs.config.display());
-                let of_fragment = |place| format!("change it in {place}, which is left as it is, or do not give it here");
+                let of_fragment =
+                    |place| format!("change it in {place}, which is left as it is, or do not give it here");
                 let hint = wanted.place_in_fragment(section, key).map_or_else(file, of_fragment);
                 Err(Failure::permanent(Code::Configuration, message).hint(hint).into())
             }

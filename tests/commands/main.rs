@@ -8,6 +8,7 @@ mod completions;
 mod configuration;
 mod databricks_cli;
 mod exec;
+mod fragments;
 mod from_python;
 mod launchd;
 mod libpq_variables;

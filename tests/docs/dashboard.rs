@@ -24,9 +24,10 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
 /// Every value with this key, however deep.
 fn all<'v>(value: &'v Value, key: &str) -> Vec<&'v Value> {
     match value {
-        Value::Object(map) => {
-            map.iter().flat_map(|(name, inner)| (name == key).then_some(inner).into_iter().chain(all(inner, key))).collect()
-        }
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(name, inner)| (name == key).then_some(inner).into_iter().chain(all(inner, key)))
+            .collect(),
         Value::Array(list) => list.iter().flat_map(|inner| all(inner, key)).collect(),
         _ => Vec::new(),
     }
@@ -40,7 +41,8 @@ fn queries(dashboard: &Value) -> Vec<&str> {
 fn the_dashboard_shows_metrics_that_are_printed_and_all_that_matter() {
     let dashboard = dashboard();
     let used = metrics(&queries(&dashboard).join("\n"), "dbx_rotator_");
-    let variables: Vec<&str> = all(&dashboard["templating"], "definition").iter().map(|text| text.as_str().unwrap()).collect();
+    let variables: Vec<&str> =
+        all(&dashboard["templating"], "definition").iter().map(|text| text.as_str().unwrap()).collect();
     let asked = metrics(&variables.join("\n"), "dbx_rotator_");
     let known = known();
     assert!(asked.is_subset(&known) && !asked.is_empty(), "{asked:?}");
@@ -73,7 +75,9 @@ fn prometheus_can_read_each_query_of_the_dashboard() {
 #[test]
 fn the_dashboard_can_be_imported_anywhere() {
     let dashboard = dashboard();
-    assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 36 && dashboard["id"].is_null() && dashboard["uid"].is_null());
+    assert!(
+        dashboard["schemaVersion"].as_u64().unwrap() >= 36 && dashboard["id"].is_null() && dashboard["uid"].is_null()
+    );
     let chosen = serde_json::json!({"type": "prometheus", "uid": "${datasource}"});
     let grafanas_own = serde_json::json!({"type": "grafana", "uid": "-- Grafana --"});
     let sources = all(&dashboard, "datasource");

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ansible;
 mod built;
 #[cfg(target_os = "linux")]
 mod cost;

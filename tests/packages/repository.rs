@@ -24,7 +24,8 @@ struct Served {
 impl Served {
     fn new(packages: PathBuf) -> Self {
         let directory = scratch_directory(0o755);
-        for (name, mode) in [("keys", 0o700), ("web", 0o755), ("apt/etc", 0o755), ("apt/cache/archives/partial", 0o755)] {
+        for (name, mode) in [("keys", 0o700), ("web", 0o755), ("apt/etc", 0o755), ("apt/cache/archives/partial", 0o755)]
+        {
             let path = directory.path().join(name);
             fs::create_dir_all(&path).unwrap();
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
@@ -148,8 +149,11 @@ fn served(test: &str) -> Option<Served> {
 
 #[test]
 fn a_package_index_that_changes_meanwhile_is_still_the_one_that_was_signed() {
-    let Some(served) = served("a_package_index_that_changes_meanwhile_is_still_the_one_that_was_signed") else { return };
-    let architecture = printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&served.packages, ".deb")).arg("Architecture"));
+    let Some(served) = served("a_package_index_that_changes_meanwhile_is_still_the_one_that_was_signed") else {
+        return;
+    };
+    let architecture =
+        printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&served.packages, ".deb")).arg("Architecture"));
     let directory = format!("main/binary-{}", architecture.trim());
     // As if the next release were being copied, index first.
     for name in ["Packages", "Packages.gz"] {
@@ -174,7 +178,9 @@ fn a_package_index_that_changes_meanwhile_is_still_the_one_that_was_signed() {
 
 #[test]
 fn a_package_archive_that_nobody_signs_again_is_refused_until_somebody_does() {
-    let Some(served) = served("a_package_archive_that_nobody_signs_again_is_refused_until_somebody_does") else { return };
+    let Some(served) = served("a_package_archive_that_nobody_signs_again_is_refused_until_somebody_does") else {
+        return;
+    };
     let release = || fs::read_to_string(served.index("Release")).unwrap();
     assert!(release().contains("\nAcquire-By-Hash: yes\n") && release().contains("\nValid-Until: "), "{}", release());
     served.age();
@@ -189,7 +195,8 @@ fn a_package_archive_that_nobody_signs_again_is_refused_until_somebody_does() {
     fs::write(served.index("Release"), tampered).unwrap();
     assert!(served.resign().unwrap_err().contains("is not what this key signed"));
     fs::write(served.index("Release"), &before).unwrap();
-    let architecture = printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&served.packages, ".deb")).arg("Architecture"));
+    let architecture =
+        printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&served.packages, ".deb")).arg("Architecture"));
     spoil(&served.index(&format!("main/binary-{}/Packages", architecture.trim())));
     assert!(served.resign().unwrap_err().contains("does not hold what its Release says"));
     spoil(&served.at("web/rpm/repodata/repomd.xml"));

@@ -140,6 +140,11 @@ impl Machine {
         self.container.leader()
     }
 
+    /// A process of the host that writes its id here becomes a process of the machine.
+    pub fn door(&self) -> PathBuf {
+        self.container.door()
+    }
+
     // Files.
 
     /// Where a file of the machine is on the host. An absolute symbolic link in it would lead to the host's files.

@@ -117,10 +117,25 @@ fn files_may_say_the_same_and_nothing_else_of_the_same() {
     assert_eq!(connections(&config), [("orders", "prod")]);
     assert_eq!(config.interval, Some(std::time::Duration::from_secs(45 * 60)));
     for (change, to, words, line) in [
-        ("interval = '45m'", "interval = '46m'", "interval has another value in ~/.config/dbx-rotator/config.toml:1", 1),
+        (
+            "interval = '45m'",
+            "interval = '46m'",
+            "interval has another value in ~/.config/dbx-rotator/config.toml:1",
+            1,
+        ),
         ("'~/x'", "['~/x', '~/y']", "password_file has another value in ~/.config/dbx-rotator/config.toml:2", 2),
-        ("w.example", "x.example", "two workspaces named `prod`, and they differ: the other is in ~/.config/dbx-rotator/config.toml:3", 6),
-        ("'ada'", "'bob'", "two connections named `orders`, and they differ: the other is in ~/.config/dbx-rotator/config.toml:7", 8),
+        (
+            "w.example",
+            "x.example",
+            "two workspaces named `prod`, and they differ: the other is in ~/.config/dbx-rotator/config.toml:3",
+            6,
+        ),
+        (
+            "'ada'",
+            "'bob'",
+            "two connections named `orders`, and they differ: the other is in ~/.config/dbx-rotator/config.toml:7",
+            8,
+        ),
     ] {
         fs::write(home.at("conf.d/b.toml"), first.replace(change, to)).unwrap();
         let fault = home.fault();
@@ -133,14 +148,17 @@ fn files_may_say_the_same_and_nothing_else_of_the_same() {
 
 #[test]
 fn the_same_words_about_different_workspaces_are_not_the_same() {
-    let text = |host: &str| format!("{}name = '{host}'\n{}", WORKSPACE.replace("w.example", host), connection("orders"));
+    let text =
+        |host: &str| format!("{}name = '{host}'\n{}", WORKSPACE.replace("w.example", host), connection("orders"));
     let home = Home::with(&[("config.toml", &text("a.example")), ("conf.d/b.toml", &text("b.example"))]);
     assert!(home.fault().contains("two connections named `orders`"), "{}", home.fault());
 }
 
 #[test]
 fn a_read_only_name_and_a_port_of_the_proxy_belong_to_one_connection_of_all_files() {
-    let first = format!("{WORKSPACE}[[connection]]\nname = 'orders'\ninstance = 'orders'\nread_only = true\nproxy_port = 6432\n");
+    let first = format!(
+        "{WORKSPACE}[[connection]]\nname = 'orders'\ninstance = 'orders'\nread_only = true\nproxy_port = 6432\n"
+    );
     let home = Home::with(&[("config.toml", &first), ("conf.d/b.toml", &connection("orders-ro"))]);
     assert!(home.fault().contains("would be called `orders-ro`"), "{}", home.fault());
     fs::write(home.at("conf.d/b.toml"), format!("{}proxy_port = 6432\n", connection("stock"))).unwrap();
@@ -172,7 +190,10 @@ fn fragments_are_enough_and_without_them_nothing_changes() {
     let home = Home::with(&[("conf.d/team.toml", &alone)]);
     let config = home.load().unwrap();
     assert_eq!((connections(&config), config.file()), (vec![("orders", "team")], None));
-    assert_eq!(config.place_in_fragment("connection \"orders\"", "host").map(|place| place.ends_with("team.toml:4")), Some(true));
+    assert_eq!(
+        config.place_in_fragment("connection \"orders\"", "host").map(|place| place.ends_with("team.toml:4")),
+        Some(true)
+    );
     fs::remove_file(home.at("conf.d/team.toml")).unwrap();
     let fault = home.fault();
     assert!(fault.contains("`host` in [[workspace]] of ~/.config/dbx-rotator/config.toml"), "{fault}");

@@ -391,7 +391,13 @@ impl<'a> Merge<'a> {
     }
 
     /// That a name is taken already: in the same file, or in another one by a table that says something else.
-    fn taken<T>(&self, (table, name): (&Spanned<T>, Option<&Spanned<String>>), kind: &str, called: &str, by: &Taken<'_>) -> ConfigError {
+    fn taken<T>(
+        &self,
+        (table, name): (&Spanned<T>, Option<&Spanned<String>>),
+        kind: &str,
+        called: &str,
+        by: &Taken<'_>,
+    ) -> ConfigError {
         let at = name.map_or_else(|| table.span(), Spanned::span);
         let fault = |why: String| match self.source {
             Some(source) => ConfigError::new(why).at(&source.path, &source.text, at),

@@ -362,8 +362,7 @@ impl Merge<'_> {
         let whose = if of.ambient { String::new() } else { format!(" of workspace {}", of.name) };
         let what = if row.names.is_empty() { row.variables.first() } else { row.names.first() };
         self.missing.push(format!("{}{whose} is not set: give it by one of:", what.copied().unwrap_or_default()));
-        let file =
-            self.file_to_change();
+        let file = self.file_to_change();
         let variables = row.variables.iter().filter(|_| of.ambient).map(|name| format!("${name}"));
         let own = in_file.or(row.names.first().copied());
         let own = own.map(|name| format!("`{name}` in [[workspace]] of {file}"));

@@ -159,7 +159,7 @@ fn a_secret_goes_into_the_keychain_where_a_person_wants_that_and_back_into_a_fil
     assert!(plan.carry_out(&wanted(&given, &in_keychain)).is_ok());
     let item = Password { service: keychain::SERVICE.to_owned(), account: PRINCIPAL.to_owned() };
     assert_eq!(*STORED.lock().unwrap(), [(item, "s3cret-of-the-principal".to_owned())]);
-    let config = as_service(&in_files.config, &in_files, false).unwrap();
+    let config = as_service(&in_files).unwrap();
     let client = config.workspaces()[0].client.as_ref().unwrap();
     assert!(matches!(&client.secret, SecretSource::Keychain(service) if service == keychain::SERVICE));
     // Again there is nothing to do, and another install loses nothing.
@@ -194,7 +194,7 @@ fn a_proxy_goes_into_the_file_and_its_password_only_where_nobody_else_reads_it()
     assert_eq!(changes, shown);
     let (changes, _) = set_up(&own, "http://ada:an0ther-secret@proxy.example:3128").unwrap();
     assert!(changes.contains("********") && !changes.contains("s3cret") && !changes.contains("an0ther"), "{changes}");
-    let service = as_service(&own.config, &own, false).unwrap();
+    let service = as_service(&own).unwrap();
     assert_eq!(service.workspaces()[0].route().proxy().unwrap().name(), "proxy.example:3128");
     // Others can read it.
     fs::set_permissions(&own.config, fs::Permissions::from_mode(0o644)).unwrap();

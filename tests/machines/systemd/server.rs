@@ -1,5 +1,6 @@
 //! Servers, where nobody logs in: the machine's own manager runs the service as a user, from the templates.
 
+use super::stage::SETTINGS;
 use super::{Release, SOON, Stage, Workspace};
 use crate::support::Outcome;
 
@@ -184,7 +185,39 @@ fn users_have_the_names_that_a_directory_gives_them(test: &str, release: Release
     stage.as_root(&["sh", "-c", "ls /etc/dbx-rotator; find /etc/systemd/system -name 'dbx-rotator*'"]).prints_nothing();
 }
 
+/// Packages, roles and teams add connections for the machine's instances, in its directory alone.
+fn a_fragment_of_the_machine_is_for_its_instances_and_one_of_a_user_for_her_own(test: &str, release: Release) {
+    let Some(stage) = Stage::bare(test, release, Workspace::start()) else { return };
+    let fragment = |name: &str| stage.connection_table().replace("orders", name) + &format!("database = \"{name}\"\n");
+    stage.machine.write("/etc/dbx-rotator/alice.toml", stage.workspace_table(), 0o644, None);
+    stage.machine.write(SECRET, stage.workspace.client_secret(), 0o600, None);
+    stage.machine.write("/etc/dbx-rotator/conf.d/team.toml", stage.connection_table(), 0o644, None);
+    stage.machine.write(&format!("{SETTINGS}/conf.d/own.toml"), "not = of = the machine", 0o600, Some("alice"));
+    stage.as_root(&["systemctl", "enable", "--now", DAEMON]).exits(0);
+    stage.log_in();
+    stage.as_root(&["dbx-rotator", "status", "--for", "alice"]).exits(0).stdout_has("orders").stdout_has("live");
+    stage.machine.write("/etc/dbx-rotator/conf.d/app.toml", fragment("app"), 0o644, None);
+    stage.as_root(&["systemctl", "reload", DAEMON]).exits(0);
+    stage.machine.journal_says("root", DAEMON, "Keeping 2 connections alive", SOON);
+    // What everybody may write is not read, in the sandbox neither, where nobody can.
+    let before = stage.pgpass();
+    stage.as_root(&["chmod", "777", "/etc/dbx-rotator/conf.d"]).exits(0);
+    stage.as_root(&["systemctl", "reload", DAEMON]).exits(0);
+    stage.machine.journal_says("root", DAEMON, "/etc/dbx-rotator/conf.d has mode 0777", SOON);
+    assert!(stage.pgpass().contains(before.trim_end()));
+    stage.as_root(&["systemctl", "disable", "--now", DAEMON]).exits(0);
+    // Her own service has her own directory, and needs no more than a fragment there.
+    stage.configure(&stage.config());
+    let own = stage.machine.read(&format!("{SETTINGS}/config.toml"));
+    stage.machine.write(&format!("{SETTINGS}/conf.d/own.toml"), own, 0o600, Some("alice"));
+    stage.as_root(&["rm", &format!("{SETTINGS}/config.toml")]).exits(0);
+    stage.as_root(&["rm", "/home/alice/.pgpass"]).exits(0);
+    stage.machine.as_user("alice", &["systemctl", "--user", "start", "dbx-rotator.service"]).exits(0);
+    stage.log_in();
+}
+
 crate::support::on_each_release!(
+    a_fragment_of_the_machine_is_for_its_instances_and_one_of_a_user_for_her_own,
     users_have_the_names_that_a_directory_gives_them,
     the_timer_of_a_user_rotates_with_a_credential,
     the_daemon_of_a_user_takes_an_encrypted_secret,
