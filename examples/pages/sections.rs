@@ -110,9 +110,10 @@ const SERVICE: [Entry; 5] = [
     ("JOURNAL_STREAM", "Whether messages go to the journal, with its fields."),
 ];
 
-const FILES: [Entry; 10] = [
+const FILES: [Entry; 11] = [
     ("~/.pgpass", "The password file. Only the entries of the connections are ever changed."),
     ("~/.config/dbx-rotator/config.toml", "The configuration, see dbx-rotator.toml(5)."),
+    ("~/.config/dbx-rotator/conf.d/*.toml", "Fragments of it, for packages, roles and teams."),
     ("~/.databrickscfg", "Profiles of the Databricks CLI."),
     ("~/.databricks/token-cache.json", "Logins of the Databricks CLI: a change is noticed, and nothing else is read."),
     (

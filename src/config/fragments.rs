@@ -157,7 +157,8 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 fn check_writers(path: &Path) -> Result<(), ConfigError> {
     let Ok(Ok(data)) = try_as_owner_of(path, || io::Result::Ok(fs::metadata(path))) else { return Ok(()) };
     let mode = data.permissions().mode() & 0o7777;
-    if mode & 0o002 == 0 || is_read_only_mount(path) {
+    let can_hold_settings = data.is_file() || data.is_dir();
+    if mode & 0o002 == 0 || !can_hold_settings || is_read_only_mount(path) {
         return Ok(());
     }
     let shown = path.display();
