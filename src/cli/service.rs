@@ -211,11 +211,12 @@ impl Service {
         let environment = not_its_own.into_iter().fold(environment.clone(), Environment::without);
         let environment = environment.with("HOME", &self.account.home);
         let environment = environment.handing_over(self.inputs.handed_over());
+        let overrides = Overrides { config: None, ..overrides.clone() };
         if place.is_there() {
-            let overrides = Overrides { config: None, ..overrides.clone() };
-            return Config::load_at(place, environment, &overrides);
+            Config::load_at(place, environment, &overrides)
+        } else {
+            Config::load_in(environment, &overrides)
         }
-        Config::load_in(environment, overrides)
     }
 
     /// The path of this program for a unit.

@@ -50,7 +50,8 @@ pub(crate) struct Place {
 impl Place {
     /// A file that somebody named, or that was found in one of the usual places.
     pub(super) fn new(file: PathBuf, is_named: bool, environment: &Environment) -> Self {
-        let directory = file.parent().filter(|parent| environment.is_of_configuration(parent));
+        let whole = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+        let directory = whole.parent().filter(|parent| environment.is_of_configuration(parent));
         let fragments = directory.map(|directory| directory.join(DIRECTORY));
         Place { file, text: None, fragments, is_named }
     }

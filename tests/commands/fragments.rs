@@ -61,7 +61,10 @@ fn what_a_fragment_brings_is_renewed_and_shown_with_its_place() {
     let check = command(&home, &workspace, &["config", "check"]).run();
     check.exits(0).stderr_has("config.toml and 2 of ").stderr_has("connections: 3");
     command(&home, &workspace, &["check"]).run().stdout_has("team");
-    // A file that somebody names is read alone.
+    // By whatever path it is named.
+    let named = command(&home, &workspace, &["config", "show", "--config", &at("config.toml")]).run();
+    named.exits(0).stdout_has("conf.d/20-team.toml:3)");
+    // A file that somebody names elsewhere is read alone.
     home.write("alone.toml", workspace_table(&workspace) + &connection("alone"), 0o600);
     let alone = command(&home, &workspace, &["config", "show", "--config", "alone.toml"]).run();
     alone.exits(0).stdout_lacks("team");

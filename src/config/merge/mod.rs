@@ -123,16 +123,13 @@ pub(in crate::config) fn place(overrides: &Overrides, environment: &Environment)
     if let Some(path) = named {
         return Some(Place::new(path, true, environment));
     }
-    let machine = Path::new(SYSTEM_DIRECTORY);
-    let is_there = |place: &Place| match place.file.parent() {
-        // The fragments there are for whoever has a file there.
-        Some(directory) if directory == machine => place.file.exists(),
-        _ => place.is_there(),
-    };
     let candidates = environment.config_files();
-    let mut places = candidates.into_iter().map(|file| Place::new(file, false, environment));
-    let first = places.next()?;
-    Some(if is_there(&first) { first } else { places.find(is_there).unwrap_or(first) })
+    let places: Vec<Place> = candidates.into_iter().map(|file| Place::new(file, false, environment)).collect();
+    // The machine's fragments are for whoever has a file there.
+    let is_own = |place: &&Place| place.file.parent() != Some(Path::new(SYSTEM_DIRECTORY));
+    let own = || places.iter().filter(is_own);
+    let found = own().find(|place| place.file.exists()).or_else(|| own().find(|place| place.is_there()));
+    found.or_else(|| places.iter().find(|place| place.file.exists())).or(places.first()).cloned()
 }
 
 /// The places where a setting may be given.
