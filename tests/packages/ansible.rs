@@ -5,9 +5,10 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::deb::Archive;
 use crate::support::workspace::scratch_directory;
 use crate::support::{Machine, Postgres, Release, Workspace, assert_no_secret, cache, skip};
-use crate::{built, printed, with_ending};
+use crate::{built, printed};
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packages/ansible");
 const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/ansible/roles");
@@ -50,7 +51,7 @@ struct Managed {
     server: Postgres,
     scratch: tempfile::TempDir,
     playbook: PathBuf,
-    package: PathBuf,
+    archive: Archive,
 }
 
 /// What a run has come to.
@@ -63,13 +64,14 @@ impl Managed {
     fn new(test: &str) -> Option<Self> {
         let or_skip = |reason: String| skip(test, &reason);
         let playbook = program("ansible-playbook").map_err(or_skip).ok()?;
-        let packages = built::packages_or_skip(test, None, &["dpkg-deb"])?;
+        let packages = built::packages_or_skip(test, None, &["apt-ftparchive", "createrepo_c", "gpg"])?;
         let workspace = Workspace::start();
         let server = Postgres::start(&workspace, &[workspace.client_id()]).map_err(or_skip).ok()?;
         let machine = Machine::boot(Release::Bookworm).map_err(or_skip).ok()?;
         machine.watch(&workspace);
-        let package = with_ending(&packages, ".deb");
-        let managed = Managed { machine, workspace, server, scratch: scratch_directory(0o755), playbook, package };
+        let (scratch, archive) = (scratch_directory(0o755), Archive::new());
+        archive.publish(&packages, &machine);
+        let managed = Managed { machine, workspace, server, scratch, playbook, archive };
         managed.lay_out();
         Some(managed)
     }
@@ -112,7 +114,8 @@ impl Managed {
         json!({
             "dbx_rotator_user": "app",
             "dbx_rotator_service": "daemon",
-            "dbx_rotator_package_file": self.package,
+            "dbx_rotator_repository": "file:/srv/archive",
+            "dbx_rotator_repository_key": self.archive.directory.path().join("dbx-rotator.asc"),
             "dbx_rotator_config": config,
             "dbx_rotator_fragments": [{"name": "10-orders", "content": self.connection("databricks_postgres")}],
             "dbx_rotator_client_secret": self.workspace.client_secret(),

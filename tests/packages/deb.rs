@@ -13,13 +13,13 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/repository")
 const NEWER: &str = "99.0.0";
 
 /// The repository that people install from, signed with a temporary key.
-struct Archive {
-    directory: tempfile::TempDir,
+pub(crate) struct Archive {
+    pub(crate) directory: tempfile::TempDir,
     keys: tempfile::TempDir,
 }
 
 impl Archive {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let archive = Archive { directory: scratch_directory(0o755), keys: scratch_directory(0o700) };
         let parameters =
             "%no-protection\nKey-Type: eddsa\nKey-Curve: ed25519\nName-Email: archive@example.invalid\n%commit\n";
@@ -36,7 +36,7 @@ impl Archive {
     }
 
     /// Publishes these packages on the machine, instead of the earlier ones.
-    fn publish(&self, packages: &Path, machine: &Machine) {
+    pub(crate) fn publish(&self, packages: &Path, machine: &Machine) {
         let key = "archive@example.invalid";
         printed(self.command(REPOSITORY).arg(packages).arg(self.directory.path()).arg(key));
         let there = machine.path("/srv/archive");

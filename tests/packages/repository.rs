@@ -7,7 +7,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::skip;
 use crate::support::workspace::scratch_directory;
 use crate::{built, printed, with_ending};
 

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde_spanned::Spanned;
 
-use super::{DEFAULT_NAME, Merge, Places, Taken, check_texts};
+use super::files::Taken;
+use super::{DEFAULT_NAME, Merge, Places, check_texts};
 use crate::config::fault::ConfigError;
 use crate::config::file::ConnectionTable;
 use crate::config::origin::{Origin, Sourced};

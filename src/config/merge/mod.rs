@@ -3,6 +3,7 @@
 //! All missing settings are reported together; any other fault ends the merge at once.
 
 mod connection;
+mod files;
 mod identity;
 mod local_proxy;
 mod options;
@@ -18,7 +19,7 @@ use serde_spanned::Spanned;
 
 use super::Config;
 use super::fault::ConfigError;
-use super::file::{ConfigFile, Interval, OneOrMore};
+use super::file::{Interval, OneOrMore};
 use super::fragments::{self, Place};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
@@ -158,24 +159,6 @@ impl Places {
     }
 }
 
-/// A table whose name is taken.
-struct Taken<'a> {
-    source: &'a ConfigSource,
-    line: usize,
-}
-
-impl Taken<'_> {
-    fn place(&self) -> String {
-        format!("{}:{}", self.source.path.display(), self.line)
-    }
-}
-
-/// What a table without a name is called that is alone in its file: that of config.toml keeps its name, whatever fragments there are.
-fn usual_name(source: &ConfigSource) -> String {
-    let stem = source.path.file_stem().filter(|_| source.is_fragment).map(|stem| stem.to_string_lossy().into_owned());
-    stem.unwrap_or_else(|| DEFAULT_NAME.to_owned())
-}
-
 struct Merge<'a> {
     overrides: &'a Overrides,
     environment: &'a Environment,
@@ -205,7 +188,7 @@ struct Merge<'a> {
     proxies: Proxies,
 }
 
-impl<'a> Merge<'a> {
+impl Merge<'_> {
     fn config(mut self) -> Result<Config, ConfigError> {
         let password_files = self.password_files()?;
         let log_file = self.log_file()?;
@@ -343,70 +326,6 @@ impl<'a> Merge<'a> {
 
     // ---- helpers ----
 
-    /// A setting at the head of one of the files, which is looked at from now on. Several files may say the same.
-    fn head<T: PartialEq>(
-        &mut self,
-        key: &str,
-        of: impl Fn(&'a ConfigFile) -> Option<&'a Spanned<T>>,
-    ) -> Result<Option<&'a Spanned<T>>, ConfigError> {
-        let mut all = self.files.iter().filter_map(|source| Some((source, of(&source.file)?)));
-        let Some((source, first)) = all.next() else { return Ok(None) };
-        if let Some((other, value)) = all.find(|(_, value)| *value != first) {
-            let why = format!("{key} has another value in {}", source.place(first));
-            return Err(other.fault(value, why).hint("leave it out in one of the two files"));
-        }
-        self.source = Some(source);
-        self.note_fragment(key, source, first);
-        Ok(Some(first))
-    }
-
-    fn note_fragment<T>(&mut self, what: &str, source: &ConfigSource, at: &Spanned<T>) {
-        if source.is_fragment {
-            self.of_fragments.insert(what.to_owned(), source.place(at));
-        }
-    }
-
-    /// The name of a table in the file that is looked at, where it may be `alone`.
-    fn name(
-        &self,
-        table: &Spanned<impl Sized>,
-        written: Option<&Spanned<String>>,
-        alone: bool,
-        kind: &str,
-    ) -> Result<String, ConfigError> {
-        let Some(source) = self.source else { return Ok(DEFAULT_NAME.to_owned()) };
-        match written {
-            Some(name) if name.get_ref().is_empty() || name.get_ref().chars().any(char::is_control) => {
-                Err(source.fault(name, format!("a {kind}'s name cannot be empty or hold control characters")))
-            }
-            Some(name) => Ok(name.get_ref().clone()),
-            None if alone => Ok(usual_name(source)),
-            None => {
-                Err(source.fault(table, format!("of several {kind}s each needs a name")).hint("add name = \"...\""))
-            }
-        }
-    }
-
-    /// That a name is taken already: in the same file, or in another one by a table that says something else.
-    fn taken<T>(
-        &self,
-        (table, name): (&Spanned<T>, Option<&Spanned<String>>),
-        kind: &str,
-        called: &str,
-        by: &Taken<'_>,
-    ) -> ConfigError {
-        let at = name.map_or_else(|| table.span(), Spanned::span);
-        let fault = |why: String| match self.source {
-            Some(source) => ConfigError::new(why).at(&source.path, &source.text, at),
-            None => ConfigError::new(why),
-        };
-        if self.source.is_some_and(|source| source.path == by.source.path) {
-            return fault(format!("there are two {kind}s named `{called}`"));
-        }
-        let why = format!("there are two {kind}s named `{called}`, and they differ: the other is in {}", by.place());
-        fault(why).hint("give one of them another name, or let both files say the same of it")
-    }
-
     fn variable(&self, name: &'static str) -> Option<Sourced<String>> {
         self.environment.get(name).map(|value| Sourced::new(value.to_owned(), Origin::Environment(name)))
     }
@@ -528,18 +447,6 @@ impl<'a> Merge<'a> {
         let whose = if from.ambient { String::new() } else { format!(" of {} {name}", from.table) };
         self.missing.push(format!("{what}{whose} is not set: give it by one of:"));
         self.missing.extend(places.into_iter().map(|place| format!("    {place}")));
-    }
-
-    /// The file to write a setting into that what is looked at lacks.
-    fn file_to_change(&self) -> String {
-        let of_fragment = self.source.filter(|source| source.is_fragment).map(|source| &*source.path);
-        let file = of_fragment.or_else(|| Some(self.place?.file.as_path()));
-        file.map_or_else(|| "config.toml".to_owned(), |path| path.display().to_string())
-    }
-
-    /// Whether any of the files has a connection.
-    fn has_connections(&self) -> bool {
-        self.files.iter().any(|source| !source.file.connection.is_empty())
     }
 
     fn report_missing(&mut self) -> Result<(), ConfigError> {

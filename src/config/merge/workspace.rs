@@ -8,14 +8,13 @@ use serde_spanned::Spanned;
 
 use super::identity::{Chosen, SourceKind, WorkspaceSource, choose};
 use super::sign_in::Whose;
-use super::{DEFAULT_NAME, Merge, Places, Taken};
+use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
-use crate::config::source::ConfigSource;
 use crate::config::unified::{Key, Row, SETTINGS, text};
 use crate::foreign::could_be_secret;
 use crate::model::{AuthMethod, AuthType, Client, Cloud, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
@@ -59,10 +58,7 @@ fn held(row: &Row, value: &SecretString) -> SecretSource {
     }
 }
 
-/// A table with its file and its name.
-type Named<'a, T> = (&'a ConfigSource, String, &'a Spanned<T>);
-
-impl<'a> Merge<'a> {
+impl Merge<'_> {
     pub(super) fn workspaces(&mut self) -> Result<Vec<Option<Workspace>>, ConfigError> {
         let tables = self.workspace_tables()?;
         let ambient = tables.len() <= 1;
@@ -83,35 +79,6 @@ impl<'a> Merge<'a> {
             self.source = Some(source);
             self.note_fragment(&format!("workspace \"{name}\""), source, table);
             all.push(self.workspace(name, Some(table), ambient)?);
-        }
-        Ok(all)
-    }
-
-    /// All of them with their files and names. What several files say in the same words is there once.
-    fn workspace_tables(&mut self) -> Result<Vec<Named<'a, WorkspaceTable>>, ConfigError> {
-        let mut all: Vec<Named<'a, WorkspaceTable>> = Vec::new();
-        for source in self.files {
-            self.source = Some(source);
-            let alone = source.file.workspace.len() == 1;
-            for table in &source.file.workspace {
-                let written = table.get_ref().name.as_ref();
-                let name = self.name(table, written, alone, "workspace")?;
-                let index = match self.by_name.get(&name).and_then(|index| Some((*index, all.get(*index)?))) {
-                    Some((index, (first, _, other))) if first.path != source.path && *other == table => index,
-                    Some((_, (first, _, other))) => {
-                        let by = Taken { source: first, line: first.line(other) };
-                        return Err(self.taken((table, written), "workspace", &name, &by));
-                    }
-                    None => {
-                        all.push((source, name.clone(), table));
-                        self.by_name.insert(name, all.len() - 1);
-                        all.len() - 1
-                    }
-                };
-                if alone {
-                    self.alone.insert(Arc::clone(&source.path), index);
-                }
-            }
         }
         Ok(all)
     }
