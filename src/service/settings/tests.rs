@@ -251,3 +251,73 @@ fn a_linked_file_stays_a_link_and_a_profile_stays_where_it_is() {
     let text = fs::read_to_string(dotfile).unwrap();
     assert!(text.contains("profile = \"PROD\"") && !text.contains("s3cret"), "{text}");
 }
+
+/// A directory with a fragment that has all of a service principal, and what a person gives beside it.
+fn with_fragment(scratch: &tempfile::TempDir) -> (ServiceInputs, String) {
+    let inputs = inputs(scratch.path());
+    fs::create_dir(scratch.path().join("conf.d")).unwrap();
+    let text = format!(
+        "interval = '45m'\n[[workspace]]\nname = 'prod'\nhost = 'https://dbc-1.cloud.databricks.com'\nclient_id = '{PRINCIPAL}'\n\
+         client_secret_file = 'client-secret'\n[[connection]]\nname = 'orders'\nhost = 'db.example'\n"
+    );
+    fs::write(scratch.path().join("conf.d/team.toml"), &text).unwrap();
+    fs::write(scratch.path().join("client-secret"), "s3cret-of-the-principal").unwrap();
+    (inputs, text)
+}
+
+fn given_beside(inputs: &ServiceInputs, overrides: &Overrides) -> Config {
+    Config::load_at(Place::of_service(&inputs.config, None), inputs.environment.clone(), overrides).unwrap()
+}
+
+#[test]
+fn what_a_fragment_has_is_not_written_again_and_what_it_would_need_is_said() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (inputs, text) = with_fragment(&scratch);
+    let file = |name: &str| fs::read_to_string(scratch.path().join(name));
+    // The same as there: nothing is to be written but an empty main file, for which the units look.
+    let same = Overrides { interval: Some(std::time::Duration::from_secs(45 * 60)), ..Overrides::default() };
+    let config = given_beside(&inputs, &same);
+    assert!(Plan::new(&config, inputs.clone()).unwrap().carry_out(&config).is_ok());
+    let written = file("config.toml").unwrap();
+    assert!(!written.contains("interval") && !written.contains("workspace"), "{written}");
+    let text_of = |text: &str| Some(text.to_owned());
+    let others = [
+        Overrides { interval: Some(std::time::Duration::from_secs(30 * 60)), ..Overrides::default() },
+        Overrides { pg_host: text_of("other.example"), ..Overrides::default() },
+        Overrides {
+            client_id: text_of("another"),
+            workspace_url: text_of("dbc-2.example"),
+            client_secret_file: Some("/x".into()),
+            ..Overrides::default()
+        },
+        Overrides { pgpass_file: vec!["/run/pgpass".into()], pg_port: Some(6432), ..Overrides::default() },
+    ];
+    for other in others {
+        let config = given_beside(&inputs, &other);
+        let said =
+            match Plan::new(&config, inputs.clone()).map_err(WriteError::from).and_then(|plan| plan.carry_out(&config))
+            {
+                Ok(_) => panic!("{other:?}"),
+                Err(WriteError::Config(error)) => error.to_string(),
+                Err(WriteError::Failure(failure)) => failure.to_string() + failure.hint.as_deref().unwrap_or_default(),
+            };
+        assert!(said.contains("conf.d/team.toml:"), "{other:?}: {said}");
+        assert_eq!((file("conf.d/team.toml").unwrap(), file("config.toml").unwrap()), (text.clone(), written.clone()));
+    }
+}
+
+#[test]
+fn the_machines_manager_gets_a_secret_for_a_workspace_of_a_fragment() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut inputs, text) = with_fragment(&scratch);
+    inputs.credential = Some(scratch.path().join("ada.client-secret"));
+    let fragment = scratch.path().join("conf.d/team.toml");
+    fs::write(&fragment, text.replace("client_secret_file = 'client-secret'\n", "")).unwrap();
+    let given = Overrides { client_secret_file: Some(scratch.path().join("client-secret")), ..Overrides::default() };
+    let config = given_beside(&inputs, &given);
+    assert!(Plan::new(&config, inputs.clone()).unwrap().carry_out(&config).is_ok());
+    assert_eq!(fs::read_to_string(scratch.path().join("ada.client-secret")).unwrap(), "s3cret-of-the-principal\n");
+    let main = fs::read_to_string(&inputs.config).unwrap();
+    assert!(!main.contains("[[workspace]]"), "{main}");
+    assert_eq!(as_service(&inputs).unwrap().connections().len(), 1);
+}
