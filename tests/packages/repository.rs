@@ -181,7 +181,7 @@ fn a_package_archive_that_nobody_signs_again_is_refused_until_somebody_does() {
         return;
     };
     let release = || fs::read_to_string(served.index("Release")).unwrap();
-    assert!(release().contains("\nAcquire-By-Hash: yes\n") && release().contains("\nValid-Until: "), "{}", release());
+    assert!(release().contains("Acquire-By-Hash: yes\n") && release().contains("\nValid-Until: "), "{}", release());
     served.age();
     let refused = served.update(true).unwrap_err();
     assert!(refused.contains("expired") || refused.contains("no longer valid"), "{refused}");
