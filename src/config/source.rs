@@ -1,5 +1,6 @@
 //! The files of the configuration with their text, which faults refer to.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,17 +69,31 @@ impl ConfigSource {
 
     /// A fault at a value of this file.
     pub(super) fn fault<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(message).at(&self.path, &self.text, at.span())
+        self.fault_in(at.span(), message.into())
+    }
+
+    /// The same at these bytes of its text.
+    pub(super) fn fault_in(&self, span: Range<usize>, message: String) -> ConfigError {
+        ConfigError::new(message).at(&self.path, &self.text, span)
     }
 
     /// The line of a value, from 1.
     pub(super) fn line<T>(&self, at: &Spanned<T>) -> usize {
-        self.line_starts.partition_point(|start| *start <= at.span().start) + 1
+        self.line_of(at.span().start)
     }
 
     /// The place of a value, for a message at another one.
     pub(super) fn place<T>(&self, at: &Spanned<T>) -> String {
-        format!("{}:{}", self.path.display(), self.line(at))
+        self.place_of(at.span().start)
+    }
+
+    fn line_of(&self, byte: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= byte) + 1
+    }
+
+    /// The place of this byte of its text.
+    pub(super) fn place_of(&self, byte: usize) -> String {
+        format!("{}:{}", self.path.display(), self.line_of(byte))
     }
 }
 

@@ -1,5 +1,6 @@
 //! config.toml and its fragments as one: which of the files says what, and that no two say different things of the same.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_spanned::Spanned;
@@ -30,6 +31,12 @@ fn usual_name(source: &ConfigSource) -> String {
     stem.unwrap_or_else(|| DEFAULT_NAME.to_owned())
 }
 
+/// A setting that another file has with another value.
+fn differs(key: &str, elsewhere: String, source: &ConfigSource, at: Range<usize>) -> ConfigError {
+    let why = format!("{key} has another value in {elsewhere}");
+    source.fault_in(at, why).hint("leave it out in one of the two files")
+}
+
 impl<'a> Merge<'a> {
     /// A setting at the head of one of the files, which is looked at from now on. Several files may say the same.
     pub(super) fn head<T: PartialEq>(
@@ -40,8 +47,7 @@ impl<'a> Merge<'a> {
         let mut all = self.files.iter().filter_map(|source| Some((source, of(&source.file)?)));
         let Some((source, first)) = all.next() else { return Ok(None) };
         if let Some((other, value)) = all.find(|(_, value)| *value != first) {
-            let why = format!("{key} has another value in {}", source.place(first));
-            return Err(other.fault(value, why).hint("leave it out in one of the two files"));
+            return Err(differs(key, source.place(first), other, value.span()));
         }
         self.source = Some(source);
         self.note_fragment(key, source, first);
