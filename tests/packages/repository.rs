@@ -95,6 +95,8 @@ impl Served {
             "Acquire::Languages=none".to_owned(),
             "Acquire::http::Proxy=false".to_owned(),
             "Acquire::Retries=0".to_owned(),
+            // Whatever this machine's apt is told of its own sources.
+            "Acquire::Check-Valid-Until=true".to_owned(),
             // Our scratch directory is nobody's else.
             "APT::Sandbox::User=".to_owned(),
             "APT::Update::Error-Mode=any".to_owned(),
