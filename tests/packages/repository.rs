@@ -97,6 +97,7 @@ impl Served {
             "Acquire::Retries=0".to_owned(),
             // Whatever this machine's apt is told of its own sources.
             "Acquire::Check-Valid-Until=true".to_owned(),
+            "Acquire::Check-Date=true".to_owned(),
             // Our scratch directory is nobody's else.
             "APT::Sandbox::User=".to_owned(),
             "APT::Update::Error-Mode=any".to_owned(),
