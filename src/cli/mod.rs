@@ -125,18 +125,25 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
             return if asked_for { 0 } else { USAGE };
         }
     };
-    match dispatch(arguments, name) {
-        Ok(code) => code,
+    let is_proxy = matches!(arguments.command, Some(Command::Proxy));
+    let (failure, code) = match dispatch(arguments, name) {
+        Ok(code) => return code,
         Err(Fault::Config(error)) => {
             complain(&error.sentence(), None, Code::Configuration, Kind::Permanent, || print::fault(&error));
-            error.exit_code()
+            let code = error.exit_code();
+            (error.into(), code)
         }
         Err(Fault::Failure(failure)) => {
             let (message, hint) = (&failure.message, failure.hint.as_deref());
             complain(message, hint, failure.code, failure.kind, || print::error(message, hint));
-            failure.code.exit_code()
+            let code = failure.code.exit_code();
+            (failure, code)
         }
+    };
+    if is_proxy {
+        proxy::turn_away(&failure);
     }
+    code
 }
 
 /// Reports why a command ends: in the journal, with the fields that it uses, or on stderr with `print`.

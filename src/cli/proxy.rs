@@ -8,6 +8,13 @@ use crate::os::child::{LAST_WAIT, finish_all};
 use crate::proxy;
 use crate::words;
 
+/// Tells the clients that wait at its sockets why it does not start.
+pub(super) fn turn_away(failure: &Failure) {
+    // What cannot be used is said where it is to be used.
+    let Ok(waiting) = activation::sockets() else { return };
+    let _ = block_on(proxy::turn_away(waiting, failure));
+}
+
 pub(super) fn run(config: Config, overrides: &Overrides) -> Result<u8, Fault> {
     config.check_for_service()?;
     let handed_over = activation::sockets().map_err(|error| {

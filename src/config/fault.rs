@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Code;
+use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::foreign::could_be_secret;
 
@@ -83,20 +83,34 @@ impl ConfigError {
 
     /// The whole fault on one line, for logs.
     pub(crate) fn sentence(&self) -> String {
-        let Fault { message, location, hint, .. } = &*self.0;
+        let hint = self.0.hint.as_ref().map(|hint| format!(" - {hint}")).unwrap_or_default();
+        foreign::line(&format!("{}{hint}", self.with_place())).into_owned()
+    }
+
+    /// What is wrong and where, on one line.
+    fn with_place(&self) -> String {
+        let Fault { message, location, .. } = &*self.0;
         let location = location
             .as_ref()
             .map(|location| format!(" ({}:{}:{})", location.file.display(), location.line, location.column));
-        let hint = hint.as_ref().map(|hint| format!(" - {hint}"));
         // Indented lines belong to the line above.
         let message = message.replace(":\n    ", ": ").replace("\n    ", ", ").replace('\n', "; ");
-        let text = format!("{message}{}{}", location.unwrap_or_default(), hint.unwrap_or_default());
-        foreign::line(&text).into_owned()
+        format!("{message}{}", location.unwrap_or_default())
     }
 
     /// The exit code as in sysexits.h: 64 for usage, else 78.
     pub fn exit_code(&self) -> u8 {
         if self.0.usage { 64 } else { Code::Configuration.exit_code() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Failure::permanent(Code::Configuration, error.with_place());
+        match error.0.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A socket that waits for clients.
 #[derive(Debug)]
@@ -12,13 +14,29 @@ pub(crate) enum Listening {
     Tcp(TcpListener),
 }
 
-/// The sockets that were handed over, each once; none where there is no service manager. To be called once, before anything else is
-/// opened.
+impl Listening {
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Listening::Unix(listener) => Listening::Unix(listener.try_clone()?),
+            Listening::Tcp(listener) => Listening::Tcp(listener.try_clone()?),
+        })
+    }
+}
+
+/// The sockets that were handed over; none where there is no service manager, or where they have been taken already.
 ///
 /// # Errors
 /// One of them is not a listening stream socket, or the variables do not tell which they are.
 #[cfg(target_os = "linux")]
 pub(crate) fn sockets() -> io::Result<Vec<Listening>> {
+    static ARE_TAKEN: AtomicBool = AtomicBool::new(false);
+    if ARE_TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
     sd_notify::listen_fds()?.map(|number| by_systemd::listening(by_systemd::owned(number))).collect()
 }
 
@@ -41,7 +59,7 @@ mod by_systemd {
     pub(super) fn owned(number: RawFd) -> OwnedFd {
         #[allow(unsafe_code)]
         // SAFETY: by the protocol of sd_listen_fds(3), which was just checked with LISTEN_PID, this number is an open descriptor that
-        // belongs to this process and to nobody else in it: it was open before the program began, and `sockets` runs once.
+        // belongs to this process and to nobody else in it: it was open before the program began, and `sockets` takes it once.
         unsafe {
             OwnedFd::from_raw_fd(number)
         }

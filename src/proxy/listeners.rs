@@ -71,6 +71,17 @@ impl Listeners {
         Ok(all)
     }
 
+    /// What was handed over and nothing else; without what cannot be used.
+    pub(super) fn of(handed_over: Vec<Listening>) -> Self {
+        let mut all = Listeners { are_handed_over: true, ..Listeners::default() };
+        for listening in handed_over {
+            if let Err(error) = all.take(listening) {
+                tracing::debug!("a socket that was handed over cannot be used: {}", words::of_io(&error));
+            }
+        }
+        all
+    }
+
     fn take(&mut self, listening: Listening) -> io::Result<()> {
         match listening {
             Listening::Unix(listener) => {

@@ -17,6 +17,7 @@ mod room;
 mod scram;
 mod session;
 mod sessions;
+mod turned_away;
 mod wanted;
 
 use std::io;
@@ -36,6 +37,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) use figures::{Figures, told};
 use listeners::PORT;
 pub(crate) use password::path as password_path;
+pub(crate) use turned_away::turn_away;
 
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure};
@@ -114,7 +116,15 @@ pub(crate) async fn serve(
     stop: impl Future,
 ) -> Result<(), Failure> {
     let manager = Manager::of_this_process();
-    let mut proxy = Proxy::open(config, handed_over, manager).await?;
+    let waiting = handed_over.iter().filter_map(|listening| listening.try_clone().ok()).collect();
+    let mut proxy = match Proxy::open(config, handed_over, manager).await {
+        Ok(proxy) => proxy,
+        Err(failure) => {
+            turn_away(waiting, &failure).await;
+            return Err(failure);
+        }
+    };
+    drop(waiting);
     proxy.publish().await;
     proxy.announce();
     let told_to_stop = proxy.run(load, reload, stop).await;

@@ -125,7 +125,7 @@ async fn begin<'s>(shared: &'s Shared, served: &Served, accepted: Accepted, full
 }
 
 /// Who it is, for the journal.
-fn whose(peer: Peer) -> String {
+pub(super) fn whose(peer: Peer) -> String {
     match peer {
         Peer::User(uid) => match accounts::of_uid(uid) {
             Some(account) => format!("a client of {}", account.name),

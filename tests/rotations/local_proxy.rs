@@ -8,6 +8,7 @@
     reason = "a test stops where it fails, and says what it counted"
 )]
 
+mod cannot_start;
 mod clients;
 mod life;
 mod protocol;

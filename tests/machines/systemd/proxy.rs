@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use super::stage::SETTINGS;
 use super::{Release, SOON, Stage, Workspace};
 use crate::support::{Outcome, Running};
 
@@ -105,7 +106,7 @@ fn the_first_client_starts_it_and_it_ends_without_any(test: &str, release: Relea
     stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
 
     other_ports_are_taken_over(&stage, port);
-    what_cannot_start_is_given_up_and_said(&stage);
+    what_cannot_start_is_tried_again_and_said(&stage);
     let gone = stage.own_service(&["uninstall"]);
     gone.exits(0).stdout_has(&format!("{SOCKET}.d/sockets.conf"));
     assert_eq!(stage.property(SOCKET, "UnitFileState"), "disabled");
@@ -131,17 +132,30 @@ fn other_ports_are_taken_over(stage: &Stage, before: u16) {
     session.ends().exits(0);
 }
 
-/// Its client would start it again and again.
-fn what_cannot_start_is_given_up_and_said(stage: &Stage) {
+/// More tries than the manager's limit allows in a moment: the socket must outlive them.
+fn what_cannot_start_is_tried_again_and_said(stage: &Stage) {
     stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
-    stage.adjust(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/bin/dbx-rotator proxy --no-such-option\n");
-    stage.by_proxy("alice", &format!("-h {OWN} orders")).exits(2);
-    stage.waits_for("alice", SOCKET, "ActiveState", "failed");
+    let own = format!("-h {OWN} orders");
+    // Not even the program: 203/EXEC.
+    stage.adjust(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/bin/no-such-program\n");
+    let tries = format!("for i in $(seq 18); do timeout 1.5 psql -X -w -h {OWN} orders; done");
+    stage.machine.command("alice", &["sh", "-c", &tries]).patience(SOON * 3).run();
+    assert_eq!(stage.property(SOCKET, "ActiveState"), "active");
     let shown = stage.own_service(&["status"]);
-    shown.exits(1).stdout_has("limit-hit").stdout_has("dbx-rotator service start --proxy").stdout_has("exit code 64");
+    shown.exits(1).stdout_has(&format!("{SERVICE} failed")).stdout_has("exit code 203");
     stage.adjust(SERVICE, "");
-    stage.own_service(&["start", "--proxy"]).exits(0).stdout_has(OWN);
-    stage.logs_in("alice", &format!("-h {OWN} orders"));
+    stage.logs_in("alice", &own);
+    stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
+    // Without settings the program itself says what to do.
+    let (settings, away) = (format!("{SETTINGS}/config.toml"), format!("{SETTINGS}/away"));
+    stage.types(&format!("mv {settings} {away}"));
+    for _ in 0..18 {
+        let told = stage.by_proxy("alice", &own);
+        told.exits(2).stderr_has("FATAL:  the proxy of dbx-rotator cannot start").stderr_has("HINT");
+    }
+    assert_eq!(stage.property(SOCKET, "ActiveState"), "active");
+    stage.types(&format!("mv {away} {settings}"));
+    stage.logs_in("alice", &own);
     stage.own_service(&["status"]).exits(0);
 }
 

@@ -13,7 +13,7 @@ use crate::support::{Workspace, dbx_rotator, skip};
 /// Another user, whom every Debian has.
 const OTHER: &str = "daemon";
 
-fn as_another_user(stage: &Stage, arguments: &[&str]) -> crate::support::Outcome {
+pub(super) fn as_another_user(stage: &Stage, arguments: &[&str]) -> crate::support::Outcome {
     let psql = psql_program().unwrap();
     let other = ["--reuid", OTHER, "--regid", OTHER, "--clear-groups", "--"];
     let session =
