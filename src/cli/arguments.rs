@@ -254,7 +254,7 @@ pub(super) enum ServiceCommand {
     Uninstall {
         #[command(flatten)]
         which: WhichManager,
-        /// Also remove its configuration and the client secret's file
+        /// Also remove its configuration, the client secret's file, and the proxy's own password with its entries of the password file
         #[arg(long, conflicts_with = "proxy")]
         purge: bool,
         /// Only the local proxy: what renews the passwords stays

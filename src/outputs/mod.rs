@@ -9,6 +9,7 @@ mod credential_file;
 mod filter;
 pub(crate) mod hook;
 mod managed_file;
+mod password_file;
 pub mod service_file;
 mod template;
 mod template_file;
@@ -23,6 +24,8 @@ use crate::model::Outputs;
 use crate::os::dirs::Environment;
 use crate::os::replace::Allowance;
 use credential_file::CredentialFile;
+#[cfg(feature = "cli")]
+pub(crate) use password_file::remove_entries;
 use template_file::MadeFile;
 
 /// The database for a client that must name one, if the connection is for every database (`*`): each Lakebase instance

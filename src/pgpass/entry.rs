@@ -14,6 +14,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 /// The database field that serves every database.
 pub(crate) const EVERY: &str = "*";
@@ -245,6 +246,13 @@ fn write_escaped(value: &str, out: &mut Vec<u8>) {
         }
         out.push(byte);
     }
+}
+
+/// A password as a password file has it.
+pub(super) fn escaped(password: &SecretString) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(2 * password.expose_secret().len()));
+    write_escaped(password.expose_secret(), &mut out);
+    out
 }
 
 /// An entry to publish: a key and its password.

@@ -8,6 +8,7 @@
 mod client;
 mod figures;
 pub(crate) mod first;
+mod forget;
 mod listeners;
 mod message;
 mod password;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) use figures::{Figures, told};
+pub(crate) use forget::forget;
 use listeners::PORT;
 pub(crate) use password::path as password_path;
 pub(crate) use turned_away::turn_away;

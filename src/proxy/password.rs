@@ -33,13 +33,21 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
 /// The file cannot be read or made, or holds no password.
 pub(super) fn kept(state_dir: &Path) -> io::Result<SecretString> {
     let path = path(state_dir);
-    let password = match read_text_up_to(&path, LONGEST) {
-        Ok(text) => of_text(&text)?,
+    let password = match of_file(&path) {
+        Ok(password) => password,
         Err(error) if error.kind() == io::ErrorKind::NotFound => try_as_owner_of(state_dir, || make(state_dir, &path))?,
         Err(error) => return Err(error),
     };
     secrets::keep(&password);
     Ok(password)
+}
+
+/// The password in this file.
+///
+/// # Errors
+/// It cannot be read, or holds no password.
+pub(super) fn of_file(path: &Path) -> io::Result<SecretString> {
+    of_text(&read_text_up_to(path, LONGEST)?)
 }
 
 fn of_text(text: &str) -> io::Result<SecretString> {

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::proxy::{Whole, proxy_lines};
 use super::{Fault, Service, say};
 use crate::cli::{print, status};
-use crate::config::credential_files;
+use crate::config::{Config, credential_files};
 use crate::failure::{Code, Failure};
 use crate::os::keychain;
+use crate::proxy;
 use crate::service::{ProxyState, Scope, State, Way, as_service};
 use crate::words;
 
@@ -98,14 +99,10 @@ impl Service {
         Ok(u8::from(!well))
     }
 
-    /// The keychain items that `service install` has made.
-    fn keychain_items(&self) -> Vec<keychain::Item> {
-        let Ok(config) = as_service(&self.inputs) else { return Vec::new() };
-        config.keychain_items().into_iter().filter(|item| item.service == keychain::SERVICE).collect()
-    }
-
     pub(super) fn uninstall(&self, purge: bool) -> Result<u8, Fault> {
-        let items = if purge { self.keychain_items() } else { Vec::new() };
+        // While it can still be read.
+        let config = as_service(&self.inputs).ok();
+        let items = if purge { keychain_items(config.as_ref()) } else { Vec::new() };
         let was_there = self.manager.state()?.is_some() || self.manager.proxy()?.is_some();
         let removed = [self.manager.remove_proxy()?, self.manager.remove()?].concat();
         for file in &removed {
@@ -122,6 +119,7 @@ impl Service {
         for item in items.iter().filter(|item| keychain::remove(item).unwrap_or(false)) {
             say(&format!("Removed {item}"))?;
         }
+        self.forget_proxy(config.as_ref(), purge)?;
         let own = self.inputs.credential.clone().unwrap_or_else(|| self.inputs.config.with_file_name("client-secret"));
         for file in [&[self.inputs.config.clone()][..], &credential_files(&own)].concat() {
             // A dangling link counts too.
@@ -137,6 +135,38 @@ impl Service {
         }
         Ok(0)
     }
+}
+
+impl Service {
+    /// The proxy's own password, and what has it.
+    fn forget_proxy(&self, config: Option<&Config>, purge: bool) -> Result<(), Fault> {
+        let Some(config) = config else {
+            if purge && self.inputs.config.exists() {
+                let file = self.inputs.config.display();
+                say(&format!(
+                    "Kept the proxy's own password, if there is one: {file} cannot be used, which says where"
+                ))?;
+            }
+            return Ok(());
+        };
+        if purge {
+            for sentence in proxy::forget(config)? {
+                say(&sentence)?;
+            }
+            return Ok(());
+        }
+        let file = proxy::password_path(&config.state_dir);
+        if file.symlink_metadata().is_ok() {
+            say(&format!("Kept {} (--purge removes it)", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The keychain items that `service install` has made.
+fn keychain_items(config: Option<&Config>) -> Vec<keychain::Item> {
+    let items = config.map(Config::keychain_items).unwrap_or_default();
+    items.into_iter().filter(|item| item.service == keychain::SERVICE).collect()
 }
 
 fn is_well(state: &State) -> bool {
