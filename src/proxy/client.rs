@@ -16,6 +16,19 @@ use super::scram::{self, Verifier};
 /// How many requests for encryption a client may make before it says what it wants.
 const MOST_REQUESTS: usize = 3;
 
+/// PostgreSQL's protocol in TLS (IANA, "TLS ALPN Protocol IDs").
+pub(super) const ALPN: &[u8] = b"postgresql";
+
+/// The type of the record that a handshake begins with (RFC 8446, section 5.1). A first message of PostgreSQL's begins with the length
+/// of at most 10,000 bytes, and so with zero.
+const HANDSHAKE: u8 = 22;
+
+/// The longest content of a record (RFC 8446, section 5.1).
+const LONGEST_RECORD: u16 = 1 << 14;
+
+/// The alert that says so, in a record of its own (RFC 8446, section 6): the client would take nothing else.
+const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+
 /// The stream to a client.
 #[derive(Debug)]
 pub(super) enum Client {
@@ -40,8 +53,35 @@ impl From<io::Error> for Unheard {
 }
 
 impl Client {
-    /// Reads what the client wants, with encryption before if it asks for that and there is a certificate.
-    pub(super) async fn first(mut self, tls: Option<&TlsAcceptor>) -> Result<(Self, First), Unheard> {
+    /// Reads what the client wants, with encryption before if it asks for that, or begins it, and there is a certificate.
+    pub(super) async fn first(self, tls: Option<&TlsAcceptor>) -> Result<(Self, First), Unheard> {
+        match self {
+            Client::Tcp(stream) if begins_with_tls(&stream).await? => {
+                Self::directly(stream, tls).await?.heard(tls).await
+            }
+            other => other.heard(tls).await,
+        }
+    }
+
+    /// TLS with a client that has begun it without asking (libpq 17: `sslnegotiation=direct`).
+    async fn directly(mut stream: TcpStream, tls: Option<&TlsAcceptor>) -> Result<Self, Unheard> {
+        let Some(acceptor) = tls else {
+            // Read first: what is left unread at the end would make that a hard one, and take the answer with it.
+            let mut header = [0; 5];
+            stream.read_exact(&mut header).await?;
+            let mut hello = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]).min(LONGEST_RECORD))];
+            stream.read_exact(&mut hello).await?;
+            stream.write_all(&HANDSHAKE_FAILURE).await?;
+            return Err(Unheard::Malformed(Client::Tcp(stream), Malformed::NoTls));
+        };
+        let stream = acceptor.accept(stream).await?;
+        // As PostgreSQL: nobody else's protocol may be sent here by a confused client (RFC 7301, ALPACA).
+        let speaks_it = stream.get_ref().1.alpn_protocol() == Some(ALPN);
+        let client = Client::Tls(Box::new(stream));
+        if speaks_it { Ok(client) } else { Err(Unheard::Malformed(client, Malformed::Alpn)) }
+    }
+
+    async fn heard(mut self, tls: Option<&TlsAcceptor>) -> Result<(Self, First), Unheard> {
         for _ in 0..=MOST_REQUESTS {
             let first = match self.read_first().await? {
                 Ok(first) => first,
@@ -156,6 +196,12 @@ impl AsyncWrite for Client {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_shutdown(context)
     }
+}
+
+/// Whether the client begins TLS without asking for it.
+async fn begins_with_tls(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
 }
 
 /// The first message of the exchange, in a `SASLInitialResponse` that chooses the one mechanism there is.

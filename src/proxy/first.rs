@@ -39,6 +39,10 @@ pub(crate) enum Malformed {
     Version,
     Parameters,
     Key,
+    /// TLS was begun without asking for it, and there is no certificate.
+    NoTls,
+    /// The same without saying which protocol is meant.
+    Alpn,
 }
 
 impl Malformed {
@@ -50,6 +54,13 @@ impl Malformed {
             }
             Malformed::Version => "the client asks for a version of the protocol that does not exist",
             Malformed::Parameters => "the parameters of the session are not pairs of texts",
+            Malformed::NoTls => {
+                "the client begins TLS without asking (sslnegotiation=direct), and the proxy has no certificate: set proxy_tls, or let the \
+                 client ask (sslnegotiation=postgres)"
+            }
+            Malformed::Alpn => {
+                "the client begins TLS without asking, and does not say that it speaks PostgreSQL's protocol (ALPN postgresql)"
+            }
             Malformed::Key => "the request to cancel has no usable key",
         }
     }

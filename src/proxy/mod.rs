@@ -390,10 +390,11 @@ fn acceptor(path: &std::path::Path) -> Result<TlsAcceptor, Failure> {
     let chain = chain.map_err(|error| fail(words::of_pem(&error).to_owned()))?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| fail("it holds no private key".to_owned()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| fail(words::of_tls(&error)))?;
+    config.alpn_protocols = vec![client::ALPN.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -10,7 +10,9 @@
 
 mod cannot_start;
 mod clients;
+mod cut;
 mod life;
+mod network;
 mod protocol;
 mod refused;
 mod speed;

@@ -38,6 +38,14 @@ fn raw(stage: &Stage) -> String {
     String::from_utf8_lossy(&got).into_owned()
 }
 
+/// Waits for the end of the proxies so far: the next one reads other settings.
+fn has_ended(running: &Running<'_>) {
+    until("the last one has ended", || {
+        let said = running.stderr();
+        said.matches("starts\n").count() == said.matches("ended with").count()
+    });
+}
+
 #[test]
 fn a_proxy_that_cannot_start_tells_its_clients_why_and_what_to_do() {
     let test = "a_proxy_that_cannot_start_tells_its_clients_why_and_what_to_do";
@@ -66,11 +74,7 @@ fn a_proxy_that_cannot_start_tells_its_clients_why_and_what_to_do() {
         }
         let told = raw(&stage);
         assert!(told.contains(&format!("C{sqlstate}\0")) && told.contains("SFATAL\0"), "{told:?}");
-        // The next one reads other settings.
-        until("the last one has ended", || {
-            let said = running.stderr();
-            said.matches("starts\n").count() == said.matches("ended with").count()
-        });
+        has_ended(&running);
         assert!(running.stderr().ends_with(&format!("ended with {exit}\n")), "{}", running.stderr());
     }
     if rustix::process::geteuid().is_root() {
@@ -78,6 +82,7 @@ fn a_proxy_that_cannot_start_tells_its_clients_why_and_what_to_do() {
         let other = as_another_user(&stage, &["-h", "127.0.0.1", "-p", &port, "-d", "orders", "-c", "select 1"]);
         other.exits(2).stderr_has("cannot start").stderr_has("in its messages").stderr_lacks("proxy_port");
     }
+    has_ended(&running);
     // As soon as it can, it serves.
     stage.home.write(CONFIG, good, 0o600);
     assert_eq!(stage.ask("orders", "select 1").exits(0).stdout.trim(), "1");

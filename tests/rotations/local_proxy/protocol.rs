@@ -6,23 +6,23 @@ use std::os::unix::net::UnixStream;
 use rustix::process::Signal;
 
 use super::{SOON, Stage, free_port, until};
-use crate::support::Workspace;
 use crate::support::postgres::psql_program;
+use crate::support::{Workspace, cache, skip};
 
 /// The start of a session, of this version of the protocol.
-fn startup(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn startup(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
     let pairs = parameters.iter().flat_map(|(name, value)| [name.as_bytes(), b"\0", value.as_bytes(), b"\0"]);
     let body = [&version.to_be_bytes()[..], &pairs.collect::<Vec<_>>().concat(), b"\0"].concat();
     [&u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..], &body].concat()
 }
 
-fn query(text: &str) -> Vec<u8> {
+pub(super) fn query(text: &str) -> Vec<u8> {
     let length = u32::try_from(text.len() + 5).unwrap().to_be_bytes();
     [b"Q", &length[..], text.as_bytes(), b"\0"].concat()
 }
 
 /// Messages up to this kind, each with its body.
-fn messages_until(client: &mut UnixStream, last: u8) -> Vec<(u8, Vec<u8>)> {
+pub(super) fn messages_until(client: &mut UnixStream, last: u8) -> Vec<(u8, Vec<u8>)> {
     let mut all = Vec::new();
     loop {
         let mut head = [0; 5];
@@ -183,13 +183,45 @@ fn clients_that_insist_on_tls_get_it_where_there_is_a_certificate() {
         outcome.exits(0);
         assert_eq!(outcome.stdout.contains("TLS"), mode != "disable", "{mode}: {}", outcome.stdout);
     }
+    begin_tls_without_asking(test, &stage, port, true);
     running.terminate().exits(0);
     stage.configure("", &more);
     let running = stage.start();
+    begin_tls_without_asking(test, &stage, port, false);
     ask("require").exits(2).stderr_has("server does not support SSL, but SSL was required");
     ask("prefer").exits(0);
     running.terminate().exits(0);
     stage.home.write("proxy.pem", "nonsense", 0o600);
     stage.configure(head, &more);
     stage.proxy().run().exits(78).stderr_has("cannot use proxy_tls").stderr_has("no private key");
+}
+
+/// libpq 18, which a wheel of psycopg has, and OpenSSL, which names no protocol.
+fn begin_tls_without_asking(test: &str, stage: &Stage, port: u16, has_certificate: bool) {
+    let python = cache::directory().join("clients/python/bin/python");
+    if python.exists() {
+        let script = "import psycopg, sys\n\
+                      c = psycopg.connect(sys.argv[1], sslnegotiation='direct', sslmode='verify-full')\n\
+                      print(psycopg.pq.version(), c.pgconn.ssl_in_use, c.execute('select 1').fetchone())";
+        let to = format!("host=localhost port={port} dbname=orders user=x password=x");
+        let psycopg = stage.home.command(python).env("PGSSLROOTCERT", stage.workspace.ca_file());
+        let outcome = psycopg.args(["-c", script, &to]).run();
+        if has_certificate {
+            outcome.exits(0).stdout_has("True (1,)");
+        } else {
+            outcome.exits(1).stderr_has("alert handshake failure");
+        }
+    } else {
+        skip(test, "no libpq 17 for sslnegotiation=direct: `tests/run clients` installs psycopg");
+    }
+    let openssl = stage.home.command("openssl").args(["s_client", "-quiet", "-connect", &format!("localhost:{port}")]);
+    let outcome = openssl.arg("-CAfile").arg(stage.workspace.ca_file()).run();
+    if has_certificate {
+        outcome.stdout_has("ALPN postgresql");
+        let named =
+            stage.home.command("openssl").args(["s_client", "-alpn", "h2", "-connect", &format!("localhost:{port}")]);
+        named.run().exits(1).stderr_has("no application protocol");
+    } else {
+        outcome.exits(1);
+    }
 }

@@ -1,0 +1,51 @@
+//! Another network on this machine, joined to this one by a cable that can be cut. Only root can make one.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub(super) struct Network {
+    /// For `ip netns exec`.
+    pub(super) name: String,
+    /// Where this machine is, as seen from there.
+    pub(super) address: String,
+    /// The end of the cable that is here.
+    here: String,
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+impl Network {
+    /// A new one; or why there is none.
+    pub(super) fn beside() -> Result<Self, &'static str> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let name = format!("dbxr{process}-{number}");
+        if !ip(&["netns", "add", &name]) {
+            return Err("`ip netns` cannot make a network here");
+        }
+        let end = |side: &str| format!("{side}{process}-{number}");
+        let (here, there, net) = (end("h"), end("t"), format!("198.18.{}.", fastrand::u8(1..=254)));
+        let network = Network { name, address: format!("{net}1"), here };
+        let Network { name, here, .. } = &network;
+        let is_up = ip(&["link", "add", here, "type", "veth", "peer", "name", &there, "netns", name])
+            && ip(&["addr", "add", &format!("{net}1/24"), "dev", here])
+            && ip(&["link", "set", here, "up"])
+            && ip(&["-n", name, "addr", "add", &format!("{net}2/24"), "dev", &there])
+            && ip(&["-n", name, "link", "set", &there, "up"]);
+        if is_up { Ok(network) } else { Err("two networks cannot be connected here") }
+    }
+
+    /// Cuts the cable: nobody over there is told.
+    pub(super) fn cut(&self) {
+        assert!(ip(&["link", "set", &self.here, "down"]));
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // The cable goes with it.
+        ip(&["netns", "del", &self.name]);
+    }
+}
