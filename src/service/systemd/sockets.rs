@@ -18,6 +18,13 @@ pub(super) fn drop_in(scope: Scope, access: &ProxyAccess) -> Option<String> {
     for address in &addresses {
         text.push_str(&format!("ListenStream={address}\n"));
     }
+    if !addresses.is_empty() {
+        // systemd 262 forks to clear away what was PrivateTmp= of the service, and what it forks has the old socket for some
+        // milliseconds more. Only the same user may share a port in this way (SO_REUSEPORT in socket(7)).
+        text.push_str(
+            "# So that a restart does not find the port in use by the socket that was just closed.\nReusePort=yes\n",
+        );
+    }
     // The address may come later than the socket: at boot, in another network.
     let is_always_there = |address: &SocketAddr| address.ip().is_loopback() || address.ip().is_unspecified();
     if !addresses.iter().all(is_always_there) {
@@ -44,7 +51,8 @@ mod tests {
 
     #[test]
     fn each_address_is_there_once_and_in_the_same_order_whatever_the_order_of_the_connections() {
-        let text = "[Socket]\nListenStream=127.0.0.1:6432\nListenStream=127.0.0.1:6433\nListenStream=[::1]:6432\n";
+        let text = "[Socket]\nListenStream=127.0.0.1:6432\nListenStream=127.0.0.1:6433\nListenStream=[::1]:6432\n# So that a restart does \
+                    not find the port in use by the socket that was just closed.\nReusePort=yes\n";
         let addresses = ["127.0.0.1:6432", "127.0.0.1:6433", "[::1]:6432"];
         assert_eq!(of(Scope::User, &addresses, false).as_deref(), Some(text));
         let again = ["[::1]:6432", "127.0.0.1:6433", "127.0.0.1:6432", "127.0.0.1:6432"];

@@ -105,6 +105,7 @@ fn the_first_client_starts_it_and_it_ends_without_any(test: &str, release: Relea
     stage.by_proxy("bob", &tcp).exits(2).stderr_has("FATAL");
     stage.waits_for("alice", SERVICE, "ActiveState", "inactive");
 
+    its_socket_can_be_restarted(&stage, &tcp);
     other_ports_are_taken_over(&stage, port);
     what_cannot_start_is_tried_again_and_said(&stage);
     let gone = stage.own_service(&["uninstall"]);
@@ -114,6 +115,18 @@ fn the_first_client_starts_it_and_it_ends_without_any(test: &str, release: Relea
     let left = "find /home/alice/.config/systemd -path '*proxy*' ! -type d ! -name test.conf";
     stage.machine.run(&["sh", "-c", left]).exits(0).prints_nothing();
     stage.systemctl(&["--failed", "--plain", "--no-legend"]).prints_nothing();
+}
+
+/// While it serves: systemd closes its sockets and opens them again at once.
+fn its_socket_can_be_restarted(stage: &Stage, tcp: &str) {
+    for _ in 0..8 {
+        stage.logs_in("alice", tcp);
+        // So often is not meant to be.
+        stage.systemctl(&["reset-failed", SOCKET, SERVICE]);
+        stage.systemctl(&["restart", SOCKET]).exits(0);
+        assert_eq!(stage.property(SOCKET, "ActiveState"), "active");
+    }
+    stage.logs_in("alice", tcp);
 }
 
 /// Installed again, it listens where the settings say now; where they say the same, no session notices.
