@@ -21,9 +21,6 @@ const IMDS: &str = "http://169.254.169.254";
 /// Where pods that stand between a program and that service are, as Azure's own libraries read it.
 const POD: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 
-/// It is on the same machine: where nothing answers within this, there is none.
-const DOOR_LIMIT: Duration = Duration::from_secs(1);
-
 /// As the vendor's SDKs wait for it.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -72,23 +69,22 @@ impl Service {
                     .hint("leave it as App Service sets it")
             })?;
             value.set_sensitive(true);
-            let (at, headers) = (near(address, "IDENTITY_ENDPOINT")?, header("x-identity-header", value));
+            let (at, headers) = (Elsewhere::near(address, "IDENTITY_ENDPOINT")?, header("x-identity-header", value));
             let hint = "$IDENTITY_ENDPOINT is set, as App Service does: run it there, or unset it";
             return Ok(Service { at, version: "2019-08-01", headers, hint });
         }
         let named = environment.get(POD).map(|address| (address.trim_end_matches('/'), POD));
         let (address, by) = named.unwrap_or((IMDS, "azure-msi"));
-        let at = near(&format!("{address}/metadata/identity/oauth2/token"), by)?;
+        let at = Elsewhere::near(&format!("{address}/metadata/identity/oauth2/token"), by)?;
         let headers = header("metadata", HeaderValue::from_static("true"));
         let hint =
             "azure-msi signs in on virtual machines and apps at Azure: run it there, or use another method elsewhere";
         Ok(Service { at, version: "2018-02-01", headers, hint })
     }
 
-    /// Knocks first: where there is no such service, an address that nobody has may not even refuse.
+    /// Knocks first, since there may be no such service.
     async fn is_there(&self) -> Result<(), Failure> {
-        let connect = tokio::net::TcpStream::connect(self.at.door());
-        if matches!(tokio::time::timeout(DOOR_LIMIT, connect).await, Ok(Ok(_))) {
+        if self.at.answers().await {
             return Ok(());
         }
         let message = format!("no service for managed identities answers at {}", self.at.origin());
@@ -113,14 +109,4 @@ impl Service {
         let asked = Asked { to: self.at.origin(), method: AuthMethod::AzureMsi, hint: HINT, is_workspace: false };
         read_token(&answer, &asked)
     }
-}
-
-/// A place that no network lies before.
-fn near(address: &str, named_by: &str) -> Result<Elsewhere, Failure> {
-    let at = Elsewhere::at(address, named_by)?;
-    if at.is_near() {
-        return Ok(at);
-    }
-    let message = format!("{named_by} names another machine: {}", at.origin());
-    Err(Failure::permanent(Code::Configuration, message).hint("the service is on this machine, or at 169.254.169.254"))
 }

@@ -17,6 +17,9 @@ use crate::foreign::quoted;
 use crate::http::{Answer, WorkspaceClient};
 use crate::model::{Workspace, WorkspaceHost};
 
+/// How long a service beside this program may take to open its door.
+const DOOR_LIMIT: Duration = Duration::from_secs(1);
+
 pub(super) struct Elsewhere {
     host: WorkspaceHost,
     pub(super) url: Url,
@@ -52,8 +55,28 @@ impl Elsewhere {
             .hint("only localhost and 127.0.0.1 hand out tokens in this way"))
     }
 
+    /// The same where no network lies before it: on this machine, or the one below it.
+    ///
+    /// # Errors
+    /// As [`Elsewhere::at`]; and where it is farther away.
+    pub(super) fn near(address: &str, named_by: &str) -> Result<Self, Failure> {
+        let at = Self::at(address, named_by)?;
+        if at.is_near() {
+            return Ok(at);
+        }
+        let message = format!("{named_by} names another machine: {}", at.host.origin());
+        Err(Failure::permanent(Code::Configuration, message)
+            .hint("the service is on this machine, or at 169.254.169.254"))
+    }
+
+    /// Whether something is there. Where there is nothing, an address that nobody has may not even refuse, so this waits for a second only.
+    pub(super) async fn answers(&self) -> bool {
+        let connect = tokio::net::TcpStream::connect((self.host.name(), self.host.port()));
+        matches!(tokio::time::timeout(DOOR_LIMIT, connect).await, Ok(Ok(_)))
+    }
+
     /// Whether it is this machine, or the one below it.
-    pub(super) fn is_near(&self) -> bool {
+    fn is_near(&self) -> bool {
         let is_link_local = self.host.name().parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_link_local());
         is_link_local || self.host.is_on_this_machine()
     }
@@ -61,11 +84,6 @@ impl Elsewhere {
     /// What it is called in messages.
     pub(super) fn origin(&self) -> &str {
         self.host.origin()
-    }
-
-    /// Its host and port.
-    pub(super) fn door(&self) -> (&str, u16) {
-        (self.host.name(), self.host.port())
     }
 
     /// What speaks with it, by the proxy that is meant for it.
@@ -91,7 +109,7 @@ impl Elsewhere {
         }
         if !answer.status.is_success() {
             let (status, said) = (answer.status.as_u16(), said(&answer));
-            let message = format!("{to} gives no token to this job: it answers with {status}{said}");
+            let message = format!("{to} gives no token: it answers with {status}{said}");
             return Err(Failure::permanent(Code::SignInRefused, message).hint(hint));
         }
         serde_json::from_slice(&answer.body).map_err(|_| {
@@ -103,9 +121,10 @@ impl Elsewhere {
 /// A sentence from the body of a refusal, if there is one.
 fn said(answer: &Answer) -> String {
     let json: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-    let text = json
-        .as_ref()
-        .and_then(|json| ["message", "error_description", "error"].iter().find_map(|key| json.get(key)?.as_str()));
+    // Google's are one level deeper.
+    let text = json.as_ref().and_then(|json| {
+        ["/message", "/error_description", "/error", "/error/message"].iter().find_map(|at| json.pointer(at)?.as_str())
+    });
     text.map_or_else(String::new, |text| format!(": {}", quoted(text)))
 }
 

@@ -22,6 +22,7 @@ use super::exchange::{Asked, Form, read_token, with_form};
 use super::{Needs, SignedIn};
 use crate::failure::{Code, Failure};
 use crate::foreign::secrets;
+use crate::model::token::Token;
 use crate::model::{AuthMethod, SecretSource, Workspace};
 use crate::os::files::read_text_up_to;
 use crate::words;
@@ -41,13 +42,27 @@ const HINT: &str = "give the whole JSON file that Google made for the key of the
 
 /// A key file; only the fields that are used here.
 #[derive(Deserialize)]
-struct KeyFile {
+pub(super) struct KeyFile {
+    pub(super) client_email: Option<String>,
+    pub(super) private_key: Option<SecretString>,
+    pub(super) private_key_id: Option<String>,
+    pub(super) token_uri: Option<String>,
+}
+
+/// What kind of file it is.
+#[derive(Deserialize)]
+struct Kind {
     #[serde(rename = "type")]
     kind: Option<String>,
-    client_email: Option<String>,
-    private_key: Option<SecretString>,
-    private_key_id: Option<String>,
-    token_uri: Option<String>,
+}
+
+/// What an assertion asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Asking<'a> {
+    /// A token that names the account to this audience.
+    Name(&'a str),
+    /// An access token with this scope at Google.
+    Access(&'a str),
 }
 
 /// Signs in.
@@ -60,14 +75,47 @@ pub(super) async fn sign_in(
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
     let key = read(source)?;
-    let assertion = assertion(&key, workspace.host.origin(), needs)?;
-    let at = Elsewhere::at(GOOGLE, "google-credentials")?;
-    let http = at.client(workspace);
+    let asking = Asking::Name(workspace.host.origin());
+    let token = by_key(workspace, &key, asking, AuthMethod::GoogleCredentials, needs).await?;
+    Ok(SignedIn::of(token.of_another_issuer()))
+}
+
+/// What a key brings.
+///
+/// # Errors
+/// As [`sign_in`].
+pub(super) async fn by_key(
+    workspace: &Workspace,
+    key: &KeyFile,
+    asking: Asking<'_>,
+    method: AuthMethod,
+    needs: &Needs<'_>,
+) -> Result<Token, Failure> {
+    key.private_key.iter().for_each(secrets::keep);
+    if key.token_uri.as_deref().is_some_and(|address| address != GOOGLE) {
+        return Err(unusable(&format!("it wants to be sent to another place than {GOOGLE}")));
+    }
+    let assertion = assertion(key, asking, needs)?;
     let form: Form<'_> = vec![("grant_type", GRANT), ("assertion", assertion.expose_secret())];
-    let answer = http.exchange(with_form(http.request(Method::POST, at.url.clone())?, &form), needs.limit).await?;
     let hint = "check that the key is not deleted or disabled, and this machine's clock";
-    let asked = Asked { to: at.origin(), method: AuthMethod::GoogleCredentials, hint, is_workspace: false };
-    Ok(SignedIn::of(read_token(&answer, &asked)?.of_another_issuer()))
+    ask_google(workspace, &form, method, hint, needs).await
+}
+
+/// Sends a form to the one place that gets secrets of Google's.
+///
+/// # Errors
+/// Permanent: Google refuses it. Transient: Google does not answer.
+pub(super) async fn ask_google(
+    workspace: &Workspace,
+    form: &Form<'_>,
+    method: AuthMethod,
+    hint: &str,
+    needs: &Needs<'_>,
+) -> Result<Token, Failure> {
+    let at = Elsewhere::at(GOOGLE, method.word())?;
+    let http = at.client(workspace);
+    let answer = http.exchange(with_form(http.request(Method::POST, at.url.clone())?, form), needs.limit).await?;
+    read_token(&answer, &Asked { to: at.origin(), method, hint, is_workspace: false })
 }
 
 fn unusable(why: &str) -> Failure {
@@ -82,19 +130,16 @@ fn read(source: &SecretSource) -> Result<KeyFile, Failure> {
             .map_err(|error| unusable(&format!("{}: {}", path.display(), words::of_io(&error))))?,
         SecretSource::Keychain(_) => return Err(unusable("it cannot be in the keychain")),
     };
-    let key: KeyFile = serde_json::from_str(&text).map_err(|_| unusable("it is not the JSON of a key"))?;
-    key.private_key.iter().for_each(secrets::keep);
-    if key.kind.as_deref() != Some("service_account") {
+    let fault = |_| unusable("it is not the JSON of a key");
+    let Kind { kind } = serde_json::from_str(&text).map_err(fault)?;
+    if kind.as_deref() != Some("service_account") {
         return Err(unusable("its type is not service_account"));
     }
-    if key.token_uri.as_deref().is_some_and(|address| address != GOOGLE) {
-        return Err(unusable(&format!("it wants to be sent to another place than {GOOGLE}")));
-    }
-    Ok(key)
+    serde_json::from_str(&text).map_err(fault)
 }
 
 /// Who it is, for whom, and until when, signed with the key (RFC 7523).
-fn assertion(key: &KeyFile, audience: &str, needs: &Needs<'_>) -> Result<SecretString, Failure> {
+fn assertion(key: &KeyFile, asking: Asking<'_>, needs: &Needs<'_>) -> Result<SecretString, Failure> {
     let (Some(email), Some(pem)) = (&key.client_email, &key.private_key) else {
         return Err(unusable("it lacks client_email or private_key"));
     };
@@ -104,9 +149,11 @@ fn assertion(key: &KeyFile, audience: &str, needs: &Needs<'_>) -> Result<SecretS
     let now = needs.now;
     let end = now.checked_add(LIFE).unwrap_or(now);
     let header = json!({"alg": "RS256", "typ": "JWT", "kid": key.private_key_id});
-    let claims = json!({
-        "iss": email, "aud": GOOGLE, "target_audience": audience, "iat": now.as_second(), "exp": end.as_second(),
-    });
+    let (claim, wanted) = match asking {
+        Asking::Name(audience) => ("target_audience", audience),
+        Asking::Access(scope) => ("scope", scope),
+    };
+    let claims = json!({"iss": email, "aud": GOOGLE, claim: wanted, "iat": now.as_second(), "exp": end.as_second()});
     let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&header), part(&claims));
     let mut signature = vec![0; pair.public().modulus_len()];

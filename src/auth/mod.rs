@@ -20,6 +20,7 @@ mod file_oidc;
 pub(crate) mod fuzz;
 mod github_oidc;
 mod google_credentials;
+mod google_id;
 mod m2m;
 mod metadata_service;
 mod pat;
@@ -148,6 +149,7 @@ async fn by(
             azure_client_secret::sign_in(workspace, (client, tenant.as_deref()), http, needs).await
         }
         Means::AzureCli { tenant } => azure_cli::sign_in(workspace, tenant.as_deref(), environment, needs).await,
+        Means::GoogleId { account } => google_id::sign_in(workspace, account, environment, needs).await,
         Means::GoogleCredentials(source) => google_credentials::sign_in(workspace, source, needs).await,
     }
 }

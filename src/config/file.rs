@@ -59,12 +59,13 @@ pub(crate) struct WorkspaceTable {
     pub(crate) azure_environment: Option<Spanned<String>>,
     pub(crate) azure_use_msi: Option<Spanned<bool>>,
     pub(crate) google_credentials_file: Option<Spanned<String>>,
+    pub(crate) google_service_account: Option<Spanned<String>>,
     pub(crate) metadata_service_url: Option<Spanned<String>>,
 }
 
 impl WorkspaceTable {
     /// The settings of single methods, as they are written.
-    pub(super) fn of_methods(&self) -> [(Key, &Option<Spanned<String>>); 10] {
+    pub(super) fn of_methods(&self) -> [(Key, &Option<Spanned<String>>); 11] {
         [
             (Key::GroupId, &self.group_id),
             (Key::Scopes, &self.scopes),
@@ -75,6 +76,7 @@ impl WorkspaceTable {
             (Key::AzureTenantId, &self.azure_tenant_id),
             (Key::AzureResourceId, &self.azure_workspace_resource_id),
             (Key::AzureEnvironment, &self.azure_environment),
+            (Key::GoogleServiceAccount, &self.google_service_account),
             (Key::MetadataServiceUrl, &self.metadata_service_url),
         ]
     }

@@ -50,6 +50,7 @@ const TABLES: [(&str, &[&str]); 4] = [
             "azure_environment",
             "azure_use_msi",
             "google_credentials_file",
+            "google_service_account",
             "metadata_service_url",
         ],
     ),

@@ -26,7 +26,7 @@ pub(crate) use left_over::looks_left_over;
 pub(crate) use local_proxy::{LocalProxy, Proxied, User};
 pub(crate) use pasted::Pasted;
 pub use sign_in::{AuthMethod, AuthType};
-pub(crate) use sign_in::{Client, Federation, Means, SecretSource, SubjectSource};
+pub(crate) use sign_in::{Client, Federation, Means, SecretSource, SubjectSource, is_google_account};
 pub use ssl_mode::SslMode;
 pub(crate) use vendor::{Cloud, OWN_ADDRESS};
 pub use workspace::Workspace;

@@ -49,12 +49,14 @@ pub enum AuthMethod {
     DatabricksCli,
     /// The key of a service account at Google.
     GoogleCredentials,
+    /// An account at Google, for which Google's own credentials here may act.
+    GoogleId,
 }
 
 impl AuthMethod {
     /// All of them, in the order in which they are looked for (databricks-sdk-py, `DefaultCredentials`); but what somebody has set
     /// comes before the logins of tools.
-    pub(crate) const ALL: [AuthMethod; 13] = [
+    pub(crate) const ALL: [AuthMethod; 14] = [
         AuthMethod::Pat,
         AuthMethod::MetadataService,
         AuthMethod::OauthM2m,
@@ -65,6 +67,7 @@ impl AuthMethod {
         AuthMethod::AzureClientSecret,
         AuthMethod::AzureDevopsOidc,
         AuthMethod::GoogleCredentials,
+        AuthMethod::GoogleId,
         AuthMethod::ExternalBrowser,
         AuthMethod::DatabricksCli,
         AuthMethod::AzureCli,
@@ -86,6 +89,7 @@ impl AuthMethod {
             AuthMethod::ExternalBrowser => "external-browser",
             AuthMethod::DatabricksCli => "databricks-cli",
             AuthMethod::GoogleCredentials => "google-credentials",
+            AuthMethod::GoogleId => "google-id",
         }
     }
 
@@ -102,7 +106,7 @@ impl AuthMethod {
             AuthMethod::AzureMsi | AuthMethod::AzureClientSecret | AuthMethod::AzureCli => {
                 Some("a token of Microsoft Entra ID is no password: Lakebase takes the workspace's own")
             }
-            AuthMethod::GoogleCredentials => {
+            AuthMethod::GoogleCredentials | AuthMethod::GoogleId => {
                 Some("a token of Google is no password: Lakebase takes the workspace's own")
             }
             _ => None,
@@ -183,6 +187,10 @@ pub(crate) enum Means {
         tenant: Option<String>,
     },
     GoogleCredentials(SecretSource),
+    GoogleId {
+        /// The account that is named to the workspace.
+        account: String,
+    },
 }
 
 impl Means {
@@ -196,6 +204,7 @@ impl Means {
             Means::AzureClientSecret { .. } => AuthMethod::AzureClientSecret,
             Means::AzureCli { .. } => AuthMethod::AzureCli,
             Means::GoogleCredentials(_) => AuthMethod::GoogleCredentials,
+            Means::GoogleId { .. } => AuthMethod::GoogleId,
         }
     }
 
@@ -229,10 +238,17 @@ impl Means {
                     one.subject == other.subject && one.audience == other.audience
                 }
                 (Means::AzureCli { tenant: one }, Means::AzureCli { tenant: other }) => one == other,
+                (Means::GoogleId { account: one }, Means::GoogleId { account: other }) => one == other,
                 // What holds a secret of its own is not compared.
                 (one, _) => one.file().is_some() || matches!(one, Means::AzureMsi { .. }),
             }
     }
+}
+
+/// Whether this is the name of a service account at Google, which becomes part of an address.
+pub(crate) fn is_google_account(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
+    name.len() <= 256 && name.contains('@') && !name.contains("..") && name.bytes().all(is_part)
 }
 
 /// Workload identity federation: whose token is exchanged, and as which client.

@@ -195,6 +195,9 @@ fn the_vendors_client_and_we_settle_on_the_same_host_method_and_client() {
         let home = Home::new();
         home.keep_secret(SECRET);
         home.write("token", "a.b.c", 0o600);
+        // Google's own credentials, which the vendor's client opens where a setting of Google's asks for them.
+        let google = r#"{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}"#;
+        home.write(".config/gcloud/application_default_credentials.json", google, 0o600);
         if let Some(text) = &case.file {
             home.write(".databrickscfg", at_home(text, &home), 0o600);
         }

@@ -288,7 +288,7 @@ impl Builder {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         let address = listener.local_addr().expect("the port just bound");
         let tls = (self.scheme == "https").then(|| {
-            let elsewhere = ["login.microsoftonline.com", "oauth2.googleapis.com"];
+            let elsewhere = ["login.microsoftonline.com", "oauth2.googleapis.com", "iamcredentials.googleapis.com"];
             let names = ["localhost", "127.0.0.1", "::1", "workspace.test"]
                 .into_iter()
                 .chain(elsewhere)

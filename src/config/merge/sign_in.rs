@@ -11,7 +11,9 @@ use crate::config::fault::ConfigError;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::unified::{Family, Key, SETTINGS, name_of, row_of, switch, text};
-use crate::model::{AuthMethod, AuthType, Client, Cloud, Federation, Means, SecretSource, SubjectSource};
+use crate::model::{
+    AuthMethod, AuthType, Client, Cloud, Federation, Means, SecretSource, SubjectSource, is_google_account,
+};
 
 /// The variable that holds a token where no other one is named (databricks-sdk-go, config/auth_oidc.go).
 const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
@@ -30,14 +32,13 @@ const AZURE_DEVOPS: [&str; 6] = [
 ];
 
 /// Words of the vendor's for methods that are not here, and why.
-const OTHERS: [(&str, &str); 6] = [
+const OTHERS: [(&str, &str); 5] = [
     ("basic", "a user's password signs in nowhere any more"),
     ("external-browser", "nobody sits in front of a service"),
     (
         "github-oidc-azure",
         "GitHub's token is exchanged at Microsoft's sign-in, which is not done here: use github-oidc",
     ),
-    ("google-id", "what Google's tools know of this machine is not looked at here: use google-credentials"),
     ("runtime", "it is for notebooks"),
     ("model-serving", "it is for served models"),
 ];
@@ -195,6 +196,7 @@ impl Merge<'_> {
             AuthMethod::AzureMsi => is_azure && self.switched(Key::AzureUseMsi, chosen)?,
             AuthMethod::AzureClientSecret => is_azure && has(Key::AzureClientId) && has(Key::AzureClientSecret),
             AuthMethod::GoogleCredentials => has(Key::GoogleCredentials),
+            AuthMethod::GoogleId => has(Key::GoogleServiceAccount),
             // Whether there is such a login is seen when it is needed.
             AuthMethod::ExternalBrowser | AuthMethod::DatabricksCli | AuthMethod::AzureCli => false,
         })
@@ -242,6 +244,7 @@ impl Merge<'_> {
             AuthMethod::GoogleCredentials => self
                 .secret_of(of, Key::GoogleCredentials, "google_credentials_file", chosen)?
                 .map(Means::GoogleCredentials),
+            AuthMethod::GoogleId => self.google_account(of, chosen)?,
             AuthMethod::OauthM2m | AuthMethod::ExternalBrowser | AuthMethod::DatabricksCli => None,
         })
     }
@@ -320,6 +323,16 @@ impl Merge<'_> {
         let secret = self.secret_of(of, Key::AzureClientSecret, "azure_client_secret_file", chosen)?;
         let tenant = self.said(of, Key::AzureTenantId, chosen);
         Ok(id.zip(secret).map(|(id, secret)| Means::AzureClientSecret { client: Client { id, secret }, tenant }))
+    }
+
+    fn google_account(&mut self, of: &Whose<'_>, chosen: &Chosen) -> Result<Option<Means>, ConfigError> {
+        if let Some(account) = chosen.more.get(&Key::GoogleServiceAccount).and_then(text)
+            && !is_google_account(&account.value)
+        {
+            let why = format!("`{}` is not the name of a service account", account.value);
+            return Err(self.fault(&account.origin, why).hint("it looks like NAME@PROJECT.iam.gserviceaccount.com"));
+        }
+        Ok(self.needed(of, Key::GoogleServiceAccount, chosen).map(|account| Means::GoogleId { account }))
     }
 
     /// A setting that is no secret, noted.

@@ -43,11 +43,15 @@ const SETS: &[(&str, Settings)] = &[
             ("ARM_TENANT_ID", "azure_tenant_id", "t"),
         ],
     ),
+    (
+        "google",
+        &[("DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "google_service_account", "rotator@shop.iam.gserviceaccount.com")],
+    ),
     ("id", &[("DATABRICKS_CLIENT_ID", "client_id", "id-o")]),
     ("none", &[]),
 ];
 
-const PINS: [&str; 12] = [
+const PINS: [&str; 13] = [
     "",
     "pat",
     "metadata-service",
@@ -59,6 +63,7 @@ const PINS: [&str; 12] = [
     "azure-client-secret",
     "azure-cli",
     "azure-msi",
+    "google-id",
     "nonsense",
 ];
 
@@ -116,7 +121,7 @@ fn reason(sets: &[&str], pin: &str, at_azure: bool, group: bool, place: Place) -
     let pinned_or_not = pin.is_empty();
     Some(match pin {
         "azure-msi" if at_azure && !group => "the SDK for Go knows managed identities, that for Python does not",
-        "" if group && ["none", "pat", "metadata", "azure"].contains(&sets[0]) => {
+        "" if group && ["none", "pat", "metadata", "azure", "google"].contains(&sets[0]) => {
             "what is left for a group is a person's login in the browser, for which the SDK must be told so"
         }
         _ if !pinned_or_not || group && !has("id") => return None,
@@ -145,7 +150,7 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     // Each by each: an error without a pin, except where one is no method of its own.
-    let families = ["pat", "metadata", "m2m", "named-env", "file", "azure"];
+    let families = ["pat", "metadata", "m2m", "named-env", "file", "azure", "google"];
     let families: Vec<_> = SETS.iter().filter(|(name, _)| families.contains(name)).collect();
     for (at, one) in families.iter().enumerate() {
         for other in &families[at + 1..] {

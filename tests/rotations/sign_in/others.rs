@@ -86,6 +86,102 @@ fn the_key_of_a_service_account_at_google_signs_and_is_never_sent() {
     session().args(["rotate", "--retry-for", "0s"]).run().exits(78).stderr_has("service_account");
 }
 
+const TARGET: &str = "target@shop.iam.gserviceaccount.com";
+
+/// The files of application default credentials that are known: their names, and their text.
+pub(super) fn google_files(pem: &str) -> Vec<(&'static str, serde_json::Value)> {
+    use serde_json::json;
+    let person = json!({"type": "authorized_user", "client_id": "gcloud", "client_secret": "google-secret-0123456789",
+                        "refresh_token": "1//google-refresh-0123456789"});
+    let key = json!({"type": "service_account", "client_email": "rotator@shop.iam.gserviceaccount.com", "private_key": pem,
+                     "token_uri": "https://oauth2.googleapis.com/token"});
+    let between =
+        "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/between@shop.iam.gserviceaccount.com";
+    let impersonated = json!({"type": "impersonated_service_account", "source_credentials": person, "delegates": [],
+                              "service_account_impersonation_url": format!("{between}:generateAccessToken")});
+    vec![("person", person), ("key", key), ("impersonated", impersonated)]
+}
+
+/// What they are good for in the stand-in; and a key in PEM form.
+pub(super) fn google_stands_in(workspace: &Workspace, home: &Home) -> Option<String> {
+    let openssl =
+        |arguments: &[&str]| Command::new("openssl").args(arguments).output().ok().filter(|out| out.status.success());
+    let key = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])?;
+    let pem = String::from_utf8(key.stdout).unwrap();
+    let file = home.write("google-key.pem", &pem, 0o600).display().to_string();
+    let public = openssl(&["rsa", "-in", &file, "-RSAPublicKey_out", "-outform", "DER"])?.stdout;
+    workspace.beside(|beside| {
+        beside.google = Some(("rotator@shop.iam.gserviceaccount.com".to_owned(), public));
+        let person = ["gcloud", "google-secret-0123456789", "1//google-refresh-0123456789"].map(str::to_owned);
+        beside.google_person = Some(person.into());
+        beside.google_target = Some(TARGET.to_owned());
+        beside.machine = Some(CLIENT.to_owned());
+    });
+    Some(pem)
+}
+
+#[test]
+fn googles_own_credentials_ask_for_a_token_that_names_another_account() {
+    let name = "googles_own_credentials_ask_for_a_token_that_names_another_account";
+    let home = Home::new();
+    let workspace = Workspace::builder().with_services().start();
+    let Some(pem) = google_stands_in(&workspace, &home) else { return skip(name, "no openssl") };
+    let Some(stage) = Stage::new(name, workspace, &[TARGET]) else { return };
+    let relay = Relay::to(stage.workspace.port());
+    let settings = format!("google_service_account = '{TARGET}'");
+    let session = || {
+        let session = configured(&home, &stage.workspace, &settings, "");
+        session.env("HTTPS_PROXY", relay.url()).env("NO_PROXY", "127.0.0.1")
+    };
+    for (kind, file) in google_files(&pem) {
+        let usual = home.write(".config/gcloud/application_default_credentials.json", file.to_string(), 0o600);
+        stage.proves(&home, TARGET, session());
+        let named = home.write(format!("{kind}.json"), file.to_string(), 0o600);
+        std::fs::remove_file(usual).unwrap();
+        stage.proves(&home, TARGET, session().env("GOOGLE_APPLICATION_CREDENTIALS", named));
+    }
+    assert_eq!(relay.asked_for(), ["iamcredentials.googleapis.com:443", "oauth2.googleapis.com:443"]);
+    // The account of a machine.
+    let services = stage.workspace.services_url();
+    let (_, address) = services.split_once("://").unwrap();
+    stage.proves(&home, TARGET, session().env("GCE_METADATA_HOST", address));
+    what_is_no_credential_of_googles_is_said(&home, &pem, &session);
+    stage.workspace.beside(|beside| beside.google_target = None);
+    let refused = session().env("GCE_METADATA_HOST", address).args(["rotate", "--retry-for", "0s"]).run();
+    refused.exits(77).stderr_has("getOpenIdToken").stderr_has("Identity Token Creator");
+}
+
+fn what_is_no_credential_of_googles_is_said<'h>(
+    home: &'h Home,
+    pem: &str,
+    session: &dyn Fn() -> crate::support::Session<'h>,
+) {
+    let mut files: std::collections::BTreeMap<_, _> = google_files(pem).into_iter().collect();
+    files.get_mut("key").unwrap()["token_uri"] = "https://evil.example/token".into();
+    files.get_mut("impersonated").unwrap()["service_account_impersonation_url"] =
+        "https://evil.example/v1/projects/-/serviceAccounts/a@b:generateAccessToken".into();
+    files.get_mut("person").unwrap()["universe_domain"] = "evil.example".into();
+    files.insert("external", serde_json::json!({"type": "external_account", "token_url": "https://evil.example"}));
+    for (kind, said) in [
+        ("key", "another place"),
+        ("impersonated", "no place below https://iamcredentials.googleapis.com"),
+        ("person", "another cloud"),
+        ("external", "file-oidc"),
+    ] {
+        let file = home.write("bad.json", files[kind].to_string(), 0o600);
+        let rotate = session().env("GOOGLE_APPLICATION_CREDENTIALS", file).args(["rotate", "--retry-for", "0s"]);
+        rotate.run().exits(78).stderr_has(said);
+    }
+    let rotate = || session().args(["rotate", "--retry-for", "0s"]);
+    rotate().env("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent").run().exits(78).stderr_has("no such file");
+    rotate()
+        .env("GCE_METADATA_HOST", "127.0.0.1:1")
+        .run()
+        .exits(69)
+        .stderr_has("gcloud auth application-default login");
+    rotate().env("GCE_METADATA_HOST", "evil.example").run().exits(78).stderr_has("could be read on the way");
+}
+
 #[test]
 fn a_credential_lives_as_long_as_it_was_asked_for() {
     let workspace = Workspace::start();

@@ -104,6 +104,24 @@ fn the_vendors_client_signs_in_to_the_stand_ins_in_the_same_ways() {
             ],
         ),
     ];
+    let google = super::others::google_stands_in(&workspace, &home).map(|pem| super::others::google_files(&pem));
+    let google: Vec<String> = google
+        .into_iter()
+        .flatten()
+        .map(|(kind, file)| home.write(format!("google-{kind}.json"), file.to_string(), 0o600).display().to_string())
+        .collect();
+    let target = "target@shop.iam.gserviceaccount.com";
+    let mut cases = cases;
+    cases.extend(google.iter().map(|file| {
+        let variables = vec![
+            own,
+            ("HTTPS_PROXY", ""),
+            ("NO_PROXY", "127.0.0.1"),
+            ("DATABRICKS_GOOGLE_SERVICE_ACCOUNT", target),
+            ("GOOGLE_APPLICATION_CREDENTIALS", file.as_str()),
+        ];
+        ("google-id", target, variables)
+    }));
     let ca = workspace.ca_file().display().to_string();
     let asked: Vec<_> = cases
         .iter()

@@ -68,6 +68,11 @@ pub struct Beside {
     pub machine: Option<String>,
     /// Of Google: the account, and its public key (PKCS #1).
     pub google: Option<(String, Vec<u8>)>,
+    /// A person at Google: client, its secret, refresh token.
+    pub google_person: Option<(String, String, String)>,
+    /// The account at Google for which whoever has an access token may act.
+    pub google_target: Option<String>,
+    google_tokens: Vec<String>,
     /// Groups whose rights may be asked for: by id, with the name of the role.
     pub groups: Vec<(String, String)>,
     azure_tokens: Vec<String>,
@@ -185,6 +190,12 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Option<Response> {
                 .with("Location", format!("https://login.microsoftonline.com/{tenant}/oauth2/authorize?x=1"))
         }
         "/token" if host == "oauth2.googleapis.com" => google(shared, &beside, request),
+        "/computeMetadata/v1/instance/service-accounts/default/token"
+            if request.header("metadata-flavor") == Some("Google") && beside.machine.is_some() =>
+        {
+            access_at_google(shared)
+        }
+        _ if host == "iamcredentials.googleapis.com" => for_an_account(shared, &beside, request),
         _ if path.ends_with("/oidctoken") && path.starts_with("/ado/") => of_job(&beside, request, "oidcToken"),
         _ if path.ends_with("/oauth2/token") && host == "login.microsoftonline.com" => entra(shared, &beside, request),
         _ => return None,
@@ -260,6 +271,15 @@ fn metadata_service(shared: &Shared, beside: &Beside, request: &Request) -> Resp
 /// The assertion of a service account's key (RFC 7523), for a token that names it.
 fn google(shared: &Shared, beside: &Beside, request: &Request) -> Response {
     let fields = request.body().and_then(form_fields).unwrap_or_default();
+    let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    if field("grant_type").as_deref() == Some("refresh_token") {
+        let given = field("client_id").zip(field("client_secret")).zip(field("refresh_token"));
+        let given = given.map(|((client, secret), token)| (client, secret, token));
+        return match given.is_some() && given == beside.google_person {
+            true => access_at_google(shared),
+            false => refused(400, "invalid_grant", "Token has been expired or revoked."),
+        };
+    }
     let assertion =
         fields.iter().find(|(name, _)| name == "assertion").map(|(_, value)| value.clone()).unwrap_or_default();
     let Some((account, key)) = &beside.google else {
@@ -276,12 +296,45 @@ fn google(shared: &Shared, beside: &Beside, request: &Request) -> Response {
         return refused(400, "invalid_grant", "Invalid JWT");
     }
     if claims["scope"].is_string() {
-        return Response::json(
-            200,
-            &json!({"access_token": random_hex(20), "expires_in": 3599, "token_type": "Bearer"}),
-        );
+        return access_at_google(shared);
     }
     let now = shared.now();
     let id_token = shared.jwt(&Claims::of(account).from(now).until(now + 3600));
     Response::json(200, &json!({"id_token": id_token}))
+}
+
+/// A token that opens things at Google.
+fn access_at_google(shared: &Shared) -> Response {
+    let token = format!("ya29.{}", random_hex(40));
+    shared.state().beside.google_tokens.push(token.clone());
+    Response::json(200, &json!({"access_token": token, "expires_in": 3599, "token_type": "Bearer"}))
+}
+
+/// What somebody with such a token gets in the name of an account (IAM Service Account Credentials API).
+fn for_an_account(shared: &Shared, beside: &Beside, request: &Request) -> Response {
+    let denied = |status: u16, why: &str| Response::json(status, &json!({"error": {"code": status, "message": why}}));
+    let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    if !token.is_some_and(|token| beside.google_tokens.iter().any(|known| known == token)) {
+        return denied(401, "Request had invalid authentication credentials.");
+    }
+    let place = request.path.strip_prefix("/v1/projects/-/serviceAccounts/").and_then(|rest| rest.rsplit_once(':'));
+    let body: Value = request.body().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+    match place {
+        Some((account, "generateAccessToken")) if account.contains('@') && body["scope"].is_array() => {
+            let made = access_at_google(shared);
+            let token = shared.state().beside.google_tokens.last().cloned();
+            drop(made);
+            Response::json(200, &json!({"accessToken": token, "expireTime": "2999-01-01T00:00:00Z"}))
+        }
+        Some((account, "generateIdToken")) if Some(account) == beside.google_target.as_deref() => {
+            let is_for_workspace = body["audience"].as_str().is_some_and(|audience| audience.starts_with("https://"));
+            if !is_for_workspace || body["includeEmail"] != json!(true) {
+                return denied(400, "audience and includeEmail are needed");
+            }
+            let now = shared.now();
+            let id_token = shared.jwt(&Claims::of(account).from(now).until(now + 3600));
+            Response::json(200, &json!({"token": id_token}))
+        }
+        _ => denied(403, "Permission 'iam.serviceAccounts.getOpenIdToken' denied on resource"),
+    }
 }
