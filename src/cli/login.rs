@@ -5,10 +5,12 @@
 
 mod browser;
 
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::termios::tcgetpgrp;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use zeroize::Zeroizing;
@@ -27,13 +29,29 @@ use crate::os::keyring::{self, Ask};
 /// The variable that fixes the port, as for the vendor's tools (databricks-sdk-go, config.go).
 const PORT: &str = "DATABRICKS_OAUTH_CALLBACK_PORT";
 
+/// How long a person has, where no option says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// How soon it is noticed that a login is over, so that the next line that is typed is for somebody else.
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 /// The longest line that can be pasted, in bytes; terminals cut off after 4095.
 const LONGEST_LINE: u64 = 32 * 1024;
 
 pub(super) fn login(options: &LoginOptions, overrides: &Overrides) -> Result<u8, Fault> {
     in_the_foreground()?;
     let config = configured(overrides)?;
-    let workspace = choose(&config, options.workspace.as_deref())?;
+    log_in(options, choose(&config, options.workspace.as_deref())?, &config)?;
+    Ok(0)
+}
+
+/// The same in the middle of another command, whose questions come after it.
+pub(super) fn in_between(config: &Config, workspace: &Workspace) -> Result<(), Fault> {
+    in_the_foreground()?;
+    log_in(&LoginOptions { workspace: None, file: false, no_browser: false, timeout: TIMEOUT }, workspace, config)
+}
+
+fn log_in(options: &LoginOptions, workspace: &Workspace, config: &Config) -> Result<(), Fault> {
     let login = Login::of(workspace, &config.environment);
     let place = if options.file { Place::File } else { place(&config.environment)? };
     let user = block_on(by_browser(options, workspace, &login, place, &config.environment))??;
@@ -43,10 +61,10 @@ pub(super) fn login(options: &LoginOptions, overrides: &Overrides) -> Result<u8,
         Place::File => login.token_file().display().to_string(),
     };
     print::out(&print::line(&format!("Logged in to {origin} as {user}. The login is kept in {place}.")))?;
-    for sentence in advice(workspace, &config, options.file) {
+    for sentence in advice(workspace, config, options.file) {
         print::warning(&sentence);
     }
-    Ok(0)
+    Ok(())
 }
 
 pub(super) fn logout(workspace: Option<&str>, overrides: &Overrides) -> Result<u8, Fault> {
@@ -192,15 +210,20 @@ async fn pasted(consent: &Consent) -> Redirected {
     std::future::pending().await
 }
 
-/// The lines that are typed, where somebody can type. The thread ends with the process.
+/// The lines that are typed, where somebody can type, until nobody waits for them any more.
 fn lines_of_stdin() -> UnboundedReceiver<Zeroizing<String>> {
     let (sender, lines) = unbounded_channel();
     if std::io::stdin().is_terminal() {
         std::thread::spawn(move || {
-            let mut stdin = BufReader::new(std::io::stdin());
-            loop {
+            let stdin = std::io::stdin();
+            while !sender.is_closed() {
+                match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&GLANCE)) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(Errno::INTR) => continue,
+                    Err(_) => break,
+                }
                 let mut line = Zeroizing::new(String::new());
-                let read = stdin.by_ref().take(LONGEST_LINE).read_line(&mut line);
+                let read = stdin.lock().take(LONGEST_LINE).read_line(&mut line);
                 if !matches!(read, Ok(1..)) || sender.send(line).is_err() {
                     break;
                 }

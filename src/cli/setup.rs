@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing is written before the last question is answered.
 
+mod first_login;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -151,9 +153,15 @@ fn databases(options: &SetupOptions, overrides: &Overrides, person: Person) -> R
         return Ok(String::new());
     }
     let config = Config::load_workspaces(overrides)?;
-    let Some((workspace, result)) = connections::see(&config)?.into_iter().next() else {
-        return Err(ConfigError::new("no workspace is configured").into());
+    let see = || -> Result<connections::Seen<'_>, Fault> {
+        let first = connections::see(&config)?.into_iter().next();
+        first.ok_or_else(|| ConfigError::new("no workspace is configured").into())
     };
+    let (mut workspace, mut result) = see()?;
+    if let Err(failure) = result {
+        first_login::offer(&config, workspace, failure, person)?;
+        (workspace, result) = see()?;
+    }
     let Discovered { user, databases } = result?;
     let user = user.unwrap_or_else(|| "this identity".to_owned());
     say(&format!("Signed in to {} as {user}.", workspace.host()))?;

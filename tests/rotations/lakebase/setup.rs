@@ -1,8 +1,13 @@
 //! `dbx-rotator setup`: from nothing to a psql that logs in, by a few answers or none.
 
+use std::time::Duration;
+
 use super::proof::{orders, psql};
+use crate::support::person;
+use crate::support::workspace::DEFAULT_USER;
 use crate::support::{Home, Instance, Postgres, Session, Workspace, dbx_rotator};
 
+const SOON: Duration = Duration::from_secs(30);
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
 
 /// At a terminal, with these lines typed.
@@ -103,4 +108,45 @@ fn whoever_stops_before_the_last_answer_has_changed_nothing() {
     assert_eq!(home.files(), before, "{refused}");
     // And who has configured nothing is told of it.
     typed(&home, "status", "").run().exits(78).stdout_has("dbx-rotator setup");
+}
+
+/// A workspace to which nobody has signed in yet.
+#[test]
+fn who_has_no_sign_in_yet_logs_in_in_the_browser_on_the_way() {
+    let test = "who_has_no_sign_in_yet_logs_in_in_the_browser_on_the_way";
+    let Some((workspace, server, host)) = orders(test, &[DEFAULT_USER]) else { return };
+    let home = Home::new();
+    home.watch(&workspace);
+    person::install(&home, &workspace, "allow");
+    let words = format!("setup --no-service --workspace-url {}", workspace.url());
+    let asked = |words: &str| {
+        let program = env!("CARGO_BIN_EXE_dbx-rotator");
+        reachable(person::typed(&home, &workspace, program, words), &workspace, &server, &host).spawn()
+    };
+    let otherwise = asked(&words);
+    otherwise.prints("Which? [1]:", SOON);
+    otherwise.types("3\n");
+    otherwise.ends().exits(78).stdout_has("--client-id ID --client-secret-file FILE").stdout_has("nothing was changed");
+    assert!(!home.path(CONFIG).exists());
+
+    let setup = asked(&words);
+    setup.prints("Nobody signs in to", SOON).prints("Which? [1]:", SOON);
+    setup.types("1\n");
+    // No keyring here.
+    setup.prints("Keep it in a file", SOON);
+    setup.types("y\n");
+    setup.prints("Logged in to", SOON).prints("Signed in to", SOON).prints("Which of them?", SOON);
+    // The login must not take what comes after it.
+    setup.types("orders\n");
+    setup.prints("Write ", SOON);
+    setup.types("yes\n");
+    setup.ends().exits(0).stdout_has("psql service=orders");
+    assert!(!home.read(CONFIG).contains("auth"), "{}", home.read(CONFIG));
+    dbx_rotator!(&home).args(["rotate"]).trusting(&workspace).run().exits(0);
+
+    // Nobody is there: the command that logs in is said.
+    let alone = Home::new();
+    let command = dbx_rotator!(&alone).args(["setup", "--yes", "--no-service", "--workspace-url", &workspace.url()]);
+    let said = command.trusting(&workspace).run();
+    said.exits(78).stderr_has(&format!("dbx-rotator login --workspace-url {}", workspace.url()));
 }
