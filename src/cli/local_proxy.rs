@@ -4,11 +4,16 @@ use super::finding::{Finding, Id, Level};
 use crate::failure::Code;
 use crate::generated::shell_word;
 use crate::os::dirs::Environment;
-use crate::service::{ProxyState, Scope, look_at_proxy};
+use crate::service::{ProxyState, Scope, look_at_proxy, look_at_proxy_of};
 
 /// What there is to say about this user's proxy; nothing where none is set up.
 pub(super) fn findings(environment: &Environment) -> Vec<Finding> {
     look_at_proxy(environment).map(|proxy| of(&proxy)).unwrap_or_default()
+}
+
+/// The same of the machine's proxy for this user.
+pub(super) fn findings_of_user(user: &str) -> Vec<Finding> {
+    look_at_proxy_of(user).map(|proxy| of(&proxy)).unwrap_or_default()
 }
 
 fn of(proxy: &ProxyState) -> Vec<Finding> {

@@ -15,12 +15,14 @@ use crate::rotation::Rotation;
 use crate::service::{Scope, State};
 
 /// Whose configuration a command works with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     /// What this shell's variables and the options say: the service's own may be another.
     OfThisShell,
     /// What the service reads.
     OfTheService,
+    /// What the machine's service of this user reads.
+    OfUser(String),
 }
 
 /// What is ahead of the connections, in the order of the configuration.
@@ -32,16 +34,18 @@ pub(super) struct Outlook {
 impl Outlook {
     /// Asks the service manager for nothing that `state` does not tell, except for a local proxy that this user has set up, and reads
     /// the service's own configuration.
-    pub(super) fn of(rotation: &Rotation, state: Option<&State>, whose: Whose) -> Self {
+    pub(super) fn of(rotation: &Rotation, state: Option<&State>, whose: &Whose) -> Self {
         let config = rotation.config();
         let own = match whose {
             Whose::OfThisShell => state.and_then(|state| service_inputs::own_config(state, &config.environment)),
-            Whose::OfTheService => None,
+            Whose::OfTheService | Whose::OfUser(_) => None,
         };
         let mut outlook = Self::judge(config, state, own, rotation.is_kept_by_a_daemon(), Timestamp::now());
-        if whose == Whose::OfThisShell {
-            outlook.findings.extend(local_proxy::findings(&config.environment));
-        }
+        outlook.findings.extend(match whose {
+            Whose::OfThisShell => local_proxy::findings(&config.environment),
+            Whose::OfUser(user) => local_proxy::findings_of_user(user),
+            Whose::OfTheService => Vec::new(),
+        });
         outlook
     }
 
@@ -98,6 +102,11 @@ impl Outlook {
     }
 
     /// What is wrong or, where that is wanted, may be; for people.
+    /// That programs wait for nothing but a session at the local proxy, if so.
+    pub(super) fn waiting_proxy(&self) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.id == Id::LocalProxy && finding.level == Level::Ok)
+    }
+
     pub(super) fn text(&self) -> String {
         let least = if print::is_quiet() { Level::Failed } else { Level::Warning };
         self.findings.iter().filter(|finding| finding.level >= least).map(Finding::line).collect()

@@ -86,7 +86,7 @@ pub(super) fn run(
     options: &StatusOptions,
     rotation: &Rotation,
     service: Option<&State>,
-    whose: Whose,
+    whose: &Whose,
 ) -> Result<u8, Fault> {
     let only = options.connection.as_deref().map(|name| choose::by_name(rotation, name)).transpose()?;
     let view = View { only, ..View::of(rotation, service, whose)? };
@@ -107,7 +107,7 @@ pub(super) fn run(
 
 /// Prints the table as `status` does; returns whether all are live.
 pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Result<bool, Failure> {
-    let view = View::of(rotation, service, Whose::OfTheService)?;
+    let view = View::of(rotation, service, &Whose::OfTheService)?;
     print_for_people(&view.rows(), &view, service)?;
     Ok(view.all_live())
 }
@@ -141,7 +141,7 @@ struct View {
 }
 
 impl View {
-    fn of(rotation: &Rotation, service: Option<&State>, whose: Whose) -> Result<Self, Failure> {
+    fn of(rotation: &Rotation, service: Option<&State>, whose: &Whose) -> Result<Self, Failure> {
         let outlook = Outlook::of(rotation, service, whose);
         let snapshot = rotation.snapshot()?;
         let statuses = (0..snapshot.statuses.len()).map(|index| snapshot.worst_status(index)).collect();

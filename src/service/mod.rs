@@ -178,3 +178,9 @@ pub(crate) fn look_at_proxy(environment: &Environment) -> Option<ProxyState> {
     #[cfg(not(target_os = "macos"))]
     Systemd::look_at_proxy(environment)
 }
+
+/// The state of the machine's proxy for this user, for a report.
+pub(crate) fn look_at_proxy_of(user: &str) -> Option<ProxyState> {
+    let account = Account::wanted(Some(user), &Environment::default()).ok()?;
+    manager(Scope::System, &account).ok()?.proxy().inspect_err(|error| tracing::debug!("{error}")).ok()?
+}

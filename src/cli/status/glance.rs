@@ -70,7 +70,8 @@ impl Glance {
             let service = service.map(|state| service_lines(state, Timestamp::now())).unwrap_or_default();
             let files = files(rows);
             let proxy = view.proxy.as_ref().filter(|(_, runs)| *runs).map(|(figures, _)| proxy_line(figures));
-            let proxy = proxy.unwrap_or_default();
+            let waits = || view.outlook.waiting_proxy().map(|found| print::line(&format!("proxy: {}", found.message)));
+            let proxy = proxy.or_else(waits).unwrap_or_default();
             format!("{}{entry}{files}{service}{proxy}{}{}", summary(rows), remarks.text(), view.outlook.text())
         };
         Glance { heading: heading(&widths), connections: cells.iter().map(lay).collect(), notes }

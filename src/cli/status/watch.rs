@@ -159,7 +159,7 @@ impl Watch<'_> {
             Ok(only) => only,
             Err(error) => return Err(error.sentence()),
         };
-        let view = View::of(rotation, service, self.whose).map_err(|failure| failure.message)?;
+        let view = View::of(rotation, service, &self.whose).map_err(|failure| failure.message)?;
         let view = View { only, ..view };
         Ok(Glance::of(&view.rows(), &view, service, screen))
     }

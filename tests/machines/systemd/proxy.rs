@@ -226,6 +226,8 @@ fn one_of_the_machine_lets_in_whom_it_is_told_to(test: &str, release: Release) {
         .stdout_has("/run/dbx-rotator root 755\n")
         .stdout_has(&format!("{OF_MACHINE} root 755\n"))
         .stdout_has("PGSQL.5432 bob 600\n");
+    let told = stage.machine.run(&["dbx-rotator", "status", "--for", "alice"]);
+    told.exits(0).stdout_has("proxy: dbx-rotator-proxy@alice.socket waits for programs at /run/dbx-rotator/alice/");
     let tcp = format!("-h 127.0.0.1 -p {port} orders");
     for whither in [&machine, &tcp] {
         stage.logs_in("alice", whither);
