@@ -1,6 +1,8 @@
 //! A marked client secret and every token of a whole session are searched in every form in everything that the program
 //! wrote, printed, reported or started: they may only be where they belong.
 
+mod ways;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -54,10 +54,8 @@ fn sessions_end_when_the_network_to_their_server_is_cut() {
     };
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
     let port = hand_on(&network.address, stage.server.port());
-    let config = format!(
-        "[[connection]]\nname = 'orders'\nhost = '{}'\nport = {port}\nsslmode = 'require'\n",
-        network.address
-    );
+    let config =
+        format!("[[connection]]\nname = 'orders'\nhost = '{}'\nport = {port}\nsslmode = 'require'\n", network.address);
     stage.home.write(".config/dbx-rotator/config.toml", config, 0o600);
     stage.rotate();
     let program = env!("CARGO_BIN_EXE_dbx-rotator");

@@ -72,6 +72,8 @@ pub struct Beside {
     pub google_person: Option<(String, String, String)>,
     /// The account at Google for which whoever has an access token may act.
     pub google_target: Option<String>,
+    /// Each answer beside the workspace has this status, and repeats all that it was sent.
+    pub repeats: Option<u16>,
     google_tokens: Vec<String>,
     /// Groups whose rights may be asked for: by id, with the name of the role.
     pub groups: Vec<(String, String)>,
@@ -89,6 +91,11 @@ impl Workspace {
     /// Trusts an issuer as this policy says.
     pub fn trust(&self, policy: Policy) {
         self.beside(|beside| beside.policies.push(policy));
+    }
+
+    /// The tokens that open things at Google.
+    pub fn google_tokens(&self) -> Vec<String> {
+        self.shared.state().beside.google_tokens.clone()
     }
 
     /// A personal access token of this user.
@@ -174,6 +181,13 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Option<Response> {
     let beside = shared.state().beside.clone();
     let path = request.path.as_str();
     let host = request.header("host").unwrap_or_default();
+    let is_beside =
+        host.ends_with(".googleapis.com") || host == "login.microsoftonline.com" || !path.starts_with("/api/");
+    if let Some(status) = beside.repeats.filter(|_| is_beside) {
+        let sent =
+            [path, request.header("authorization").unwrap_or_default(), request.body().unwrap_or_default()].join(" ");
+        return Some(refused(status, &sent, &sent));
+    }
     Some(match path {
         "/github/token" => of_job(&beside, request, "value"),
         "/metadata/identity/oauth2/token" if request.header("metadata") == Some("true") => {
@@ -183,7 +197,7 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Option<Response> {
             identity(shared, &beside, request)
         }
         "/metadata/identity/oauth2/token" | "/msi/token" => refused(400, "invalid_request", "a header is missing"),
-        "/metadata-service/for-me" => metadata_service(shared, &beside, request),
+        _ if path.starts_with("/metadata-service/") => metadata_service(shared, &beside, request),
         "/aad/auth" => {
             let tenant = beside.azure.as_ref().map_or("common", |(tenant, ..)| tenant);
             Response::html(302, "")
