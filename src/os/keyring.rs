@@ -82,7 +82,7 @@ mod linux {
             ),
             Trouble::Locked => (
                 "the keyring is locked".to_owned(),
-                "log in at the screen, or unlock it in its program (Seahorse, KWallet)",
+                "log in at the screen, or unlock it in its program (Seahorse, KWallet, KeePassXC); `dbx-rotator login --file` needs none",
             ),
             Trouble::Other(why) => (
                 format!("the keyring failed: {}", crate::foreign::quoted(why)),

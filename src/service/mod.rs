@@ -182,5 +182,5 @@ pub(crate) fn look_at_proxy(environment: &Environment) -> Option<ProxyState> {
 /// The state of the machine's proxy for this user, for a report.
 pub(crate) fn look_at_proxy_of(user: &str) -> Option<ProxyState> {
     let account = Account::wanted(Some(user), &Environment::default()).ok()?;
-    manager(Scope::System, &account).ok()?.proxy().inspect_err(|error| tracing::debug!("{error}")).ok()?
+    manager(Scope::System, &account).ok()?.proxy().inspect_err(|failure| tracing::debug!("{failure}")).ok()?
 }

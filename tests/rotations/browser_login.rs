@@ -377,6 +377,12 @@ fn a_real_keyring_keeps_the_login_and_one_that_is_locked_or_gone_says_so() {
     // Nobody is left to renew it, and no bus there.
     let kept = with_keyring(&home, &workspace, "\"$r\" login");
     kept.exits(0);
+    // Nobody is asked to unlock it by what may run in the background.
+    let lock = "dbus-send --session --print-reply --dest=org.freedesktop.secrets /org/freedesktop/secrets \
+                org.freedesktop.Secret.Service.Lock array:objpath:/org/freedesktop/secrets/collection/login >/dev/null";
+    let lines = format!("\"$r\" login\n{lock}\n\"$r\" connections || echo \"ended with $?\"");
+    let locked = with_keyring(&home, &workspace, &lines);
+    locked.exits(0).stdout_has("the keyring is locked").stdout_has("login --file").stdout_has("ended with 69");
     rotator(&home, &workspace, &["connections"])
         .run()
         .exits(69)
