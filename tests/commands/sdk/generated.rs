@@ -129,6 +129,7 @@ fn reason(sets: &[&str], pin: &str, at_azure: bool, group: bool, place: Place) -
             "a secret that is set without a host is for no host that a file names"
         }
         _ if sets == ["basic"] => "a user's password signs in nowhere any more",
+        _ if sets == ["google"] => "what is set comes before the login of a tool, for which the SDK looks first",
         _ if sets == ["azure"] && !at_azure => "settings of Azure mean nothing elsewhere, as for the SDK for Go",
         _ if sets == ["id"] && !group => "half a pair is told, where the SDK goes on to a person's login",
         _ => return None,
