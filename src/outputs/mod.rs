@@ -9,6 +9,7 @@ mod credential_file;
 mod filter;
 pub(crate) mod hook;
 mod managed_file;
+#[cfg(feature = "cli")]
 mod password_file;
 pub mod service_file;
 mod template;

@@ -14,6 +14,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+#[cfg(feature = "cli")]
 use zeroize::Zeroizing;
 
 /// The database field that serves every database.
@@ -249,6 +250,7 @@ fn write_escaped(value: &str, out: &mut Vec<u8>) {
 }
 
 /// A password as a password file has it.
+#[cfg(feature = "cli")]
 pub(super) fn escaped(password: &SecretString) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(2 * password.expose_secret().len()));
     write_escaped(password.expose_secret(), &mut out);

@@ -16,6 +16,7 @@ mod hostile;
 mod layout;
 mod line;
 mod reader;
+#[cfg(feature = "cli")]
 mod removal;
 mod store;
 mod survey;
@@ -26,5 +27,6 @@ pub use crate::os::replace::{FileError, FileFault};
 pub use document::{Edit, Found, How, Mismatch, Placement, Severity, Warning, publish, verify};
 pub use entry::{Entry, Key, KeyError, PasswordError};
 pub use reader::{Current, DEBIAN_SOCKET_DIRECTORY, Match, Reading, Target};
-pub use removal::without;
+#[cfg(feature = "cli")]
+pub(crate) use removal::without;
 pub use store::{Contents, PasswordFile, Published};

@@ -9,7 +9,7 @@ use super::line::{Fields, is_wild, strip_line_end};
 /// The file without the entries for this host and every database that have this very password, and how many those were. Every other
 /// line stays, byte for byte.
 #[must_use]
-pub fn without(original: &[u8], host: &str, password: &SecretString) -> (Zeroizing<Vec<u8>>, usize) {
+pub(crate) fn without(original: &[u8], host: &str, password: &SecretString) -> (Zeroizing<Vec<u8>>, usize) {
     let password = escaped(password);
     let is_meant = |line: &[u8]| {
         let line = strip_line_end(line);
