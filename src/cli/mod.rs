@@ -90,6 +90,7 @@ pub fn main() -> ExitCode {
     core_dumps::forbid();
     logging::panics::end_the_process();
     signals::let_writes_fail();
+    signals::end_the_first_process_too();
     let mut words = std::env::args_os();
     let name = Name::of(words.next());
     let code = name.exit_code(run_as(name, words));

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Code, Failure};
+use crate::os::signals;
 use crate::words;
 
 /// What tells it to stop.
@@ -26,7 +27,9 @@ pub(super) fn listen() -> Result<(Stop, Reload), Failure> {
     let hangup = || on(SignalKind::hangup());
     let closed = std::io::stderr().is_terminal().then(hangup).transpose()?;
     let stop = Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())?, closed };
-    Ok((stop, Reload(hangup()?)))
+    let reload = Reload(hangup()?);
+    signals::are_listened_for();
+    Ok((stop, reload))
 }
 
 fn on(kind: SignalKind) -> Result<Signal, Failure> {

@@ -19,6 +19,7 @@ use crate::cli::{Fault, block_on, choose, print};
 use crate::config::ConfigError;
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
+use crate::os::signals::are_listened_for;
 use crate::os::watch::{self, Stamps};
 use crate::rotation::Rotation;
 use crate::service::State;
@@ -185,11 +186,13 @@ impl Signals {
                 Failure::transient(Code::Unavailable, format!("cannot listen for signals: {}", words::of_io(&error)))
             })
         };
-        Ok(Signals {
+        let signals = Signals {
             ends: [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?],
             suspend: listen(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             resized: listen(SignalKind::window_change())?,
-        })
+        };
+        are_listened_for();
+        Ok(signals)
     }
 
     async fn next(&mut self) -> Wake {

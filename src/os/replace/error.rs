@@ -172,9 +172,9 @@ fn is_refusal(error: &io::Error) -> bool {
 fn let_write(directory: &Path) -> String {
     let there = directory.ancestors().find(|directory| directory.is_dir()).unwrap_or(directory).display();
     format!(
-        "make {there} writable for this user, or name another place; where it is a systemd unit that may not, add \
-         ReadWritePaths={there} to its [Service] with `systemctl edit` (for a user's own, `systemctl --user edit`), and \
-         restart it"
+        "make {there} writable for this user (in a container mount a volume there), or name another place; where it is a systemd \
+         unit that may not, add ReadWritePaths={there} to its [Service] with `systemctl edit` (for a user's own, `systemctl --user \
+         edit`), and restart it"
     )
 }
 
