@@ -5,7 +5,7 @@ use crate::reader::Reader;
 use crate::support::skip;
 
 /// What is not here: a machine of another kind, somebody else's account, or what only a release brings.
-const NEEDS: [&str; 8] = [
+const NEEDS: [&str; 9] = [
     "root",
     "a booted systemd",
     "a Mac",
@@ -14,6 +14,7 @@ const NEEDS: [&str; 8] = [
     "a release",
     "Rust's registry",
     "a clone of the repository",
+    "podman or docker",
 ];
 
 /// Pages that have a test of their own, which tries their blocks with more than there is here: other clients, other machines. Their links
@@ -74,6 +75,7 @@ macro_rules! pages {
 pages! {
     what_the_page_on_applications_says_works: "docs/applications.md"
     what_the_page_on_commands_says_works: "docs/commands.md"
+    what_the_page_on_containers_says_works: "docs/containers.md"
     what_the_page_on_laptops_says_works: "docs/laptop.md"
     what_the_page_on_logins_says_works: "docs/login.md"
     what_the_page_on_monitoring_says_works: "docs/monitoring.md"

@@ -16,13 +16,37 @@ use crate::support::skip;
 /// The exit code of a program in `dist` that lacks a tool; it has reported which.
 const UNAVAILABLE: i32 = 69;
 
-type Known = HashMap<Option<String>, Result<PathBuf, String>>;
+/// What a build is asked for on its command line, and in its environment.
+type Asked = (Vec<String>, &'static [(&'static str, &'static str)]);
+type Known = HashMap<Asked, Result<PathBuf, String>>;
+
+/// What makes a build take half the time. The program is larger and slower, and does the same.
+const QUICKLY: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+];
 
 /// The directory of the packages of this version, by default Cargo.toml's; or why there can be none here.
 pub(crate) fn packages(version: Option<&str>) -> Result<PathBuf, String> {
+    let words = version.into_iter().flat_map(|version| ["--version", version]);
+    once((words.map(str::to_owned).collect(), &[]))
+}
+
+/// That of what is released for this target, or why there can be none here.
+pub(crate) fn for_target(triple: &str) -> Result<PathBuf, String> {
+    once((["--target", triple].map(str::to_owned).to_vec(), &[]))
+}
+
+/// The same for a test that only asks whether it works.
+pub(crate) fn quickly_for_target(triple: &str) -> Result<PathBuf, String> {
+    once((["--target", triple].map(str::to_owned).to_vec(), QUICKLY))
+}
+
+fn once(asked: Asked) -> Result<PathBuf, String> {
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_default().entry(version.map(str::to_owned)).or_insert_with(|| build(version)).clone()
+    known.get_or_insert_default().entry(asked).or_insert_with_key(build).clone()
 }
 
 /// The same if these programs for inspecting them are installed; otherwise the test is skipped.
@@ -38,7 +62,7 @@ pub(crate) fn missing(programs: &[&str]) -> Option<String> {
     programs.iter().find(|program| !there(program)).map(|program| format!("{program} is not installed"))
 }
 
-fn build(version: Option<&str>) -> Result<PathBuf, String> {
+fn build((words, environment): &Asked) -> Result<PathBuf, String> {
     if let Some(reason) = missing(&["dpkg-deb", "xz", "git"]) {
         return Err(reason);
     }
@@ -47,9 +71,7 @@ fn build(version: Option<&str>) -> Result<PathBuf, String> {
     let turn = File::create(repository.join("target/dist.lock")).expect("a file to lock");
     turn.lock().expect("the turn to build");
     let mut build = Command::new(repository.join("dist/build"));
-    if let Some(version) = version {
-        build.args(["--version", version]);
-    }
+    build.args(words).envs(environment.iter().copied());
     // ring's build script would take cargo's variables about this package for a change, here and in the next build from a
     // shell, and compile everything again: a minute each time.
     let cargos = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
@@ -61,7 +83,7 @@ fn build(version: Option<&str>) -> Result<PathBuf, String> {
     if output.status.code() == Some(UNAVAILABLE) {
         return Err(said.trim().to_owned());
     }
-    assert!(output.status.success(), "dist/build {version:?}: {}\n{said}", output.status);
+    assert!(output.status.success(), "dist/build {words:?}: {}\n{said}", output.status);
     let directory = until_the_end();
     for file in fs::read_dir(repository.join("target/dist")).expect("what was built").flatten() {
         if file.path().is_file() {

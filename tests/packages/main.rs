@@ -5,13 +5,19 @@
 mod support;
 
 mod ansible;
+mod arm64;
 mod built;
 #[cfg(target_os = "linux")]
 mod cost;
 mod deb;
 mod homebrew;
+#[cfg(target_os = "linux")]
+mod image;
 mod macos;
+#[cfg(target_os = "linux")]
+mod order;
 mod pages;
+mod release;
 mod repository;
 mod rpm;
 mod same;

@@ -85,7 +85,8 @@ pub(crate) fn unpack_rpm(package: &Path, root: &Path) {
 }
 
 /// Programs for people to call, and files that only the tests read.
-const NOT_PACKAGED: [&str; 3] = ["dist/build", "dist/repository", "rpm/rpmlint.toml"];
+const NOT_PACKAGED: [&str; 6] =
+    ["dist/build", "dist/image", "dist/release", "dist/repository", "dist/sbom", "rpm/rpmlint.toml"];
 
 /// What runs on another machine than the packages are for.
 const NOT_FOR_PACKAGES: &str = "dist/ansible/";
