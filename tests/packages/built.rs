@@ -43,6 +43,11 @@ pub(crate) fn quickly_for_target(triple: &str) -> Result<PathBuf, String> {
     once((["--target", triple].map(str::to_owned).to_vec(), QUICKLY))
 }
 
+/// Packages of this version whose program still has the names of its functions.
+pub(crate) fn with_symbols() -> Result<PathBuf, String> {
+    once((Vec::new(), &[("CARGO_PROFILE_RELEASE_STRIP", "none")]))
+}
+
 fn once(asked: Asked) -> Result<PathBuf, String> {
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
