@@ -93,7 +93,7 @@ impl Stage {
             .env("DATABRICKS_CLIENT_ID", CLIENT)
             .env("DATABRICKS_AUTH_TYPE", "file-oidc")
             .env("DATABRICKS_OIDC_TOKEN_FILEPATH", format!("{TOKEN}/databricks"))
-            .env("DATABRICKS_PG_HOST", "localhost")
+            .env("PGHOST", "localhost")
             .env("PGPORT", self.server.port())
     }
 
@@ -110,7 +110,7 @@ impl Stage {
             "-A",
             "-t",
             "-d",
-            "localhost",
+            "default",
             "-c",
             "select current_user",
         ])
@@ -118,13 +118,9 @@ impl Stage {
 
     /// psql with the password that is published.
     fn logs_in(&self) {
-        let by_file = self.server.psql(&self.volume(".pgpass"), CLIENT, "select current_user");
-        assert_eq!(
-            String::from_utf8_lossy(&by_file.stdout).trim(),
-            CLIENT,
-            "{}",
-            String::from_utf8_lossy(&by_file.stderr)
-        );
+        let mut psql = self.server.psql_command(&self.volume(".pgpass"), CLIENT);
+        psql.env("PGHOST", "localhost").args(["-c", "select current_user"]);
+        assert_eq!(printed(&mut psql).trim(), CLIENT);
     }
 }
 
@@ -192,7 +188,7 @@ fn a_container_of_the_package_ends_when_it_is_told_to_whatever_it_does() {
     eprintln!("run ended {} ms after SIGTERM", took.as_millis());
     // Those that end by themselves, while they wait for a workspace that does not answer.
     for (arguments, signal, code) in
-        [(["rotate"], Signal::TERM, 143), (["rotate"], Signal::INT, 130), (["check"], Signal::TERM, 143)]
+        [(["rotate"], Signal::TERM, 143), (["rotate"], Signal::INT, 130), (["connections"], Signal::TERM, 143)]
     {
         let asked = stage.workspace.requests().len();
         for endpoint in [Endpoint::Discovery, Endpoint::HostMetadata, Endpoint::Token] {
@@ -221,11 +217,14 @@ fn a_container_of_the_package_works_as_a_user_whom_nobody_knows() {
     let written = fs::metadata(stage.volume(".pgpass")).unwrap();
     assert_eq!((written.uid(), written.mode() & 0o777), (1_000_680_000, 0o600));
     let running = container.clone().start(&["run"]);
-    running.says("is valid until", SOON);
-    container.probe(&running, &["status", "--json"]).exits(0).stdout_has("\"renewed\":true");
+    running.says("Keeping 1 connection alive", SOON);
+    let deadline = Instant::now() + SOON;
+    while !container.probe(&running, &["status", "--json"]).exits(0).stdout.contains("\"renewed\":true") {
+        assert!(Instant::now() < deadline, "status does not know of the process beside it");
+    }
     stop(running, 0);
-    // Without a container that renews them, a live password is not all.
-    container.run(&["status"]).exits(1);
+    // With nobody to renew it, a live password is not all.
+    container.run(&["status", "--json"]).exits(0).stdout_has("\"renewed\":false");
 }
 
 #[test]
@@ -236,7 +235,11 @@ fn a_container_of_the_package_without_a_place_to_write_to_says_what_it_lacks() {
     for command in ["rotate", "run"] {
         let running = stage.container().start(&[command]);
         running.says("read-only file system", SOON).says(HOME, SOON).says("mount a volume", SOON);
-        if command == "run" { drop(stop(running, 0)) } else { drop(running.ends().exits(73)) }
+        if command == "run" {
+            stop(running, 0);
+        } else {
+            running.ends().exits(73);
+        }
     }
 }
 

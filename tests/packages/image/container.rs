@@ -30,7 +30,7 @@ const NAMESPACES: [&str; 7] = ["--mount", "--mount-proc", "--pid", "--ipc", "--u
 
 /// crun 1.8 does not start where the machine has two kinds of cgroups. So it sees one, and is to put nothing into it.
 const CRUN: &str = "umount -R -l /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup && \
-                    exec crun --root \"$1/crun\" --cgroup-manager=disabled run --bundle \"$1\" \"${1##*/}\"";
+                    exec crun --root \"$1/crun\" --cgroup-manager=disabled run --no-new-keyring --bundle \"$1\" \"${1##*/}\"";
 
 /// The same by hand.
 const BY_HAND: &str = r#"
@@ -40,7 +40,8 @@ while read -r from to mode; do
   mount --bind "$from" "$root$to" && mount -o "remount,bind,nosuid,nodev,$mode" "$root$to" || exit
 done <"$1/mounts"
 mapfile -t environment <"$1/environment"
-mount -t proc proc "$root/proc" && cd "$root" && shift 2 || exit
+mount -t proc proc "$root/proc" && mount -t tmpfs tmpfs "$root/dev" && touch "$root/dev/null" && mount --bind /dev/null "$root/dev/null" || exit
+cd "$root" && shift 2 || exit
 exec env -i "${environment[@]}" /usr/bin/setpriv --no-new-privs --inh-caps=-all \
   /usr/sbin/chroot --userspec="$user" --groups= "$root" "$@""#;
 
@@ -74,6 +75,10 @@ impl Image {
         let sbom = format!("{}={}", architecture(), at.join("sbom").display());
         printed(Command::new(dist.join("image")).arg(image.layout()).args([&program, "--sbom", &sbom]));
         image.unpack();
+        // crun makes them itself.
+        for inside in ["proc", "dev"] {
+            fs::create_dir_all(image.root().join(inside)).unwrap();
+        }
         let tried = Container::of(&image, &Home::new()).run(&["--version"]);
         image.has_crun = tried.code == Some(0);
         let how = if image.has_crun { "crun" } else { "unshare, since crun does not work here" };
@@ -165,7 +170,8 @@ impl<'a> Container<'a> {
     }
 
     fn session(self, arguments: &[&str]) -> Session<'a> {
-        let bundle = tempfile::tempdir_in(self.image.directory.path()).unwrap().keep();
+        let bundle =
+            tempfile::Builder::new().prefix("container").tempdir_in(self.image.directory.path()).unwrap().keep();
         let configuration = self.configuration(arguments);
         let words = |value: &Value| -> Vec<String> {
             value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
