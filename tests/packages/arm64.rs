@@ -53,8 +53,7 @@ fn the_package_for_arm64_rotates_and_its_password_logs_in() {
     };
     program(&home, root.path()).arg("--version").run().exits(0).stdout_has(env!("CARGO_PKG_VERSION"));
     let session = program(&home, root.path()).signed_in_to(&workspace);
-    let session =
-        session.env("PGHOST", server.address().to_string()).env("PGPORT", server.port().to_string());
+    let session = session.env("PGHOST", server.address().to_string()).env("PGPORT", server.port().to_string());
     session.clone().arg("rotate").run().exits(0);
     let asked = server.psql(&home.path(".pgpass"), &user, "select current_user");
     assert_eq!(String::from_utf8_lossy(&asked.stdout).trim(), user, "{}", String::from_utf8_lossy(&asked.stderr));

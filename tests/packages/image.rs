@@ -6,6 +6,7 @@ mod container;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -205,6 +206,35 @@ fn a_container_of_the_package_ends_when_it_is_told_to_whatever_it_does() {
         running.ends().exits(code);
         eprintln!("{arguments:?} ended {} ms after {signal:?}", began.elapsed().as_millis());
     }
+}
+
+/// As the page on containers has it: in one network, with a configuration that names the other user by number.
+#[test]
+fn a_container_of_the_package_serves_another_user_at_a_port_of_its_network() {
+    let Some(stage) = Stage::new("a_container_of_the_package_serves_another_user_at_a_port_of_its_network") else {
+        return;
+    };
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "proxy_allow = ['1000']\n[[connection]]\nname = 'orders'\nhost = 'localhost'\nport = {}\nproxy_port = {port}\n",
+        stage.server.port()
+    );
+    stage.home.write("configuration/config.toml", text, 0o644);
+    let configuration = stage.home.path("configuration");
+    fs::set_permissions(&configuration, fs::Permissions::from_mode(0o755)).unwrap();
+    let container = stage.container().mount(configuration, "/etc/dbx-rotator", "ro").with_volume();
+    let running = container.start(&["proxy"]);
+    running.says("Serving 1 connection at", SOON);
+    let psql = psql_program().unwrap();
+    let as_user = |uid: &str, host: &Path| {
+        let words = ["--reuid", uid, "--regid", uid, "--clear-groups", "--"];
+        let session = stage.home.command("/usr/bin/setpriv").args(words).arg(&psql).env("PGHOST", host);
+        let session = session.env("PGPORT", port.to_string()).env("PGPASSFILE", "/nonexistent").env("HOME", "/");
+        session.args(["-X", "-w", "-A", "-t", "-d", "databricks_postgres", "-c", "select current_user"]).run()
+    };
+    as_user("1000", Path::new("127.0.0.1")).exits(0).stdout_has(CLIENT);
+    as_user("1001", Path::new("127.0.0.1")).exits(2).stderr_has("no password supplied");
+    stop(running, 0);
 }
 
 /// OpenShift chooses a user whom no file knows, and gives it root's group.

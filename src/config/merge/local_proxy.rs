@@ -70,7 +70,8 @@ impl Merge<'_> {
                 NameOrNumber::Name(name) if name.is_empty() || name.contains([':', '\n', '\0']) => {
                     return Err(self.fault_at(user, format!("`{name}` is not the name of a user of this machine")));
                 }
-                NameOrNumber::Name(name) => User::Name(name.clone()),
+                // No account is called by a number (useradd(8)), and of a user without an account there is only that.
+                NameOrNumber::Name(name) => name.parse().map_or_else(|_| User::Name(name.clone()), User::Number),
             });
         }
         let shown = |users: &[User]| {
@@ -167,13 +168,13 @@ mod tests {
     #[test]
     fn what_is_written_is_used_and_what_is_not_has_a_default() {
         let config = load(&format!(
-            "proxy_listen = '[::1]'\nproxy_allow = ['grafana', 1001]\nproxy_max_sessions = 7\nproxy_idle_timeout = 'off'\n\
+            "proxy_listen = '[::1]'\nproxy_allow = ['grafana', 1001, '1002']\nproxy_max_sessions = 7\nproxy_idle_timeout = 'off'\n\
              {CONNECTION}proxy_port = 6432\nproxy_roles = ['reader']\n"
         ))
         .unwrap();
         let proxy = &config.local_proxy;
         assert_eq!((proxy.listen, proxy.max_sessions, proxy.idle_timeout), ("::1".parse().unwrap(), 7, None));
-        assert_eq!(proxy.allow, [User::Name("grafana".to_owned()), User::Number(1001)]);
+        assert_eq!(proxy.allow, [User::Name("grafana".to_owned()), User::Number(1001), User::Number(1002)]);
         let orders = &config.connections[0].proxied;
         assert_eq!((orders.port, orders.roles.as_slice()), (Some(6432), &["reader".to_owned()][..]));
         let config = load(CONNECTION).unwrap();
