@@ -229,11 +229,11 @@ fn a_container_of_the_package_serves_another_user_at_a_port_of_its_network() {
     let as_user = |uid: &str, host: &Path| {
         let words = ["--reuid", uid, "--regid", uid, "--clear-groups", "--"];
         let session = stage.home.command("/usr/bin/setpriv").args(words).arg(&psql).env("PGHOST", host);
-        let session = session.env("PGPORT", port.to_string()).env("PGPASSFILE", "/nonexistent").env("HOME", "/");
+        let session = session.env("PGPORT", port.to_string()).env("PGPASSFILE", "/nonexistent").env("PGUSER", "x");
         session.args(["-X", "-w", "-A", "-t", "-d", "databricks_postgres", "-c", "select current_user"]).run()
     };
     as_user("1000", Path::new("127.0.0.1")).exits(0).stdout_has(CLIENT);
-    as_user("1001", Path::new("127.0.0.1")).exits(2).stderr_has("no password supplied");
+    as_user("1001", Path::new("127.0.0.1")).exits(2).stderr_has("may not use this proxy");
     stop(running, 0);
 }
 
