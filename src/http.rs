@@ -151,19 +151,14 @@ impl<'a> WorkspaceClient<'a> {
     }
 
     async fn collect(&self, to: &str, request: RequestBuilder) -> Result<Answer, Failure> {
-        let mut response = self.send(to, request).await?;
-        let (status, headers, received) = (response.status(), response.headers().clone(), Reading::now());
-        self.learn_time(&headers, &received);
-        let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-        let mut body = Zeroizing::new(Vec::with_capacity(told.min(LARGEST_BODY)));
-        while let Some(chunk) = response.chunk().await.map_err(|error| trouble::broken(&error, to))? {
-            if body.len() + chunk.len() > LARGEST_BODY {
-                return Err(Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
-                    .hint("check that the host is a workspace"));
-            }
-            wiped::append(&mut body, &chunk);
-        }
-        Ok(Answer { status, headers, body, received })
+        let response = self.send(to, request).await?;
+        let received = Reading::now();
+        self.learn_time(response.headers(), &received);
+        let too_large = || {
+            Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"))
+                .hint("check that the host is a workspace")
+        };
+        whole(to, response, received, too_large).await
     }
 
     async fn send(&self, to: &str, request: RequestBuilder) -> Result<Response, Failure> {
@@ -232,6 +227,80 @@ impl<'a> WorkspaceClient<'a> {
         }
         let setup = set_up(self.ca_file, self.route)?;
         Ok(self.setup.get_or_init(|| setup))
+    }
+}
+
+/// Reads an answer to its end.
+async fn whole(
+    to: &str,
+    mut response: Response,
+    received: Reading,
+    too_large: impl FnOnce() -> Failure,
+) -> Result<Answer, Failure> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let told = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut body = Zeroizing::new(Vec::with_capacity(told.min(LARGEST_BODY)));
+    while let Some(chunk) = response.chunk().await.map_err(|error| trouble::broken(&error, to))? {
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Err(too_large());
+        }
+        wiped::append(&mut body, &chunk);
+    }
+    Ok(Answer { status, headers, body, received })
+}
+
+/// Speaks HTTPS with a server of a network of its own, whose authority is known: it trusts no other, and goes by no proxy.
+pub(crate) struct PrivateClient {
+    client: Client,
+    /// What the other side is called in a failure.
+    to: String,
+}
+
+impl PrivateClient {
+    /// `file` is where the authorities in PEM form came from.
+    ///
+    /// # Errors
+    /// Permanent: they cannot be used.
+    pub(crate) fn trusting(pem: &[u8], file: &Path, to: String) -> Result<Self, Failure> {
+        let fail = |why: &str| {
+            Failure::permanent(Code::Configuration, format!("cannot use the authorities in {}: {why}", file.display()))
+                .hint("it must hold one or more certificates in PEM form")
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| fail(words::of_pem(&error)))?;
+            roots.add(certificate).map_err(|_| fail("a certificate in it is not well-formed"))?;
+        }
+        if roots.is_empty() {
+            return Err(fail("it holds no certificate"));
+        }
+        let tls = ClientConfig::builder_with_provider(cryptography()).with_safe_default_protocol_versions();
+        let tls = tls.map_err(|error| unusable(&words::of_tls(&error)))?;
+        let tls = for_http(tls.with_root_certificates(roots).with_no_client_auth());
+        let client = plain_client().no_proxy().tls_backend_preconfigured(tls).build();
+        Ok(PrivateClient { client: client.map_err(|_| unusable("the parts of it do not fit together"))?, to })
+    }
+
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.client.request(method, url)
+    }
+
+    /// Sends one of this client's requests and collects the answer within `limit`.
+    ///
+    /// # Errors
+    /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
+    pub(crate) async fn exchange(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, Failure> {
+        let to = &self.to;
+        let exchange = async {
+            let sent = request.send().await.map_err(|error| trouble::unreachable(&error, Way { to, proxy: None }))?;
+            let received = Reading::now();
+            let too_large = || Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"));
+            whole(to, sent, received, too_large).await
+        };
+        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+            let message = format!("{to} did not answer within {} s", limit.as_secs_f32().ceil());
+            Err(Failure::transient(Code::Unavailable, message).hint("it is tried again"))
+        })
     }
 }
 
@@ -330,12 +399,7 @@ fn anchor(headers: &HeaderMap, received: &Reading) -> Option<Anchor> {
 /// # Errors
 /// Permanent: the file cannot be used, or there is no trust store.
 fn set_up(ca_file: Option<&Path>, route: Route<'_>) -> Result<Setup, Failure> {
-    let mut builder = Client::builder()
-        .user_agent(concat!("dbx-rotator/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .http1_only()
-        .connect_timeout(CONNECT_LIMIT);
+    let mut builder = plain_client();
     if !is_left_to_the_system(route) {
         // Nothing but our own settings decides.
         builder = builder.no_proxy();
@@ -348,6 +412,16 @@ fn set_up(ca_file: Option<&Path>, route: Route<'_>) -> Result<Setup, Failure> {
     let client = builder.tls_backend_preconfigured(tls.clone()).build();
     let client = client.map_err(|_| unusable("the parts of it do not fit together"))?;
     Ok(Setup { client, tls })
+}
+
+/// What all clients have in common.
+fn plain_client() -> reqwest::ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("dbx-rotator/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .http1_only()
+        .connect_timeout(CONNECT_LIMIT)
 }
 
 /// Whether macOS is to say by which proxy, in its System Settings: where nothing else does, also no variable that would be read beside
@@ -398,22 +472,30 @@ fn verifier(
     Ok(verifier)
 }
 
-/// TLS for HTTP/1.1. It uses the cryptography that the application has chosen for its process, else ring, and never makes that
-/// choice for others.
+/// TLS for HTTP/1.1.
 fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
-    static OURS: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let ours = || OURS.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()));
-    let provider = Arc::clone(CryptoProvider::get_default().unwrap_or_else(ours));
+    let provider = cryptography();
     let verifier = verifier(authorities, &provider)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    Ok(for_http(config))
+}
+
+/// The cryptography that the application has chosen for its process, else ring; that choice is never made for others.
+fn cryptography() -> Arc<CryptoProvider> {
+    static OURS: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let ours = || OURS.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()));
+    Arc::clone(CryptoProvider::get_default().unwrap_or_else(ours))
+}
+
+fn for_http(mut config: ClientConfig) -> ClientConfig {
     // A client serves one sign-in, and room for 256 sessions is more than it needs otherwise.
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config
 }
 
 fn unusable(why: &str) -> Failure {

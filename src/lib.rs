@@ -34,6 +34,7 @@ pub mod fuzzing;
 #[cfg(feature = "cli")]
 mod generated;
 mod http;
+mod kubernetes;
 mod lakebase;
 mod logging;
 mod model;

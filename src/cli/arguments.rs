@@ -190,6 +190,13 @@ impl Default for RotateOptions {
     }
 }
 
+/// What is asked about by `status --alive`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Alive {
+    Run,
+    Proxy,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
     /// Only this connection
@@ -204,6 +211,12 @@ pub(super) struct StatusOptions {
     /// Print metrics, such as for node_exporter's textfile collector; exit code 0 whatever they say
     #[arg(long)]
     pub(super) prometheus: bool,
+    /// Only whether `dbx-rotator run` goes on here (or `proxy`), for the probes of a container: exit code 1 where it hangs or is not there
+    #[arg(
+        long, value_name = "run|proxy", num_args = 0..=1, require_equals = true, default_missing_value = "run",
+        conflicts_with_all = ["connection", "json", "prometheus", "watch", "user"]
+    )]
+    pub(super) alive: Option<Alive>,
     /// Draw it anew whenever it changes, and each second, until Ctrl-C or q; on a terminal
     #[arg(long, conflicts_with_all = ["json", "prometheus"])]
     pub(super) watch: bool,

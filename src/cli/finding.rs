@@ -54,12 +54,13 @@ pub(crate) enum Id {
     PasswordFileMount,
     Proxy,
     LocalProxy,
+    KubernetesSecret,
     UnusedSetting,
 }
 
 impl Id {
     #[cfg(test)]
-    const ALL: [Id; 24] = [
+    const ALL: [Id; 25] = [
         Id::PasswordLive,
         Id::Login,
         Id::RoleCase,
@@ -83,6 +84,7 @@ impl Id {
         Id::PasswordFileMount,
         Id::Proxy,
         Id::LocalProxy,
+        Id::KubernetesSecret,
         Id::UnusedSetting,
     ];
 
@@ -112,6 +114,7 @@ impl Id {
             Id::PasswordFileMount => "password-file-mount",
             Id::Proxy => "proxy",
             Id::LocalProxy => "local-proxy",
+            Id::KubernetesSecret => "kubernetes-secret",
             Id::UnusedSetting => "unused-setting",
         }
     }

@@ -202,6 +202,11 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         logging::start(arguments.level(&command), form, None)?;
         return login::logout(workspace.as_deref(), &arguments.overrides);
     }
+    if let Command::Status(StatusOptions { alive: Some(what), .. }) = &command {
+        // A configuration that has become unusable is no reason to end who goes on with the old one.
+        logging::start(arguments.level(&command), form, None)?;
+        return status::alive(*what, &Environment::of_this_process().state_dir());
+    }
     if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
         logging::start(arguments.level(&command), form, None)?;
         if options.watch {

@@ -3,12 +3,14 @@
 mod glance;
 pub(super) mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::arguments::StatusOptions;
+use super::arguments::{Alive, StatusOptions};
 use super::outlook::{Outlook, Whose};
 use super::prometheus::{self, Sample};
 use super::rotate::Error;
@@ -18,10 +20,13 @@ use crate::failure::Failure;
 use crate::lakebase::DatabaseInfo;
 use crate::model::AuthMethod;
 use crate::model::Connection;
+use crate::model::token::fingerprint;
 use crate::os::dirs::Environment;
 use crate::pgpass::Key;
 use crate::proxy::{Figures, told};
-use crate::rotation::{ConnectionRecord, ConnectionStatus, Rotation, Snapshot, State as Stands};
+use crate::rotation::{
+    ConnectionRecord, ConnectionStatus, PROXY, Rotation, Running, SecretState, Snapshot, State as Stands,
+};
 use crate::service::{Scope, State, Way};
 use glance::Glance;
 
@@ -53,6 +58,8 @@ struct Row<'a> {
     /// What the API said last of how the database does.
     database_state: Option<&'static str>,
     hook_error: Option<Error<'a>>,
+    /// The Secret of Kubernetes that it is written to, if there is one.
+    kubernetes_secret: Option<Secret<'a>>,
     #[serde(skip)]
     database_remark: Option<String>,
 }
@@ -65,6 +72,23 @@ struct File<'a> {
     reason: Option<&'a str>,
 }
 
+/// How the Secret of a connection stood when it was looked at last.
+#[derive(Serialize)]
+struct Secret<'a> {
+    name: String,
+    state: SecretState,
+    seen_at: Option<Timestamp>,
+    error: Option<Error<'a>>,
+}
+
+/// Who of several replicas writes Secrets.
+#[derive(Serialize)]
+struct Lease<'a> {
+    name: &'a str,
+    ours: bool,
+    holder: Option<&'a str>,
+}
+
 /// The whole answer as the contract's JSON has it.
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -73,6 +97,8 @@ struct Answer<'a> {
     service: Option<&'a State>,
     /// What the local proxy tells, if there ever was one.
     proxy: Option<Proxy<'a>>,
+    /// By which of several replicas one alone writes Secrets, if there is one.
+    lease: Option<Lease<'a>>,
 }
 
 #[derive(Serialize)]
@@ -80,6 +106,22 @@ struct Proxy<'a> {
     running: bool,
     #[serde(flatten)]
     figures: &'a Figures,
+}
+
+/// Whether the loop of `run` comes round, whatever it has come to. A restart mends nothing else.
+pub(super) fn alive(what: Alive, directory: &Path) -> Result<u8, Fault> {
+    let beat = match what {
+        Alive::Run => Running::last_beat(directory),
+        // It marks itself when its sockets are open.
+        Alive::Proxy => Running::is_marked_as(PROXY, directory).then_some(Ok(Duration::ZERO)),
+    };
+    let (line, code) = match beat {
+        Some(Ok(since)) => (format!("alive: last seen {} s ago", since.as_secs()), 0),
+        Some(Err(since)) => (format!("hangs: last seen {} s ago", since.as_secs()), NOT_WELL),
+        None => (format!("nothing runs here that keeps its record in {}", directory.display()), NOT_WELL),
+    };
+    print::out(&print::line(&line))?;
+    Ok(code)
 }
 
 pub(super) fn run(
@@ -90,7 +132,7 @@ pub(super) fn run(
 ) -> Result<u8, Fault> {
     let only = options.connection.as_deref().map(|name| choose::by_name(rotation, name)).transpose()?;
     let view = View { only, ..View::of(rotation, service, whose)? };
-    let (rows, is_well) = (view.rows(), view.all_live() && !view.outlook.has_failed());
+    let (rows, is_well) = (view.rows(), view.all_live() && view.all_secrets() && !view.outlook.has_failed());
     if options.prometheus {
         // The metrics say what is not live; whoever collects them must not lose them for it.
         print::out(&prometheus::text(&view.samples(&rows), service, view.proxy.as_ref())?)?;
@@ -98,7 +140,8 @@ pub(super) fn run(
     }
     if options.json {
         let proxy = view.proxy.as_ref().map(|(figures, running)| Proxy { running: *running, figures });
-        print::json(&Answer { version: 1, connections: rows, service, proxy })?;
+        let lease = view.lease();
+        print::json(&Answer { version: 1, connections: rows, service, proxy, lease })?;
     } else {
         print_for_people(&rows, &view, service)?;
     }
@@ -183,6 +226,19 @@ impl View {
         self.all().all(|(_, (_, status))| status.left_to_clients().is_some())
     }
 
+    /// Whether no Secret lacks what it should hold. One that is just being written holds the credential before, which lives as well.
+    fn all_secrets(&self) -> bool {
+        self.all().all(|(index, (connection, _))| {
+            let secret = connection.outputs.kubernetes_secret.as_ref().map(|secret| secret.name.to_string());
+            secret.is_none_or(|name| self.past(index).has_secret(&name))
+        })
+    }
+
+    fn lease(&self) -> Option<Lease<'_>> {
+        let lease = self.snapshot.record.lease.as_ref()?;
+        Some(Lease { name: &lease.name, ours: lease.is_ours, holder: lease.holder.as_deref() })
+    }
+
     fn samples<'a>(&'a self, rows: &[Row<'a>]) -> Vec<Sample<'a>> {
         let sample =
             |((index, (connection, status)), row): ((usize, (&'a Connection, &ConnectionStatus)), &Row<'a>)| {
@@ -235,9 +291,29 @@ fn row<'a>(
             .filter(|_| renewed),
         renewed,
         hook_error: known.hook_error.as_ref().map(Error::from),
+        kubernetes_secret: secret(connection, status, known),
         database_state: found.map(|found| found.state.word()),
         database_remark: found.and_then(|found| Some(format!("{} {}", found.target, found.state.remark()?))),
     }
+}
+
+fn secret<'a>(connection: &Connection, status: &ConnectionStatus, known: &'a ConnectionRecord) -> Option<Secret<'a>> {
+    let name = connection.outputs.kubernetes_secret.as_ref()?.name.to_string();
+    let present = status.token.as_ref().map(|token| fingerprint(token.password.expose_secret()));
+    let state = known.secret_state(&name, present.as_deref());
+    let record = known.secret.as_ref().filter(|record| record.name == name);
+    let (seen_at, error) = (record.and_then(|one| one.seen_at), record.and_then(|one| one.error.as_ref()));
+    Some(Secret { name, state, seen_at, error: error.map(Error::from) })
+}
+
+/// Which replica writes, for people.
+fn lease_line(lease: &Lease<'_>) -> String {
+    let who = match (lease.ours, lease.holder) {
+        (true, _) => "this replica writes".to_owned(),
+        (false, Some(holder)) => format!("{holder} writes, and this replica stands by"),
+        (false, None) => "nobody is known to write".to_owned(),
+    };
+    print::line(&format!("lease: {}: {who}", lease.name))
 }
 
 /// What the proxy does, for people.

@@ -23,6 +23,8 @@ pub(crate) struct ConfigFile {
     pub(crate) proxy_idle_timeout: Option<Spanned<String>>,
     pub(crate) proxy_tls: Option<Spanned<String>>,
     pub(crate) notify_command: Option<Spanned<Vec<String>>>,
+    pub(crate) kubernetes_lease: Option<Spanned<String>>,
+    pub(crate) kubernetes_service_account: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) workspace: Vec<Spanned<WorkspaceTable>>,
     #[serde(default)]
@@ -115,6 +117,8 @@ pub(crate) struct ConnectionTable {
     #[serde(default)]
     pub(crate) file: Vec<Spanned<FileTable>>,
     pub(crate) on_rotate: Option<Spanned<Vec<String>>>,
+    pub(crate) kubernetes_secret: Option<Spanned<String>>,
+    pub(crate) kubernetes_secret_uri: Option<Spanned<bool>>,
     pub(crate) last_copy: Option<Spanned<bool>>,
     pub(crate) any_identity: Option<Spanned<bool>>,
     pub(crate) proxy_port: Option<Spanned<u16>>,

@@ -18,6 +18,8 @@ const TABLES: [(&str, &[&str]); 4] = [
             "proxy_idle_timeout",
             "proxy_tls",
             "notify_command",
+            "kubernetes_lease",
+            "kubernetes_service_account",
             "workspace",
             "connection",
         ],
@@ -76,6 +78,8 @@ const TABLES: [(&str, &[&str]); 4] = [
             "env_file",
             "file",
             "on_rotate",
+            "kubernetes_secret",
+            "kubernetes_secret_uri",
             "last_copy",
             "any_identity",
             "proxy_port",
@@ -181,7 +185,7 @@ mod tests {
             ("[[connection]]\n[[connection.file]]\nuser = 'x'", "did you mean user? It belongs under [[connection]]"),
             (
                 "colour = 'x'",
-                "the settings that belong here are: interval, password_file, log_file, proxy, no_proxy, proxy_listen, proxy_allow, proxy_max_sessions, proxy_idle_timeout, proxy_tls, notify_command, workspace, connection",
+                "the settings that belong here are: interval, password_file, log_file, proxy, no_proxy, proxy_listen, proxy_allow, proxy_max_sessions, proxy_idle_timeout, proxy_tls, notify_command, kubernetes_lease, kubernetes_service_account, workspace, connection",
             ),
         ] {
             assert_eq!(unknown_setting(&refused(text)).map(|(_, hint)| hint).as_deref(), Some(hint), "{text}");

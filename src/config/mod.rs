@@ -35,7 +35,7 @@ pub(crate) use secret::{credential_files, credential_source};
 #[cfg(feature = "cli")]
 pub(crate) use unified::variables as vendor_variables;
 
-use crate::model::{Connection, LocalProxy, Outputs, SecretSource, Workspace};
+use crate::model::{Cluster, Connection, LocalProxy, Outputs, SecretSource, Workspace};
 use crate::os::dirs::Environment;
 use crate::os::keychain::Item;
 use crate::os::trust;
@@ -55,6 +55,8 @@ pub struct Config {
     pub(crate) local_proxy: LocalProxy,
     /// The program that tells a person that a login is needed, with its arguments.
     pub(crate) notify_command: Option<Vec<String>>,
+    /// How this process knows its Kubernetes cluster, where a connection has a Secret there.
+    pub(crate) cluster: Cluster,
     pub(crate) state_dir: PathBuf,
     pub(crate) environment: Environment,
     pub(crate) file: Option<PathBuf>,
@@ -188,7 +190,7 @@ impl Config {
     /// The directories of the files that are written in the places that a person chose.
     pub(crate) fn written_directories(&self) -> Vec<PathBuf> {
         let beside = self.connections.iter().flat_map(|connection| {
-            let Outputs { token_file, env_file, files, on_rotate: _ } = &connection.outputs;
+            let Outputs { token_file, env_file, files, .. } = &connection.outputs;
             token_file.iter().chain(env_file).chain(files.iter().map(|file| &file.path))
         });
         let files = self.password_files.iter().chain(&self.log_file).chain(beside).cloned();
@@ -197,6 +199,11 @@ impl Config {
         directories.sort();
         directories.dedup();
         directories
+    }
+
+    /// Whether a connection has a Secret of Kubernetes.
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.connections.iter().any(|connection| connection.outputs.kubernetes_secret.is_some())
     }
 
     /// All password files that are kept fresh.

@@ -8,6 +8,7 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::auth::external_browser::Login;
 use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
+use crate::kubernetes::{Leadership, Standing};
 use crate::logging::announce;
 use crate::model::Connection;
 use crate::os::clock::Moment;
@@ -49,6 +51,7 @@ type Load<'a> = dyn Fn() -> Result<Config, ConfigError> + Sync + 'a;
 pub(crate) async fn run(rotation: &Rotation, stop: impl Future) {
     let mut daemon = Daemon::new(rotation.clone(), Manager::NONE, WatchdogKeepalive::unheard(TICK), None);
     until(stop, daemon.keep(std::future::pending)).await;
+    daemon.end().await;
 }
 
 /// The same for a service: reports to the service manager, and reads the configuration again with `load` whenever `reload` is
@@ -58,6 +61,7 @@ pub(crate) async fn serve(rotation: Rotation, load: &Load<'_>, reload: impl Asyn
     let mut daemon = Daemon::new(rotation, manager, WatchdogKeepalive::new(manager, TICK), Some(load));
     until(stop, daemon.keep(reload)).await;
     manager.tell(News::Stopping);
+    daemon.end().await;
 }
 
 async fn until(stop: impl Future, keep: impl Future<Output = ()>) {
@@ -149,7 +153,8 @@ impl<'a> Daemon<'a> {
     fn new(rotation: Rotation, manager: Manager, keepalive: WatchdogKeepalive, load: Option<&'a Load<'a>>) -> Self {
         let spread = spread_of_this_machine();
         let is_server = rotation.config().is_server();
-        let rotation = rotation.spread(spread);
+        let led = leadership(rotation.config());
+        let rotation = rotation.spread(spread).led_by(led);
         let running = Running::mark(&rotation.config().state_dir);
         Daemon {
             session: Session::of_daemon(rotation.clone(), is_server),
@@ -168,6 +173,15 @@ impl<'a> Daemon<'a> {
         }
     }
 
+    /// Nothing is written from now on, so that another replica may begin at once.
+    async fn end(self) {
+        let Daemon { session, rotation, .. } = self;
+        drop(session);
+        if let Some(leadership) = rotation.leadership() {
+            leadership.release().await;
+        }
+    }
+
     /// Spreads the requests of servers that start together, after a power cut for example.
     async fn wait_after_boot(&self) {
         let wait = if self.is_server { after_boot(Moment::now().since_boot, self.spread) } else { Duration::ZERO };
@@ -182,6 +196,7 @@ impl<'a> Daemon<'a> {
         self.wait_after_boot().await;
         loop {
             self.keepalive.ping();
+            self.running.beat();
             let wake = tokio::select! {
                 biased;
                 () = reload() => Wake::Reload,
@@ -249,7 +264,14 @@ impl<'a> Daemon<'a> {
         }
         let mut arrived = Vec::new();
         let wake = {
+            let standing = self.rotation.leadership().map(|leadership| leadership.standing());
             let Daemon { session, rotation, heeded, refused, failures, .. } = self;
+            let led = async {
+                match (rotation.leadership(), &standing) {
+                    (Some(leadership), Some(known)) => leadership.changes(known).await,
+                    _ => std::future::pending().await,
+                }
+            };
             let watched = async { files_have_changed(rotation.config(), heeded, refused.is_some(), failures).await };
             tokio::select! {
                 biased;
@@ -259,6 +281,7 @@ impl<'a> Daemon<'a> {
                     Wake::Look
                 }
                 changed = watched => Wake::Changed(changed),
+                () = led => Wake::Look,
                 () = timer::sleep(pause) => Wake::Look,
             }
         };
@@ -272,11 +295,16 @@ impl<'a> Daemon<'a> {
         let read = || self.rotation.snapshot().map(|snapshot| snapshot.statuses).unwrap_or_default();
         let statuses = self.seen.take().unwrap_or_else(read);
         self.report_expired(&statuses);
+        self.rotation.note_lease();
         let rows = self.rows(&statuses);
-        let settled = rows.iter().all(|row| row.left.is_some() || row.failure.is_some_and(|why| !why.is_transient()));
+        let settled = rows.iter().all(|row| {
+            row.left.is_some() || row.holder.is_some() || row.failure.is_some_and(|why| !why.is_transient())
+        });
         // If a failing connection's credential expires, that must be reported when it happens.
         let deaths = rows.iter().filter(|row| row.failure.is_some()).filter_map(|row| row.left);
-        let next = rows.iter().filter(|row| !row.in_flight).map(|row| row.next).chain(deaths).min();
+        let ours = || rows.iter().filter(|row| row.holder.is_none());
+        let next = ours().filter(|row| !row.in_flight).map(|row| row.next).chain(deaths);
+        let next = next.chain(ours().filter_map(|row| row.look)).min();
         let pace = self.keepalive.pace().max(PAUSE);
         let pause = next.map_or(pace, |next| Duration::try_from(next).unwrap_or_default()).clamp(PAUSE, pace);
         // What others write to the replaced file is read by nobody until it is carried over.
@@ -315,9 +343,22 @@ impl<'a> Daemon<'a> {
             let retry = || self.session.next_try(index, left.is_some(), now);
             let next = refresh.or_else(|| Some(retry()?.duration_since(now.wall))).unwrap_or(SignedDuration::ZERO);
             let in_flight = self.session.is_one_in_flight(index);
-            Row { name: connection.name(), left, next, in_flight, failure: self.failures.get(&index) }
+            let holder = (!self.rotation.is_ours(index)).then(|| self.holder());
+            let (look, failure) = (self.session.next_look(index), self.failures.get(&index));
+            let look = look.map(|at| at.duration_since(now.wall)).filter(|_| left.is_some());
+            // What fails of a connection that is not due is its Secret.
+            let next = look.filter(|_| failure.is_some() && refresh.is_some()).unwrap_or(next);
+            Row { name: connection.name(), left, next, look, in_flight, holder, failure }
         };
         self.rotation.config().connections().iter().enumerate().map(row).collect()
+    }
+
+    /// Who writes the Secrets, where that is another replica.
+    fn holder(&self) -> String {
+        match self.rotation.leadership().map(|leadership| leadership.standing()) {
+            Some(Standing::Others(holder)) => holder,
+            _ => "not known yet".to_owned(),
+        }
     }
 
     /// Reads the configuration again, and retries at once what this change may have repaired. An unusable new configuration is
@@ -343,6 +384,7 @@ impl<'a> Daemon<'a> {
                 if config.state_dir != self.rotation.config().state_dir {
                     self.running = Running::mark(&config.state_dir);
                 }
+                self.follow_lease(&config);
                 self.rotation = self.rotation.with_config(config);
                 if is_same {
                     self.session.set_rotation(self.rotation.clone());
@@ -361,6 +403,30 @@ impl<'a> Daemon<'a> {
                 );
                 self.refused = Some(error.message().to_owned());
             }
+        }
+    }
+}
+
+impl Daemon<'_> {
+    /// Another Lease, or none, where the new configuration says so. The old one ends by itself.
+    fn follow_lease(&mut self, config: &Config) {
+        let of = |config: &Config| config.has_secrets().then(|| config.cluster.clone());
+        if of(config) != of(self.rotation.config()) {
+            let led = leadership(config);
+            self.rotation = self.rotation.clone().led_by(led);
+        }
+    }
+}
+
+/// The Lease by which of several replicas one alone writes Secrets; none where there are no Secrets, or but one replica.
+fn leadership(config: &Config) -> Option<Arc<Leadership>> {
+    let name = config.cluster.lease.as_ref().filter(|_| config.has_secrets())?;
+    match Leadership::start(name, &config.cluster, &config.environment) {
+        Ok(leadership) => Some(Arc::new(leadership)),
+        // The same failure is that of each Secret, and is said there.
+        Err(failure) => {
+            tracing::debug!("no Lease is kept: {failure}");
+            None
         }
     }
 }

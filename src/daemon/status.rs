@@ -16,15 +16,19 @@ pub(super) struct Row<'a> {
     pub(super) left: Option<SignedDuration>,
     /// The time until the next rotation or try.
     pub(super) next: SignedDuration,
+    /// The time until its Secret is looked at again, where it has one.
+    pub(super) look: Option<SignedDuration>,
     /// Its identity is signing in.
     pub(super) in_flight: bool,
+    /// Which other replica rotates it.
+    pub(super) holder: Option<String>,
     pub(super) failure: Option<&'a Failure>,
 }
 
 /// The text for all connections, failing ones first. `refused` is why a new configuration is not in use.
 pub(super) fn text(rows: &[Row<'_>], refused: Option<&str>, now: Timestamp, zone: &TimeZone) -> String {
     let mut order: Vec<&Row<'_>> = rows.iter().collect();
-    order.sort_by_key(|row| (row.left.is_some(), row.failure.is_none()));
+    order.sort_by_key(|row| (row.left.is_some() || row.holder.is_some(), row.failure.is_none()));
     let mut parts: Vec<String> =
         refused.iter().map(|why| format!("the new configuration is not in use: {why}")).collect();
     parts.extend(order.iter().take(LONGEST_LIST).map(|row| one(row, now, zone)));
@@ -35,6 +39,9 @@ pub(super) fn text(rows: &[Row<'_>], refused: Option<&str>, now: Timestamp, zone
 }
 
 fn one(row: &Row<'_>, now: Timestamp, zone: &TimeZone) -> String {
+    if let Some(holder) = &row.holder {
+        return format!("{}: standing by, the Lease is held by {holder}", row.name);
+    }
     let at = |after: SignedDuration| {
         let at = now.saturating_add(after).unwrap_or(now);
         at.to_zoned_datetime(zone.clone()).strftime("%H:%M:%S").to_string()
@@ -71,7 +78,8 @@ mod tests {
 
     fn row(name: &'static str, left: i64, failure: Option<&'static Failure>) -> Row<'static> {
         let left = (left > 0).then(|| SignedDuration::from_secs(left));
-        Row { name, left, next: SignedDuration::from_secs(60), in_flight: false, failure }
+        let (next, look, holder) = (SignedDuration::from_secs(60), None, None);
+        Row { name, left, next, look, in_flight: false, holder, failure }
     }
 
     fn leaked(failure: Failure) -> Option<&'static Failure> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::cluster::KubernetesSecret;
 use super::database::{CredentialKind, DatabaseRef, Listing, Verify};
 use super::local_proxy::Proxied;
 use super::server;
@@ -23,6 +24,8 @@ pub(crate) struct Outputs {
     pub(crate) files: Vec<TemplateFile>,
     /// A program (absolute, below `~/`, or a name to find on PATH) and its arguments, run without a shell.
     pub(crate) on_rotate: Option<Vec<String>>,
+    /// A Secret of a Kubernetes cluster.
+    pub(crate) kubernetes_secret: Option<KubernetesSecret>,
 }
 
 /// A file that is made from a template.

@@ -1,6 +1,7 @@
 //! The plain values that all other parts use: workspaces, connections, databases, tokens. `config` makes them from settings;
 //! nothing here does I/O.
 
+mod cluster;
 mod connection;
 mod database;
 mod host;
@@ -15,6 +16,7 @@ pub(crate) mod uri;
 mod vendor;
 mod workspace;
 
+pub(crate) use cluster::{Cluster, KubernetesSecret, ObjectName, is_label};
 pub use connection::Connection;
 pub(crate) use connection::{Address, DEFAULT_DATABASE, Outputs, TemplateFile, names_an_identity, same_identity};
 pub(crate) use database::{

@@ -1,6 +1,7 @@
 //! What is written besides the password file, for clients that read it once or never (pools of pgx and sqlx, rust-postgres,
 //! pg8000): a file with the credential, a file with variables, files made from templates, and a program that is told of each
-//! rotation. And libpq's connection service file, so that `psql service=orders` is all that a person types.
+//! rotation; and what a Secret of Kubernetes holds. And libpq's connection service file, so that `psql service=orders` is all that
+//! a person types.
 //!
 //! Invariants: the credential is never, not for a moment, in a file that others can read than were asked for, nor in a program's
 //! arguments or environment; a file with anything that is not ours is not overwritten.
@@ -8,6 +9,7 @@
 mod credential_file;
 mod filter;
 pub(crate) mod hook;
+mod kubernetes_secret;
 mod managed_file;
 #[cfg(feature = "cli")]
 mod password_file;

@@ -77,6 +77,8 @@ pub enum RetryScope {
     Connection(usize),
     /// The password file and the lock.
     PasswordFile,
+    /// The Secret of one connection.
+    Secret(usize),
 }
 
 /// The step of a rotation that failed.
@@ -96,7 +98,7 @@ pub enum Step {
     Write,
     /// Waiting for another instance.
     Lock,
-    /// Writing a file beside the password file, or running a hook.
+    /// Writing a file or a Secret beside the password file, or running a hook.
     Output,
 }
 
@@ -116,7 +118,7 @@ impl Change {
     pub fn can_repair(self, scope: RetryScope) -> bool {
         match self {
             Change::Settings => true,
-            Change::TokenCache => scope != RetryScope::PasswordFile,
+            Change::TokenCache => matches!(scope, RetryScope::Identity(_) | RetryScope::Connection(_)),
             Change::PasswordFile => scope == RetryScope::PasswordFile,
         }
     }
@@ -205,6 +207,8 @@ impl Backoff {
             (true, _) => backoff(grown, left, LONGEST),
             // An untrusted certificate may be a captive portal's.
             (false, Code::Unavailable) => probe(LONGEST, left),
+            // A Secret is looked at as often anyway.
+            (false, _) if matches!(scope, RetryScope::Secret(_)) => LONGEST,
             (false, _) => probe(PROBE, left),
         };
         let asked = failure.retry_after.map(|asked| asked_for(asked, jitter)).unwrap_or_default();

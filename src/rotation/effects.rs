@@ -206,7 +206,7 @@ fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Sectio
 }
 
 /// The credential that clients read, if it is live, and where it logs in.
-fn published(snapshot: &Snapshot, index: usize) -> Option<Published<'_>> {
+pub(super) fn published(snapshot: &Snapshot, index: usize) -> Option<Published<'_>> {
     let status = snapshot.statuses.get(index)?;
     status.left_to_clients()?;
     let (token, connection) = (status.token.as_ref()?, &snapshot.connections()[index]);

@@ -23,6 +23,7 @@ mod report;
 mod request;
 mod running;
 pub(crate) mod schedule;
+mod secrets;
 mod session;
 mod snapshot;
 mod status;
@@ -36,12 +37,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 pub(crate) use discover::{Discovered, discover, try_sign_in};
-pub(crate) use record::{ConnectionRecord, Record};
+pub(crate) use record::{ConnectionRecord, LeaseRecord, Record};
 pub use report::{Outcome, Report};
 pub(crate) use request::RotateRequest;
 #[cfg(feature = "cli")]
 pub(crate) use running::PROXY;
 pub(crate) use running::Running;
+pub(crate) use secrets::{SecretState, wanted as wanted_secret};
 pub(crate) use session::Session;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{ConnectionStatus, State};
@@ -53,6 +55,7 @@ use schedule::{Spread, after_boot};
 
 use crate::config::Config;
 use crate::failure::{Code, Failure};
+use crate::kubernetes::{Leadership, Standing};
 use crate::os::clock::Moment;
 use crate::os::files::read_bytes;
 use crate::os::replace::Allowance;
@@ -80,12 +83,20 @@ pub(crate) struct Rotation {
     spread: Spread,
     /// What others who write to the same files may cost a command, or a round of the daemon.
     allowance: Allowance,
+    /// By which of several replicas one alone writes Secrets.
+    leadership: Option<Arc<Leadership>>,
 }
 
 impl Rotation {
     pub(crate) fn new(config: Config) -> Self {
         let store = store::Store::new(&config.state_dir);
-        Rotation { config: Arc::new(config), store, spread: Spread::NONE, allowance: Allowance::default() }
+        Rotation {
+            config: Arc::new(config),
+            store,
+            spread: Spread::NONE,
+            allowance: Allowance::default(),
+            leadership: None,
+        }
     }
 
     /// The same for a daemon, so that many machines with one workspace do not refresh at the same time.
@@ -97,7 +108,49 @@ impl Rotation {
     pub(crate) fn with_config(&self, config: Config) -> Self {
         let same_place = config.state_dir == self.config.state_dir;
         let store = if same_place { self.store.clone() } else { store::Store::new(&config.state_dir) };
-        Rotation { config: Arc::new(config), store, spread: self.spread, allowance: self.allowance.clone() }
+        let (allowance, leadership) = (self.allowance.clone(), self.leadership.clone());
+        Rotation { config: Arc::new(config), store, spread: self.spread, allowance, leadership }
+    }
+
+    /// The same for one of several replicas; none where there is but one.
+    pub(crate) fn led_by(self, leadership: Option<Arc<Leadership>>) -> Self {
+        Rotation { leadership, ..self }
+    }
+
+    pub(crate) fn leadership(&self) -> Option<&Arc<Leadership>> {
+        self.leadership.as_ref()
+    }
+
+    /// Whether this process rotates a connection: not where it has a Secret that another replica writes, or may be about to.
+    pub(crate) fn is_ours(&self, index: usize) -> bool {
+        let Some(leadership) = &self.leadership else { return true };
+        let has_secret = self.config.connections.get(index).is_some_and(|one| one.outputs.kubernetes_secret.is_some());
+        // The password file is kept even where the API does not answer.
+        !has_secret || matches!(leadership.standing(), Standing::Ours | Standing::Nobodys(_))
+    }
+
+    /// How long this process may write Secrets; none if it may not.
+    fn time_for_secrets(&self) -> Option<Duration> {
+        self.leadership.as_ref().map_or(Some(Duration::MAX), |leadership| leadership.left())
+    }
+
+    /// Notes who writes Secrets, for `status`.
+    pub(crate) fn note_lease(&self) {
+        let lease = self.leadership.as_ref().and_then(|leadership| {
+            let (is_ours, holder) = match leadership.standing() {
+                Standing::Unknown => return None,
+                Standing::Ours => (true, None),
+                Standing::Others(holder) => (false, Some(holder)),
+                Standing::Nobodys(_) => (false, None),
+            };
+            Some(LeaseRecord { name: leadership.name().to_string(), is_ours, holder })
+        });
+        let Some(_held) = self.store.try_lock() else { return };
+        let mut record = self.record();
+        if record.lease != lease {
+            record.lease = lease;
+            self.keep(&mut record);
+        }
     }
 
     /// The same for another command of this process.
@@ -175,7 +228,8 @@ impl Rotation {
 
     /// Whether nothing is due, and nothing beside the password file is to be done either.
     pub(crate) fn is_nothing_to_do(&self, snapshot: &Snapshot) -> bool {
-        self.outcomes_if_nothing_due(snapshot, &RotateRequest::Due, &self.selected(None), true).is_some()
+        let ours: Vec<usize> = self.selected(None).into_iter().filter(|index| self.is_ours(*index)).collect();
+        self.outcomes_if_nothing_due(snapshot, &RotateRequest::Due, &ours, true).is_some()
     }
 
     /// The outcomes, where the request selects nothing; with `strictly`, and nothing beside the password file is to be done either.
@@ -192,7 +246,8 @@ impl Rotation {
         if strictly
             && !(effects::are_current(snapshot, selected)
                 && effects::is_settled(&self.config)
-                && !hooks::are_waiting(&self.config, snapshot, selected))
+                && !hooks::are_waiting(&self.config, snapshot, selected)
+                && (self.time_for_secrets().is_none() || secrets::are_current(snapshot, selected, Timestamp::now())))
         {
             return None;
         }
@@ -238,12 +293,38 @@ impl Rotation {
                 () = timer::sleep(wait) => report.add(session.step(patience.left()).await),
             }
         }
+        if !matches!(request, RotateRequest::ValidFor(_)) {
+            self.bring_secrets(&mut session, &mut report, patience).await;
+        }
         session.finish(LOCK_LIMIT).await;
         drop(session);
         if by_timer {
             self.leave_to_next_run(&mut report);
         }
         report
+    }
+
+    /// Waits until the Secrets hold what clients read, tries again while there is time for it, and adds what has failed. Whoever only
+    /// wants a live password does not wait for them.
+    async fn bring_secrets(&self, session: &mut Session, report: &mut Report, patience: Patience) {
+        loop {
+            session.secrets_end(LOCK_LIMIT).await;
+            let failures = session.failed_secrets();
+            let next = failures.iter().filter(|(_, failure)| failure.is_transient());
+            let next = next.filter_map(|(index, _)| session.next_look(*index)).min();
+            let wait = next.map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default());
+            match wait.filter(|wait| *wait < patience.left()) {
+                Some(wait) => {
+                    timer::sleep(wait.max(SETTLE_PAUSE)).await;
+                    report.add(session.step(patience.left()).await);
+                }
+                None => {
+                    report
+                        .add(failures.into_iter().map(|(index, failure)| (index, Outcome::Failed(failure))).collect());
+                    return;
+                }
+            }
+        }
     }
 
     /// Servers that start together, after a power cut, do not ask the workspace together. A timer's first run comes at once.

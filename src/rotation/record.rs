@@ -47,6 +47,18 @@ pub(crate) struct Record {
     /// The mode of the password file as we left it, where its file system sets none that keeps others out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fixed_mode: Option<u32>,
+    /// Who held the Lease when that changed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lease: Option<LeaseRecord>,
+}
+
+/// Who of several replicas writes Secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaseRecord {
+    pub(crate) name: String,
+    pub(crate) is_ours: bool,
+    /// Who holds it, if that is another one.
+    pub(crate) holder: Option<String>,
 }
 
 impl Default for Record {
@@ -59,6 +71,7 @@ impl Default for Record {
             users: BTreeMap::new(),
             remarks: Vec::new(),
             fixed_mode: None,
+            lease: None,
         }
     }
 }
@@ -90,6 +103,23 @@ pub(crate) struct ConnectionRecord {
     pub(super) made: Vec<String>,
     /// What `on_rotate` still has to be told.
     pub(crate) untold: Option<Untold>,
+    /// How its Secret was found last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<SecretRecord>,
+}
+
+/// How the Secret of a connection was found by the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SecretRecord {
+    /// Its name, as the setting has it: another one begins anew.
+    pub(crate) name: String,
+    /// The credential that it was last seen to hold.
+    pub(crate) fingerprint: Option<String>,
+    /// When that was, by this machine's clock.
+    pub(crate) seen_at: Option<Timestamp>,
+    /// Why it could not be read or written since.
+    pub(crate) error: Option<Failure>,
 }
 
 /// A new credential that `on_rotate` has not been told of, or not to the end.

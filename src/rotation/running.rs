@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::os::files::{make_directories, open_regular};
 use crate::os::identity::try_as_owner_of;
@@ -25,8 +25,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Running {
     /// None where nothing can be written: then `status` does not know of this daemon.
-    _file: Option<File>,
+    file: Option<File>,
 }
+
+/// A daemon whose loop has not come round for this long hangs: it does so each minute, and a look takes 90 s at most.
+#[cfg(feature = "cli")]
+const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 
 impl Running {
     /// Marks this process as a daemon that keeps its record in `directory`.
@@ -49,7 +53,27 @@ impl Running {
         let file = locked
             .inspect_err(|error| tracing::debug!("cannot mark {}: {}", directory.display(), crate::words::of_io(error)))
             .ok();
-        Running { _file: file }
+        Running { file }
+    }
+
+    /// The loop has come round. Others see it by the time of the file.
+    pub(crate) fn beat(&self) {
+        if let Some(file) = &self.file {
+            let _ = file.set_modified(SystemTime::now());
+        }
+    }
+
+    /// How long it is since the loop of a daemon has come round that keeps its record in `directory`; none where there is none, and an
+    /// error where it has been too long.
+    #[cfg(feature = "cli")]
+    pub(crate) fn last_beat(directory: &Path) -> Option<Result<Duration, Duration>> {
+        if !Self::is_marked(directory) {
+            return None;
+        }
+        let beat = std::fs::metadata(directory.join(NAME)).and_then(|found| found.modified()).ok()?;
+        // A clock that was set back makes it the future.
+        let since = SystemTime::now().duration_since(beat).unwrap_or_default();
+        Some(if since < LONGEST_SILENCE { Ok(since) } else { Err(since) })
     }
 
     /// Whether a daemon runs that keeps its record in `directory`.
@@ -92,7 +116,15 @@ mod tests {
         assert!(Running::is_marked(&state), "the other one still runs");
         drop(other);
         assert!(!Running::is_marked(&state));
-        let _again = Running::mark(&state);
+        let again = Running::mark(&state);
         assert!(Running::is_marked(&state));
+        assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
+        let hangs = SystemTime::now() - LONGEST_SILENCE;
+        again.file.as_ref().unwrap().set_modified(hangs).unwrap();
+        assert!(matches!(Running::last_beat(&state), Some(Err(_))));
+        again.beat();
+        assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
+        drop(again);
+        assert!(Running::last_beat(&state).is_none(), "nobody is there any more");
     }
 }

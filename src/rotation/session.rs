@@ -19,6 +19,7 @@ use super::plan::{Plan, identity_of, plan, scopes};
 use super::report::{Outcome, Outcomes, Report};
 use super::request::{Patience, RotateRequest};
 use super::schedule::{attempt_limit, round_deadline};
+use super::secrets::Secrets;
 use super::snapshot::Snapshot;
 use super::status::ConnectionStatus;
 use super::store::{Held, Locked};
@@ -57,6 +58,7 @@ pub(crate) struct Session {
     batch: Vec<Arrival>,
     batch_ends: Option<Instant>,
     hooks: Hooks,
+    secrets: Secrets,
     endpoints: KnownEndpoints,
     has_news: bool,
     has_failed: bool,
@@ -88,6 +90,7 @@ impl Session {
             batch: Vec::new(),
             batch_ends: None,
             hooks: Hooks::default(),
+            secrets: Secrets::default(),
             endpoints: KnownEndpoints::default(),
             has_news: false,
             has_failed: false,
@@ -132,6 +135,11 @@ impl Session {
         self.backoff.next_try(&scopes(&self.rotation.config, index), live, now)
     }
 
+    /// When the Secret of a connection is looked at again, where it has one and that is known.
+    pub(crate) fn next_look(&self, index: usize) -> Option<Timestamp> {
+        self.secrets.next_look(index)
+    }
+
     /// Reads everything once, starts what is due and may be tried, and updates the other files. `limit` is how long to wait for
     /// another instance.
     pub(crate) async fn step(&mut self, limit: Duration) -> Outcomes {
@@ -164,7 +172,8 @@ impl Session {
         }
         let in_flight = |identity| self.in_flight.contains(&identity);
         let now = Moment::now();
-        let Plan { not_due, sign_ins } = plan(&snapshot, &self.request, &self.selected, &self.backoff, in_flight, now);
+        let ours: Vec<usize> = self.selected.iter().copied().filter(|index| self.rotation.is_ours(*index)).collect();
+        let Plan { not_due, sign_ins } = plan(&snapshot, &self.request, &ours, &self.backoff, in_flight, now);
         if sign_ins.is_empty() && !self.is_in_flight() && !effects::is_settled(&snapshot.config) {
             // What a process that was killed has left behind, or somebody wrote at the last moment. What is published takes that over
             // anyway, and must not wait for it.
@@ -328,6 +337,10 @@ impl Session {
                     self.note_ends();
                     return Outcomes::new();
                 }
+                () = self.secrets.one_ends() => {
+                    self.note_ends();
+                    return Outcomes::new();
+                }
             }
             while let Ok(arrival) = self.arrivals.try_recv() {
                 self.take_in(arrival);
@@ -380,12 +393,19 @@ impl Session {
         let wrote = effects::write(snapshot, outcomes);
         let ended = self.hooks.note_ends(snapshot);
         let started = self.hooks.start(snapshot);
-        if has_changed || wrote || ended || started {
+        let mut looked = self.secrets.note_ends(snapshot, &mut self.backoff);
+        self.secrets.start(snapshot, &self.backoff, self.rotation.time_for_secrets());
+        // What could not even be begun has ended already.
+        looked |= self.secrets.note_ends(snapshot, &mut self.backoff);
+        if self.patience.is_endless() {
+            fail_with_secrets(snapshot, outcomes);
+        }
+        if has_changed || wrote || ended || started || looked {
             self.rotation.keep(&mut snapshot.record);
         }
     }
 
-    /// Notes the ends of hooks in the record if the lock is free; otherwise later.
+    /// Notes the ends of hooks and of looks at Secrets in the record if the lock is free; otherwise later.
     fn note_ends(&mut self) {
         let taken = self.held.is_none().then(|| self.rotation.store.try_lock()).flatten();
         if self.held.is_none() && taken.is_none() {
@@ -398,6 +418,28 @@ impl Session {
         if self.held.is_none() {
             self.snapshot = None;
         }
+    }
+
+    /// Waits until no Secret is looked at any more, and notes how they were found. `limit` is how long to wait for another instance.
+    pub(super) async fn secrets_end(&mut self, limit: Duration) {
+        while !self.secrets.is_idle() {
+            self.secrets.one_ends().await;
+        }
+        if !self.secrets.has_ends() {
+            return;
+        }
+        if let Ok(Locked::By(held)) = self.rotation.store.lock(limit, || None::<()>).await {
+            self.held = Some(held);
+            self.note_ends();
+            self.release_if_idle();
+        }
+    }
+
+    /// The selected connections whose Secret could not be read or written, and why.
+    pub(super) fn failed_secrets(&self) -> Vec<(usize, Failure)> {
+        let Ok(snapshot) = self.rotation.snapshot() else { return Vec::new() };
+        let failure = |index: &usize| Some((*index, secret_error(&snapshot, *index)?.clone()));
+        self.selected.iter().filter_map(failure).collect()
     }
 
     /// Before a command ends: waits for its hooks, and notes their ends.
@@ -441,5 +483,21 @@ impl Session {
         (self.has_news, self.has_failed) = (false, false);
         self.seen = self.snapshot.take().map(|snapshot| snapshot.statuses);
         self.held = None;
+    }
+}
+
+/// Why the Secret of a connection does not hold what it should, where it has one that could not be read or written.
+fn secret_error(snapshot: &Snapshot, index: usize) -> Option<&Failure> {
+    let name = snapshot.connections().get(index)?.outputs.kubernetes_secret.as_ref()?.name.to_string();
+    let known = snapshot.past(index)?.secret.as_ref().filter(|known| known.name == name)?;
+    known.error.as_ref()
+}
+
+/// What has failed with a Secret is what has become of its connection.
+fn fail_with_secrets(snapshot: &Snapshot, outcomes: &mut Outcomes) {
+    for (index, outcome) in outcomes.iter_mut().filter(|(_, outcome)| !matches!(outcome, Outcome::Failed(_))) {
+        if let Some(failure) = secret_error(snapshot, *index) {
+            *outcome = Outcome::Failed(failure.clone());
+        }
     }
 }

@@ -5,8 +5,9 @@ use crate::reader::Reader;
 use crate::support::skip;
 
 /// What is not here: a machine of another kind, somebody else's account, or what only a release brings.
-const NEEDS: [&str; 9] = [
+const NEEDS: [&str; 10] = [
     "root",
+    "a cluster",
     "a booted systemd",
     "a Mac",
     "a Databricks account",
@@ -76,6 +77,7 @@ pages! {
     what_the_page_on_applications_says_works: "docs/applications.md"
     what_the_page_on_commands_says_works: "docs/commands.md"
     what_the_page_on_containers_says_works: "docs/containers.md"
+    what_the_page_on_kubernetes_says_works: "docs/kubernetes.md"
     what_the_page_on_laptops_says_works: "docs/laptop.md"
     what_the_page_on_logins_says_works: "docs/login.md"
     what_the_page_on_monitoring_says_works: "docs/monitoring.md"

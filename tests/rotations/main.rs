@@ -6,6 +6,7 @@ mod support;
 mod browser_login;
 mod clients;
 mod custom_url;
+mod kubernetes;
 mod lakebase;
 mod local_proxy;
 mod login;

@@ -21,6 +21,7 @@
 
 pub mod cache;
 pub mod cli;
+pub mod cluster;
 pub mod door;
 pub mod machine;
 pub mod names;
@@ -38,6 +39,7 @@ pub mod vm;
 pub mod workspace;
 
 pub use cli::{Cli, Failure, Invocation, legacy_cli};
+pub use cluster::Cluster;
 pub use door::Door;
 pub(crate) use machine::on_each_release;
 pub use machine::{Machine, Release};

@@ -40,7 +40,7 @@ mod endpoints;
 #[path = "workspace/faults.rs"]
 mod faults;
 #[path = "workspace/http.rs"]
-mod http;
+pub mod http;
 #[path = "workspace/issuers.rs"]
 pub mod issuers;
 #[path = "workspace/issuing.rs"]

@@ -1,5 +1,6 @@
 //! `dbx-rotator check`.
 
+mod kubernetes;
 mod local_proxy;
 mod surroundings;
 
@@ -91,6 +92,7 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
     findings.extend(outlook.findings);
     findings.extend(surroundings::of_all(config, Account::home_of_own().as_deref()));
     findings.extend(local_proxy::findings(config));
+    findings.extend(block_on(kubernetes::findings(&snapshot))?);
     findings.extend(clocks(rotation, &snapshot, &all));
     findings.extend(config.ways().map(|way| Finding::ok(Id::Proxy, way)));
     findings.extend(config.notes().iter().map(|note| Finding::ok(Id::UnusedSetting, note)));

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Row, View, proxy_line, service_lines};
+use super::{Row, View, lease_line, proxy_line, service_lines};
 use crate::cli::print;
 use crate::cli::screen::{Line, Screen, Style, folded, padded, shortened, width};
 use crate::foreign;
-use crate::rotation::{ConnectionStatus, State as Stands};
+use crate::rotation::{ConnectionStatus, SecretState, State as Stands};
 use crate::service::State;
 
 /// The length of the bar.
@@ -72,6 +72,7 @@ impl Glance {
             let proxy = view.proxy.as_ref().filter(|(_, runs)| *runs).map(|(figures, _)| proxy_line(figures));
             let waits = || view.outlook.waiting_proxy().map(|found| print::line(&format!("proxy: {}", found.message)));
             let proxy = proxy.or_else(waits).unwrap_or_default();
+            let proxy = proxy + &view.lease().as_ref().map(lease_line).unwrap_or_default();
             format!("{}{entry}{files}{service}{proxy}{}{}", summary(rows), remarks.text(), view.outlook.text())
         };
         Glance { heading: heading(&widths), connections: cells.iter().map(lay).collect(), notes }
@@ -209,6 +210,15 @@ fn remark(remarks: &mut Remarks, row: &Row<'_>, status: &ConnectionStatus, lacks
     }
     if let Some(remark) = &row.database_remark {
         remarks.add(row.name, remark.clone());
+    }
+    if let Some(secret) = &row.kubernetes_secret {
+        let said = match (&secret.error, secret.state, secret.seen_at) {
+            (Some(error), ..) => format!("its Secret {} is not as it should be: {}", secret.name, error.sentence()),
+            (None, SecretState::Behind, None) => format!("its Secret {} has not been written yet", secret.name),
+            (None, SecretState::Behind, Some(_)) => format!("its Secret {} holds the credential before", secret.name),
+            (None, SecretState::Current, _) => format!("its Secret {} holds it", secret.name),
+        };
+        remarks.add(row.name, said);
     }
     if let Some(error) = &row.hook_error {
         remarks.add(row.name, format!("on_rotate failed: {}", error.sentence()));

@@ -65,7 +65,7 @@ impl<'a> Merge<'a> {
         }
         let mut all = Vec::with_capacity(tables.len());
         let mut taken: HashSet<String> = tables.iter().map(|one| one.name.clone()).collect();
-        let (mut keys, mut ports) = (HashMap::new(), HashMap::new());
+        let (mut keys, mut ports, mut secrets) = (HashMap::new(), HashMap::new(), HashMap::new());
         for one in tables {
             self.source = Some(one.source);
             let table = one.table;
@@ -78,6 +78,7 @@ impl<'a> Merge<'a> {
                 return Err(self.fault_at(table, why).hint(format!("the other is in {place}")));
             }
             self.check_proxy_port(table.get_ref(), connection.name(), &mut ports)?;
+            self.check_secret(table.get_ref(), &connection, &mut secrets)?;
             let second = self.read_only(table, &connection, &mut taken)?;
             all.push(connection);
             all.extend(second);

@@ -5,6 +5,7 @@
 mod connection;
 mod files;
 mod identity;
+mod kubernetes;
 mod local_proxy;
 mod options;
 mod proxy;
@@ -194,6 +195,7 @@ impl Merge<'_> {
         let log_file = self.log_file()?;
         let interval = self.interval()?;
         let notify_command = self.notify_command()?;
+        let cluster = self.cluster()?;
         self.proxies = self.proxies()?;
         let local_proxy = self.local_proxy()?;
         let state = Sourced::new(self.environment.state_dir(), Origin::Default);
@@ -214,6 +216,7 @@ impl Merge<'_> {
             interval,
             local_proxy,
             notify_command,
+            cluster,
             state_dir,
             environment: self.hidden.iter().fold(self.environment.clone(), |all, name| all.hiding(name)),
             file: self.files.iter().find(|source| !source.is_fragment).map(|source| source.path.to_path_buf()),

@@ -192,7 +192,8 @@ impl Merge<'_> {
         }
         let on_rotate = table.on_rotate.as_ref().map(|command| command.get_ref().clone());
         let files = self.template_files(section, &table.file)?;
-        Ok(Outputs { token_file, env_file, files, on_rotate })
+        let kubernetes_secret = self.kubernetes_secret(section, table)?;
+        Ok(Outputs { token_file, env_file, files, on_rotate, kubernetes_secret })
     }
 
     /// A command, as `on_rotate` is one.
