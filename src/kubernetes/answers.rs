@@ -63,9 +63,10 @@ pub(super) fn conflict(call: &Call<'_>, rivals: &[Rival]) -> Failure {
     managers.dedup();
     let fields: Vec<String> = rivals.iter().take(MOST_CAUSES).map(|rival| quoted(&rival.field)).collect();
     let message = format!(
-        "cannot write {}: {} owns {} of it, and nothing is taken from others",
-        what(call),
+        "cannot write {}: {} {} {} of it, and nothing is taken from others",
+        call.what(),
         managers.join(" and "),
+        if managers.len() == 1 { "owns" } else { "own" },
         fields.join(" ")
     );
     Failure::permanent(Code::CannotWrite, message).hint(
@@ -76,11 +77,11 @@ pub(super) fn conflict(call: &Call<'_>, rivals: &[Rival]) -> Failure {
 
 /// What any other answer than a success means.
 pub(super) fn failure(answer: &Answer, call: &Call<'_>, server: &str) -> Failure {
+    let (what, verb) = (call.what(), call.does());
     if let Some(trouble) = answer.trouble(server) {
-        return trouble;
+        return Failure { message: format!("cannot {verb} {what}: {trouble}"), ..trouble };
     }
-    let what = what(call);
-    let permanent = |why: String| Failure::permanent(Code::CannotWrite, format!("cannot {} {what}: {why}", verb(call)));
+    let permanent = |why: String| Failure::permanent(Code::CannotWrite, format!("cannot {verb} {what}: {why}"));
     match answer.status.as_u16() {
         401 => permanent(format!("{server} does not accept the token of the service account (401)")).hint(
             "it must be one for the API server itself (no `audience` of another in its projection), and its service account must still \
@@ -90,26 +91,16 @@ pub(super) fn failure(answer: &Answer, call: &Call<'_>, server: &str) -> Failure
         404 if is_about_namespace(answer) => permanent(format!("there is no namespace {} (404)", call.namespace))
             .hint("name the namespace where the Secret is to be, or create it"),
         404 => permanent("it is not there (404)".to_owned()).hint("apply the manifest that has it"),
-        409 => Failure::transient(Code::TryAgain, format!("cannot {} {what}: somebody else changed it just now (409)", verb(call))),
+        409 => {
+            let message = format!("cannot {verb} {what}: somebody else changed it just now (409)");
+            Failure::transient(Code::TryAgain, message)
+        }
         400 | 422 => permanent(format!("{server} refuses what it would hold ({}){}", answer.status.as_u16(), fields(answer)))
             .hint("a policy of the cluster may forbid it, or it is of another type than Opaque: see `kubectl describe` of it"),
-        status => Failure::transient(
-            Code::Unavailable,
-            format!("cannot {} {what}: {server} answered with status {status}", verb(call)),
-        ),
-    }
-}
-
-/// The object, for people.
-pub(super) fn what(call: &Call<'_>) -> String {
-    format!("the {} {}/{}", call.kind.word(), call.namespace, call.name)
-}
-
-fn verb(call: &Call<'_>) -> &'static str {
-    match call.verb {
-        "get" => "read",
-        "create" => "create",
-        _ => "write",
+        status => {
+            let message = format!("cannot {verb} {what}: {server} answered with status {status}");
+            Failure::transient(Code::Unavailable, message)
+        }
     }
 }
 
@@ -213,6 +204,6 @@ mod tests {
         let both: Vec<(&str, bool)> = rivals.iter().map(|rival| (rival.manager.as_str(), rival.has_updated)).collect();
         assert_eq!(both, [("kubectl-edit", true), ("argo", false)]);
         let said = conflict(&SECRET, &rivals).message;
-        assert!(said.contains("argo and kubectl-edit owns .data.password .data.host"), "{said}");
+        assert!(said.contains("argo and kubectl-edit own .data.password .data.host"), "{said}");
     }
 }

@@ -72,6 +72,22 @@ impl Kind {
     }
 }
 
+impl Call<'_> {
+    /// The object, for people.
+    pub(super) fn what(&self) -> String {
+        format!("the {} {}/{}", self.kind.word(), self.namespace, self.name)
+    }
+
+    /// What is done with it, for people.
+    pub(super) fn does(&self) -> &'static str {
+        match self.verb {
+            "get" => "read",
+            "create" => "create",
+            _ => "write",
+        }
+    }
+}
+
 /// What is sent along.
 pub(super) struct Body<'a> {
     pub(super) kind: &'static str,
@@ -152,9 +168,13 @@ impl ApiServer {
             }
             self.ask(call, body.as_ref()).await
         };
-        tokio::time::timeout(limit, ask).await.unwrap_or_else(|_| {
+        let answer = tokio::time::timeout(limit, ask).await.unwrap_or_else(|_| {
             let message = format!("{} did not answer within {} s", self.named(), limit.as_secs_f32().ceil());
             Err(Failure::transient(Code::Unavailable, message).hint("it is tried again"))
+        });
+        answer.map_err(|failure| {
+            let message = format!("cannot {} {}: {failure}", call.does(), call.what());
+            Failure { message, ..failure }
         })
     }
 

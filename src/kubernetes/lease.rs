@@ -114,7 +114,7 @@ impl Leases<'_> {
 fn parsed(answer: &Answer, call: &Call<'_>) -> Result<Lease, Failure> {
     let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
     value.filter(Value::is_object).map(Lease).ok_or_else(|| {
-        Failure::transient(Code::Unavailable, format!("the answer about {} cannot be read", answers::what(call)))
+        Failure::transient(Code::Unavailable, format!("the answer about {} cannot be read", call.what()))
     })
 }
 

@@ -136,7 +136,7 @@ impl ApiServer {
             return Err(answers::failure(&answer, &call, &self.named()));
         }
         read(&answer, &call)?.holds(wanted).then_some(Found::Behind).ok_or_else(|| {
-            let message = format!("{} was written and holds something else now", answers::what(&call));
+            let message = format!("{} was written and holds something else now", call.what());
             Failure::permanent(Code::CannotWrite, message).hint("a webhook of the cluster may change what is written")
         })
     }
@@ -203,7 +203,7 @@ impl Present {
 
 fn read(answer: &Answer, call: &Call<'_>) -> Result<Present, Failure> {
     serde_json::from_slice(&answer.body).map_err(|_| {
-        let message = format!("the answer about {} cannot be read", answers::what(call));
+        let message = format!("the answer about {} cannot be read", call.what());
         Failure::transient(Code::Unavailable, message).hint("check that KUBERNETES_SERVICE_HOST names the API server")
     })
 }

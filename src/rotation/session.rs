@@ -394,7 +394,10 @@ impl Session {
         let ended = self.hooks.note_ends(snapshot);
         let started = self.hooks.start(snapshot);
         let mut looked = self.secrets.note_ends(snapshot, &mut self.backoff);
-        self.secrets.start(snapshot, &self.backoff, self.rotation.time_for_secrets());
+        // Whoever only wants a live password leaves them to others.
+        if !matches!(self.request, RotateRequest::ValidFor(_)) {
+            self.secrets.start(snapshot, &self.backoff, self.rotation.time_for_secrets());
+        }
         // What could not even be begun has ended already.
         looked |= self.secrets.note_ends(snapshot, &mut self.backoff);
         if self.patience.is_endless() {
@@ -422,13 +425,13 @@ impl Session {
 
     /// Waits until no Secret is looked at any more, and notes how they were found. `limit` is how long to wait for another instance.
     pub(super) async fn secrets_end(&mut self, limit: Duration) {
-        while !self.secrets.is_idle() {
-            self.secrets.one_ends().await;
-        }
-        if !self.secrets.has_ends() {
-            return;
-        }
-        if let Ok(Locked::By(held)) = self.rotation.store.lock(limit, || None::<()>).await {
+        // To note an end may begin another look: there is a newer credential by then.
+        while !self.secrets.is_idle() || self.secrets.has_ends() {
+            if !self.secrets.has_ends() {
+                self.secrets.one_ends().await;
+                continue;
+            }
+            let Ok(Locked::By(held)) = self.rotation.store.lock(limit, || None::<()>).await else { return };
             self.held = Some(held);
             self.note_ends();
             self.release_if_idle();

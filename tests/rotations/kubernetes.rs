@@ -105,7 +105,9 @@ impl Stage {
     fn logs_in(&self, home: &Home, secret: &str) -> bool {
         let value = |key: &str| self.cluster.value(secret, key).unwrap_or_default();
         let file = home.write(format!("mounted-{secret}"), value("pgpass"), 0o600);
-        self.server.psql(&file, &value("username"), "select 1").status.success()
+        let mut psql = self.server.psql_command(&file, &value("username"));
+        psql.env("PGHOST", value("host")).env("PGPORT", value("port")).args(["-c", "select 1"]);
+        psql.output().unwrap().status.success()
     }
 
     /// Logs in with each of these Secrets again and again until told to stop; returns how often, and fails where one login did.

@@ -1,7 +1,7 @@
 //! The manifests of dist/kubernetes: valid for the API of several versions, and what they say works. Their commands, their environment,
 //! their configuration and their roles are taken from them as they stand; only addresses and directories are those of the test.
 
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -77,7 +77,10 @@ impl Pod {
         for (name, text) in config {
             pod.home.write(format!("etc/{name}"), pod.here(text.as_str().unwrap()), 0o644);
         }
+        pod.home.write("etc/ca.pem", std::fs::read_to_string(pod.workspace.ca_file()).unwrap(), 0o644);
         pod.give("lib", 65_532);
+        // Another user reaches what that user may.
+        std::fs::set_permissions(pod.home.path(""), std::fs::Permissions::from_mode(0o711)).unwrap();
         Some(pod)
     }
 
@@ -120,8 +123,18 @@ impl Pod {
                 .map(str::to_owned);
             words.splice(0..0, drop);
         }
-        let mut session = self.home.command(&words[0]).args(&words[1..]).trusting(&self.workspace);
+        let mut session =
+            self.home.command(&words[0]).args(&words[1..]).env("SSL_CERT_FILE", self.home.path("etc/ca.pem"));
         session = session.resolving(&self.host, self.server.address());
+        for name in
+            ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "TMPDIR"]
+        {
+            session = session.without_env(name);
+        }
+        // What the image sets.
+        for (name, directory) in [("HOME", "lib"), ("STATE_DIRECTORY", "lib/state"), ("RUNTIME_DIRECTORY", "lib/run")] {
+            session = session.env(name, self.home.path(directory));
+        }
         for variable in env.as_array().into_iter().flatten() {
             session = session.env(variable["name"].as_str().unwrap(), self.here(variable["value"].as_str().unwrap()));
         }
@@ -205,13 +218,20 @@ fn a_job_of_the_same_user_reads_the_files_of_its_sidecar_and_another_user_the_to
     assert!(pod.home.read("lib/.pgpass").trim_end().ends_with(&token) && !token.is_empty());
     // What libpq does with a password file that is another user's, or that a group may read.
     if rustix::process::geteuid().is_root() {
-        let ask = |user| pod.run_as(Some(user), &report["command"], &report["env"]).env("PGCONNECT_TIMEOUT", "10");
+        let target =
+            format!("host={} user={CLIENT} dbname=databricks_postgres sslmode=require connect_timeout=10", pod.host);
+        let command = serde_json::json!(["psql", "-X", "-w", "-d", target, "-c", "select 1"]);
+        let ask = |user| pod.run_as(Some(user), &command, &report["env"]);
+        ask(65_532).run().exits(0);
         let before = pod.server.logins().len();
-        ask(1000).args(["-w"]).run().exits(2).stderr_has("no password supplied");
+        ask(1000).run().exits(2).stderr_has("no password supplied");
         pod.home.write("lib/group", pod.home.read("lib/.pgpass"), 0o640);
         pod.give("lib/group", 65_532);
-        let group = pod.home.path("lib/group");
-        ask(65_532).env("PGPASSFILE", group).args(["-w"]).run().exits(2).stderr_has("has group or world access");
+        ask(65_532)
+            .env("PGPASSFILE", pod.home.path("lib/group"))
+            .run()
+            .exits(2)
+            .stderr_has("has group or world access");
         assert_eq!(pod.server.logins().len(), before);
     }
     for sidecar in sidecars {
