@@ -210,11 +210,11 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
         logging::start(arguments.level(&command), form, None)?;
         if options.watch {
-            let (user, whose) = (user.clone(), Whose::OfUser(user.clone()));
+            let (user, whose) = (user.clone(), Whose::User(user.clone()));
             return status::watch::run(options, move || service::of_user(&user), whose);
         }
         let (rotation, state) = service::of_user(user)?;
-        return status::run(options, &rotation, state.as_ref(), &Whose::OfUser(user.clone()));
+        return status::run(options, &rotation, state.as_ref(), &Whose::User(user.clone()));
     }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
     let load = if matches!(command, Command::Run | Command::Proxy) { Config::load_for_service } else { Config::load };
@@ -256,11 +256,11 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         Command::Proxy => proxy::run(rotation.config().clone(), &arguments.overrides),
         Command::Status(options) if options.watch => {
             let overrides = arguments.overrides;
-            status::watch::run(options, move || seen_from_here(&overrides), Whose::OfThisShell)
+            status::watch::run(options, move || seen_from_here(&overrides), Whose::Shell)
         }
         Command::Status(options) => {
             let service = crate::service::look(&rotation.config().environment);
-            status::run(options, &rotation, service.as_ref(), &Whose::OfThisShell)
+            status::run(options, &rotation, service.as_ref(), &Whose::Shell)
         }
         Command::Token(options) => token::run(options, &rotation),
         Command::Exec(options) => exec::run(options, &rotation),

@@ -18,11 +18,11 @@ use crate::service::{Scope, State};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     /// What this shell's variables and the options say: the service's own may be another.
-    OfThisShell,
+    Shell,
     /// What the service reads.
-    OfTheService,
+    Service,
     /// What the machine's service of this user reads.
-    OfUser(String),
+    User(String),
 }
 
 /// What is ahead of the connections, in the order of the configuration.
@@ -37,14 +37,14 @@ impl Outlook {
     pub(super) fn of(rotation: &Rotation, state: Option<&State>, whose: &Whose) -> Self {
         let config = rotation.config();
         let own = match whose {
-            Whose::OfThisShell => state.and_then(|state| service_inputs::own_config(state, &config.environment)),
-            Whose::OfTheService | Whose::OfUser(_) => None,
+            Whose::Shell => state.and_then(|state| service_inputs::own_config(state, &config.environment)),
+            Whose::Service | Whose::User(_) => None,
         };
         let mut outlook = Self::judge(config, state, own, rotation.is_kept_by_a_daemon(), Timestamp::now());
         outlook.findings.extend(match whose {
-            Whose::OfThisShell => local_proxy::findings(&config.environment),
-            Whose::OfUser(user) => local_proxy::findings_of_user(user),
-            Whose::OfTheService => Vec::new(),
+            Whose::Shell => local_proxy::findings(&config.environment),
+            Whose::User(user) => local_proxy::findings_of_user(user),
+            Whose::Service => Vec::new(),
         });
         outlook
     }

@@ -150,7 +150,7 @@ pub(super) fn run(
 
 /// Prints the table as `status` does; returns whether all are live.
 pub(super) fn print_table(rotation: &Rotation, service: Option<&State>) -> Result<bool, Failure> {
-    let view = View::of(rotation, service, &Whose::OfTheService)?;
+    let view = View::of(rotation, service, &Whose::Service)?;
     print_for_people(&view.rows(), &view, service)?;
     Ok(view.all_live())
 }

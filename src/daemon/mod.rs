@@ -4,11 +4,11 @@
 //! within that time, and a clock that was set or a machine that woke up at once. A failure that needs a person does not end
 //! the loop: it is reported once, retried slowly, and retried at once when a file changes that may repair it.
 
+mod lease;
 mod status;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -17,7 +17,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::auth::external_browser::Login;
 use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
-use crate::kubernetes::{Leadership, Standing};
 use crate::logging::announce;
 use crate::model::Connection;
 use crate::os::clock::Moment;
@@ -153,7 +152,7 @@ impl<'a> Daemon<'a> {
     fn new(rotation: Rotation, manager: Manager, keepalive: WatchdogKeepalive, load: Option<&'a Load<'a>>) -> Self {
         let spread = spread_of_this_machine();
         let is_server = rotation.config().is_server();
-        let led = leadership(rotation.config());
+        let led = lease::of(rotation.config());
         let rotation = rotation.spread(spread).led_by(led);
         let running = Running::mark(&rotation.config().state_dir);
         Daemon {
@@ -266,12 +265,7 @@ impl<'a> Daemon<'a> {
         let wake = {
             let standing = self.rotation.leadership().map(|leadership| leadership.standing());
             let Daemon { session, rotation, heeded, refused, failures, .. } = self;
-            let led = async {
-                match (rotation.leadership(), &standing) {
-                    (Some(leadership), Some(known)) => leadership.changes(known).await,
-                    _ => std::future::pending().await,
-                }
-            };
+            let led = lease::changes(rotation, standing.as_ref());
             let watched = async { files_have_changed(rotation.config(), heeded, refused.is_some(), failures).await };
             tokio::select! {
                 biased;
@@ -343,7 +337,7 @@ impl<'a> Daemon<'a> {
             let retry = || self.session.next_try(index, left.is_some(), now);
             let next = refresh.or_else(|| Some(retry()?.duration_since(now.wall))).unwrap_or(SignedDuration::ZERO);
             let in_flight = self.session.is_one_in_flight(index);
-            let holder = (!self.rotation.is_ours(index)).then(|| self.holder());
+            let holder = (!self.rotation.is_ours(index)).then(|| lease::holder(&self.rotation));
             let (look, failure) = (self.session.next_look(index), self.failures.get(&index));
             let look = look.map(|at| at.duration_since(now.wall)).filter(|_| left.is_some());
             // What fails of a connection that is not due is its Secret.
@@ -351,14 +345,6 @@ impl<'a> Daemon<'a> {
             Row { name: connection.name(), left, next, look, in_flight, holder, failure }
         };
         self.rotation.config().connections().iter().enumerate().map(row).collect()
-    }
-
-    /// Who writes the Secrets, where that is another replica.
-    fn holder(&self) -> String {
-        match self.rotation.leadership().map(|leadership| leadership.standing()) {
-            Some(Standing::Others(holder)) => holder,
-            _ => "not known yet".to_owned(),
-        }
     }
 
     /// Reads the configuration again, and retries at once what this change may have repaired. An unusable new configuration is
@@ -384,8 +370,7 @@ impl<'a> Daemon<'a> {
                 if config.state_dir != self.rotation.config().state_dir {
                     self.running = Running::mark(&config.state_dir);
                 }
-                self.follow_lease(&config);
-                self.rotation = self.rotation.with_config(config);
+                self.rotation = lease::follow(self.rotation.clone(), &config).with_config(config);
                 if is_same {
                     self.session.set_rotation(self.rotation.clone());
                 } else {
@@ -403,30 +388,6 @@ impl<'a> Daemon<'a> {
                 );
                 self.refused = Some(error.message().to_owned());
             }
-        }
-    }
-}
-
-impl Daemon<'_> {
-    /// Another Lease, or none, where the new configuration says so. The old one ends by itself.
-    fn follow_lease(&mut self, config: &Config) {
-        let of = |config: &Config| config.has_secrets().then(|| config.cluster.clone());
-        if of(config) != of(self.rotation.config()) {
-            let led = leadership(config);
-            self.rotation = self.rotation.clone().led_by(led);
-        }
-    }
-}
-
-/// The Lease by which of several replicas one alone writes Secrets; none where there are no Secrets, or but one replica.
-fn leadership(config: &Config) -> Option<Arc<Leadership>> {
-    let name = config.cluster.lease.as_ref().filter(|_| config.has_secrets())?;
-    match Leadership::start(name, &config.cluster, &config.environment) {
-        Ok(leadership) => Some(Arc::new(leadership)),
-        // The same failure is that of each Secret, and is said there.
-        Err(failure) => {
-            tracing::debug!("no Lease is kept: {failure}");
-            None
         }
     }
 }

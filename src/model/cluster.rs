@@ -38,7 +38,7 @@ pub(crate) struct KubernetesSecret {
 }
 
 /// An object by its name, and by its namespace where that is not the pod's own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObjectName {
     pub(crate) namespace: Option<String>,
     pub(crate) name: String,

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::backoff::{Backoff, RetryScope, Step};
 use super::effects::published;
 use super::record::{ConnectionRecord, SecretRecord};
+use super::report::{Outcome, Outcomes};
 use super::snapshot::Snapshot;
 use crate::failure::Failure;
 use crate::kubernetes::{ApiServer, Found, Wanted};
@@ -212,5 +213,21 @@ impl ConnectionRecord {
         let known = self.secret.as_ref().filter(|known| known.name == name);
         let holds = known.and_then(|known| known.fingerprint.as_deref());
         if holds.is_some() && holds == fingerprint { SecretState::Current } else { SecretState::Behind }
+    }
+}
+
+/// Why the Secret of a connection does not hold what it should, where it has one that could not be read or written.
+pub(super) fn secret_error(snapshot: &Snapshot, index: usize) -> Option<&Failure> {
+    let name = snapshot.connections().get(index)?.outputs.kubernetes_secret.as_ref()?.name.to_string();
+    let known = snapshot.past(index)?.secret.as_ref().filter(|known| known.name == name)?;
+    known.error.as_ref()
+}
+
+/// What has failed with a Secret is what has become of its connection.
+pub(super) fn fail_with_secrets(snapshot: &Snapshot, outcomes: &mut Outcomes) {
+    for (index, outcome) in outcomes.iter_mut().filter(|(_, outcome)| !matches!(outcome, Outcome::Failed(_))) {
+        if let Some(failure) = secret_error(snapshot, *index) {
+            *outcome = Outcome::Failed(failure.clone());
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::plan::{Plan, identity_of, plan, scopes};
 use super::report::{Outcome, Outcomes, Report};
 use super::request::{Patience, RotateRequest};
 use super::schedule::{attempt_limit, round_deadline};
-use super::secrets::Secrets;
+use super::secrets::{Secrets, fail_with_secrets, secret_error};
 use super::snapshot::Snapshot;
 use super::status::ConnectionStatus;
 use super::store::{Held, Locked};
@@ -486,21 +486,5 @@ impl Session {
         (self.has_news, self.has_failed) = (false, false);
         self.seen = self.snapshot.take().map(|snapshot| snapshot.statuses);
         self.held = None;
-    }
-}
-
-/// Why the Secret of a connection does not hold what it should, where it has one that could not be read or written.
-fn secret_error(snapshot: &Snapshot, index: usize) -> Option<&Failure> {
-    let name = snapshot.connections().get(index)?.outputs.kubernetes_secret.as_ref()?.name.to_string();
-    let known = snapshot.past(index)?.secret.as_ref().filter(|known| known.name == name)?;
-    known.error.as_ref()
-}
-
-/// What has failed with a Secret is what has become of its connection.
-fn fail_with_secrets(snapshot: &Snapshot, outcomes: &mut Outcomes) {
-    for (index, outcome) in outcomes.iter_mut().filter(|(_, outcome)| !matches!(outcome, Outcome::Failed(_))) {
-        if let Some(failure) = secret_error(snapshot, *index) {
-            *outcome = Outcome::Failed(failure.clone());
-        }
     }
 }

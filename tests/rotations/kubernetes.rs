@@ -8,9 +8,9 @@
     reason = "a test stops where it fails, and says what it counted"
 )]
 
+mod a_minute;
 mod manifests;
 mod refused;
-mod side_by_side;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -76,7 +76,7 @@ impl Checked {
 
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
     let config = rotation.config();
-    let outlook = Outlook::of(rotation, service::look(&config.environment).as_ref(), &Whose::OfThisShell);
+    let outlook = Outlook::of(rotation, service::look(&config.environment).as_ref(), &Whose::Shell);
     let snapshot = rotation.snapshot()?;
     let all = check_each(rotation, &snapshot, connect)?;
     let remarks = |wanted: fn(Listing) -> bool| snapshot.service_file_remarks(wanted).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The settings for Kubernetes: the Secret of a connection, the Lease, and where the service account is.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde_spanned::Spanned;
 
@@ -13,8 +13,7 @@ use crate::model::{Cluster, Connection, KubernetesSecret, ObjectName};
 impl Merge<'_> {
     pub(super) fn cluster(&mut self) -> Result<Cluster, ConfigError> {
         let mut cluster = Cluster::default();
-        let Some(source) = self.source else { return Ok(cluster) };
-        if let Some(written) = &source.file.kubernetes_lease {
+        if let Some(written) = self.head("kubernetes_lease", |file| file.kubernetes_lease.as_ref())? {
             cluster.lease = match written.get_ref().as_str() {
                 "" => None,
                 name => Some(self.object("kubernetes_lease", written, name)?),
@@ -22,7 +21,7 @@ impl Merge<'_> {
             self.note_written("", "kubernetes_lease", written, |name| name.clone());
         }
         // The token in it is read by this process alone, and sent to no other address than that of the API server.
-        let account = source.file.kubernetes_service_account.as_ref();
+        let account = self.head("kubernetes_service_account", |file| file.kubernetes_service_account.as_ref())?;
         if let Some(directory) = self.file_beside("", "kubernetes_service_account", account, Access::Reads)? {
             cluster.account = directory;
         }
@@ -55,24 +54,22 @@ impl Merge<'_> {
     }
 
     /// That no two connections have one Secret.
-    pub(super) fn check_secrets(&self, connections: &[Connection]) -> Result<(), ConfigError> {
-        let Some(source) = self.source else { return Ok(()) };
-        let mut taken: BTreeMap<&ObjectName, &str> = BTreeMap::new();
-        for connection in connections {
-            let Some(secret) = &connection.outputs.kubernetes_secret else { continue };
-            if let Some(other) = taken.insert(&secret.name, connection.name()) {
+    pub(super) fn check_secret(
+        &self,
+        table: &ConnectionTable,
+        connection: &Connection,
+        taken: &mut HashMap<ObjectName, String>,
+    ) -> Result<(), ConfigError> {
+        let (Some(written), Some(secret)) = (&table.kubernetes_secret, &connection.outputs.kubernetes_secret) else {
+            return Ok(());
+        };
+        match taken.insert(secret.name.clone(), connection.name().to_owned()) {
+            Some(other) => {
                 let why = format!("{other} has the Secret {} already", secret.name);
-                let text = secret.name.to_string();
-                let written =
-                    source.file.connection.iter().filter_map(|table| table.get_ref().kubernetes_secret.as_ref());
-                let error = match written.filter(|written| *written.get_ref() == text).last() {
-                    Some(written) => self.fault_at(written, why),
-                    None => ConfigError::new(why),
-                };
-                return Err(error.hint("give each connection a Secret of its own"));
+                Err(self.fault_at(written, why).hint("give each connection a Secret of its own"))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
