@@ -1,4 +1,5 @@
-//! Measures the commands as whole processes of the release binary: `cargo bench --bench commands [-- FILTER]`.
+//! Measures the commands as whole processes of the release binary: `cargo bench --bench commands [-- FILTER]`. It is what `cargo build
+//! --release` makes; `DBX_ROTATOR_PROGRAM=FILE` names another one, such as that of `dist/build`, which is smaller.
 //!
 //! Each is timed in turn with `curl` making the same POST over TLS to the same stand-in workspace, so that other load on
 //! the machine affects both. The table on standard output is Markdown, for docs/benchmarks.md. It shows missed limits; a command
@@ -12,6 +13,8 @@
     reason = "a benchmark prints its table, and a broken one should stop loudly"
 )]
 
+#[path = "commands/federation.rs"]
+mod federation;
 #[path = "commands/measure.rs"]
 mod measure;
 #[path = "commands/service.rs"]
@@ -61,8 +64,9 @@ const SYSTEM_BUNDLES: [&str; 3] =
 /// A group of rows, with the name that a filter selects.
 type Section = (&'static str, fn() -> Vec<Row>);
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     ("rotate", rotate),
+    ("federation", federation::federation),
     ("ready", service::ready),
     ("run", service::idle),
     ("growth", service::growth),
@@ -91,13 +95,16 @@ fn main() {
     println!("\n{}", machine::description(&load));
 }
 
-/// The binary as `cargo build --release` makes it and as it is shipped. The one that cargo builds for a benchmark also
+/// The binary as `cargo build --release` makes it, unless another one is named. The one that cargo builds for a benchmark also
 /// has the features that tests need of shared dependencies (tokio's other scheduler, and with it libm): over a percent
 /// of size, and 0.4 MiB at run time.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        eprintln!("building the release binary as it is shipped ...");
+        if let Some(named) = std::env::var_os("DBX_ROTATOR_PROGRAM") {
+            return PathBuf::from(named);
+        }
+        eprintln!("building the release binary ...");
         let built_for_us = Path::new(env!("CARGO_BIN_EXE_dbx-rotator"));
         let target = built_for_us.ancestors().nth(2).expect("target/PROFILE/dbx-rotator");
         let build = Command::new(env!("CARGO"))
