@@ -235,7 +235,8 @@ impl View {
     }
 
     fn lease(&self) -> Option<Lease<'_>> {
-        let lease = self.snapshot.record.lease.as_ref()?;
+        // What was noted for a configuration with Secrets is of no account without any.
+        let lease = self.snapshot.record.lease.as_ref().filter(|_| self.snapshot.config.has_secrets())?;
         Some(Lease { name: &lease.name, ours: lease.is_ours, holder: lease.holder.as_deref() })
     }
 

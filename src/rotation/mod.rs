@@ -136,15 +136,15 @@ impl Rotation {
 
     /// Notes who writes Secrets, for `status`.
     pub(crate) fn note_lease(&self) {
-        let lease = self.leadership.as_ref().and_then(|leadership| {
-            let (is_ours, holder) = match leadership.standing() {
-                Standing::Unknown => return None,
-                Standing::Ours => (true, None),
-                Standing::Others(holder) => (false, Some(holder)),
-                Standing::Nobodys(_) => (false, None),
-            };
-            Some(LeaseRecord { name: leadership.name().to_string(), is_ours, holder })
-        });
+        let Some(leadership) = &self.leadership else { return };
+        let standing = match leadership.standing() {
+            Standing::Unknown => None,
+            Standing::Ours => Some((true, None)),
+            Standing::Others(holder) => Some((false, Some(holder))),
+            Standing::Nobodys(_) => Some((false, None)),
+        };
+        let name = leadership.name().to_string();
+        let lease = standing.map(|(is_ours, holder)| LeaseRecord { name, is_ours, holder });
         let Some(_held) = self.store.try_lock() else { return };
         let mut record = self.record();
         if record.lease != lease {
@@ -293,7 +293,7 @@ impl Rotation {
                 () = timer::sleep(wait) => report.add(session.step(patience.left()).await),
             }
         }
-        if !matches!(request, RotateRequest::ValidFor(_)) {
+        if !matches!(request, RotateRequest::ValidFor(_)) && self.config.has_secrets() {
             self.bring_secrets(&mut session, &mut report, patience).await;
         }
         session.finish(LOCK_LIMIT).await;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::identity::{Chosen, SourceKind, WorkspaceSource, choose};
@@ -16,7 +17,7 @@ use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
 use crate::config::unified::{Key, Row, SETTINGS, text};
-use crate::foreign::could_be_secret;
+use crate::foreign::{could_be_secret, secrets};
 use crate::model::{AuthMethod, AuthType, Client, Cloud, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
 use crate::os::dirs::SYSTEM_DIRECTORY;
 
@@ -51,10 +52,27 @@ fn held(row: &Row, value: &SecretString) -> SecretSource {
     let is_path = row.key == Key::GoogleCredentials && !value.expose_secret().trim_start().starts_with('{');
     if is_path {
         SecretSource::File(value.expose_secret().into())
+    } else if row.key == Key::GoogleCredentials {
+        google_key(value)
     } else if row.is_secret {
         SecretSource::given(value.clone())
     } else {
         SecretSource::Given(value.clone())
+    }
+}
+
+/// A key of Google's in full: what is secret of it is the private key, and not the account's name, which becomes a user of PostgreSQL.
+fn google_key(value: &SecretString) -> SecretSource {
+    #[derive(Deserialize)]
+    struct Key {
+        private_key: SecretString,
+    }
+    match serde_json::from_str::<Key>(value.expose_secret()) {
+        Ok(key) => {
+            secrets::keep(&key.private_key);
+            SecretSource::Given(value.clone())
+        }
+        Err(_) => SecretSource::given(value.clone()),
     }
 }
 

@@ -56,6 +56,8 @@ fn ways(workspace: &Workspace, pem: &str) -> Vec<Way> {
                         "refresh_token": OF_GOOGLE[1]});
     let (pat, subject) =
         (workspace.personal_token("ada@example.com"), issuer.token("job:7", &workspace.token_url(), 600));
+    // The head of such a token is that of the password, too.
+    let signature = subject.rsplit('.').next().unwrap();
     let of_key: Vec<&str> = pem.lines().filter(|line| line.len() == 64).collect();
     let azure =
         format!("azure_client_id = '{CLIENT}'\nazure_tenant_id = 'my-tenant'\nazure_workspace_resource_id = '/s'");
@@ -81,8 +83,16 @@ fn ways(workspace: &Workspace, pem: &str) -> Vec<Way> {
         Way::by_file("google-credentials", "google_credentials_file = '~/kept'", key.clone(), &of_key),
         in_variable("GOOGLE_CREDENTIALS", &key, &of_key),
         google_id,
-        Way::by_file("file-oidc", &format!("{client}\noidc_token_filepath = '~/kept'"), subject.clone(), &[&subject]),
-        Way::by_variable("env-oidc", &client, "DATABRICKS_OIDC_TOKEN", &subject),
+        Way::by_file(
+            "file-oidc",
+            &format!("auth = 'file-oidc'\n{client}\noidc_token_filepath = '~/kept'"),
+            subject.clone(),
+            &[signature],
+        ),
+        Way {
+            secrets: vec![signature.to_owned()],
+            ..Way::by_variable("env-oidc", &format!("auth = 'env-oidc'\n{client}"), "DATABRICKS_OIDC_TOKEN", &subject)
+        },
         Way {
             name: "metadata-service",
             settings: metadata,
@@ -184,8 +194,11 @@ fn leaks_of(stage: &Stage, relay: &Relay, way: &Way) -> Vec<String> {
     let secrets = way.secrets.iter().map(|secret| Marked { secret: secret.clone(), belongs_to: of_way });
     // What was got on the way to the password is nowhere.
     let between = stage.workspace.google_tokens().into_iter().map(|secret| Marked { secret, belongs_to: |_| false });
-    let own = |secret: &String| way.secrets.contains(secret) || way.file.as_ref() == Some(secret);
+    let of_stage = stage.workspace.client_secret();
+    let own = |secret: &String| way.secrets.contains(secret) || way.file.as_ref() == Some(secret) || secret == of_stage;
     let tokens = stage.workspace.secrets().into_iter().filter(|secret| !own(secret) && secret.len() > PIECE * 2);
+    let signature = |token: String| token.rsplit('.').next().map(str::to_owned).unwrap_or_default();
+    let tokens = tokens.map(signature);
     let tokens = tokens.map(|secret| Marked { secret, belongs_to: |place| [PASSWORDS, TOKEN, ENV].contains(&place) });
     let marked: Vec<Marked> = secrets.chain(between).chain(tokens).collect();
     let leaks = seen.leaks(&marked);
