@@ -167,6 +167,8 @@ fn what_cannot_start_is_tried_again_and_said(stage: &Stage) {
         told.exits(2).stderr_has("FATAL:  the proxy of dbx-rotator cannot start").stderr_has("HINT");
     }
     assert_eq!(stage.property(SOCKET, "ActiveState"), "active");
+    // Whoever comes before it has ended is told what it has read.
+    stage.waits_for("alice", SERVICE, "ActiveState", "failed");
     stage.types(&format!("mv {away} {settings}"));
     stage.logs_in("alice", &own);
     stage.own_service(&["status"]).exits(0);
