@@ -170,7 +170,8 @@ pub(crate) fn comparable(text: &str) -> String {
                 (false, _) => plain.push(c),
             }
         }
-        plain + "\n"
+        // What expires after midnight is shown with its day.
+        plain.replace("0-0-0 0:0", "0:0") + "\n"
     });
     lines.collect()
 }

@@ -158,7 +158,7 @@ impl Home {
             environment.insert(OsString::from(name), value.into_os_string());
         }
         let path = format!("{}:/usr/bin:/bin", home.join("bin").display());
-        for (name, value) in [("PATH", path.as_str()), ("LANG", "C.UTF-8"), ("TZ", "UTC")] {
+        for (name, value) in [("PATH", path.as_str()), ("LANG", "C.UTF-8"), ("TZ", zone())] {
             environment.insert(OsString::from(name), OsString::from(value));
         }
         Session {
@@ -189,6 +189,13 @@ pub struct Session<'a> {
     may_print_secrets: bool,
     shown_as: Option<String>,
     recorded: bool,
+}
+
+/// UTC, but in its evening a zone where it is afternoon: what expires within the next hours is then of today, and is shown without its
+/// day.
+fn zone() -> &'static str {
+    let evening = 21 * 3_600;
+    if jiff::Timestamp::now().as_second().rem_euclid(24 * 3_600) < evening { "UTC" } else { "<-08>8" }
 }
 
 impl<'a> Session<'a> {
