@@ -87,7 +87,7 @@ fn the_cli_prints_as_the_real_one_does() {
     home.install_cli(&workspace);
     let token = || home.command("databricks").args(["auth", "token", "--host", &workspace.url()]).may_print_secrets();
 
-    let utc = token().run();
+    let utc = token().env("TZ", "UTC").run();
     assert!(
         utc.stdout.starts_with("{\n  \"access_token\": \"eyJ") && utc.stdout.ends_with('}'),
         "no newline at the end"
