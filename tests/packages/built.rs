@@ -44,6 +44,7 @@ pub(crate) fn quickly_for_target(triple: &str) -> Result<PathBuf, String> {
 }
 
 /// Packages of this version whose program still has the names of its functions.
+#[cfg(target_os = "linux")]
 pub(crate) fn with_symbols() -> Result<PathBuf, String> {
     once((Vec::new(), &[("CARGO_PROFILE_RELEASE_STRIP", "none")]))
 }
