@@ -99,7 +99,9 @@ fn synopsis(command: &Command, words: &[&str]) -> String {
         let value = option.get_value_names().unwrap_or_default().join(" ");
         let more = if option.get_num_args().is_some_and(|count| count.max_values() > 1) { " ..." } else { "" };
         let long = format!("--{}", option.get_long().unwrap_or_default());
-        if option.get_action().takes_values() {
+        if option.get_num_args().is_some_and(|count| count.min_values() == 0 && count.takes_values()) {
+            text += &format!("[{}[={}]]\n", bold(&long), italic(&value));
+        } else if option.get_action().takes_values() {
             text += &format!("[{}\\ {}{more}]\n", bold(&long), italic(&value));
         } else {
             let short = option.get_short().map(|short| format!("{} | ", bold(&format!("-{short}"))));

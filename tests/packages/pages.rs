@@ -126,7 +126,8 @@ fn a_synopsis_shows_each_option_with_its_value() {
                 continue;
             };
             let mut parts = option.split_whitespace();
-            let option = parts.next().unwrap();
+            // A value that may be left out is written with its option: `--alive[=<run|proxy>]`.
+            let option = parts.next().unwrap().replace(['<', '>'], "");
             let value =
                 parts.next().filter(|value| value.starts_with('<')).map(|value| value.trim_matches(['<', '>', '.']));
             let wanted = value.map_or_else(|| format!("--{option}]"), |value| format!("[--{option} {value}"));
@@ -169,7 +170,8 @@ fn what_the_pages_name_is_read_by_the_program_and_what_settings_it_reads_is_name
         }
         for (file, _) in &files {
             // USER stands for a name that is put in.
-            let name = file.rsplit('/').next().unwrap().replace("USER", "}");
+            // Of what a directory holds, the program knows the directory.
+            let name = file.trim_end_matches("/*.toml").rsplit('/').next().unwrap().replace("USER", "}");
             assert!(program.contains(&format!("{name}\"")), "{words:?}: nothing knows {file} ({name})");
         }
         let told: BTreeSet<String> = variables.into_iter().map(|(variable, _)| variable).collect();
