@@ -53,7 +53,7 @@ fn see_also(command: &str) -> String {
     format!(".SH \"SEE ALSO\"\n{}\n", pages.join(",\n"))
 }
 
-const SETTINGS: [Entry; 30] = [
+const SETTINGS: [Entry; 31] = [
     ("DATABRICKS_HOST", "The workspace's address, unless --workspace-url is given."),
     ("DATABRICKS_CLIENT_ID", "The client id of a service principal, for the workspace of DATABRICKS_HOST."),
     ("DATABRICKS_CLIENT_SECRET", "Its OAuth secret, for the workspace of DATABRICKS_HOST."),
@@ -82,8 +82,9 @@ const SETTINGS: [Entry; 30] = [
     ("SSL_CERT_DIR", "A directory of them."),
     (
         "KUBERNETES_SERVICE_HOST",
-        "The API server of the cluster, for kubernetes_secret; the kubelet sets it, and KUBERNETES_SERVICE_PORT.",
+        "The address of the cluster's API server, for kubernetes_secret; the kubelet sets it in each pod.",
     ),
+    ("KUBERNETES_SERVICE_PORT", "Its port; 443 without it."),
     ("HTTPS_PROXY", "The proxy for all requests; it wins over the setting proxy."),
     ("NO_PROXY", "What is reached without the proxy."),
     ("HOME", "Where ~ is."),
