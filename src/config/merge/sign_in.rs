@@ -11,7 +11,6 @@ use crate::config::fault::ConfigError;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::unified::{Family, Key, SETTINGS, name_of, row_of, switch, text};
-use crate::foreign::secrets;
 use crate::model::{
     AuthMethod, AuthType, Client, Cloud, Federation, Means, SecretSource, SubjectSource, is_google_account,
 };
@@ -366,15 +365,7 @@ impl Merge<'_> {
             SecretSource::File(path) => {
                 SecretSource::File(self.note_file(of.section, in_file, Sourced::new(path, value.origin), Access::Reads))
             }
-            secret => {
-                // Wherever it stands; of a key of Google's only a part is secret.
-                if let SecretSource::Given(text) = &secret
-                    && key != Key::GoogleCredentials
-                {
-                    secrets::keep(text);
-                }
-                self.note(of.section, name_of(key), Sourced::new(secret, value.origin), |_| "(set)".to_owned())
-            }
+            secret => self.note(of.section, name_of(key), Sourced::new(secret, value.origin), |_| "(set)".to_owned()),
         }))
     }
 

@@ -16,7 +16,7 @@ use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
 use crate::config::secret::{bare, credential_source, is_filled};
-use crate::config::unified::{Key, Row, SETTINGS, text};
+use crate::config::unified::{Key, Row, SETTINGS, row_of, text};
 use crate::foreign::{could_be_secret, secrets};
 use crate::model::{AuthMethod, AuthType, Client, Cloud, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
 use crate::os::dirs::SYSTEM_DIRECTORY;
@@ -210,7 +210,8 @@ impl Merge<'_> {
         };
         for (key, value) in table.of_methods() {
             let value = value.as_ref().and_then(|value| self.written(value));
-            in_file.more.extend(value.map(|value| (key, value.map(|text| SecretSource::Given(text.into())))));
+            let Some((row, value)) = row_of(key).zip(value) else { continue };
+            in_file.more.insert(key, value.map(|text| held(row, &text.into())));
         }
         let msi = table.azure_use_msi.as_ref().and_then(|switch| self.written(switch));
         let msi = msi.map(|switch| switch.map(|switch| SecretSource::Given(switch.to_string().into())));
