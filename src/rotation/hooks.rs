@@ -3,12 +3,11 @@
 //!
 //! The record says what a program still has to be told, and since when it runs, so that no other instance starts it too.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::task::JoinSet;
 
+use super::followers::Followers;
 use super::record::{ConnectionRecord, Untold};
 use super::snapshot::Snapshot;
 use crate::config::Config;
@@ -24,47 +23,21 @@ use crate::pgpass::Key;
 const LONGEST_RUN: SignedDuration = SignedDuration::from_secs(45);
 
 /// The end of a program that was told of one credential.
-struct End {
-    index: usize,
+pub(super) struct End {
     fingerprint: String,
     failure: Option<Failure>,
 }
 
 #[derive(Default)]
 pub(super) struct Hooks {
-    running: JoinSet<End>,
-    /// The connections whose program is running.
-    busy: BTreeSet<usize>,
-    /// Ends that the record does not have yet.
-    ends: Vec<End>,
+    pub(super) programs: Followers<End>,
 }
 
 impl Hooks {
-    pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty()
-    }
-
-    /// Whether there are ends to note.
-    pub(super) fn has_ends(&self) -> bool {
-        !self.ends.is_empty()
-    }
-
-    /// Waits for one to end; for ever if none runs.
-    pub(super) async fn one_ends(&mut self) {
-        match self.running.join_next().await {
-            Some(Ok(end)) => {
-                self.busy.remove(&end.index);
-                self.ends.push(end);
-            }
-            Some(Err(_)) => {}
-            None => std::future::pending().await,
-        }
-    }
-
     /// Notes the ends in the record. Returns whether that changed it.
     pub(super) fn note_ends(&mut self, snapshot: &mut Snapshot) -> bool {
         let mut changed = false;
-        for End { index, fingerprint, failure } in self.ends.drain(..) {
+        for (index, End { fingerprint, failure }) in self.programs.take_ends() {
             if let Some(failure) = &failure {
                 announce::hook_failed(snapshot.name(index), failure);
             }
@@ -81,7 +54,7 @@ impl Hooks {
     pub(super) fn start(&mut self, snapshot: &mut Snapshot) -> bool {
         let now = Timestamp::now();
         let is_waiting = |index: &usize| {
-            !self.busy.contains(index) && snapshot.past(*index).is_some_and(|past| past.is_to_be_told(now))
+            !self.programs.is_busy(*index) && snapshot.past(*index).is_some_and(|past| past.is_to_be_told(now))
         };
         let waiting: Vec<usize> = (0..snapshot.connections().len()).filter(is_waiting).collect();
         if waiting.is_empty() {
@@ -103,10 +76,9 @@ impl Hooks {
             let Some(untold) = &mut past.untold else { continue };
             untold.started_at = Some(now);
             let fingerprint = untold.fingerprint.clone();
-            self.busy.insert(index);
-            self.running.spawn(async move {
+            self.programs.start(index, async move {
                 let failure = about.tell(&outputs).await.err();
-                End { index, fingerprint, failure }
+                End { fingerprint, failure }
             });
         }
         if !refused.is_empty() {

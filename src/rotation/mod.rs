@@ -11,6 +11,7 @@ mod beside;
 mod commit;
 mod discover;
 mod effects;
+mod followers;
 #[cfg(feature = "cli")]
 mod given;
 mod hooks;

@@ -3,16 +3,16 @@
 //! Nothing waits for them, and they are written outside of the lock. The record says what each was last seen to hold, so that
 //! `status` knows, and a run by a timer looks only where it has to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
-use tokio::task::JoinSet;
 
 use super::backoff::{Backoff, RetryScope, Step};
 use super::effects::published;
+use super::followers::Followers;
 use super::record::{ConnectionRecord, SecretRecord};
 use super::report::{Outcome, Outcomes};
 use super::snapshot::Snapshot;
@@ -30,8 +30,7 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The end of a look at one Secret.
-struct End {
-    index: usize,
+pub(super) struct End {
     name: String,
     fingerprint: String,
     result: Result<Found, Failure>,
@@ -39,11 +38,7 @@ struct End {
 
 #[derive(Default)]
 pub(super) struct Secrets {
-    running: JoinSet<End>,
-    /// The connections whose Secret is looked at.
-    busy: BTreeSet<usize>,
-    /// Ends that the record does not have yet.
-    ends: Vec<End>,
+    pub(super) looks: Followers<End>,
     /// When to look again.
     next: BTreeMap<usize, Timestamp>,
     /// Made when first needed.
@@ -51,36 +46,15 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty()
-    }
-
-    /// Whether there are ends to note.
-    pub(super) fn has_ends(&self) -> bool {
-        !self.ends.is_empty()
-    }
-
     /// When the Secret of a connection is looked at again, where that is known.
     pub(super) fn next_look(&self, index: usize) -> Option<Timestamp> {
-        self.next.get(&index).copied().filter(|_| !self.busy.contains(&index))
-    }
-
-    /// Waits for one to end; for ever if none is looked at.
-    pub(super) async fn one_ends(&mut self) {
-        match self.running.join_next().await {
-            Some(Ok(end)) => {
-                self.busy.remove(&end.index);
-                self.ends.push(end);
-            }
-            Some(Err(_)) => {}
-            None => std::future::pending().await,
-        }
+        self.next.get(&index).copied().filter(|_| !self.looks.is_busy(index))
     }
 
     /// Notes the ends in the record. Returns whether that changed it.
     pub(super) fn note_ends(&mut self, snapshot: &mut Snapshot, backoff: &mut Backoff) -> bool {
-        let changed = !self.ends.is_empty();
-        for End { index, name, fingerprint, result } in self.ends.drain(..) {
+        let changed = self.looks.has_ends();
+        for (index, End { name, fingerprint, result }) in self.looks.take_ends() {
             let now = Moment::now();
             let known = snapshot.past(index).and_then(|past| past.secret.clone()).filter(|known| known.name == name);
             let mut known = known.unwrap_or_else(|| SecretRecord { name, ..SecretRecord::default() });
@@ -114,21 +88,21 @@ impl Secrets {
         let now = Moment::now();
         for index in 0..snapshot.connections().len() {
             let is_waiting = || backoff.next_try(&[RetryScope::Secret(index)], true, now).is_some();
-            if self.busy.contains(&index) || is_current(snapshot, index, now.wall) || is_waiting() {
+            if self.looks.is_busy(index) || is_current(snapshot, index, now.wall) || is_waiting() {
                 continue;
             }
             let (Some(limit), Some((wanted, fingerprint))) = (limit, wanted(snapshot, index)) else { continue };
             let api = match self.api(snapshot) {
                 Ok(api) => api,
                 Err(failure) => {
-                    self.ends.push(End { index, name: wanted.name.to_string(), fingerprint, result: Err(failure) });
+                    let end = End { name: wanted.name.to_string(), fingerprint, result: Err(failure) };
+                    self.looks.ends_at_once(index, end);
                     continue;
                 }
             };
-            self.busy.insert(index);
-            self.running.spawn(async move {
+            self.looks.start(index, async move {
                 let result = api.bring(&wanted, limit.min(LIMIT)).await;
-                End { index, name: wanted.name.to_string(), fingerprint, result }
+                End { name: wanted.name.to_string(), fingerprint, result }
             });
         }
     }

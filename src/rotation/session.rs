@@ -127,7 +127,7 @@ impl Session {
 
     /// Whether a hook is still running.
     pub(super) fn has_hooks(&self) -> bool {
-        !self.hooks.is_idle()
+        !self.hooks.programs.is_idle()
     }
 
     /// When a due connection may be tried; none if that is now. `live` is whether clients read a live credential.
@@ -333,11 +333,11 @@ impl Session {
                 biased;
                 Some(arrival) = self.arrivals.recv() => self.take_in(arrival),
                 () = batch_is_over => return self.commit(),
-                () = self.hooks.one_ends() => {
+                () = self.hooks.programs.one_ends() => {
                     self.note_ends();
                     return Outcomes::new();
                 }
-                () = self.secrets.one_ends() => {
+                () = self.secrets.looks.one_ends() => {
                     self.note_ends();
                     return Outcomes::new();
                 }
@@ -426,9 +426,9 @@ impl Session {
     /// Waits until no Secret is looked at any more, and notes how they were found. `limit` is how long to wait for another instance.
     pub(super) async fn secrets_end(&mut self, limit: Duration) {
         // To note an end may begin another look: there is a newer credential by then.
-        while !self.secrets.is_idle() || self.secrets.has_ends() {
-            if !self.secrets.has_ends() {
-                self.secrets.one_ends().await;
+        while !self.secrets.looks.is_idle() || self.secrets.looks.has_ends() {
+            if !self.secrets.looks.has_ends() {
+                self.secrets.looks.one_ends().await;
                 continue;
             }
             let Ok(Locked::By(held)) = self.rotation.store.lock(limit, || None::<()>).await else { return };
@@ -448,10 +448,10 @@ impl Session {
     /// Before a command ends: waits for its hooks, and notes their ends.
     pub(super) async fn finish(&mut self, limit: Duration) {
         while self.has_hooks() {
-            self.hooks.one_ends().await;
+            self.hooks.programs.one_ends().await;
             self.note_ends();
         }
-        if self.hooks.has_ends() {
+        if self.hooks.programs.has_ends() {
             let held = self.rotation.store.lock(limit, || None::<()>).await;
             if let Ok(Locked::By(held)) = held {
                 self.held = Some(held);
