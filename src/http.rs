@@ -4,31 +4,28 @@
 
 mod gate;
 mod knock;
+mod private;
+mod tls;
 mod trouble;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::Verifier;
+use rustls::ClientConfig;
 use url::Url;
 use zeroize::Zeroizing;
 
 use self::knock::Barred;
+pub(crate) use self::private::PrivateClient;
 use self::trouble::Way;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::model::{NamedBy, OWN_ADDRESS, WorkspaceHost};
 use crate::os::clock::{Anchor, Reading};
-use crate::os::files::read_text;
 use crate::os::wiped;
 use crate::proxies::{Proxy, Route, Scheme};
 use crate::words;
@@ -42,9 +39,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The variables that the HTTP library would read.
 const OTHERS_READ: [&str; 8] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
-
-/// Who signs in within this time of each other trusts the same authorities.
-const SIDE_BY_SIDE: Duration = Duration::from_secs(1);
 
 /// What every workspace tells everybody (RFC 8414, section 3).
 pub(crate) const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
@@ -249,61 +243,6 @@ async fn whole(
     Ok(Answer { status, headers, body, received })
 }
 
-/// Speaks HTTPS with a server of a network of its own, whose authority is known: it trusts no other, and goes by no proxy.
-pub(crate) struct PrivateClient {
-    client: Client,
-    /// What the other side is called in a failure.
-    to: String,
-}
-
-impl PrivateClient {
-    /// `file` is where the authorities in PEM form came from.
-    ///
-    /// # Errors
-    /// Permanent: they cannot be used.
-    pub(crate) fn trusting(pem: &[u8], file: &Path, to: String) -> Result<Self, Failure> {
-        let fail = |why: &str| {
-            Failure::permanent(Code::Configuration, format!("cannot use the authorities in {}: {why}", file.display()))
-                .hint("it must hold one or more certificates in PEM form")
-        };
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| fail(words::of_pem(&error)))?;
-            roots.add(certificate).map_err(|_| fail("a certificate in it is not well-formed"))?;
-        }
-        if roots.is_empty() {
-            return Err(fail("it holds no certificate"));
-        }
-        let tls = ClientConfig::builder_with_provider(cryptography()).with_safe_default_protocol_versions();
-        let tls = tls.map_err(|error| unusable(&words::of_tls(&error)))?;
-        let tls = for_http(tls.with_root_certificates(roots).with_no_client_auth());
-        let client = plain_client().no_proxy().tls_backend_preconfigured(tls).build();
-        Ok(PrivateClient { client: client.map_err(|_| unusable("the parts of it do not fit together"))?, to })
-    }
-
-    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.client.request(method, url)
-    }
-
-    /// Sends one of this client's requests and collects the answer within `limit`.
-    ///
-    /// # Errors
-    /// Transient: out of reach, too slow, broken off, too large. Permanent: a certificate that is not trusted.
-    pub(crate) async fn exchange(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, Failure> {
-        let to = &self.to;
-        let exchange = async {
-            let sent = request.send().await.map_err(|error| trouble::unreachable(&error, Way { to, proxy: None }))?;
-            let received = Reading::now();
-            let too_large = || Failure::transient(Code::Unavailable, format!("{to} answered with more than 1 MiB"));
-            whole(to, sent, received, too_large).await
-        };
-        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
-            let message = format!("{to} did not answer within {} s", limit.as_secs_f32().ceil());
-            Err(Failure::transient(Code::Unavailable, message).hint("it is tried again"))
-        })
-    }
-}
-
 /// What it takes to ask the workspace.
 struct Setup {
     client: Client,
@@ -407,10 +346,10 @@ fn set_up(ca_file: Option<&Path>, route: Route<'_>) -> Result<Setup, Failure> {
     if let Some(proxy) = route.proxy() {
         builder = builder.proxy(by(proxy)?);
     }
-    let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
-    let tls = tls(authorities).map_err(|error| unusable(&words::of_tls(&error)))?;
+    let authorities = ca_file.map(tls::authorities).transpose()?.unwrap_or_default();
+    let tls = tls::of_platform_and(authorities).map_err(|error| tls::unusable(&words::of_tls(&error)))?;
     let client = builder.tls_backend_preconfigured(tls.clone()).build();
-    let client = client.map_err(|_| unusable("the parts of it do not fit together"))?;
+    let client = client.map_err(|_| tls::unusable("the parts of it do not fit together"))?;
     Ok(Setup { client, tls })
 }
 
@@ -443,84 +382,6 @@ fn by(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
     })
 }
 
-/// What decides whom to trust, as it was made a moment ago.
-struct Made {
-    at: Instant,
-    authorities: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-    verifier: Weak<Verifier>,
-}
-
-/// The verifiers that are in use. None is kept at rest: who signs in later reads anew what the platform trusts.
-static VERIFIERS: Mutex<Vec<Made>> = Mutex::new(Vec::new());
-
-/// Trusts the platform's authorities and these. Identities that sign in side by side share one: read once for each, the authorities of
-/// a hundred would take more memory than all the rest.
-fn verifier(
-    authorities: Vec<CertificateDer<'static>>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<Verifier>, rustls::Error> {
-    let mut all = VERIFIERS.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|made| made.at.elapsed() < SIDE_BY_SIDE && made.verifier.strong_count() > 0);
-    let same = |made: &&Made| made.authorities == authorities && Arc::ptr_eq(&made.provider, provider);
-    if let Some(verifier) = all.iter().find(same).and_then(|made| made.verifier.upgrade()) {
-        return Ok(verifier);
-    }
-    let verifier = Arc::new(Verifier::new_with_extra_roots(authorities.clone(), Arc::clone(provider))?);
-    let (at, provider) = (Instant::now(), Arc::clone(provider));
-    all.push(Made { at, authorities, provider, verifier: Arc::downgrade(&verifier) });
-    Ok(verifier)
-}
-
-/// TLS for HTTP/1.1.
-fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
-    let provider = cryptography();
-    let verifier = verifier(authorities, &provider)?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(for_http(config))
-}
-
-/// The cryptography that the application has chosen for its process, else ring; that choice is never made for others.
-fn cryptography() -> Arc<CryptoProvider> {
-    static OURS: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let ours = || OURS.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()));
-    Arc::clone(CryptoProvider::get_default().unwrap_or_else(ours))
-}
-
-fn for_http(mut config: ClientConfig) -> ClientConfig {
-    // A client serves one sign-in, and room for 256 sessions is more than it needs otherwise.
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
-}
-
-fn unusable(why: &str) -> Failure {
-    Failure::permanent(Code::Configuration, format!("cannot set up TLS: {}", quoted(why)))
-        .hint("install ca-certificates, or check SSL_CERT_FILE and SSL_CERT_DIR")
-}
-
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let fail = |why: String| {
-        Failure::permanent(Code::Configuration, format!("cannot use ca_file {}: {why}", path.display()))
-            .hint("it must hold one or more certificates in PEM form")
-    };
-    let pem = read_text(path).map_err(|error| fail(words::of_io(&error)))?;
-    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| fail(words::of_pem(&error).to_owned()))?;
-    let mut usable = RootCertStore::empty();
-    for certificate in &certificates {
-        usable.add(certificate.clone()).map_err(|_| fail("a certificate in it is not well-formed".to_owned()))?;
-    }
-    if certificates.is_empty() {
-        return Err(fail("it holds no certificate".to_owned()));
-    }
-    Ok(certificates)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -530,21 +391,6 @@ mod tests {
         headers.insert(DATE, date.parse().unwrap());
         age.into_iter().for_each(|age| drop(headers.insert(AGE, age.parse().unwrap())));
         headers
-    }
-
-    #[test]
-    fn who_signs_in_at_the_same_moment_shares_what_is_trusted_and_nothing_is_kept() {
-        let provider = || Arc::new(rustls::crypto::ring::default_provider());
-        let (ours, others) = (provider(), provider());
-        let authority =
-            rcgen::generate_simple_self_signed(["authority.example".to_owned()]).unwrap().cert.der().clone();
-        let one = verifier(Vec::new(), &ours).unwrap();
-        assert!(Arc::ptr_eq(&one, &verifier(Vec::new(), &ours).unwrap()));
-        assert!(!Arc::ptr_eq(&one, &verifier(vec![authority], &ours).unwrap()));
-        assert!(!Arc::ptr_eq(&one, &verifier(Vec::new(), &others).unwrap()));
-        let kept = Arc::downgrade(&one);
-        drop(one);
-        assert!(kept.upgrade().is_none());
     }
 
     #[test]
