@@ -21,6 +21,10 @@ class Hikari {
         config.setUsername(System.getenv("PGUSER"));
         config.addDataSourceProperty("sslmode", "verify-full");
         config.addDataSourceProperty("sslrootcert", System.getenv("PGSSLROOTCERT"));
+        logsInForEver(config);
+    }
+
+    static void logsInForEver(HikariConfig config) throws Exception {
         config.setMaximumPoolSize(2);
         HikariDataSource pool = new HikariDataSource(config);
         System.out.println("version HikariCP " + version());

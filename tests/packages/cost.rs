@@ -29,12 +29,16 @@ const FLAT: u64 = 400 * KIB;
 
 /// The program as it is in the archive; none where a test is skipped.
 fn released(test: &str) -> Option<(tempfile::TempDir, PathBuf)> {
-    let packages = packages_or_skip(test, None, &["tar", "gzip"])?;
+    packages_or_skip(test, None, &["tar", "gzip"]).map(|packages| unpacked(&packages))
+}
+
+/// The program of these packages' archive, in a directory of its own.
+pub(crate) fn unpacked(packages: &Path) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    let archive = with_ending(&packages, ".tar.gz");
+    let archive = with_ending(packages, ".tar.gz");
     printed(std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(directory.path()));
     let inside = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
-    Some((directory, inside.join("bin/dbx-rotator")))
+    (directory, inside.join("bin/dbx-rotator"))
 }
 
 pub(crate) fn service_principal<'a>(

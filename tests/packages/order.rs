@@ -10,8 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::cost::service_principal;
-use super::{built, printed, with_ending};
+use super::built;
+use super::cost::{service_principal, unpacked};
 use crate::support::{Home, Workspace};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/program.ld");
@@ -21,14 +21,10 @@ const START: &str = "    /* Made by tests/packages/order.rs. */\n";
 const END: &str = "    /* The end of what it made. */\n";
 
 #[test]
-#[ignore = "writes dist/program.ld, with DBX_ROTATOR_UPDATE=1"]
+#[ignore = "no test: writes dist/program.ld, with DBX_ROTATOR_UPDATE=1"]
 fn the_order_is_that_of_the_functions_that_run_often() {
     assert!(std::env::var_os("DBX_ROTATOR_UPDATE").is_some(), "it is only for writing {SCRIPT}");
-    let packages = built::with_symbols().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let archive = with_ending(&packages, ".tar.gz");
-    printed(std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(directory.path()));
-    let program = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path().join("bin/dbx-rotator");
+    let (_directory, program) = unpacked(&built::with_symbols().unwrap());
 
     let (workspace, home) = (Workspace::start(), Home::new());
     let log = home.path("log");
