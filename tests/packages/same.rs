@@ -88,8 +88,8 @@ pub(crate) fn unpack_rpm(package: &Path, root: &Path) {
 const NOT_PACKAGED: [&str; 6] =
     ["dist/build", "dist/image", "dist/release", "dist/repository", "dist/sbom", "rpm/rpmlint.toml"];
 
-/// What runs on another machine than the packages are for.
-const NOT_FOR_PACKAGES: &str = "dist/ansible/";
+/// What runs on another machine than the packages are for, each with a test of its own.
+const NOT_FOR_PACKAGES: [&str; 2] = ["dist/ansible/", "dist/kubernetes/"];
 
 /// The words in a text that name a file or all files of one of our directories.
 fn references(text: &str) -> Vec<&str> {
@@ -103,13 +103,14 @@ fn each_file_for_the_packages_is_used_and_each_that_is_used_exists() {
     let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| std::fs::read_to_string(repository.join(file)).unwrap();
     let pages = read("examples/pages/main.rs").replace("../../", "");
-    let text = read("Cargo.toml") + &read("dist/build") + &read("homebrew/dbx-rotator.rb") + &pages;
+    let text = ["Cargo.toml", "dist/build", "dist/environment", "homebrew/dbx-rotator.rb"].map(read).concat() + &pages;
     let references = references(&text);
     for word in references.iter().filter(|word| !word.contains(['*', '$'])) {
         assert!(repository.join(word).exists(), "{word} is used, and is not there");
     }
     let listed = printed(Command::new("git").arg("-C").arg(repository).args(["ls-files", "debian", "rpm", "dist"]));
-    for file in listed.lines().filter(|file| !NOT_PACKAGED.contains(file) && !file.starts_with(NOT_FOR_PACKAGES)) {
+    let for_packages = |file: &str| !NOT_FOR_PACKAGES.iter().any(|directory| file.starts_with(directory));
+    for file in listed.lines().filter(|file| !NOT_PACKAGED.contains(file) && for_packages(file)) {
         let (directory, name) = file.rsplit_once('/').unwrap();
         let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
         let ways = [
