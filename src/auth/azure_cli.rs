@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,6 +19,7 @@ use crate::model::token::{Token, is_publishable};
 use crate::model::{AuthMethod, Workspace};
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::dirs::Environment;
+use crate::os::zone;
 use crate::words;
 
 const HINT: &str = "run `az login`";
@@ -139,7 +139,7 @@ fn expiry(answer: &Answer) -> Option<Timestamp> {
     let seconds = answer.since_1970.as_ref().and_then(|value| value.as_i64().or_else(|| value.as_str()?.parse().ok()));
     let local = || {
         let time: DateTime = answer.expires_on.as_deref()?.trim().replacen(' ', "T", 1).parse().ok()?;
-        TimeZone::system().to_timestamp(time).ok()
+        zone::local().to_timestamp(time).ok()
     };
     seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).or_else(local)
 }

@@ -24,6 +24,7 @@ use crate::model::{AuthMethod, OWN_ADDRESS, Workspace};
 use crate::os::child::{self, Ran, candidates, is_executable};
 use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
+use crate::os::zone;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 use crate::words;
 
@@ -383,7 +384,7 @@ fn bare_token(printed: &[u8]) -> Option<&str> {
 fn parse_expiry(text: &str) -> Option<Timestamp> {
     let instant = text.parse::<Timestamp>().ok().or_else(|| {
         let local: jiff::civil::DateTime = text.parse().ok()?;
-        Some(local.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp())
+        Some(local.to_zoned_datetime(zone::local()).ok()?.timestamp())
     })?;
     (instant > Timestamp::UNIX_EPOCH).then_some(instant)
 }

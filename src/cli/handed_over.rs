@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
 use super::arguments::RotateOptions;
@@ -13,6 +12,7 @@ use crate::config::ConfigError;
 use crate::foreign::secrets;
 use crate::model::token::LONGEST_TOKEN;
 use crate::os::streams;
+use crate::os::zone;
 use crate::rotation::{RotateRequest, Rotation};
 use crate::words;
 
@@ -33,7 +33,7 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -
         published
     })??;
     if is_told {
-        let until = expires_at.map(|at| format!(" until {}", print::clock(at, Timestamp::now(), &TimeZone::system())));
+        let until = expires_at.map(|at| format!(" until {}", print::clock(at, Timestamp::now(), &zone::local())));
         print::out(&format!("1 password is published{}\n", until.unwrap_or_default()))?;
     }
     Ok(0)

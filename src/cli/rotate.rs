@@ -8,6 +8,7 @@ use super::arguments::RotateOptions;
 use super::{Fault, block_on_to_the_end, choose, handed_over, print};
 use crate::config::ConfigError;
 use crate::failure::{Code, Failure, Kind};
+use crate::os::zone;
 use crate::rotation::{Outcome, Report, RotateRequest, Rotation};
 
 /// With `is_told`, a line for the person at the terminal says what came of it.
@@ -33,7 +34,7 @@ pub(super) fn run(options: &RotateOptions, rotation: &Rotation, is_told: bool) -
     if options.json {
         print::json(&Answer { version: 1, connections: report.outcomes().map(row).collect() })?;
     } else if is_told {
-        print::out(&print::line(&conclusion(&report, Timestamp::now(), &TimeZone::system())))?;
+        print::out(&print::line(&conclusion(&report, Timestamp::now(), &zone::local())))?;
     }
     Ok(report.exit_code())
 }

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::auth::external_browser::Login;
@@ -25,6 +24,7 @@ use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::os::watch::{self, Stamps};
+use crate::os::zone;
 use crate::rotation::backoff::Change;
 use crate::rotation::schedule::{Spread, after_boot};
 use crate::rotation::{ConnectionStatus, Outcome, Rotation, Running, Session, spread_of_this_machine};
@@ -303,7 +303,7 @@ impl<'a> Daemon<'a> {
         let pause = next.map_or(pace, |next| Duration::try_from(next).unwrap_or_default()).clamp(PAUSE, pace);
         // What others write to the replaced file is read by nobody until it is carried over.
         let pause = if self.rotation.is_settled() { pause } else { pause.min(SOON) };
-        let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &TimeZone::system());
+        let text = status::text(&rows, self.refused.as_deref(), Timestamp::now(), &zone::local());
         match self.phase {
             Phase::Starting if !settled => self.manager.tell(News::StillStarting(&text)),
             // Whoever waits for a reload also waits for the requests that it started.

@@ -13,6 +13,7 @@ use crate::failure::{Code, Failure, Kind};
 use crate::lakebase::{DatabaseInfo, Target};
 use crate::model::DatabaseRef;
 use crate::model::token::{Token, fingerprint};
+use crate::os::zone;
 use crate::pgpass::{Published, Severity};
 use secrecy::ExposeSecret;
 
@@ -41,7 +42,7 @@ pub(crate) fn obtained(token: &Token, minted: Option<&Token>, now: Timestamp) {
     };
     tracing::info!("{what}");
     tracing::info!(target: PRIVATE, "  - Subject: {}", token.subject().unwrap_or("unknown"));
-    let local = published.expires_at.to_zoned_datetime(jiff::tz::TimeZone::system());
+    let local = published.expires_at.to_zoned_datetime(zone::local());
     tracing::info!("  - Expires at: {}", local.strftime("%Y-%m-%dT%H:%M:%S"));
     tracing::info!("  - Valid for: {}", valid_for(published.expires_at.duration_since(now)));
     tracing::debug!("  - SHA-256 begins with: {}", fingerprint(published.secret.expose_secret()));
@@ -191,7 +192,7 @@ fn hint(failure: &Failure) -> String {
 }
 
 fn local(at: Timestamp) -> String {
-    at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned_datetime(zone::local()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 #[cfg(test)]

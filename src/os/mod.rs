@@ -40,3 +40,4 @@ pub(crate) mod trust;
 pub(crate) mod watch;
 pub(crate) mod watchdog;
 pub(crate) mod wiped;
+pub(crate) mod zone;

@@ -10,6 +10,7 @@ use super::{Row, View, lease_line, proxy_line, service_lines};
 use crate::cli::print;
 use crate::cli::screen::{Line, Screen, Style, folded, padded, shortened, width};
 use crate::foreign;
+use crate::os::zone;
 use crate::rotation::{ConnectionStatus, SecretState, State as Stands};
 use crate::service::State;
 
@@ -51,7 +52,7 @@ struct Cells {
 
 impl Glance {
     pub(super) fn of(rows: &[Row<'_>], view: &View, service: Option<&State>, screen: &Screen) -> Self {
-        let zone = TimeZone::system();
+        let zone = zone::local();
         let is_said = |status: &ConnectionStatus| !print::is_quiet() || status.left_to_clients().is_none();
         let mut remarks = Remarks::default();
         let mut cells = Vec::new();
