@@ -20,6 +20,8 @@ pub(super) struct Sample<'a> {
     pub(super) next_attempt_at: Option<Timestamp>,
     pub(super) transient_failures: u64,
     pub(super) permanent_failures: u64,
+    /// None where the connection has no Secret of Kubernetes.
+    pub(super) is_in_secret: Option<bool>,
 }
 
 /// One line: a metric, its labels, its value.
@@ -36,7 +38,7 @@ type Metric = (&'static str, &'static str, &'static str);
 /// Gets a value of a connection; none if it is unknown.
 type Value = fn(&Sample<'_>) -> Option<String>;
 
-const GAUGES: [(Metric, Value); 4] = [
+const GAUGES: [(Metric, Value); 5] = [
     (("dbx_rotator_credential_live", "gauge", "Whether clients read a live credential (1) or not (0)."), |sample| {
         Some(u8::from(sample.live).to_string())
     }),
@@ -63,6 +65,14 @@ const GAUGES: [(Metric, Value); 4] = [
             "When the next rotation is due, in seconds since 1970.",
         ),
         |sample| seconds(sample.next_attempt_at),
+    ),
+    (
+        (
+            "dbx_rotator_secret_current",
+            "gauge",
+            "Whether the Kubernetes Secret is known to hold the credential that clients read (1) or not (0).",
+        ),
+        |sample| sample.is_in_secret.map(|is| u8::from(is).to_string()),
     ),
 ];
 
@@ -260,12 +270,14 @@ mod tests {
             next_attempt_at: None,
             transient_failures: 3,
             permanent_failures: 0,
+            is_in_secret: Some(false),
         };
         let text = text(&[sample], None, None).unwrap();
         for line in [
             r#"dbx_rotator_credential_live{connection="a \"b\"\\c"} 1"#,
             r#"dbx_rotator_credential_expiry_timestamp_seconds{connection="a \"b\"\\c"} 1764057600"#,
             r#"dbx_rotator_failures_total{connection="a \"b\"\\c",kind="transient"} 3"#,
+            r#"dbx_rotator_secret_current{connection="a \"b\"\\c"} 0"#,
             "# TYPE dbx_rotator_failures_total counter",
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
@@ -306,6 +318,7 @@ mod tests {
                 next_attempt_at,
                 transient_failures: 0,
                 permanent_failures: 0,
+                is_in_secret: None,
             };
             let text = text(&[sample], None, None).unwrap();
             let lines = read(&text).unwrap();

@@ -252,6 +252,10 @@ impl View {
                     next_attempt_at: row.next_rotation_at,
                     transient_failures: known.failures.transient,
                     permanent_failures: known.failures.permanent,
+                    is_in_secret: row
+                        .kubernetes_secret
+                        .as_ref()
+                        .map(|secret| secret.error.is_none() && matches!(secret.state, SecretState::Current)),
                 }
             };
         self.all().zip(rows).map(sample).collect()

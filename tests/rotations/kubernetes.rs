@@ -143,6 +143,7 @@ fn a_secret_holds_what_an_application_needs_and_is_known_to_do_so() {
     stage.cluster.create_secret("orders");
     let run = |arguments: &[&str]| stage.signed_in(&home, arguments).run();
     run(&["status", "--json"]).exits(1).stdout_has(r#""kubernetes_secret":{"name":"orders","state":"behind""#);
+    run(&["status", "--prometheus"]).stdout_has(r#"dbx_rotator_secret_current{connection="orders"} 0"#);
     run(&["rotate"]).exits(0).stderr_has("The Secret orders of orders holds the new credential");
     let value = |key: &str| stage.cluster.value("orders", key).unwrap();
     assert_eq!(value("password"), home.password());
@@ -161,6 +162,7 @@ fn a_secret_holds_what_an_application_needs_and_is_known_to_do_so() {
     );
     run(&["status", "--json"]).stdout_has(r#""state":"current""#);
     run(&["status"]).stdout_has("its Secret orders holds it");
+    run(&["status", "--prometheus"]).stdout_has(r#"dbx_rotator_secret_current{connection="orders"} 1"#);
     run(&["check"]).stdout_has("the Secret orders holds the live password");
     // Nothing is due, and it was seen of late: nobody is asked.
     let asked = stage.cluster.requests().len();
