@@ -1,6 +1,7 @@
 //! A marked client secret and every token of a whole session are searched in every form in everything that the program
 //! wrote, printed, reported or started: they may only be where they belong.
 
+mod cluster;
 mod ways;
 
 use std::collections::HashMap;

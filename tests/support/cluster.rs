@@ -57,6 +57,8 @@ pub enum Trouble {
     LostAnswer,
     /// 409, as where somebody else was faster.
     Conflict,
+    /// This status, and as its message what the request held: the token of who asks, and the body.
+    Repeats(u16),
 }
 
 /// A rule of RBAC: verb, resource, and the only name where there is one.

@@ -63,6 +63,10 @@ async fn converse(mut stream: tokio_rustls::server::TlsStream<TcpStream>, shared
             Some(Trouble::RetryAfter(seconds)) => {
                 status(429, "TooManyRequests", "too many", json!({})).with("Retry-After", seconds.to_string())
             }
+            Some(Trouble::Repeats(code)) => {
+                let said = [request.header("authorization"), request.body()].map(Option::unwrap_or_default).join(" ");
+                status(code, &said, &said, json!({"name": said, "kind": said}))
+            }
             Some(Trouble::Conflict) => status(409, "Conflict", "the object has been modified", json!({})),
         };
         send(&mut stream, &response).await?;
