@@ -254,7 +254,8 @@ fn binary_size() -> Vec<Row> {
     }]
 }
 
-/// Many connections with few identities: one token request for each identity, and one write.
+/// Many connections with few identities: one token request for each identity, and a write for those whose tokens come within
+/// some milliseconds.
 fn many_connections() -> Vec<Row> {
     eprintln!("rotating {MANY_CONNECTIONS} connections ...");
     let (workspace, home) = (Workspace::start(), Home::new());
@@ -262,11 +263,14 @@ fn many_connections() -> Vec<Row> {
 
     let rotate = home.trial(program(), &["rotate"]).env("SSL_CERT_FILE", workspace.ca_file());
     let mut versions = BTreeSet::new();
+    let mut writes = 0;
     let mut time = || {
         let asked = workspace.token_requests();
         let took = rotate.time();
         assert_eq!(workspace.token_requests() - asked, MANY_IDENTITIES, "a token request for each identity");
-        assert_eq!(rotate.said().matches("Successfully updated").count(), 1, "one write: {}", rotate.said());
+        let now = rotate.said().matches("Successfully updated").count();
+        assert!((1..=MANY_IDENTITIES).contains(&now), "{now} writes: {}", rotate.said());
+        writes = writes.max(now);
         let published = fs::read_to_string(home.path(".pgpass")).expect("the password file");
         assert_eq!(published.lines().count(), MANY_CONNECTIONS);
         assert!(versions.insert(published), "a rotation changed nothing");
@@ -276,7 +280,7 @@ fn many_connections() -> Vec<Row> {
     let samples = Samples::new((0..FEW_ROUNDS).map(|_| time()).collect());
     let peak = peaks(&[Some(&rotate)], PEAK_ROUNDS)[0];
     let what = format!(
-        "`rotate`, {MANY_CONNECTIONS} connections of {MANY_IDENTITIES} identities: {MANY_IDENTITIES} token requests, one write"
+        "`rotate`, {MANY_CONNECTIONS} connections of {MANY_IDENTITIES} identities: {MANY_IDENTITIES} token requests, {writes} writes at most"
     );
     vec![Row::timed(what, &samples, peak, Some(Limit { wall: Some(MANY_WALL), peak: Some(MANY_PEAK) }))]
 }
