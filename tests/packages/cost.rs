@@ -53,6 +53,19 @@ pub(crate) fn service_principal<'a>(
         .env("DATABRICKS_PG_USERNAME", workspace.client_id())
 }
 
+/// As most people have it: with a name to look up, and the authorities that the platform trusts.
+pub(crate) fn with_the_platforms_authorities<'a>(
+    home: &'a Home,
+    program: &Path,
+    workspace: &Workspace,
+    arguments: &[&str],
+) -> Session<'a> {
+    let text = format!("[[workspace]]\nca_file = {:?}\n", workspace.ca_file());
+    home.write(".config/dbx-rotator/config.toml", text, 0o600);
+    let session = service_principal(home, program, workspace, arguments).without_env("SSL_CERT_FILE");
+    session.env("DATABRICKS_HOST", workspace.url_as("localhost"))
+}
+
 /// A figure of a process, in bytes.
 fn memory(running: &Running<'_>, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
@@ -106,7 +119,7 @@ fn packaged_daemon_is_small_at_rest() {
     let Some((_directory, program)) = released("packaged_daemon_is_small_at_rest") else { return };
     let resident = |_| {
         let (workspace, home) = (Workspace::start(), Home::new());
-        let running = service_principal(&home, &program, &workspace, &["run"]).spawn();
+        let running = with_the_platforms_authorities(&home, &program, &workspace, &["run"]).spawn();
         running.says("is valid until", Duration::from_secs(30));
         let resident = resident_at_rest(&running);
         running.terminate().exits(0);
