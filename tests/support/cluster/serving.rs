@@ -65,7 +65,8 @@ async fn converse(mut stream: tokio_rustls::server::TlsStream<TcpStream>, shared
             }
             Some(Trouble::Repeats(code)) => {
                 let said = [request.header("authorization"), request.body()].map(Option::unwrap_or_default).join(" ");
-                status(code, &said, &said, json!({"name": said, "kind": said}))
+                let cause = json!({"reason": "FieldManagerConflict", "message": format!("conflict with \"{said}\""), "field": said});
+                status(code, &said, &format!("User \"{said}\""), json!({"name": said, "kind": said, "causes": [cause]}))
             }
             Some(Trouble::Conflict) => status(409, "Conflict", "the object has been modified", json!({})),
         };
