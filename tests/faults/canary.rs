@@ -117,6 +117,11 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
+/// The end of a token: its beginning is the same in many.
+fn signature(token: &str) -> String {
+    token.rsplit('.').next().unwrap_or_default().to_owned()
+}
+
 /// What a malicious server makes of the secret that it was sent.
 fn repeated() -> Vec<String> {
     let basic = STANDARD.encode(format!("{DEFAULT_CLIENT_ID}:{MARK}"));

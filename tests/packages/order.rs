@@ -74,7 +74,7 @@ struct Seen {
 
 /// With a credential that the workspace mints, as most people need it.
 fn of_an_instance<'a>(home: &'a Home, program: &Path, workspace: &Workspace, arguments: &[&str]) -> Session<'a> {
-    home.command(program).args(arguments).signed_in_to(workspace).for_instance(workspace, "")
+    home.command(program).args(arguments).for_instance(workspace, "")
 }
 
 /// `run` as systemd starts it, until it has rotated and has told that it is alive.

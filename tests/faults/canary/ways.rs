@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{CONFIG, ENV, Marked, PASSWORDS, PIECE, Seen, Stage, TOKEN, TOLD, repeating, talkative};
+use super::{CONFIG, ENV, Marked, PASSWORDS, PIECE, Seen, Stage, TOKEN, TOLD, repeating, signature, talkative};
 use crate::support::workspace::issuers::{Issuer, Policy};
 use crate::support::{Endpoint, Instance, Relay, Workspace, skip};
 
@@ -57,7 +57,7 @@ fn ways(workspace: &Workspace, pem: &str) -> Vec<Way> {
     let (pat, subject) =
         (workspace.personal_token("ada@example.com"), issuer.token("job:7", &workspace.token_url(), 600));
     // The head of such a token is that of the password, too.
-    let signature = subject.rsplit('.').next().unwrap();
+    let signature = signature(&subject);
     let of_key: Vec<&str> = pem.lines().filter(|line| line.len() == 64).collect();
     let azure =
         format!("azure_client_id = '{CLIENT}'\nazure_tenant_id = 'my-tenant'\nazure_workspace_resource_id = '/s'");
@@ -87,10 +87,10 @@ fn ways(workspace: &Workspace, pem: &str) -> Vec<Way> {
             "file-oidc",
             &format!("auth = 'file-oidc'\n{client}\noidc_token_filepath = '~/kept'"),
             subject.clone(),
-            &[signature],
+            &[&signature],
         ),
         Way {
-            secrets: vec![signature.to_owned()],
+            secrets: vec![signature.clone()],
             ..Way::by_variable("env-oidc", &format!("auth = 'env-oidc'\n{client}"), "DATABRICKS_OIDC_TOKEN", &subject)
         },
         Way {
@@ -197,9 +197,10 @@ fn leaks_of(stage: &Stage, relay: &Relay, way: &Way) -> Vec<String> {
     let of_stage = stage.workspace.client_secret();
     let own = |secret: &String| way.secrets.contains(secret) || way.file.as_ref() == Some(secret) || secret == of_stage;
     let tokens = stage.workspace.secrets().into_iter().filter(|secret| !own(secret) && secret.len() > PIECE * 2);
-    let signature = |token: String| token.rsplit('.').next().map(str::to_owned).unwrap_or_default();
-    let tokens = tokens.map(signature);
-    let tokens = tokens.map(|secret| Marked { secret, belongs_to: |place| [PASSWORDS, TOKEN, ENV].contains(&place) });
+    let tokens = tokens.map(|token| Marked {
+        secret: signature(&token),
+        belongs_to: |place| [PASSWORDS, TOKEN, ENV].contains(&place),
+    });
     let marked: Vec<Marked> = secrets.chain(between).chain(tokens).collect();
     let leaks = seen.leaks(&marked);
     let _ = std::fs::remove_file(stage.home.path(KEPT));
