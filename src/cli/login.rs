@@ -4,17 +4,15 @@
 //! the login at, is shown on the terminal and in no program's arguments.
 
 mod browser;
+mod typed;
 
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::termios::tcgetpgrp;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use zeroize::Zeroizing;
 
+use self::typed::TypedLines;
 use super::arguments::LoginOptions;
 use super::prompt::Person;
 use super::{Fault, block_on, print};
@@ -31,12 +29,6 @@ const PORT: &str = "DATABRICKS_OAUTH_CALLBACK_PORT";
 
 /// How long a person has, where no option says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
-/// How soon it is noticed that a login is over, so that the next line that is typed is for somebody else.
-const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
-/// The longest line that can be pasted, in bytes; terminals cut off after 4095.
-const LONGEST_LINE: u64 = 32 * 1024;
 
 pub(super) fn login(options: &LoginOptions, overrides: &Overrides) -> Result<u8, Fault> {
     in_the_foreground()?;
@@ -197,8 +189,8 @@ fn nobody_came(after: Duration) -> Failure {
 
 /// What a person pastes, once it is the answer to this login. For ever if nobody can paste anything.
 async fn pasted(consent: &Consent) -> Redirected {
-    let mut lines = lines_of_stdin();
-    while let Some(line) = lines.recv().await {
+    let mut lines = TypedLines::begin();
+    while let Some(line) = lines.next().await {
         match consent.read(&line) {
             _ if line.trim().is_empty() => {}
             Redirected::Foreign(why) => print::warning(&format!(
@@ -208,29 +200,6 @@ async fn pasted(consent: &Consent) -> Redirected {
         }
     }
     std::future::pending().await
-}
-
-/// The lines that are typed, where somebody can type, until nobody waits for them any more.
-fn lines_of_stdin() -> UnboundedReceiver<Zeroizing<String>> {
-    let (sender, lines) = unbounded_channel();
-    if std::io::stdin().is_terminal() {
-        std::thread::spawn(move || {
-            let stdin = std::io::stdin();
-            while !sender.is_closed() {
-                match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&GLANCE)) {
-                    Ok(1..) => {}
-                    Ok(0) | Err(Errno::INTR) => continue,
-                    Err(_) => break,
-                }
-                let mut line = Zeroizing::new(String::new());
-                let read = stdin.lock().take(LONGEST_LINE).read_line(&mut line);
-                if !matches!(read, Ok(1..)) || sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-    lines
 }
 
 /// What may keep this login from being used.

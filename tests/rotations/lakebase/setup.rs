@@ -135,9 +135,10 @@ fn who_has_no_sign_in_yet_logs_in_in_the_browser_on_the_way() {
     // No keyring here.
     setup.prints("Keep it in a file", SOON);
     setup.types("y\n");
-    setup.prints("Logged in to", SOON).prints("Signed in to", SOON).prints("Which of them?", SOON);
-    // The login must not take what comes after it.
+    setup.prints("Logged in to", SOON);
+    // Before it is asked for: the login must not take what is typed after it.
     setup.types("orders\n");
+    setup.prints("Signed in to", SOON).prints("Which of them?", SOON);
     setup.prints("Write ", SOON);
     setup.types("yes\n");
     setup.ends().exits(0).stdout_has("psql service=orders");
