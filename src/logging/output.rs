@@ -12,6 +12,7 @@ use super::clean::Clean;
 use super::file::LogFile;
 use super::{journal, streams};
 use crate::failure::{Code, Failure};
+use crate::os::zone;
 use crate::words;
 
 /// How messages look on stderr, or on stdout.
@@ -80,7 +81,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         }
         let mut message = Message::default();
         event.record(&mut message);
-        let now = jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S");
+        let now = zone::now().strftime("%Y-%m-%d %H:%M:%S");
         let line = format!("{now} - {} - {}{}\n", name(*event.metadata().level()), message.text, message.fields);
         match self.form {
             Some(Form::Log) => streams::to_stderr(&line),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::ZonedDateTime;
 use rustix::process::{Signal as Number, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +20,7 @@ use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
 use crate::os::signals::are_listened_for;
 use crate::os::watch::{self, Stamps};
+use crate::os::zone;
 use crate::rotation::Rotation;
 use crate::service::State;
 use crate::words;
@@ -135,7 +135,7 @@ impl Watch<'_> {
     fn screenful(&self) -> Vec<String> {
         let screen = Screen::of_stdout(&self.environment);
         let Some(size) = screen.size else { return Vec::new() };
-        let now = ZonedDateTime::now().strftime("%H:%M:%S").to_string();
+        let now = zone::now().strftime("%H:%M:%S").to_string();
         let title = Line(vec![
             (Style::Heading, format!("dbx-rotator status at {now}")),
             (Style::Plain, "  (q ends it)".to_owned()),

@@ -59,6 +59,9 @@ impl View {
     pub(super) fn unescaped(&self) -> Self {
         let mut view = self.without_one_layer();
         for _ in 1..LAYERS {
+            if view.bytes.iter().copied().all(stands_for_itself) {
+                break;
+            }
             let next = view.without_one_layer();
             if next.bytes.len() == view.bytes.len() {
                 break;
@@ -73,6 +76,11 @@ impl View {
         let mut at = 0;
         while at < self.bytes.len() {
             let rest = &self.bytes[at..];
+            if stands_for_itself(self.bytes[at]) {
+                view.push(self.bytes[at], self.spans[at]);
+                at += 1;
+                continue;
+            }
             let (character, length) = escape(rest).unwrap_or_else(|| character(rest));
             let span = self.span(at..at + length);
             match character {
@@ -162,6 +170,11 @@ impl View {
 enum Unit {
     Byte(u8),
     Char(char),
+}
+
+/// Whether a byte is neither a blank nor a part of an escape or of a longer character.
+fn stands_for_itself(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'&')
 }
 
 /// The first character, or the first byte where the bytes are not text.

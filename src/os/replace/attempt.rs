@@ -9,6 +9,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
@@ -273,6 +274,7 @@ impl Replacement<'_> {
         };
         // While open for writing, it would look as if somebody else had it open.
         drop((file, lease));
+        let displaced_at = Instant::now();
         if !is_unchanged {
             self.notes.push(
                 "somebody else kept changing it, so it was replaced all the same; what they wrote meanwhile is taken over"
@@ -287,7 +289,9 @@ impl Replacement<'_> {
         }
         self.settle();
         self.fs_hooks.displaced();
-        match look(self.old, old, name, self.budget).map_err(|error| self.failed("look at what it was", error))? {
+        match look(self.old, old, name, displaced_at, self.budget)
+            .map_err(|error| self.failed("look at what it was", error))?
+        {
             End::Gone => Ok(Attempt::Done),
             End::Edited(carry) => Ok(Attempt::Behind(carry)),
             End::Strange(name) => {

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempPath;
@@ -164,9 +164,15 @@ pub(super) enum End {
     },
 }
 
-/// Checks what `name` refers to, or, if it no longer has a name, the file that was read. Waits, as long as the budget
-/// allows, for whoever has it open.
-pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget: &Budget<'_>) -> io::Result<End> {
+/// Checks what `name` refers to, or, if it no longer has a name, the file that was read; it lost its place at `displaced_at`. Waits,
+/// as long as the budget allows, for whoever has it open.
+pub(super) fn look(
+    old: &Snapshot,
+    file: &Opened,
+    name: Option<TempPath>,
+    displaced_at: Instant,
+    budget: &Budget<'_>,
+) -> io::Result<End> {
     let known = Stamp::of(&file.metadata);
     let found = name.as_ref().map(|name| name.symlink_metadata());
     let expected = match found {
@@ -197,8 +203,10 @@ pub(super) fn look(old: &Snapshot, file: &Opened, name: Option<TempPath>, budget
     }
     // Twice: a program that the first look delayed has the file open at the second. Meanwhile the file keeps its name, so that what
     // they write can be kept even if it takes them too long.
+    let mut passed = displaced_at.elapsed();
     for _ in 0..2 {
-        std::thread::sleep(MOMENT);
+        std::thread::sleep(MOMENT.saturating_sub(passed));
+        passed = Duration::ZERO;
         // Who never pauses has the next file open as soon as they have done with this: there is no end of waiting for them.
         let at_most = if budget.is_behind() { LONGER_MOMENT } else { quiet::LONGEST };
         let quiet = quiet::wait(&file.file, budget, (LONGER_MOMENT, at_most));
