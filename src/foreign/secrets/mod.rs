@@ -4,6 +4,7 @@
 //! A text is decoded (see [`view`]) and compared without regard to case and separators. Every eighth run of eight bytes of each
 //! secret is looked up; each hit is extended as far as text and secret agree.
 
+mod index;
 mod view;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::boundary_before;
+use index::{GRAM, Index};
 use view::View;
 
 /// What replaces a secret in a text.
@@ -26,9 +28,6 @@ const PART: usize = 16;
 /// Shorter secrets are ignored: they cannot be told from words.
 const SHORTEST: usize = 6;
 
-/// The length of the runs that are looked up, one at each multiple of it: any [`PART`] of a secret contains one.
-const GRAM: usize = 8;
-
 /// How many secrets are remembered. The oldest are dropped first.
 const MOST: usize = 2_000;
 
@@ -38,10 +37,7 @@ const MOST_DEAD: usize = 256;
 /// A token is remembered for so long after its end: clocks differ.
 const AFTERLIFE: SignedDuration = SignedDuration::from_hours(1);
 
-/// How many places of secrets with the same run are compared.
-const ALIKE: usize = 16;
-
-static KNOWN: Mutex<Known> = Mutex::new(Known { secrets: Vec::new(), grams: Vec::new(), is_sorted: true });
+static KNOWN: Mutex<Known> = Mutex::new(Known { secrets: Vec::new(), index: Index::EMPTY });
 
 /// Remembers a secret for as long as the process lives.
 pub(crate) fn keep(secret: &SecretString) {
@@ -79,8 +75,7 @@ fn known() -> MutexGuard<'static, Known> {
 #[derive(Default)]
 struct Known {
     secrets: Vec<Secret>,
-    grams: Vec<Gram>,
-    is_sorted: bool,
+    index: Index,
 }
 
 struct Secret {
@@ -90,14 +85,6 @@ struct Secret {
     bytes: Zeroizing<Vec<u8>>,
     is_loose: bool,
     until: Option<Timestamp>,
-}
-
-/// One run of a secret, by its hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Gram {
-    hash: u32,
-    secret: u32,
-    at: u32,
 }
 
 impl Known {
@@ -116,16 +103,9 @@ impl Known {
         if bytes.len() < SHORTEST {
             return;
         }
-        self.secrets.push(Secret { digest, bytes, is_loose, until });
-        self.index(self.secrets.len() - 1);
-    }
-
-    fn index(&mut self, number: usize) {
-        let Some(secret) = self.secrets.get(number) else { return };
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let runs = secret.bytes.chunks_exact(GRAM).zip((0..).step_by(GRAM));
-        self.grams.extend(runs.map(|(run, at)| Gram { hash: hash(run), secret: number, at }));
-        self.is_sorted = false;
+        let secret = Secret { digest, bytes, is_loose, until };
+        self.index.add(self.secrets.len(), &secret);
+        self.secrets.push(secret);
     }
 
     fn forget(&mut self, now: Timestamp) {
@@ -147,20 +127,16 @@ impl Known {
             self.secrets.drain(..MOST / 4);
         }
         if self.secrets.len() < before {
-            self.grams.clear();
-            (0..self.secrets.len()).for_each(|number| self.index(number));
+            self.index.clear();
+            self.secrets.iter().enumerate().for_each(|(number, secret)| self.index.add(number, secret));
         }
     }
 
     fn removed<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
-        if self.secrets.is_empty() || text.len() < SHORTEST {
+        if text.len() < self.index.least() {
             return Cow::Borrowed(text);
         }
-        if !self.is_sorted {
-            // A sorted run followed by a short one, so this is little more than a merge.
-            self.grams.sort();
-            self.is_sorted = true;
-        }
+        self.index.sort();
         let mut found = self.find(text);
         if found.is_empty() {
             return Cow::Borrowed(text);
@@ -185,11 +161,13 @@ impl Known {
         let plain = View::of(text.as_bytes()).unescaped();
         let mut found = Vec::new();
         self.find_in(&plain, true, &mut found);
-        for skip in 0..4 {
+        // Decoding leaves fewer bytes, and what is left of a short text is too little.
+        let (count, least) = (plain.bytes.len(), self.index.least());
+        for skip in (0..4).filter(|_| (count * 3).div_ceil(4) >= least) {
             self.find_in(&plain.of_base64(skip).unescaped(), false, &mut found);
         }
         let pairs = plain.folded(true);
-        for skip in 0..2 {
+        for skip in (0..2).filter(|_| pairs.bytes.len() / 2 >= least) {
             self.find_in(&pairs.of_hex(skip).unescaped(), false, &mut found);
         }
         for range in &mut found {
@@ -201,7 +179,7 @@ impl Known {
 
     fn find_in(&self, view: &View, is_plain: bool, found: &mut Vec<Range<usize>>) {
         for is_loose in [false, true] {
-            if !self.secrets.iter().any(|secret| secret.is_loose == is_loose) {
+            if !self.index.has(is_loose) {
                 continue;
             }
             let folded = view.folded(is_loose);
@@ -220,16 +198,14 @@ impl Known {
 
     /// The longest part of a secret that matches around this place of a text.
     fn match_at(&self, text: &View, at: usize, is_loose: bool, is_plain: bool) -> Option<Range<usize>> {
-        let run = text.bytes.get(at..at + GRAM).map(hash);
-        let first = run.map_or(0, |hash| self.grams.partition_point(|gram| gram.hash < hash));
-        let grams = self.grams[first..].iter().take_while(|gram| Some(gram.hash) == run).take(ALIKE);
-        let of_runs = grams.filter_map(|gram| {
+        let of_runs = self.index.alike(&text.bytes, at).filter_map(|gram| {
             let secret = self.secrets.get(gram.secret as usize).filter(|secret| secret.is_loose == is_loose)?;
             let part = common(&text.bytes, at, &secret.bytes, gram.at as usize)?;
             secret.is_given_away(text, &part, is_plain).then_some(part)
         });
-        let tiny = self.secrets.iter().filter(|secret| secret.bytes.len() < GRAM && !is_loose);
-        let of_tiny = tiny.filter_map(|secret| {
+        let tiny = self.index.tiny().iter().filter(|_| !is_loose);
+        let of_tiny = tiny.filter_map(|number| {
+            let secret = self.secrets.get(*number)?;
             let part = at..at + secret.bytes.len();
             let is_there = text.bytes.get(part.clone())? == &**secret.bytes;
             (is_there && secret.is_given_away(text, &part, is_plain)).then_some(part)
@@ -254,12 +230,6 @@ fn common(text: &[u8], at: usize, secret: &[u8], of: usize) -> Option<Range<usiz
     let before = text[..at].iter().rev().zip(secret[..of].iter().rev()).take_while(|(one, other)| one == other).count();
     let after = text[at..].iter().zip(&secret[of..]).take_while(|(one, other)| one == other).count();
     Some(at - before..at + after)
-}
-
-fn hash(run: &[u8]) -> u32 {
-    // Knuth's multiplicative hashing. Collisions do no harm: hits are compared byte by byte.
-    let value = run.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    u32::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or_default()
 }
 
 fn digest(text: &[u8]) -> u64 {

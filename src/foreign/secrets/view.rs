@@ -59,7 +59,7 @@ impl View {
     pub(super) fn unescaped(&self) -> Self {
         let mut view = self.without_one_layer();
         for _ in 1..LAYERS {
-            if view.bytes.iter().copied().all(stands_for_itself) {
+            if view.bytes.iter().all(|byte| stands_for_itself(*byte)) {
                 break;
             }
             let next = view.without_one_layer();
@@ -75,11 +75,13 @@ impl View {
         let mut view = View::with_capacity(self.bytes.len());
         let mut at = 0;
         while at < self.bytes.len() {
+            let plain = at..at + self.bytes[at..].iter().take_while(|byte| stands_for_itself(**byte)).count();
+            view.bytes.extend_from_slice(&self.bytes[plain.clone()]);
+            view.spans.extend_from_slice(&self.spans[plain.clone()]);
+            at = plain.end;
             let rest = &self.bytes[at..];
-            if stands_for_itself(self.bytes[at]) {
-                view.push(self.bytes[at], self.spans[at]);
-                at += 1;
-                continue;
+            if rest.is_empty() {
+                break;
             }
             let (character, length) = escape(rest).unwrap_or_else(|| character(rest));
             let span = self.span(at..at + length);
@@ -113,7 +115,8 @@ impl View {
             let value = digits.iter().fold(0_u32, |value, digit| value << 6 | u32::from(*digit));
             // The last group of a run may have two or three digits.
             let value = value << (6 * (4 - digits.len()));
-            value.to_be_bytes()[1..digits.len().max(1)].to_vec()
+            let [_, bytes @ ..] = value.to_be_bytes();
+            (bytes, digits.len().saturating_sub(1))
         })
     }
 
@@ -121,17 +124,18 @@ impl View {
     pub(super) fn of_hex(&self, skip: usize) -> Self {
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         self.decoded(skip, 2, digit, |digits| match digits {
-            [high, low] => vec![high << 4 | low],
-            _ => Vec::new(),
+            [high, low] => ([high << 4 | low, 0, 0], 1),
+            _ => ([0; 3], 0),
         })
     }
 
+    /// `bytes_of` a group says how many of its bytes count.
     fn decoded(
         &self,
         skip: usize,
         group: usize,
         digit: impl Fn(u8) -> Option<u8>,
-        bytes_of: impl Fn(&[u8]) -> Vec<u8>,
+        bytes_of: impl Fn(&[u8]) -> ([u8; 3], usize),
     ) -> Self {
         let mut view = View::with_capacity(self.bytes.len());
         let mut digits = Vec::with_capacity(group);
@@ -139,9 +143,8 @@ impl View {
         let mut skipped = 0;
         let mut flush = |digits: &mut Vec<u8>, start: usize| {
             let span = self.span(start..start + digits.len());
-            for byte in bytes_of(digits) {
-                view.push(byte, span);
-            }
+            let (bytes, count) = bytes_of(digits);
+            bytes.iter().take(count).for_each(|byte| view.push(*byte, span));
             digits.clear();
         };
         for (at, byte) in self.bytes.iter().enumerate() {
