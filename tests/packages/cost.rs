@@ -66,6 +66,17 @@ pub(crate) fn with_the_platforms_authorities<'a>(
     session.env("DATABRICKS_HOST", workspace.url_as("localhost"))
 }
 
+/// The same with a host of Lakebase's, which the program looks for among the workspace's databases.
+pub(crate) fn to_lakebase<'a>(
+    home: &'a Home,
+    program: &Path,
+    workspace: &Workspace,
+    arguments: &[&str],
+) -> Session<'a> {
+    let session = with_the_platforms_authorities(home, program, workspace, arguments);
+    session.env("DATABRICKS_PG_HOST", "instance-0.database.cloud.databricks.com")
+}
+
 /// A figure of a process, in bytes.
 fn memory(running: &Running<'_>, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
@@ -119,7 +130,7 @@ fn packaged_daemon_is_small_at_rest() {
     let Some((_directory, program)) = released("packaged_daemon_is_small_at_rest") else { return };
     let resident = |_| {
         let (workspace, home) = (Workspace::start(), Home::new());
-        let running = with_the_platforms_authorities(&home, &program, &workspace, &["run"]).spawn();
+        let running = to_lakebase(&home, &program, &workspace, &["run"]).spawn();
         running.says("is valid until", Duration::from_secs(30));
         let resident = resident_at_rest(&running);
         running.terminate().exits(0);

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::built;
-use super::cost::{service_principal, unpacked, with_the_platforms_authorities};
+use super::cost::{service_principal, to_lakebase, unpacked, with_the_platforms_authorities};
 use crate::support::{Home, Instance, Session, Workspace};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/program.ld");
@@ -22,7 +22,7 @@ const START: &str = "    /* Made by tests/packages/order.rs. */\n";
 const END: &str = "    /* The end of what it made. */\n";
 
 /// What QEMU does not show of a real machine: the clock is read by the vDSO there.
-const OF_MACHINES: [&str; 1] = ["_RNvM*_6rustix7backend4vdso*"];
+const OF_MACHINES: [&str; 2] = ["_RNvM*_6rustix7backend4vdso*", "_RNvNt*_6rustix7backend4vdso*"];
 
 #[test]
 #[ignore = "no test: writes dist/program.ld, with DBX_ROTATOR_UPDATE=1"]
@@ -34,7 +34,7 @@ fn the_order_is_that_of_the_functions_that_run_often() {
     let start = ["-cpu", "max", "-d", "in_asm", "-D", "log", program.to_str().unwrap()].map(str::to_owned);
 
     let mut seen = Seen::default();
-    for session in [service_principal, with_the_platforms_authorities, of_an_instance] {
+    for session in [service_principal, with_the_platforms_authorities, to_lakebase, of_an_instance] {
         let home = Home::new();
         let under_qemu = |command: &[&str]| {
             let words: Vec<&str> = start.iter().map(String::as_str).chain(command.iter().copied()).collect();
