@@ -17,14 +17,14 @@ const KIB: u64 = 1_024;
 const LARGEST_PROGRAM: u64 = 4_600_000;
 const NOTHING_DUE: u64 = 5_000 * KIB;
 const IDLE: u64 = 6_144 * KIB;
-const IDLE_WITH_MANY: u64 = 9_000 * KIB;
+const IDLE_WITH_MANY: u64 = 9_216 * KIB;
 
 /// So many connections of as many identities, and so many rotations of all together.
 const MANY: usize = 100;
 const ROTATIONS: usize = 1_000;
 
-/// What may come and go without anything being lost. A leak of one KiB a rotation is more.
-const FLAT: u64 = 400 * KIB;
+/// What may come and go without anything being lost. A leak of two KiB a rotation is more.
+const FLAT: u64 = 800 * KIB;
 
 /// The program as it is in the archive; none where a test is skipped.
 fn released(test: &str) -> Option<(tempfile::TempDir, PathBuf)> {
@@ -84,13 +84,14 @@ fn memory(running: &Running<'_>, field: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * KIB
 }
 
-/// What a process holds between two rotations: the least that is seen in a while.
-fn resident_at_rest(running: &Running<'_>) -> u64 {
+/// What a process holds between two rotations: the least that is seen in so long a time.
+fn resident_at_rest(running: &Running<'_>, time: Duration) -> u64 {
+    const LOOK: Duration = Duration::from_millis(50);
     let resident = |_| {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(LOOK);
         memory(running, "VmRSS")
     };
-    (0..100).map(resident).min().expect("more than none")
+    (0..time.div_duration_f64(LOOK) as usize).map(resident).min().expect("more than none")
 }
 
 fn middle(mut all: Vec<u64>) -> u64 {
@@ -132,7 +133,7 @@ fn packaged_daemon_is_small_at_rest() {
         let (workspace, home) = (Workspace::start(), Home::new());
         let running = to_lakebase(&home, &program, &workspace, &["run"]).spawn();
         running.says("is valid until", Duration::from_secs(30));
-        let resident = resident_at_rest(&running);
+        let resident = resident_at_rest(&running, Duration::from_secs(5));
         running.terminate().exits(0);
         resident
     };
@@ -144,7 +145,8 @@ fn packaged_daemon_is_small_at_rest() {
 fn packaged_daemon_does_not_grow_with_its_rotations() {
     let Some((_directory, program)) = released("packaged_daemon_does_not_grow_with_its_rotations") else { return };
     let (workspace, home) = (Workspace::start(), Home::new());
-    workspace.set_token_life(Duration::from_secs(16));
+    const LIFE: Duration = Duration::from_secs(16);
+    workspace.set_token_life(LIFE);
     let mut config = String::new();
     for number in 0..MANY {
         let id = format!("{number:08x}-0000-4000-8000-00000000cafe");
@@ -169,7 +171,8 @@ fn packaged_daemon_does_not_grow_with_its_rotations() {
             assert!(began.elapsed() < Duration::from_secs(300), "{} rotations", workspace.tokens_issued());
             std::thread::sleep(Duration::from_millis(100));
         }
-        resident_at_rest(&running)
+        // A whole life of a token: rotations are always under way, and more of them at once on a busy machine.
+        resident_at_rest(&running, LIFE)
     };
     let (half, all) = (after(ROTATIONS / 2), after(ROTATIONS));
     running.terminate().exits(0);
