@@ -17,14 +17,14 @@ const KIB: u64 = 1_024;
 const LARGEST_PROGRAM: u64 = 4_600_000;
 const NOTHING_DUE: u64 = 5_000 * KIB;
 const IDLE: u64 = 6_144 * KIB;
-const IDLE_WITH_MANY: u64 = 9_216 * KIB;
+const IDLE_WITH_MANY: u64 = 9_000 * KIB;
 
 /// So many connections of as many identities, and so many rotations of all together.
 const MANY: usize = 100;
 const ROTATIONS: usize = 1_000;
 
-/// What may come and go without anything being lost. A leak of two KiB a rotation is more.
-const FLAT: u64 = 800 * KIB;
+/// What may come and go without anything being lost. A leak of one KiB a rotation is more.
+const FLAT: u64 = 400 * KIB;
 
 /// The program as it is in the archive; none where a test is skipped.
 fn released(test: &str) -> Option<(tempfile::TempDir, PathBuf)> {
