@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::skip;
-use dbx_rotator::pgpass::{Current, Entry, FileError, FileFault, FsHooks, Key, PasswordFile, Reading, Target};
+use dbx_rotator::pgpass::{Current, Disk, Entry, FileError, FileFault, FsHooks, Key, PasswordFile, Reading, Target};
 
 const OURS: &str = "db.example.com:5432:*:alice:";
 
@@ -780,6 +780,77 @@ fn two_that_know_nothing_of_each_other_both_publish() {
     let entries = ["alice", "bob"].map(|user| format!("db.example.com:5432:*:{user}:{user}-99"));
     assert_eq!(lines, [&entries[0], &entries[1], "older:1:d:u:p"]);
     home.holds_only(&[".pgpass"]);
+}
+
+/// An editor renames its file over the password file at the last moment. While that gets its place back, another process of ours
+/// publishes and clears the directory up.
+struct Crowd {
+    path: PathBuf,
+    other_comes: When,
+    exchanged: AtomicUsize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    Before,
+    /// Before it, after somebody has appended to our file, which has the place.
+    BeforeAndWritten,
+    After,
+    /// After it, and somebody has appended to our file before.
+    AfterAndWritten,
+}
+
+impl Crowd {
+    fn other_publishes(&self) {
+        let key = Key::new("db.example.com", 5432, "*", "bob").unwrap();
+        let entry = Entry::new(key, "B1".into(), false).unwrap();
+        PasswordFile::new(&self.path).publish(&[entry]).unwrap();
+    }
+}
+
+impl FsHooks for Crowd {
+    fn looked(&self) {
+        if self.exchanged.load(Ordering::SeqCst) == 0 {
+            let text = fs::read_to_string(&self.path).unwrap();
+            fs::write(self.path.with_extension("editor"), format!("{text}saved:1:d:u:p\n")).unwrap();
+            fs::rename(self.path.with_extension("editor"), &self.path).unwrap();
+        }
+    }
+
+    fn exchange(&self, new: &Path, old: &Path) -> io::Result<()> {
+        let is_giving_back = self.exchanged.fetch_add(1, Ordering::SeqCst) == 1;
+        if is_giving_back && matches!(self.other_comes, When::BeforeAndWritten | When::AfterAndWritten) {
+            append(&self.path, "appended:1:d:u:p\n");
+        }
+        if is_giving_back && matches!(self.other_comes, When::Before | When::BeforeAndWritten) {
+            self.other_publishes();
+        }
+        let exchanged = Disk.exchange(new, old);
+        if is_giving_back && matches!(self.other_comes, When::After | When::AfterAndWritten) {
+            self.other_publishes();
+        }
+        exchanged
+    }
+}
+
+#[test]
+fn what_is_given_back_while_another_process_clears_up_is_kept() {
+    for other_comes in [When::Before, When::BeforeAndWritten, When::After, When::AfterAndWritten] {
+        let home = Home::with(&format!("{OURS}old\nolder:1:d:u:p\n"));
+        let crowd = Crowd { path: home.path(), other_comes, exchanged: AtomicUsize::new(0) };
+        home.with_fs_hooks(crowd).publish(&token("new")).unwrap_or_else(|error| panic!("{other_comes:?}: {error}"));
+        let text = home.text();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        let appended = "appended:1:d:u:p";
+        let mut wanted =
+            vec!["db.example.com:5432:*:alice:new", "db.example.com:5432:*:bob:B1", "older:1:d:u:p", "saved:1:d:u:p"];
+        if matches!(other_comes, When::BeforeAndWritten | When::AfterAndWritten) {
+            wanted.insert(0, appended);
+        }
+        assert_eq!(lines, wanted, "{other_comes:?}");
+        home.holds_only(&[".pgpass"]);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tempfile::TempPath;
 
 use super::displaced::{Carry, End, Written, look, written_meanwhile};
 use super::group::Group;
-use super::new_file::{Kind, Name, Names, NewFile, Stamp, rename_where_nobody_is};
+use super::new_file::{Kind, Names, NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{Budget, FileFault, FsHooks};
 use crate::os::attributes;
@@ -296,8 +296,7 @@ impl Replacement<'_> {
             End::Edited(carry) => Ok(Attempt::Behind(carry)),
             End::Strange(name) => {
                 // Its owner put something other than a file there, such as a link. It stays, and we start over from it.
-                std::fs::rename(&name, target).map_err(|error| self.failed("put back what it was", error))?;
-                let _ = name.keep();
+                put_back(name, target).map_err(|error| self.failed("put back what it was", error))?;
                 Ok(Attempt::Overtaken)
             }
             End::BeingWritten { is_kept } => {
@@ -313,21 +312,18 @@ impl Replacement<'_> {
     /// file without their change.
     fn give_back(&self, name: TempPath, new: &Metadata) -> io::Result<()> {
         let target = &self.old.target;
-        self.fs_hooks.exchange(&name, target)?;
+        if let Err(error) = self.fs_hooks.exchange(&name, target) {
+            return not_lost(name, error);
+        }
         if !is_the_one(&name, new) {
             // They have renamed again: the newest one wins.
-            std::fs::rename(&name, target)?;
-            let _ = name.keep();
-            return Ok(());
+            return put_back(name, target);
         }
         match written_meanwhile(&name, self.bytes, self.budget)? {
             Written::Nothing => {}
             Written::Something(carry) => carry.leave(self.old.directory(), &self.names()),
-            Written::NotYet => {
-                let name_for_later = Name { new: Stamp::unique(), old: Stamp::of(new) }.text(self.names().own());
-                rename_where_nobody_is(&name, &self.old.directory().join(name_for_later))?;
-                let _ = name.keep();
-            }
+            // It keeps its name for the next run.
+            Written::NotYet => drop(name.keep()),
         }
         Ok(())
     }
@@ -394,6 +390,23 @@ impl Replacement<'_> {
         ));
         Ok(Attempt::Done)
     }
+}
+
+/// Gives what was displaced its place back.
+fn put_back(name: TempPath, target: &Path) -> io::Result<()> {
+    if let Err(error) = std::fs::rename(&name, target) {
+        return not_lost(name, error);
+    }
+    // The temporary name no longer exists: the guard must not remove it.
+    let _ = name.keep();
+    Ok(())
+}
+
+/// What was displaced did not get its place back. It is no longer there where another process of ours has found it, which takes over
+/// what is in it. Else it keeps its name, and the next run takes it over.
+fn not_lost(name: TempPath, error: io::Error) -> io::Result<()> {
+    let _ = name.keep();
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Whether this name refers to this file.

@@ -230,7 +230,11 @@ pub(super) fn look(
 
 /// What somebody wrote to a new file of ours, which had its place for a moment only.
 pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], budget: &Budget<'_>) -> io::Result<Written> {
-    let file = open(name)?;
+    let file = match open(name) {
+        // Another process of ours has found it, and takes over what was written.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Written::Nothing),
+        file => file?,
+    };
     let quiet = quiet::wait(&file.file, budget, (LONGER_MOMENT, quiet::LONGEST));
     if matches!(quiet, Asked::BeingWritten) {
         return Ok(Written::NotYet);

@@ -47,9 +47,7 @@ pub(super) fn sweep(directory: &Path, names: &Names<'_>) -> Vec<Edited> {
             Err(_) => continue,
         }
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.and_then(|name| Name::parse(name, names.beginning_of(name)?));
-        let now = Stamp::of(&metadata);
-        let Some(name) = name.filter(|name| !name.new.is_same_file_as(&now)) else {
+        let Some(name) = name.and_then(|name| Name::parse(name, names.beginning_of(name)?)) else {
             let _ = std::fs::remove_file(&path);
             continue;
         };
@@ -57,9 +55,9 @@ pub(super) fn sweep(directory: &Path, names: &Names<'_>) -> Vec<Edited> {
         if matches!(asked, Asked::BeingWritten) {
             continue;
         }
-        // Read again: somebody may have written before the lease was granted.
-        let now = file.metadata().map_or(now, |metadata| Stamp::of(&metadata));
-        if now == name.old {
+        // Read again: somebody may have written before the lease was granted. A new file may have had its place for a moment.
+        let Ok(now) = file.metadata().map(|metadata| Stamp::of(&metadata)) else { continue };
+        if now == name.old || now == name.new {
             let _ = std::fs::remove_file(&path);
         } else if now.length <= room {
             let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(now.length).unwrap_or(0)));
