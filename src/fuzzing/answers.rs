@@ -7,10 +7,10 @@ use crate::failure::Failure;
 use crate::foreign::{could_be_secret, quoted};
 use crate::http::Answer;
 use crate::model::token::{Claims, Token, is_publishable};
-use crate::{auth, lakebase};
+use crate::{auth, kubernetes, lakebase};
 
 /// Statuses that some code tells apart.
-const STATUSES: [u16; 10] = [200, 201, 302, 400, 401, 403, 404, 408, 429, 503];
+const STATUSES: [u16; 12] = [200, 201, 302, 400, 401, 403, 404, 408, 429, 503, 409, 422];
 
 fn answer(choice: u8, body: &[u8]) -> Answer {
     Answer::of(STATUSES[usize::from(choice) % STATUSES.len()], body)
@@ -49,6 +49,15 @@ pub fn token_answer(data: &[u8]) {
 pub fn error_body(data: &[u8]) {
     let Some(([choice], body)) = split::<1>(data) else { return };
     check(&lakebase::fuzz::api_error(&answer(choice, body)));
+}
+
+pub fn kubernetes_answer(data: &[u8]) {
+    let Some(([choice], body)) = split::<1>(data) else { return };
+    let answer = answer(choice, body);
+    kubernetes::fuzz::secret_failures(&answer).iter().for_each(check);
+    if let Err(failure) = kubernetes::fuzz::lease_failure(&answer) {
+        check(&failure);
+    }
 }
 
 /// The first byte is the exit code. What comes before the first NUL is stdout, the rest stderr.

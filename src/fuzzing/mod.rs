@@ -16,7 +16,7 @@ mod configuration;
 mod password_file;
 
 pub use crate::outputs::service_file::fuzz::service_file;
-pub use answers::{cli_output, error_body, foreign_text, token_answer};
+pub use answers::{cli_output, error_body, foreign_text, kubernetes_answer, token_answer};
 pub use configuration::{config, databrickscfg};
 pub use password_file::password_file;
 
@@ -37,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("service_file", service_file),
     ("token_answer", token_answer),
     ("error_body", error_body),
+    ("kubernetes_answer", kubernetes_answer),
     ("cli_output", cli_output),
     ("foreign_text", foreign_text),
     #[cfg(feature = "cli")]

@@ -50,7 +50,7 @@ pub(super) fn rivals(answer: &Answer) -> Vec<Rival> {
         // `conflict with "NAME" using v1 at TIME`, and without the rest where it applies (apimachinery, managedfields/conflict.go).
         let rest = cause.message.as_deref()?.strip_prefix("conflict with \"")?;
         let (manager, how) = rest.split_once('"')?;
-        let (manager, has_updated) = (quoted(manager), how.contains(" using "));
+        let (manager, has_updated) = (manager.to_owned(), how.contains(" using "));
         Some(Rival { manager, has_updated, field: cause.field.unwrap_or_default() })
     };
     conflicts.filter_map(rival).collect()
@@ -61,13 +61,13 @@ pub(super) fn conflict(call: &Call<'_>, rivals: &[Rival]) -> Failure {
     let mut managers: Vec<&str> = rivals.iter().map(|rival| rival.manager.as_str()).collect();
     managers.sort_unstable();
     managers.dedup();
-    let fields: Vec<String> = rivals.iter().take(MOST_CAUSES).map(|rival| quoted(&rival.field)).collect();
+    let fields: Vec<&str> = rivals.iter().map(|rival| rival.field.as_str()).take(MOST_CAUSES).collect();
     let message = format!(
         "cannot write {}: {} {} {} of it, and nothing is taken from others",
         call.what(),
-        managers.join(" and "),
+        quoted(&managers.join(" and ")),
         if managers.len() == 1 { "owns" } else { "own" },
-        fields.join(" ")
+        quoted(&fields.join(" "))
     );
     Failure::permanent(Code::CannotWrite, message).hint(
         "give the connection a Secret of its own; or take these keys out of what that manager applies, and delete them from the Secret \
@@ -135,9 +135,8 @@ fn is_about_namespace(answer: &Answer) -> bool {
 /// Where the object is at fault; never with what.
 fn fields(answer: &Answer) -> String {
     let causes = status(answer).details.causes;
-    let fields: Vec<String> =
-        causes.iter().filter_map(|cause| cause.field.as_deref()).take(MOST_CAUSES).map(quoted).collect();
-    if fields.is_empty() { String::new() } else { format!(": {}", fields.join(" ")) }
+    let fields: Vec<&str> = causes.iter().filter_map(|cause| cause.field.as_deref()).take(MOST_CAUSES).collect();
+    if fields.is_empty() { String::new() } else { format!(": {}", quoted(&fields.join(" "))) }
 }
 
 fn status(answer: &Answer) -> Status {

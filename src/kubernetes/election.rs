@@ -16,7 +16,7 @@ pub(super) const RENEW: Duration = Duration::from_secs(3);
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// The longest that a Lease is believed to be good, whatever it says.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What a Lease said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,6 +29,13 @@ pub(super) enum Changed {
 }
 
 impl Lease {
+    pub(super) fn parsed(answer: &Answer, call: &Call<'_>) -> Result<Self, Failure> {
+        let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        value.filter(Value::is_object).map(Lease).ok_or_else(|| {
+            Failure::transient(Code::Unavailable, format!("the answer about {} cannot be read", call.what()))
+        })
+    }
+
     pub(super) fn seen(&self) -> Seen {
         let text = |path: &str| self.0.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let lasts = self.0.pointer("/spec/leaseDurationSeconds").and_then(Value::as_u64);
@@ -40,7 +47,7 @@ impl Lease {
     }
 
     /// The same as it is to be: held by `me`, or by nobody.
-    fn with(&self, me: Option<&str>, now: Timestamp) -> Value {
+    pub(super) fn with(&self, me: Option<&str>, now: Timestamp) -> Value {
         let before = self.0.get("spec").cloned().unwrap_or_default();
         let is_another = before.get("holderIdentity").and_then(Value::as_str) != me;
         let transitions = before.get("leaseTransitions").and_then(Value::as_u64).unwrap_or(0);
@@ -76,7 +83,7 @@ impl Leases<'_> {
         let call = self.to("get");
         let answer = self.api.call(&call, None, LIMIT).await?;
         match answer.status.as_u16() {
-            200 => parsed(&answer, &call).map(Some),
+            200 => Lease::parsed(&answer, &call).map(Some),
             404 => Ok(None),
             _ => Err(answers::failure(&answer, &call, &self.api.named())),
         }
@@ -100,7 +107,7 @@ impl Leases<'_> {
         let (call, json) = (self.to(verb), Zeroizing::new(lease.to_string().into_bytes()));
         let answer = self.api.call(&call, Some(Body { kind: JSON, json: &json, query: QUERY }), LIMIT).await?;
         match answer.status.as_u16() {
-            200 | 201 => parsed(&answer, &call).map(Changed::Done),
+            200 | 201 => Lease::parsed(&answer, &call).map(Changed::Done),
             409 => Ok(Changed::Overtaken),
             _ => Err(answers::failure(&answer, &call, &self.api.named())),
         }
@@ -109,13 +116,6 @@ impl Leases<'_> {
     fn to(&self, verb: &'static str) -> Call<'_> {
         Call { verb, kind: Kind::Lease, namespace: self.namespace, name: self.name }
     }
-}
-
-fn parsed(answer: &Answer, call: &Call<'_>) -> Result<Lease, Failure> {
-    let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
-    value.filter(Value::is_object).map(Lease).ok_or_else(|| {
-        Failure::transient(Code::Unavailable, format!("the answer about {} cannot be read", call.what()))
-    })
 }
 
 #[cfg(test)]

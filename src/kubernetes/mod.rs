@@ -7,6 +7,8 @@
 mod answers;
 mod api;
 mod election;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod leadership;
 mod lease;
 mod secret;

@@ -72,7 +72,7 @@ struct AppliedMetadata<'a> {
 /// The Secret, as far as it is read.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Present {
+pub(super) struct Present {
     metadata: Metadata,
     data: HashMap<String, SecretString>,
 }
@@ -201,7 +201,7 @@ impl Present {
     }
 }
 
-fn read(answer: &Answer, call: &Call<'_>) -> Result<Present, Failure> {
+pub(super) fn read(answer: &Answer, call: &Call<'_>) -> Result<Present, Failure> {
     serde_json::from_slice(&answer.body).map_err(|_| {
         let message = format!("the answer about {} cannot be read", call.what());
         Failure::transient(Code::Unavailable, message).hint("check that KUBERNETES_SERVICE_HOST names the API server")

@@ -28,6 +28,7 @@ const OF_MACHINES: [&str; 2] = ["_RNvM*_6rustix7backend4vdso*", "_RNvNt*_6rustix
 #[ignore = "no test: writes dist/program.ld, with DBX_ROTATOR_UPDATE=1"]
 fn the_order_is_that_of_the_functions_that_run_often() {
     assert!(std::env::var_os("DBX_ROTATOR_UPDATE").is_some(), "it is only for writing {SCRIPT}");
+    assert!(Path::new(QEMU).exists(), "there is no {QEMU} (Debian's qemu-user)");
     let (_directory, program) = unpacked(&built::with_symbols().unwrap());
     let workspace = Workspace::start();
     workspace.add_instance(Instance::named("orders"));
