@@ -264,9 +264,15 @@ impl<'a> Session<'a> {
     }
 
     /// Such a terminal around this command line of a shell, this wide and high.
-    pub fn at_terminal(self, (columns, rows): (u16, u16), line: &str) -> Self {
+    pub fn at_terminal(mut self, (columns, rows): (u16, u16), line: &str) -> Self {
         let line = format!("stty cols {columns} rows {rows}; {line}");
-        self.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm").with_keyboard()
+        // Whoever runs the tests in the background has Ctrl-C ignored, and so would these.
+        let script = std::mem::replace(&mut self.program, "env".into());
+        let script = script.to_string_lossy().into_owned();
+        self.args(["--default-signal=INT,QUIT", &script])
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .with_keyboard()
     }
 
     pub fn patience(mut self, limit: Duration) -> Self {
