@@ -59,7 +59,7 @@ fn a_blocking_program_rotates_with_a_small_runtime() {
 
 #[tokio::test]
 async fn run_keeps_a_credential_live_beside_the_application_and_can_be_dropped_at_any_time() {
-    let workspace = Workspace::builder().token_life(Duration::from_secs(4)).start();
+    let workspace = Workspace::builder().token_life(Duration::from_secs(14)).start();
     let home = Home::new();
     let rotator = rotator(&home, &workspace);
     let keeper = tokio::spawn({
@@ -67,7 +67,7 @@ async fn run_keeps_a_credential_live_beside_the_application_and_can_be_dropped_a
         async move { rotator.run(std::future::pending::<()>()).await }
     });
     let issued = tokio::task::spawn_blocking(move || {
-        assert!(workspace.wait_for_tokens_issued(3, Duration::from_secs(30)));
+        assert!(workspace.wait_for_tokens_issued(2, Duration::from_secs(30)));
         workspace
     });
     let workspace = issued.await.unwrap();

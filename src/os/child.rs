@@ -338,10 +338,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_whose_time_is_over_may_bring_to_an_end_what_it_is_doing() {
-        let busy = "trap 'echo TERM >&3; sleep 0.5; echo done >&3; exit 0' TERM; echo begun >&3; \
+        let busy = "trap 'echo TERM >&3; sleep 0.2; echo done >&3; exit 0' TERM; echo begun >&3; \
                     while :; do sleep 0.1; done";
         assert_eq!(said_at_the_end(busy).await, ["TERM", "done"]);
-        let wrapped = format!("(trap '' TERM; {}) & wait", "echo begun >&3; sleep 1; echo done >&3");
+        let wrapped = format!("(trap '' TERM; {}) & wait", "echo begun >&3; sleep 0.2; echo done >&3");
         assert_eq!(said_at_the_end(&wrapped).await, ["done"], "the wrapper is gone before what it wraps");
     }
 

@@ -22,6 +22,8 @@ pub(crate) mod durable;
 pub(crate) mod files;
 pub(crate) mod heap;
 pub(crate) mod identity;
+#[cfg(test)]
+pub(crate) mod inherited;
 pub(crate) mod keepalive;
 pub(crate) mod keychain;
 pub(crate) mod keyring;

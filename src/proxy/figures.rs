@@ -153,6 +153,7 @@ pub(crate) fn told(state_dir: &Path) -> Option<(Figures, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::inherited::until;
 
     #[test]
     fn what_is_counted_is_told_and_a_proxy_that_has_ended_has_no_sessions() {
@@ -173,6 +174,7 @@ mod tests {
         assert_eq!((figures.bytes_from_clients, figures.bytes_from_servers, figures.wake_seconds), (5, 7, 2.0));
         assert_eq!(figures.refused.get("28P01"), Some(&1));
         drop(running);
+        until(|| told(directory.path()).is_some_and(|(_, runs)| !runs));
         let (figures, runs) = told(directory.path()).unwrap();
         assert_eq!((figures.sessions, runs), (0, false));
     }

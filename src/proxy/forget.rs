@@ -56,6 +56,7 @@ pub(crate) fn forget(config: &Config) -> Result<Vec<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::inherited::until;
     use secrecy::ExposeSecret;
 
     #[test]
@@ -77,6 +78,7 @@ mod tests {
         let running = Running::mark_as(PROXY, &config.state_dir);
         assert!(forget(&config).unwrap()[0].contains("still runs"));
         drop(running);
+        until(|| !Running::is_marked_as(PROXY, &config.state_dir));
         let said = forget(&config).unwrap();
         assert!(said[0].starts_with("Removed the proxy's 2 entries for localhost"), "{said:?}");
         assert!(said[1].ends_with("proxy-password") && !path(&config.state_dir).exists(), "{said:?}");

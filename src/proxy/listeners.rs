@@ -283,6 +283,7 @@ pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::inherited::until;
 
     #[tokio::test]
     async fn a_socket_is_for_its_owner_and_replaces_only_what_is_left_of_an_earlier_one() {
@@ -295,6 +296,7 @@ mod tests {
         assert_eq!((mode(&directory), mode(&path)), (0o700, 0o600));
         assert_eq!(bind(&directory, &path, false).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(first);
+        until(|| std::os::unix::net::UnixStream::connect(&path).is_err());
         let second = bind(&directory, &path, true).unwrap();
         assert!(!is_private(&second));
         assert_eq!((mode(&directory), mode(&path)), (0o711, 0o666));

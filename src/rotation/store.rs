@@ -285,7 +285,7 @@ mod tests {
         let store = Store::new(directory.path());
         let first = store.try_lock().unwrap();
         let other = store.clone();
-        let second = tokio::spawn(async move { other.lock(Duration::ZERO, || None::<()>).await.map(|_| ()) });
+        let second = tokio::spawn(async move { other.lock(Duration::from_secs(20), || None::<()>).await.map(|_| ()) });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
         drop(first);

@@ -349,11 +349,14 @@ fn no_keyring() -> Option<&'static str> {
 fn with_keyring(home: &Home, workspace: &Workspace, lines: &str) -> Outcome {
     let r = env!("CARGO_BIN_EXE_dbx-rotator");
     let script = format!(
-        "set -e\nr='{r}'\nprintf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1\n{lines}\n"
+        "set -e\nr='{r}'\nprintf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1\n\
+         until dbus-send --session --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetNameOwner \
+         string:org.freedesktop.secrets >/dev/null 2>&1; do sleep 0.1; done\n{lines}\n"
     );
     let script = home.write("session.sh", script, 0o755);
     let line = format!("dbus-run-session -- sh '{}'", script.display());
-    home.command("script").at_terminal((400, 50), &line).trusting(workspace).env("BROWSER", "browse").run()
+    let session = home.command("script").at_terminal((400, 50), &line).patience(Duration::from_secs(180));
+    session.trusting(workspace).env("BROWSER", "browse").run()
 }
 
 #[test]

@@ -212,7 +212,7 @@ impl Tries {
         if let Some(first) = self.failures.first() {
             return Some(format!("{} of {} tries failed, first: {first}", self.failures.len(), self.made));
         }
-        let fewest = usize::try_from(seconds / 3).unwrap();
+        let fewest = usize::try_from(seconds / 10).unwrap();
         (self.sessions.len() < fewest)
             .then(|| format!("no new session at each of {} tries: {:?}", self.made, self.sessions))
     }

@@ -17,13 +17,12 @@ mod protocol;
 mod refused;
 mod speed;
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::postgres::psql_program;
-use crate::support::{Home, Outcome, Postgres, Running, Session, Workspace, dbx_rotator, skip};
+use crate::support::{Home, Outcome, Postgres, Running, Session, Workspace, dbx_rotator, free_port, skip};
 
 /// For a proxy to start, and for what it says.
 const SOON: Duration = Duration::from_secs(30);
@@ -94,10 +93,6 @@ impl Stage {
     fn ask(&self, database: &str, query: &str) -> Outcome {
         self.psql(database).args(["-c", query]).run()
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Waits for something to become true, which is looked at again and again.

@@ -9,7 +9,7 @@
 )]
 
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::postgres::{DATABASE, psql_program};
 use crate::support::workspace::scratch_directory;
-use crate::support::{Home, Postgres, Workspace, dbx_rotator, skip};
+use crate::support::{Home, Postgres, Workspace, dbx_rotator, free_port, skip};
 
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 
@@ -99,7 +99,7 @@ fn no_login_fails_through_pgbouncer_over_three_lives_of_a_token() {
         ),
         0o600,
     );
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     // The example's, but for the first rotation, before there is a PgBouncer.
     let (pid, psql) = (at("pid").display().to_string(), psql_program().unwrap());
     let reload = format!("{} -X -w -h 127.0.0.1 -p {port} -U app -d pgbouncer -c RELOAD", psql.display());

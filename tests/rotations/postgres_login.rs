@@ -253,7 +253,7 @@ async fn what_was_said_before_the_time_was_over_is_what_is_told() {
         std::future::pending::<()>().await;
         drop(listener);
     });
-    let failure = login(&target, &SecretString::from("x"), Duration::from_secs(1)).await.unwrap_err();
+    let failure = login(&target, &SecretString::from("x"), Duration::from_secs(6)).await.unwrap_err();
     front.abort();
     is(&failure, Kind::Transient, Code::Unavailable, "the connection was lost");
 }

@@ -1,7 +1,7 @@
 //! The proxy: which one is used and for what, what is refused before anything is sent, and whose fault a failure is.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -128,6 +128,11 @@ fn a_password_that_a_proxy_refuses_is_offered_once() {
             let outcome = session.run();
             outcome.exits(77).stderr_has(&format!("the proxy 127.0.0.1:{port} (from $HTTPS_PROXY) does not accept"));
             outcome.stderr_has("(407)").stderr_lacks("client id").stderr_lacks("cannot find the address");
+            // Its log is read by a thread.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while asked() == before && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             assert_eq!(asked() - before, 1, "{outcome}");
         }
     }

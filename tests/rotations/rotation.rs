@@ -143,7 +143,7 @@ fn a_command_that_gives_up_does_not_end_in_silence() {
     let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "0s"]).run();
     outcome.exits(69).stderr_has(" - ERROR - ").stderr_lacks(" - WARNING - ").stderr_lacks("next try in");
     // Once as a failure that may pass, and once at the end, however often it was tried in between.
-    let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "2s"]).run();
+    let outcome = rotator(&home, &workspace, &["rotate", "--retry-for", "8s"]).run();
     outcome.exits(69).stderr_has("next try in");
     let last = outcome.stderr.lines().last().unwrap();
     assert!(last.contains(" - ERROR - ") && !last.contains("next try in"), "{outcome}");
@@ -427,7 +427,7 @@ fn a_hundred_at_once_on_a_missing_entry_make_one_request() {
 #[test]
 fn of_two_that_rotate_at_once_one_works_and_the_other_finds_it_done() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    workspace.fail_next(Fault::SlowBytes { bytes: 64, pause: Duration::from_millis(100) });
+    workspace.fail_next(Fault::SlowBytes { bytes: 64, pause: Duration::from_millis(500) });
     let first = rotator(&home, &workspace, &["rotate", "--json"]).spawn();
     assert!(workspace.wait_for_token_requests(1, Duration::from_secs(20)));
     // The first instance holds the lock now, as long as its answer trickles in.

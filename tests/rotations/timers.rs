@@ -141,7 +141,7 @@ fn without_a_network_it_is_looked_for_every_second() {
     let wait = |host: &str, proxy: &str| {
         home.write(".config/dbx-rotator/config.toml", "[[connection]]\nhost = 'db.example'\n", 0o600);
         let program = env!("CARGO_BIN_EXE_dbx-rotator");
-        let session = home.command(UNSHARE).args(network).args(["--", program, "rotate", "--retry-for", "2s"]);
+        let session = home.command(UNSHARE).args(network).args(["--", program, "rotate", "--retry-for", "8s"]);
         let session = session.env("DATABRICKS_HOST", host).env("DATABRICKS_CLIENT_ID", "id").env("HTTPS_PROXY", proxy);
         let outcome = session.env("DATABRICKS_CLIENT_SECRET", "a-secret-of-nobody").run();
         let said = outcome.exits(69).stderr.clone();

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::door::Door;
 use super::names;
+use super::ports::free_port;
 use super::workspace::scratch_directory;
 
 const PROGRAM: &str = "/usr/bin/tinyproxy";
@@ -49,8 +50,7 @@ impl Tinyproxy {
         let files = scratch_directory(0o700);
         let hosts = files.path().join("hosts");
         std::fs::write(&hosts, "127.0.0.1 workspace.test\n").unwrap();
-        // Nobody keeps the port that was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let settings = files.path().join("tinyproxy.conf");
         let text = format!("Listen 127.0.0.1\nPort {port}\nTimeout 60\nLogLevel Info\nBasicAuth {user} {password}\n");
         std::fs::write(&settings, text).unwrap();

@@ -67,7 +67,11 @@ impl Home {
     pub fn write(&self, inside: impl AsRef<Path>, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.path(&inside);
         fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("make its directory");
-        fs::write(&path, text).expect("write the file");
+        if mode & 0o111 == 0 {
+            fs::write(&path, text).expect("write the file");
+        } else {
+            write_program(&path, text.as_ref());
+        }
         self.set_mode(inside, mode);
         path
     }
@@ -339,4 +343,11 @@ impl<'a> Session<'a> {
         }
         Running::watch(self, child, began)
     }
+}
+
+/// By another process: while a file is open for writing anywhere, as in a child of another test that is about to begin, it cannot be run.
+fn write_program(path: &Path, text: &[u8]) {
+    let mut tee = Command::new("tee").arg(path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("tee");
+    tee.stdin.take().expect("its input").write_all(text).expect("write the program");
+    assert!(tee.wait().expect("its end").success(), "{} cannot be written", path.display());
 }

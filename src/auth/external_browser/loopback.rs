@@ -272,6 +272,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::auth::endpoint::TokenEndpoint;
+    use crate::os::inherited::until;
 
     async fn open() -> (Loopback, Arc<Consent>) {
         let loopback = Loopback::open(0..=0).await.unwrap();
@@ -367,9 +368,11 @@ mod tests {
         assert!(failure.is_transient() && failure.message.contains(&port.to_string()), "{failure}");
         let free = port_of(&other);
         drop(other);
+        until(|| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, free)).is_ok());
         let Ok(only_second) = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, free))).await else { return };
         assert!(Loopback::open(free..=free).await.is_err());
         drop(only_second);
+        until(|| std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, free)).is_ok());
         assert!(Loopback::open(free..=free).await.is_ok());
     }
 }

@@ -23,8 +23,7 @@ impl Mac {
         let copied = std::process::Command::new("cp").args([script, &program.display().to_string()]).status();
         assert!(copied.unwrap().success());
         let account = Account { name: "ada".to_owned(), home: scratch.path().join("home") };
-        let mut manager = Launchd::with(program, UID, &account);
-        manager.longest_end = Duration::from_secs(2);
+        let manager = Launchd::with(program, UID, &account);
         Mac { scratch, manager }
     }
 
@@ -92,7 +91,8 @@ fn a_second_install_ends_the_first_and_waits_until_it_has_gone() {
 
 #[test]
 fn a_job_that_does_not_end_is_said_with_what_ends_it() {
-    let mac = Mac::new();
+    let mut mac = Mac::new();
+    mac.manager.longest_end = Duration::from_secs(2);
     mac.install().unwrap();
     mac.tell("lingers", "1000000");
     let failure = mac.manager.stop().unwrap_err();
@@ -124,7 +124,8 @@ fn error_5_of_a_job_that_somebody_else_has_loaded_meanwhile_is_none() {
 
 #[test]
 fn error_5_that_stays_says_what_to_look_at() {
-    let mac = Mac::new();
+    let mut mac = Mac::new();
+    mac.manager.longest_end = Duration::from_secs(2);
     mac.tell("refuse", &"bootstrap 5\n".repeat(1_000));
     let failure = mac.install().unwrap_err();
     assert!(failure.message.contains("5: Input/output error"), "{failure}");

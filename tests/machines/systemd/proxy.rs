@@ -1,22 +1,16 @@
 //! The local proxy as the system owns it: started by its first client, gone without any, and no session cut off in silence.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::stage::SETTINGS;
 use super::{Release, SOON, Stage, Workspace};
-use crate::support::{Outcome, Running};
+use crate::support::{Outcome, Running, free_port};
 
 const SOCKET: &str = "dbx-rotator-proxy.socket";
 const SERVICE: &str = "dbx-rotator-proxy.service";
 /// Where alice's own proxy listens, and that of the machine for her.
 const OWN: &str = "/run/user/1000/dbx-rotator";
 const OF_MACHINE: &str = "/run/dbx-rotator/alice";
-
-/// A port where nobody listens.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// How the server's certificate is checked.
 const TLS: &str = "sslrootcert = \"/etc/ssl/server-ca.pem\"\n";

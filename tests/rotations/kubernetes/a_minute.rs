@@ -34,7 +34,7 @@ fn no_secret_is_ever_dead() {
 }
 
 fn three_lives_while_every_third_call_fails(stage: &Stage) {
-    let (life, home) = (Duration::from_secs(20), Home::new());
+    let (life, home) = (Duration::from_secs(30), Home::new());
     stage.workspace.set_token_life(life);
     stage.two(&home);
     stage.cluster.create_secret("orders");
@@ -93,16 +93,16 @@ fn two_replicas(stage: &Stage) {
         stage.in_pod(&two, &["status"]).run().exits(1).stdout_has("and this replica stands by");
         stage.in_pod(&two, &["status", "--alive"]).run().exits(0);
         first.signal(Signal::KILL);
-        // The Lease lasts 15 s from when it was last renewed.
-        second.says(WRITES, Duration::from_secs(20));
+        // The Lease lasts 15 s from when it was last renewed, and the tokens 30 s at least.
+        second.says(WRITES, Duration::from_secs(28));
         for secret in ["orders", "archive"] {
             stage.holds(secret, &two, SOON);
         }
         let third = stage.in_pod(&three, &["run"]).spawn();
         third.says(STANDS_BY, SOON);
         second.terminate().exits(0).stderr_has("Gave back the Lease");
-        // Not after its end: at the next look, every two seconds.
-        third.says(WRITES, Duration::from_secs(8));
+        // At the next look, every two seconds, and not only when the Lease would have ended.
+        third.says(WRITES, Duration::from_secs(13));
         for secret in ["orders", "archive"] {
             stage.holds(secret, &three, SOON);
         }

@@ -11,7 +11,7 @@ use super::SOON;
 use crate::support::cluster::schemas;
 use crate::support::postgres::psql_program;
 use crate::support::workspace::issuers::{Issuer, Policy};
-use crate::support::{Cluster, Home, Instance, Postgres, Running, Session, Workspace, names, skip};
+use crate::support::{Cluster, Home, Instance, Postgres, Running, Session, Workspace, free_port, names, skip};
 
 /// As the manifests have it.
 const CLIENT: &str = "0b1c2d3e-0000-4000-8000-000000000000";
@@ -180,7 +180,7 @@ fn an_application_of_another_user_logs_in_through_the_proxy_of_its_pod() {
     let Some(pod) = Pod::new(name, "proxy/proxy.yaml", "app") else { return };
     let spec = &pod.object("Deployment")["spec"]["template"]["spec"];
     // Another program may have that port here.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let config = pod.home.read("etc/config.toml").replace("6432", &port);
     pod.home.write("etc/config.toml", config, 0o644);
     let sidecars = pod.start(spec);

@@ -153,7 +153,7 @@ fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_on
     let idle = stage.psql("orders").with_keyboard().spawn();
     idle.types("select 'open';\n");
     idle.prints("open", SOON);
-    let busy = stage.psql("orders").args(["-c", "select pg_sleep(3)", "-c", "select 'done'"]).spawn();
+    let busy = stage.psql("orders").args(["-c", "select pg_sleep(12)", "-c", "select 'done'"]).spawn();
     until("the query runs", || {
         let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
         stage.ask("orders", query).stdout.trim() == "1"

@@ -106,7 +106,7 @@ fn the_cli_prints_as_the_real_one_does() {
     assert!(expiry.ends_with("+05:30"), "{expiry}");
     let expiry = expiry.parse::<jiff::Timestamp>().unwrap().as_second();
     let (_, claims) = opened(text.stdout.trim_end());
-    assert!((expiry - claims["exp"].as_i64().unwrap()).abs() <= 1);
+    assert!((expiry - claims["exp"].as_i64().unwrap()).abs() <= 30);
 }
 
 #[test]

@@ -83,7 +83,7 @@ async fn a_credential_for_an_instance_is_its_askers_for_an_hour() {
     let (_, claims) = opened(credential["token"].as_str().unwrap());
     assert_eq!(claims["sub"], "ada@example.com");
     assert_eq!(claims["exp"], seconds(&credential["expiration_time"]));
-    assert!((before + 3600..=before + 3605).contains(&claims["exp"].as_i64().unwrap()));
+    assert!((before + 3600..=before + 3630).contains(&claims["exp"].as_i64().unwrap()));
     assert_ne!(granted(caller.mint("orders")).await["token"], credential["token"], "always a new one");
     assert_eq!(workspace.credentials_minted(), 2);
     assert_eq!(workspace.tokens_issued(), 0);
@@ -174,7 +174,7 @@ async fn a_credential_for_an_endpoint_lives_as_long_as_asked_for() {
     }
     let in_ten_minutes = jiff::Timestamp::from_second(local_time() + 600).unwrap().to_string();
     let credential = granted(asking(json!({"expire_time": in_ten_minutes}))).await;
-    assert!((598..=600).contains(&life(&credential)));
+    assert!((570..=600).contains(&life(&credential)));
     workspace.set_credential_life(Duration::from_secs(20));
     assert_eq!(life(&granted(asking(json!({"ttl": "3600s"}))).await), 20, "a test's clock runs faster");
 }
@@ -474,7 +474,7 @@ async fn faults_of_a_credential_are_in_the_credential() {
         let credential = after(Fault::MissingToken).await;
         assert!(credential.get("token").is_none() && told(&credential).is_some());
         let credential = after(Fault::ExpiredToken).await;
-        assert!((55..=61).contains(&(local_time() - claims(&credential)["exp"].as_i64().unwrap())));
+        assert!((55..=90).contains(&(local_time() - claims(&credential)["exp"].as_i64().unwrap())));
         assert!(told(&credential).unwrap() > local_time() + 3500);
         let credential = after(Fault::OtherIdentity("eve@example.com".to_owned())).await;
         assert_eq!(claims(&credential)["sub"], "eve@example.com");

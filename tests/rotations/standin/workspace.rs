@@ -33,7 +33,7 @@ async fn a_service_principal_finds_the_token_endpoint_and_gets_a_token() {
         (&claims["iss"], &claims["aud"]),
         (&(workspace.url() + "/oidc").into(), &workspace.workspace_id().into())
     );
-    assert!((before..=before + 5).contains(&claims["iat"].as_i64().unwrap()));
+    assert!((before..=before + 30).contains(&claims["iat"].as_i64().unwrap()));
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
 
     let metadata: Value = json(http.get(workspace.url() + "/.well-known/databricks-config")).await;
@@ -186,10 +186,10 @@ async fn the_servers_clock_shows_in_dates_and_tokens() {
         let answer = token_request(&http, &workspace).send().await.unwrap();
         let date = httpdate::parse_http_date(answer.headers()["date"].to_str().unwrap()).unwrap();
         let date = i64::try_from(date.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-        assert!((date - local_time() - skew).abs() <= 2);
+        assert!((date - local_time() - skew).abs() <= 30);
         let granted: Value = body(answer).await;
         let (_, claims) = opened(granted["access_token"].as_str().unwrap());
-        assert!((claims["iat"].as_i64().unwrap() - date).abs() <= 2);
+        assert!((claims["iat"].as_i64().unwrap() - date).abs() <= 30);
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 20);
     }
 }

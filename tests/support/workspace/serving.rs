@@ -1,12 +1,12 @@
 //! Listening, answering, and the faults below HTTP.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -35,15 +35,19 @@ pub fn serve(
         let tls = tls.map(TlsAcceptor::from);
         listener.set_nonblocking(true).expect("a nonblocking listener");
         let mut listener = Some(TcpListener::from_std(listener).expect("a listener"));
+        // Bound and not listening, so that nobody else gets the port while nobody is there.
+        let mut kept: Option<TcpSocket> = None;
         let mut connections = JoinSet::new();
         loop {
             let wanted = *orders.borrow_and_update();
             match wanted {
                 Mode::Serving if listener.is_none() => {
-                    listener = Some(TcpListener::bind(shared.address).await.expect("the port of before"));
+                    let kept = kept.take().expect("the port of before");
+                    listener = Some(kept.listen(1024).expect("a listener"));
                 }
                 Mode::Outage => {
                     listener = None;
+                    kept = Some(bound(shared.address).expect("the port of before"));
                     connections.shutdown().await;
                 }
                 Mode::Stopped => return,
@@ -64,6 +68,13 @@ pub fn serve(
             }
         }
     });
+}
+
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// The same without TLS and without outages, until told to stop.
