@@ -217,8 +217,11 @@ fn token_hands_out_a_due_one_that_lives_when_it_cannot_be_renewed_and_does_not_w
         let outcome = rotator(&home, &workspace, &["token"]).may_print_secrets().run();
         assert!(entry.ends_with(&format!(":{}", outcome.exits(0).stdout)), "{outcome}");
     }
+    // On a busy machine it may not have waited until it had asked.
+    let asked = workspace.token_requests();
+    assert!((1..=3).contains(&asked), "{asked} requests");
     rotator(&home, &workspace, &["token", "--min-valid", "5m"]).may_print_secrets().run().exits(0);
-    assert_eq!(workspace.token_requests(), 3, "after a failure nobody is asked again for a while");
+    assert_eq!(workspace.token_requests(), asked, "after a failure nobody is asked again for a while");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sign-in with a stand-in for the vendor's CLI, and the chain of both methods.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -73,7 +73,9 @@ fn a_profile_is_asked_for_by_its_name() {
 /// Waits until the published token is past its refresh point, as the program itself reports.
 fn until_due(home: &Home, workspace: &Workspace) {
     let due = || person(home, workspace).args(["--if-due", "--dry-run"]).run().stdout.contains("refresh point");
+    let began = Instant::now();
     while !due() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is not due");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -83,7 +85,7 @@ fn a_token_that_is_repeated_past_its_refresh_point_is_refreshed_by_force() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let cli = home.install_cli(&workspace);
     cli.set_refresh_window(Duration::from_secs(1));
-    workspace.set_token_life(Duration::from_secs(8));
+    workspace.set_token_life(Duration::from_secs(20));
     person(&home, &workspace).run().exits(0);
     assert_eq!(cli.invocations().len(), 1, "a fresh token needs no force");
     let first = home.pgpass();

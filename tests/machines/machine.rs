@@ -94,7 +94,7 @@ fn machines_at_the_same_time_are_strangers() {
     let ids: Vec<String> = machines.iter().map(|machine| machine.read("/etc/machine-id")).collect();
     for (number, machine) in machines.iter().enumerate() {
         machine.as_user("alice", &["cat", "number"]).exits(0).stdout_has(&number.to_string());
-        machine.as_user("alice", &["systemctl", "--user", "is-system-running"]).exits(0);
+        machine.as_user("alice", &["systemctl", "--user", "is-system-running", "--wait"]).exits(0);
         assert_eq!(ids.iter().filter(|id| **id == ids[number]).count(), 1, "{ids:?}");
     }
 }

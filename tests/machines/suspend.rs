@@ -180,7 +180,7 @@ fn suspend_past_the_expiry_and_a_clock_that_is_set_are_acted_on_at_once() {
     sleep_past_the_expiry(&mut vm, &workspace);
     let slept = acted_at_once(&mut vm, "resumed");
     let asked = i64::try_from(SLEEP.as_millis()).unwrap();
-    assert!((slept - asked).abs() < 5_000, "it slept for {slept} ms");
+    assert!((slept - asked).abs() < 15_000, "it slept for {slept} ms");
 
     set_clock(&mut vm, &workspace, "1 hour ago");
     set_clock(&mut vm, &workspace, "3 hours");

@@ -28,7 +28,7 @@ fn a_machine_boots_and_has_a_users_manager_without_a_login(test: &str, release: 
     machine.run(&["systemctl", "is-system-running", "--wait"]).stdout_has("running");
     machine.run(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).prints_nothing();
     machine.linger("alice");
-    machine.as_user("alice", &["systemctl", "--user", "is-system-running"]).exits(0).stdout_has("running");
+    machine.as_user("alice", &["systemctl", "--user", "is-system-running", "--wait"]).exits(0).stdout_has("running");
     machine.as_user("bob", &["systemctl", "--user", "is-system-running"]).exits(1);
     machine.run(&["loginctl", "list-sessions", "--no-legend"]).exits(0).stdout_lacks("seat");
     machine

@@ -356,7 +356,7 @@ const ZSH: &str = r"
 zmodload zsh/zpty
 zpty shell zsh -f -i
 type_in() { zpty -w -n shell $1 }
-heard() { local all= piece; repeat 100; do while zpty -r -t shell piece; do all+=$piece; done; [[ $all == *$1* ]] && return; sleep 0.1; done; print -r -- $all; return 1 }
+heard() { local all= piece; repeat 400; do while zpty -r -t shell piece; do all+=$piece; done; [[ $all == *$1* ]] && return; sleep 0.1; done; print -r -- $all; return 1 }
 type_in $'PS1=; unsetopt zle_bracketed_paste; fpath=('$1$' $fpath); autoload -Uz compinit; compinit -u -D; echo rea\'\'dy\n'
 heard ready || exit
 type_in $'dbx-rotator rota\t'
