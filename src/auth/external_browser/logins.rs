@@ -66,7 +66,7 @@ pub(crate) struct Kept {
     /// Whose it is, as far as the workspace's token told.
     pub(crate) user: Option<String>,
     pub(crate) place: Place,
-    since: Timestamp,
+    pub(super) since: Timestamp,
     /// The workspace takes it no more.
     #[serde(default)]
     ended: Option<Ended>,
@@ -319,8 +319,13 @@ impl Login {
     /// They cannot be removed.
     pub(crate) async fn forget(&self) -> Result<Option<Kept>, Failure> {
         // One that cannot be read is removed as well.
-        let Some(kept) = self.kept().ok().flatten().or_else(|| self.unreadable()) else { return Ok(None) };
+        let kept = || self.kept().ok().flatten().or_else(|| self.unreadable());
+        if kept().is_none() {
+            return Ok(None);
+        }
         let _lock = self.lock().await?;
+        // Somebody may just have logged in, into another place.
+        let Some(kept) = kept() else { return Ok(None) };
         self.remove(Place::File, Ask::Nobody).await?;
         if kept.place == Place::Keyring {
             self.remove(Place::Keyring, Ask::Person).await?;

@@ -30,9 +30,9 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(30);
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Tokens that could not be kept, by the login's description: the next refresh of this process keeps them. The workspace may take no
-/// other refresh token any more.
-static UNKEPT: LazyLock<Mutex<HashMap<PathBuf, Tokens>>> = LazyLock::new(Mutex::default);
+/// Tokens that could not be kept, by the login's description, and when their login began: the next refresh of this process keeps them,
+/// unless somebody has logged in again. The workspace may take no other refresh token any more.
+static UNKEPT: LazyLock<Mutex<HashMap<PathBuf, (Timestamp, Tokens)>>> = LazyLock::new(Mutex::default);
 
 /// What a refresh needs, as its own: it outlives who asked for it.
 pub(super) struct Refresh {
@@ -117,22 +117,24 @@ impl Refresh {
             put = self.login.put(&tokens, kept.place, None, Ask::Nobody).await;
         }
         put.inspect_err(|_| {
-            unkept().insert(self.login.description(), tokens);
+            unkept().insert(self.login.description(), (kept.since, tokens));
         })
     }
 
     async fn keep_unkept(&self, kept: &Kept) -> Result<(), Failure> {
         let key = self.login.description();
         let waiting = unkept().get(&key).cloned();
-        if let Some(tokens) = waiting {
-            self.login.put(&tokens, kept.place, None, Ask::Nobody).await?;
+        if let Some((since, tokens)) = waiting {
+            if since == kept.since {
+                self.login.put(&tokens, kept.place, None, Ask::Nobody).await?;
+            }
             unkept().remove(&key);
         }
         Ok(())
     }
 }
 
-fn unkept() -> std::sync::MutexGuard<'static, HashMap<PathBuf, Tokens>> {
+fn unkept() -> std::sync::MutexGuard<'static, HashMap<PathBuf, (Timestamp, Tokens)>> {
     UNKEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -165,6 +167,7 @@ fn explained(failure: &Failure, cut_off: Option<Timestamp>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::logins::Place;
     use super::*;
 
     #[test]
@@ -185,6 +188,35 @@ mod tests {
         }
         let later = Failure::transient(Code::Unavailable, "invalid_grant: later");
         assert!(!is_end(&later));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_kept_is_kept_later_unless_somebody_has_logged_in_again() {
+        let tokens = |refresh: &str| {
+            let text = format!(
+                r#"{{"version":1,"refresh_token":"{refresh}","access_token":"a","issued_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T01:00:00Z"}}"#
+            );
+            Tokens::read(text.as_bytes()).unwrap()
+        };
+        let home = tempfile::tempdir().unwrap();
+        let workspace = Workspace::for_fuzzing();
+        let login = Login::of(&workspace, &[("HOME", home.path())].into_iter().collect());
+        let (endpoints, limit) = (KnownEndpoints::default(), Duration::from_secs(1));
+        let refresh =
+            Refresh { login: login.clone(), workspace, endpoints, limit, rejected: None, now: Timestamp::UNIX_EPOCH };
+        let is_kept = async |expected: &str| {
+            refresh.keep_unkept(&login.live().unwrap()).await.unwrap();
+            let kept = login.tokens_in(Place::File).await.unwrap();
+            assert_eq!(kept.refresh_token.unwrap().expose_secret(), expected);
+            assert!(!unkept().contains_key(&login.description()));
+        };
+        login.keep(&tokens("first"), None, Place::File).await.unwrap();
+        let since = login.live().unwrap().since;
+        unkept().insert(login.description(), (since, tokens("second")));
+        is_kept("second").await;
+        unkept().insert(login.description(), (since, tokens("third")));
+        login.keep(&tokens("of-another-login"), None, Place::File).await.unwrap();
+        is_kept("of-another-login").await;
     }
 
     #[test]
