@@ -4,21 +4,24 @@
 //! Invariants: everything else in an existing file stays, including comments; what is written has been read back as the
 //! service will read it; a secret only goes into a file of mode 0600, or into the keychain.
 
+mod file;
+
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use zeroize::Zeroizing;
 
+use self::file::{read, staged};
 use super::files::cannot;
 use crate::auth;
 use crate::config::{Config, ConfigError, Origin, Overrides, Place, Setting, credential_source};
 use crate::failure::{Code, Failure};
 use crate::model::{Client, SecretSource, Workspace};
 use crate::os::dirs::Environment;
-use crate::os::files::{check_that_nothing_stays, make_directories, read_text, set_mode};
+use crate::os::files::read_text;
 use crate::os::keychain::{self, Item as Password};
 use crate::proxies::without_password;
 use crate::words;
@@ -64,6 +67,8 @@ type Store = fn(&Password, &SecretString) -> Result<(), Failure>;
 pub(crate) struct Plan {
     inputs: ServiceInputs,
     is_new: bool,
+    /// The file as it was read; none where there was none.
+    old: Option<Zeroizing<String>>,
     /// None if the file stays as it is.
     config: Option<String>,
     secret: Option<(PathBuf, SecretString)>,
@@ -84,7 +89,7 @@ impl Plan {
     /// The present file or secret cannot be read.
     pub(crate) fn new(config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
         let old = read(&inputs.config)?;
-        Self::from(old.as_deref(), Self::HEAD, config, inputs)
+        Self::from(old, Self::HEAD, config, inputs)
     }
 
     /// The same for a file that does not exist yet, and shall begin with this text.
@@ -95,14 +100,20 @@ impl Plan {
         Self::from(None, text, config, inputs)
     }
 
-    fn from(old: Option<&str>, new: &str, config: &Config, inputs: ServiceInputs) -> Result<Self, Failure> {
-        let mut document: DocumentMut = old.unwrap_or(new).parse().map_err(|fault: toml_edit::TomlError| {
+    fn from(
+        old: Option<Zeroizing<String>>,
+        new: &str,
+        config: &Config,
+        inputs: ServiceInputs,
+    ) -> Result<Self, Failure> {
+        let text = old.as_ref().map_or(new, |old| old.as_str());
+        let mut document: DocumentMut = text.parse().map_err(|fault: toml_edit::TomlError| {
             let why = words::of_toml(fault.message());
             Failure::permanent(Code::Configuration, format!("{} is not TOML: {why}", inputs.config.display()))
         })?;
         let is_new = old.is_none();
         let (items, changes) = (Vec::new(), Vec::new());
-        let mut plan = Plan { inputs, is_new, config: None, secret: None, items, store: keychain::write, changes };
+        let mut plan = Plan { inputs, is_new, old, config: None, secret: None, items, store: keychain::write, changes };
         for setting in config.settings().iter().filter(|setting| is_unseen(setting)) {
             plan.take_over(config, setting, &mut document)?;
         }
@@ -117,7 +128,7 @@ impl Plan {
             }
         }
         let text = document.to_string();
-        plan.config = (old != Some(&text)).then_some(text);
+        plan.config = plan.old.as_ref().is_none_or(|old| old.as_str() != text).then_some(text);
         Ok(plan)
     }
 
@@ -146,15 +157,27 @@ impl Plan {
         };
         let read = new.as_ref().map_or(target.as_path(), tempfile::NamedTempFile::path);
         self.is_seen(read, config)?;
+        self.is_as_read(&target)?;
         for (item, secret) in &self.items {
             (self.store)(item, secret)?;
         }
         self.write_secret(&mut written)?;
         if let Some(new) = new {
-            new.persist(&target).map_err(|error| cannot("write", &target, &error.error))?;
+            self.is_as_read(&target)?;
+            if self.old.is_some() { new.persist(&target).map(drop) } else { new.persist_noclobber(&target).map(drop) }
+                .map_err(|error| cannot("write", &target, &error.error))?;
             written.push(target);
         }
         Ok(written)
+    }
+
+    /// Checks that nobody has changed the file since it was read: a person may have been asked, and a workspace may have been slow.
+    fn is_as_read(&self, target: &Path) -> Result<(), Failure> {
+        if self.config.is_none() || read(target)? == self.old {
+            return Ok(());
+        }
+        let message = format!("{} was changed meanwhile, and is left as it is", target.display());
+        Err(Failure::transient(Code::TryAgain, message).hint("run it again"))
     }
 
     /// Checks that the service would see the same settings.
@@ -490,30 +513,6 @@ fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut
     // If there is only one table, it may have no name.
     let index = tables.iter().position(is_called).unwrap_or(0);
     Some((tables.get_mut(index)?, prefix))
-}
-
-fn read(path: &Path) -> Result<Option<String>, Failure> {
-    match read_text(path) {
-        Ok(text) => Ok(Some(text.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(cannot("read", path, &error)),
-    }
-}
-
-/// A new file next to `target` that will replace it.
-fn staged(target: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<tempfile::NamedTempFile, Failure> {
-    let fail = |error: std::io::Error| cannot("write", target, &error);
-    let directory = target.parent().unwrap_or(Path::new("/"));
-    make_directories(directory, directory_mode).map_err(fail)?;
-    check_that_nothing_stays(directory).map_err(fail)?;
-    let mut new = tempfile::Builder::new().prefix(".new-").suffix(".toml").tempfile_in(directory).map_err(fail)?;
-    let other = set_mode(new.as_file(), mode).map_err(fail)?;
-    if let Some(found) = other.filter(|found| found & !mode & 0o077 != 0) {
-        let why = format!("others could read it: it would have mode {found:04o}, and its file system sets no other");
-        return Err(fail(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
-    }
-    new.write_all(content).and_then(|()| new.as_file().sync_all()).map_err(fail)?;
-    Ok(new)
 }
 
 #[cfg(test)]

@@ -102,6 +102,27 @@ fn a_file_that_exists_is_changed_where_it_must_be_and_nowhere_else() {
 }
 
 #[test]
+fn what_was_edited_while_a_person_was_asked_stays() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    let given = flags(scratch.path());
+    let is_refused = |plan: &Plan| {
+        let Err(WriteError::Failure(failure)) = plan.carry_out(&wanted(&given, &inputs)) else { panic!("it wrote") };
+        assert!(failure.is_transient() && failure.message.contains("changed meanwhile"), "{failure}");
+        assert!(!scratch.path().join("client-secret").exists(), "nothing is half done");
+    };
+    let new = plan(&given, &inputs);
+    let edited = "[[connection]]\nhost = \"of-somebody-else.example\"\n";
+    fs::write(&inputs.config, edited).unwrap();
+    is_refused(&new);
+    let changed = plan(&given, &inputs);
+    fs::write(&inputs.config, format!("# mine\n{edited}")).unwrap();
+    is_refused(&changed);
+    assert_eq!(fs::read_to_string(&inputs.config).unwrap(), format!("# mine\n{edited}"));
+    install(&given, &inputs);
+}
+
+#[test]
 fn another_secret_is_a_change_and_what_would_not_do_is_not_written() {
     let scratch = tempfile::tempdir().unwrap();
     let inputs = inputs(scratch.path());

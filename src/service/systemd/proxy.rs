@@ -144,7 +144,8 @@ impl ProxyManager for Systemd {
             self.stop_proxy()?;
         } else if is_active(&service) {
             // It reads its settings, and its sessions go on.
-            self.systemctl.call(&["reload", &self.proxy_service()])?;
+            // It may end at this moment, since nobody has needed it for a while.
+            self.systemctl.call(&["try-reload-or-restart", &self.proxy_service()])?;
             return Ok(Started::Well);
         }
         self.start_proxy()?;
