@@ -149,7 +149,11 @@ impl Rotator {
         tokio::pin!(daemon, stop);
         tokio::select! {
             biased;
-            _ = &mut stop => {}
+            _ = &mut stop => {
+                drop(running);
+                // It may have something to give back.
+                let _ = daemon.await;
+            }
             ended = &mut daemon => {
                 if let Err(failure) = ended {
                     tracing::error!("{failure}");
@@ -158,7 +162,6 @@ impl Rotator {
                 stop.await;
             }
         }
-        drop(running);
     }
 
     /// A live password for the connection with this name: the published one, or a new one if that is due.

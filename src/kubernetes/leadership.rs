@@ -268,10 +268,11 @@ impl Candidate {
     async fn release(&self) -> Result<(), Failure> {
         let namespace = self.api.namespace_of(&self.name)?;
         let leases = Leases { api: &self.api, namespace: &namespace, name: &self.name.name };
-        // A renewal may just have been under way.
-        let Some(lease) = leases.read().await? else { return Ok(()) };
-        if lease.seen().holder == self.election.me {
-            leases.change(&lease, None).await?;
+        // A renewal may just have been under way, and come through between the two.
+        while let Some(lease) = leases.read().await?.filter(|lease| lease.seen().holder == self.election.me) {
+            if let Changed::Done(_) = leases.change(&lease, None).await? {
+                break;
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::failure::{Code, Failure};
+use crate::os::child::{LAST_WAIT, finish_all};
 use crate::words;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -67,9 +68,36 @@ async fn serve(mut queue: UnboundedReceiver<Work>) {
         }
     }
     while all.join_next().await.is_some() {}
+    // What that has started and must come to its end, such as the exchange of a refresh token, would end with the runtime.
+    finish_all(LAST_WAIT).await;
 }
 
 fn broken(why: &str) -> Failure {
     Failure::transient(Code::Unavailable, format!("the thread that rotates cannot work: {why}"))
         .hint("check this machine's memory, threads and open files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::child::keep_going;
+
+    #[tokio::test]
+    async fn what_must_come_to_its_end_does_so_after_the_rotator_is_gone() {
+        let worker = Worker::default();
+        let (go_on, wait) = oneshot::channel::<()>();
+        let (done, end) = oneshot::channel();
+        let begin = async move {
+            drop(keep_going(async move {
+                let _ = wait.await;
+                let _ = done.send(());
+            }));
+        };
+        worker.run(begin).await.unwrap();
+        drop(worker);
+        // Its thread has nothing else to do now.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        go_on.send(()).unwrap();
+        end.await.unwrap();
+    }
 }
