@@ -237,6 +237,9 @@ fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListen
     if is_shared {
         fs::set_permissions(directory, Permissions::from_mode(directory_mode))?;
     }
+    // Of two that start at once, one looks while the other has opened it or has not begun: neither removes the other's.
+    let turn = fs::File::open(directory)?;
+    turn.lock()?;
     // Connecting to a file is refused as well.
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(io::Error::new(ErrorKind::AlreadyExists, "something that is no socket has this name"));
@@ -286,6 +289,32 @@ mod tests {
     use crate::os::inherited::until;
 
     #[tokio::test]
+    async fn of_two_that_find_what_an_earlier_one_left_at_once_one_listens_and_is_reached() {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, runtime) = (place.path().join("run"), tokio::runtime::Handle::current());
+        make_directories(&directory, 0o700).unwrap();
+        for round in 0..100 {
+            let path = directory.join(round.to_string());
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            until(|| StdUnixStream::connect(&path).is_err());
+            let both = std::sync::Barrier::new(2);
+            let start = || {
+                let _entered = runtime.enter();
+                both.wait();
+                bind(&directory, &path, false)
+            };
+            let (one, other) = std::thread::scope(|scope| {
+                let other = scope.spawn(start);
+                (start(), other.join().unwrap())
+            });
+            assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+            let late = one.as_ref().err().or(other.as_ref().err()).unwrap().kind();
+            assert_eq!(late, ErrorKind::AddrInUse);
+            StdUnixStream::connect(&path).unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn a_socket_is_for_its_owner_and_replaces_only_what_is_left_of_an_earlier_one() {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("run");
@@ -296,7 +325,7 @@ mod tests {
         assert_eq!((mode(&directory), mode(&path)), (0o700, 0o600));
         assert_eq!(bind(&directory, &path, false).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(first);
-        until(|| std::os::unix::net::UnixStream::connect(&path).is_err());
+        until(|| StdUnixStream::connect(&path).is_err());
         let second = bind(&directory, &path, true).unwrap();
         assert!(!is_private(&second));
         assert_eq!((mode(&directory), mode(&path)), (0o711, 0o666));

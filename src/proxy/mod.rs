@@ -244,6 +244,8 @@ impl Proxy {
                 Some(_) = self.sessions.join_next() => self.needed_at = Instant::now(),
                 accepted = self.listeners.accept() => match accepted {
                     Ok(accepted) => self.admit(accepted),
+                    // A client that has gone already, as macOS tells it.
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
                         timer::sleep(BREATH).await;
