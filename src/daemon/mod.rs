@@ -356,6 +356,7 @@ impl<'a> Daemon<'a> {
             return;
         }
         let Some(load) = self.load else { return };
+        let watched = self.rotation.config().files_of_people();
         match load() {
             Ok(config) => {
                 let is_same = config.says_the_same_as(self.rotation.config());
@@ -378,7 +379,12 @@ impl<'a> Daemon<'a> {
                     self.session = Session::of_daemon(self.rotation.clone(), self.is_server);
                     self.failures.clear();
                 }
-                self.heeded = Heeded::of(self.rotation.config());
+                let mut now = Heeded::of(self.rotation.config());
+                if self.rotation.config().files_of_people() == watched {
+                    // As they were before they were read: what was saved since is seen.
+                    std::mem::swap(&mut now.people, &mut self.heeded.people);
+                }
+                self.heeded = now;
                 self.refused = None;
             }
             Err(error) => {

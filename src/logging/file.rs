@@ -148,6 +148,14 @@ impl State {
 
 impl Log {
     fn open(path: &Path) -> io::Result<Self> {
+        match Self::open_once(path) {
+            // Somebody has just put it aside.
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::open_once(path),
+            opened => opened,
+        }
+    }
+
+    fn open_once(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut options = OpenOptions::new();
         options.create(true).append(true).mode(0o600).custom_flags(flags.bits().cast_signed());

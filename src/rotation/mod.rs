@@ -391,7 +391,8 @@ impl Rotation {
             tokio::time::sleep(SETTLE_PAUSE).await;
         }
         self.allowance.spend(started.elapsed());
-        let _lock = self.store.lock(LOCK_LIMIT, || None::<()>).await;
+        // Whoever holds it so long may be making what looks like a leftover.
+        let Ok(_lock) = self.store.lock(LOCK_LIMIT, || None::<()>).await else { return };
         if let Ok(snapshot) = self.snapshot() {
             effects::tidy(&snapshot);
         }

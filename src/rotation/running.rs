@@ -53,7 +53,9 @@ impl Running {
         let file = locked
             .inspect_err(|error| tracing::debug!("cannot mark {}: {}", directory.display(), crate::words::of_io(error)))
             .ok();
-        Running { file }
+        let running = Running { file };
+        running.beat();
+        running
     }
 
     /// The loop has come round. Others see it by the time of the file.
@@ -125,7 +127,11 @@ mod tests {
         assert!(matches!(Running::last_beat(&state), Some(Err(_))));
         again.beat();
         assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
-        drop(again);
+        // An earlier one's last beat is not this one's.
+        again.file.as_ref().unwrap().set_modified(hangs).unwrap();
+        let next = Running::mark(&state);
+        assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
+        drop((again, next));
         until(|| Running::last_beat(&state).is_none());
     }
 }

@@ -104,7 +104,10 @@ impl Replacement<'_> {
                 self.settle();
                 Ok(Attempt::Done)
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
+            // Or another of our processes has removed the new one as a leftover, before it was locked.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
+                Ok(Attempt::Overtaken)
+            }
             Err(error) if is_nameless => {
                 let why = words::of_io(&error);
                 tracing::debug!("{}: a file without a name cannot get one: {why}", self.path.display());

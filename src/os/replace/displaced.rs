@@ -118,7 +118,8 @@ impl Carry {
             rename_where_nobody_is(&beside, &path)?;
             beside.keep().map(drop).map_err(|error| error.error)
         };
-        match keep() {
+        // Another of our processes may have removed it as a leftover, before it was locked.
+        match keep().or_else(|error| if error.kind() == io::ErrorKind::NotFound { keep() } else { Err(error) }) {
             Ok(()) => self.done(),
             Err(error) if self.is_in_memory => {
                 tracing::warn!(

@@ -190,7 +190,8 @@ impl NewFile {
         match self {
             Self::Nameless { file, .. } => link(&file, target),
             Self::Named(file) => {
-                let path = file.into_temp_path();
+                // Held by its descriptor until it has its name.
+                let (_locked, path) = file.into_parts();
                 rename_where_nobody_is(&path, target)?;
                 // Its old name is gone, so there is nothing for the guard to remove.
                 path.keep().map(drop).map_err(|error| error.error)
