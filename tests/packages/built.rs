@@ -78,12 +78,7 @@ fn build((words, environment): &Asked) -> Result<PathBuf, String> {
     turn.lock().expect("the turn to build");
     let mut build = Command::new(repository.join("dist/build"));
     build.args(words).envs(environment.iter().copied());
-    // ring's build script would take cargo's variables about this package for a change, here and in the next build from a
-    // shell, and compile everything again: a minute each time.
-    let cargos = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(cargos)) {
-        build.env_remove(name);
-    }
+    as_from_a_shell(&mut build);
     let output = build.stdin(Stdio::null()).output().expect("run dist/build");
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(UNAVAILABLE) {
@@ -117,4 +112,13 @@ fn until_the_end() -> PathBuf {
     // It is neither awaited nor closed.
     std::mem::forget(waits);
     directory
+}
+
+/// ring's build script would take cargo's variables about this package for a change, here and in the next build from a shell, and compile
+/// everything again: a minute each time.
+pub(super) fn as_from_a_shell(build: &mut Command) {
+    let cargos = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(cargos)) {
+        build.env_remove(name);
+    }
 }

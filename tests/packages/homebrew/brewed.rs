@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::built::as_from_a_shell;
 use crate::support::{Home, Outcome, skip};
 
 pub(crate) const FORMULA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/homebrew/dbx-rotator.rb");
@@ -121,7 +122,9 @@ fn pages() -> &'static Path {
             Path::new(env!("CARGO_BIN_EXE_dbx-rotator")).ancestors().nth(2).expect("target/PROFILE/dbx-rotator");
         let directory = target.join("pages-for-homebrew");
         let _ = fs::remove_dir_all(&directory);
-        let made = Command::new(env!("CARGO"))
+        let mut make = Command::new(env!("CARGO"));
+        as_from_a_shell(&mut make);
+        let made = make
             .args(["run", "--quiet", "--locked", "--example", "pages", "--target-dir"])
             .args([target.as_os_str(), "--".as_ref(), directory.as_os_str()])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
