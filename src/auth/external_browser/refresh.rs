@@ -194,7 +194,7 @@ mod tests {
     async fn what_could_not_be_kept_is_kept_later_unless_somebody_has_logged_in_again() {
         let tokens = |refresh: &str| {
             let text = format!(
-                r#"{{"version":1,"refresh_token":"{refresh}","access_token":"a","issued_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T01:00:00Z"}}"#
+                r#"{{"version":1,"refresh_token":"{refresh}","access_token":"access-of-{refresh}","issued_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T01:00:00Z"}}"#
             );
             Tokens::read(text.as_bytes()).unwrap()
         };
@@ -210,13 +210,13 @@ mod tests {
             assert_eq!(kept.refresh_token.unwrap().expose_secret(), expected);
             assert!(!unkept().contains_key(&login.description()));
         };
-        login.keep(&tokens("first"), None, Place::File).await.unwrap();
+        login.keep(&tokens("refresh-4711-one"), None, Place::File).await.unwrap();
         let since = login.live().unwrap().since;
-        unkept().insert(login.description(), (since, tokens("second")));
-        is_kept("second").await;
-        unkept().insert(login.description(), (since, tokens("third")));
-        login.keep(&tokens("of-another-login"), None, Place::File).await.unwrap();
-        is_kept("of-another-login").await;
+        unkept().insert(login.description(), (since, tokens("refresh-4711-two")));
+        is_kept("refresh-4711-two").await;
+        unkept().insert(login.description(), (since, tokens("refresh-4711-three")));
+        login.keep(&tokens("refresh-4711-of-another-login"), None, Place::File).await.unwrap();
+        is_kept("refresh-4711-of-another-login").await;
     }
 
     #[test]
