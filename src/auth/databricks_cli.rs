@@ -413,7 +413,7 @@ pub(super) fn judge(code: i32, stdout: &[u8], stderr: &[u8]) -> Result<Token, Fa
 mod tests {
     use super::*;
 
-    const ANSWER: &str = "{\n  \"access_token\": \"opaque\",\n  \"expiry\": \"2099-01-01T00:00:00Z\"\n}";
+    const ANSWER: &str = "{\n  \"access_token\": \"opaque-4711\",\n  \"expiry\": \"2099-01-01T00:00:00Z\"\n}";
 
     #[test]
     fn lines_before_and_after_the_answer_are_no_part_of_it() {
@@ -423,7 +423,7 @@ mod tests {
             for after in ["", "\n", "\r\nbye {\n", "\n{\"access_token\": \"another\"}"] {
                 let printed = [before, ANSWER.as_bytes(), after.as_bytes()].concat();
                 let token = judge(0, &printed, b"").unwrap_or_else(|failure| panic!("{failure}: {before:?} {after:?}"));
-                assert_eq!(token.secret.expose_secret(), "opaque", "{before:?} {after:?}");
+                assert_eq!(token.secret.expose_secret(), "opaque-4711", "{before:?} {after:?}");
             }
         }
         let refused = b"note\n{\"error_code\": \"UNAUTHENTICATED\", \"message\": \"log in\"}\nbye";

@@ -107,8 +107,8 @@ mod tests {
         assert_eq!(first.expose_secret().len(), LENGTH);
         assert_eq!(kept(&state).unwrap().expose_secret(), first.expose_secret());
         assert_eq!(path(&state).metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(path(&state), "chosen\n").unwrap();
-        assert_eq!(kept(&state).unwrap().expose_secret(), "chosen");
+        std::fs::write(path(&state), "ch0sen-by-hand\n").unwrap();
+        assert_eq!(kept(&state).unwrap().expose_secret(), "ch0sen-by-hand");
         for bad in ["", "\n", "two words\n", "a\nb\n"] {
             std::fs::write(path(&state), bad).unwrap();
             assert!(kept(&state).is_err(), "{bad:?}");

@@ -119,17 +119,17 @@ mod tests {
     use super::*;
 
     fn tokens() -> Tokens {
-        let (at, secret) = (Timestamp::UNIX_EPOCH, SecretString::from("access"));
+        let (at, secret) = (Timestamp::UNIX_EPOCH, SecretString::from("access-4711"));
         let access = Token::new(secret, Some(at + jiff::SignedDuration::from_hours(1)), at, AuthMethod::OauthM2m);
-        Tokens { refresh_token: Some(SecretString::from("refresh")), access }
+        Tokens { refresh_token: Some(SecretString::from("refresh-4711")), access }
     }
 
     #[test]
     fn what_is_kept_is_read_again_and_nothing_else_is_taken_for_it() {
         let read = Tokens::read(&tokens().text()).unwrap();
-        assert_eq!(read.refresh_token.unwrap().expose_secret(), "refresh");
+        assert_eq!(read.refresh_token.unwrap().expose_secret(), "refresh-4711");
         let access = read.access.unwrap();
-        assert_eq!((access.secret.expose_secret(), access.expires_at.as_second()), ("access", 3_600));
+        assert_eq!((access.secret.expose_secret(), access.expires_at.as_second()), ("access-4711", 3_600));
         assert_eq!(access.method, AuthMethod::ExternalBrowser);
         let text = String::from_utf8(tokens().text().to_vec()).unwrap();
         for other in [
@@ -137,8 +137,8 @@ mod tests {
             "{}".to_owned(),
             text[..text.len() / 2].to_owned(),
             text.replace("\"version\":1", "\"version\":2"),
-            text.replace("\"refresh\"", "\"\""),
-            text.replace("\"refresh\"", "\"a\\nb\""),
+            text.replace("\"refresh-4711\"", "\"\""),
+            text.replace("\"refresh-4711\"", "\"a\\nb\""),
             format!("{text}{}", " ".repeat(LARGEST)),
         ] {
             assert!(Tokens::read(other.as_bytes()).is_none(), "{other}");
@@ -152,7 +152,7 @@ mod tests {
         let refresh = |body: &str| answer(body).refresh_token.unwrap().expose_secret().to_owned();
         assert_eq!(refresh(r#"{"refresh_token":"next"}"#), "next");
         for none in ["{}", r#"{"refresh_token":null}"#, r#"{"refresh_token":""}"#, r#"{"refresh_token":"a b"}"#] {
-            assert_eq!(refresh(none), "refresh", "{none}");
+            assert_eq!(refresh(none), "refresh-4711", "{none}");
         }
     }
 }

@@ -127,7 +127,7 @@ fn another_secret_is_a_change_and_what_would_not_do_is_not_written() {
     let scratch = tempfile::tempdir().unwrap();
     let inputs = inputs(scratch.path());
     install(&flags(scratch.path()), &inputs);
-    let other = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
+    let other = Overrides { client_secret: Some("an0ther-secret".into()), ..flags(scratch.path()) };
     assert_eq!(plan(&other, &inputs).changes().len(), 1);
     let before = fs::read_to_string(&inputs.config).unwrap();
     let mut plan = plan(&other, &inputs);
@@ -186,7 +186,7 @@ fn a_secret_goes_into_the_keychain_where_a_person_wants_that_and_back_into_a_fil
     // Again there is nothing to do, and another install loses nothing.
     assert!(self::plan(&given, &in_keychain).changes().is_empty());
     assert!(self::plan(&given, &in_files).changes().is_empty());
-    let anew = Overrides { client_secret: Some("another".into()), ..flags(scratch.path()) };
+    let anew = Overrides { client_secret: Some("an0ther-secret".into()), ..flags(scratch.path()) };
     install(&anew, &in_files);
     let text = fs::read_to_string(&in_files.config).unwrap();
     assert!(text.contains("client_secret_file") && !text.contains("keychain"), "{text}");
