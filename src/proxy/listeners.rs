@@ -237,9 +237,9 @@ fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListen
     if is_shared {
         fs::set_permissions(directory, Permissions::from_mode(directory_mode))?;
     }
-    // Of two that start at once, one looks while the other has opened it or has not begun: neither removes the other's.
-    let turn = fs::File::open(directory)?;
-    turn.lock()?;
+    // Of two that start at once, one looks when the other has opened it or has not begun: neither removes the other's. A file system
+    // without locks is no reason not to serve.
+    let _turn = fs::File::open(directory).and_then(|directory| directory.lock().map(|()| directory));
     // Connecting to a file is refused as well.
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(io::Error::new(ErrorKind::AlreadyExists, "something that is no socket has this name"));

@@ -164,8 +164,10 @@ impl Plan {
         self.write_secret(&mut written)?;
         if let Some(new) = new {
             self.is_as_read(&target)?;
-            if self.old.is_some() { new.persist(&target).map(drop) } else { new.persist_noclobber(&target).map(drop) }
-                .map_err(|error| cannot("write", &target, &error.error))?;
+            // A link that leads nowhere is replaced.
+            let is_there = self.old.is_some() || target.is_symlink();
+            let put = if is_there { new.persist(&target) } else { new.persist_noclobber(&target) };
+            put.map_err(|error| cannot("write", &target, &error.error))?;
             written.push(target);
         }
         Ok(written)

@@ -104,16 +104,15 @@ impl Replacement<'_> {
                 self.settle();
                 Ok(Attempt::Done)
             }
-            // Or another of our processes has removed the new one as a leftover, before it was locked.
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
-                Ok(Attempt::Overtaken)
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Attempt::Overtaken),
             Err(error) if is_nameless => {
                 let why = words::of_io(&error);
                 tracing::debug!("{}: a file without a name cannot get one: {why}", self.path.display());
                 self.notes.truncate(told);
                 self.run_with(Kind::Named)
             }
+            // Another of our processes has removed it as a leftover, before it was locked.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Attempt::Overtaken),
             Err(error) => Err(self.failed("give the new file its name", error)),
         }
     }

@@ -123,6 +123,15 @@ fn what_was_edited_while_a_person_was_asked_stays() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_is_replaced() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    std::os::unix::fs::symlink("nowhere", &inputs.config).unwrap();
+    install(&flags(scratch.path()), &inputs);
+    assert!(inputs.config.is_file() && !inputs.config.is_symlink());
+}
+
+#[test]
 fn another_secret_is_a_change_and_what_would_not_do_is_not_written() {
     let scratch = tempfile::tempdir().unwrap();
     let inputs = inputs(scratch.path());
