@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::elsewhere::{Elsewhere, bearer};
 use super::subject::{self, Subject};
 use crate::failure::{Code, Failure};
+use crate::foreign::secrets;
 use crate::model::Workspace;
 use crate::os::dirs::Environment;
 
@@ -37,6 +38,7 @@ pub(super) async fn request(
     };
     let get = |name: &'static str| environment.get(name).ok_or_else(|| fail(name));
     let token = environment.secret("SYSTEM_ACCESSTOKEN").ok_or_else(|| fail("SYSTEM_ACCESSTOKEN"))?;
+    secrets::keep(token);
     let mut at = Elsewhere::at(get(COLLECTION)?, COLLECTION)?;
     let (project, hub) = (get("SYSTEM_TEAMPROJECTID")?, get("SYSTEM_HOSTTYPE")?);
     let (plan, job) = (get("SYSTEM_PLANID")?, get("SYSTEM_JOBID")?);

@@ -11,6 +11,7 @@ use super::elsewhere::Elsewhere;
 use super::exchange::{Asked, read_token};
 use super::{Needs, SignedIn};
 use crate::failure::{Code, Failure};
+use crate::foreign::secrets;
 use crate::model::token::Token;
 use crate::model::{AuthMethod, Workspace};
 use crate::os::dirs::Environment;
@@ -64,6 +65,7 @@ impl Service {
             (environment.get("IDENTITY_ENDPOINT"), environment.secret("IDENTITY_HEADER"))
         {
             use secrecy::ExposeSecret;
+            secrets::keep(secret);
             let mut value = HeaderValue::from_str(secret.expose_secret()).map_err(|_| {
                 Failure::permanent(Code::Configuration, "$IDENTITY_HEADER is no header")
                     .hint("leave it as App Service sets it")

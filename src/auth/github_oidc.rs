@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::elsewhere::{Elsewhere, bearer};
 use super::subject::{self, Subject};
 use crate::failure::{Code, Failure};
+use crate::foreign::secrets;
 use crate::model::Workspace;
 use crate::os::dirs::Environment;
 
@@ -34,6 +35,7 @@ pub(super) async fn request(
         return Err(Failure::permanent(Code::Configuration, message)
             .hint("give the job `permissions: id-token: write`, and run this as one of its steps"));
     };
+    secrets::keep(token);
     let at = Elsewhere::at(address, "ACTIONS_ID_TOKEN_REQUEST_URL")?;
     let mut url = at.url.clone();
     url.query_pairs_mut().append_pair("audience", audience);

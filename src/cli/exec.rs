@@ -22,7 +22,7 @@ use crate::logging;
 use crate::model::uri::Login;
 use crate::model::{Connection, SslMode};
 use crate::os::core_dumps;
-use crate::os::dirs::{CLIENT_SECRET, Environment};
+use crate::os::dirs::Environment;
 use crate::rotation::{PATIENCE, RotateRequest, Rotation};
 
 /// Exit codes of POSIX shells ("Exit Status for Commands"): the program was found and cannot be executed, or was not found.
@@ -31,9 +31,6 @@ pub(super) const NOT_FOUND: u8 = 127;
 
 /// How long the renewal of a password that still lives may hold up the program. A sign-in through the vendor's CLI takes a few seconds.
 const RENEWAL_WAIT: Duration = Duration::from_secs(10);
-
-/// Secrets that sign in to the workspace: the program gets the password of one database, and nothing that is worth more.
-const SIGN_IN_SECRETS: [&str; 4] = [CLIENT_SECRET, "DATABRICKS_TOKEN", "DATABRICKS_PASSWORD", "DATABRICKS_OIDC_TOKEN"];
 
 /// They would lead libpq to another server than `PGHOST` does, with this password.
 const OTHER_SERVERS: [&str; 2] = ["PGHOSTADDR", "PGSERVICE"];
@@ -105,7 +102,7 @@ struct Database {
 }
 
 /// A variable, and its value; none where it must not be set.
-type Variable = (&'static str, Option<OsString>);
+type Variable = (OsString, Option<OsString>);
 
 impl Database {
     /// None before its host and its user have been found. The password is still to be filled in.
@@ -126,24 +123,27 @@ impl Database {
     }
 
     fn variables(&self, password_env: bool, url: bool) -> Vec<Variable> {
-        let mut variables: Vec<Variable> =
-            SIGN_IN_SECRETS.into_iter().chain(OTHER_SERVERS).map(|name| (name, None)).collect();
+        // Secrets that sign in: the program gets the password of one database, and nothing that is worth more.
+        let secrets = self.environment.names_of_secrets().cloned();
+        let not_set = secrets.chain(OTHER_SERVERS.map(OsString::from));
+        let mut variables: Vec<Variable> = not_set.map(|name| (name, None)).collect();
         let password = || OsString::from(self.password.expose_secret());
-        variables.extend([
+        let known = [
             ("PGHOST", Some(self.host.clone().into())),
             ("PGPORT", Some(self.port.to_string().into())),
             ("PGUSER", Some(self.user.clone().into())),
             ("PGDATABASE", Some(self.name.clone().into())),
             ("PGPASSFILE", self.password_file.clone().map(OsString::from)),
             ("PGPASSWORD", password_env.then(password)),
-        ]);
-        variables.extend(self.sslmode.map(|mode| ("PGSSLMODE", Some(mode.as_str().into()))));
+        ];
+        variables.extend(known.map(|(name, value)| (name.into(), value)));
+        variables.extend(self.sslmode.map(|mode| ("PGSSLMODE".into(), Some(mode.as_str().into()))));
         if let Some(root) = &self.sslrootcert {
-            variables.push(("PGSSLROOTCERT", Some(root.into())));
+            variables.push(("PGSSLROOTCERT".into(), Some(root.into())));
         } else if self.root_of_environment().is_none() {
-            variables.push(("PGSSLROOTCERT", None));
+            variables.push(("PGSSLROOTCERT".into(), None));
         }
-        variables.extend(url.then(|| ("DATABASE_URL", Some(OsString::from(self.url().as_str())))));
+        variables.extend(url.then(|| ("DATABASE_URL".into(), Some(OsString::from(self.url().as_str())))));
         variables
     }
 
@@ -240,9 +240,33 @@ mod tests {
         assert_eq!(holds(false, false), [false, false]);
         assert_eq!(holds(true, false), [true, false]);
         assert_eq!(holds(false, true), [false, true]);
-        for name in ["PGPASSWORD", "PGHOSTADDR", "PGSERVICE", "DATABRICKS_CLIENT_SECRET", "DATABRICKS_TOKEN"] {
+        for name in ["PGPASSWORD", "PGHOSTADDR", "PGSERVICE"] {
             assert_eq!(value(&database(&[]).variables(false, true), name), Some(&None), "{name}");
         }
+    }
+
+    #[test]
+    fn no_secret_that_signs_in_is_handed_on() {
+        let secrets = [
+            "DATABRICKS_CLIENT_SECRET",
+            "DATABRICKS_TOKEN",
+            "DATABRICKS_OIDC_TOKEN",
+            "DATABRICKS_METADATA_SERVICE_URL",
+            "ARM_CLIENT_SECRET",
+            "GOOGLE_CREDENTIALS",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+            "SYSTEM_ACCESSTOKEN",
+            "IDENTITY_HEADER",
+            "DATABRICKS_PASSWORD",
+            "NAMED_BY_ANOTHER",
+        ];
+        let mut all: Vec<(&str, &str)> = secrets.iter().map(|name| (*name, "s3cret")).collect();
+        all.extend([("DATABRICKS_OIDC_TOKEN_ENV", "NAMED_BY_ANOTHER"), ("MINE", "kept")]);
+        let variables = database(&all).variables(false, false);
+        for name in secrets {
+            assert_eq!(value(&variables, name), Some(&None), "{name}");
+        }
+        assert_eq!(value(&variables, "MINE"), None, "as it is");
     }
 
     #[test]

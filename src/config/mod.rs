@@ -25,7 +25,7 @@ pub use fault::ConfigError;
 pub use file::parse_duration;
 #[cfg(feature = "cli")]
 pub(crate) use file::parse_interval;
-pub(crate) use fragments::Place;
+pub(crate) use fragments::{DIRECTORY as FRAGMENTS, Place};
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
 #[cfg(feature = "cli")]

@@ -14,7 +14,7 @@ use crate::failure::{Code, Failure};
 use crate::foreign::secrets;
 use crate::model::SecretSource;
 use crate::model::{is_around, looks_left_over};
-use crate::os::files::{as_text, read_bytes};
+use crate::os::files::{as_text, read_bytes_up_to};
 use crate::os::keychain::{self, Item};
 use crate::os::streams;
 use crate::words;
@@ -86,6 +86,9 @@ fn bare_secret(text: &str) -> Result<&str, String> {
 /// No secret is longer; a larger file must be the wrong one.
 const LARGEST_SECRET: usize = 16 * 1024;
 
+/// The largest file that is looked into for one: in UTF-16 a text is twice as long.
+const LARGEST_FILE: u64 = 4 * LARGEST_SECRET as u64;
+
 /// How long whoever writes a secret into a pipe is waited for: it may ask a person first.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -149,8 +152,11 @@ impl SecretSource {
                     )
                     .hint("put the secret alone into that file, owned by you, with mode 0600")
                 };
-                let bytes =
-                    if streams::kind(path).is_some() { read_once(path) } else { read_bytes(path).map(Zeroizing::new) };
+                let bytes = if streams::kind(path).is_some() {
+                    read_once(path)
+                } else {
+                    read_bytes_up_to(path, LARGEST_FILE).map(Zeroizing::new)
+                };
                 let bytes = bytes.map_err(|error| fail(words::of_io(&error)))?;
                 let text = as_text(&bytes).map_err(|why| fail(why.to_owned()))?;
                 if text.trim_matches(is_around).is_empty() {

@@ -24,7 +24,8 @@ impl Api<'_> {
         let mut all = match (instances, endpoints) {
             (Ok(instances), Ok(endpoints)) => instances.into_iter().chain(endpoints).collect::<Vec<_>>(),
             (Ok(one), Err(failure)) | (Err(failure), Ok(one)) if is_absent(&failure) => one,
-            (Err(failure), Ok(_)) | (_, Err(failure)) => return Err(failure),
+            (Err(failure), Err(absent)) | (Err(absent), Err(failure)) if is_absent(&absent) => return Err(failure),
+            (Err(failure), _) | (_, Err(failure)) => return Err(failure),
         };
         // An instance that became a project may be listed as both.
         let hosts: Vec<String> =

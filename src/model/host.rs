@@ -189,7 +189,8 @@ impl fmt::Display for WorkspaceHost {
 /// Whether an address may be used without TLS: only this machine itself.
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        // Names below it may be other machines': not every resolver keeps them here (RFC 6761, section 6.3).
+        Host::Domain(name) => *name == "localhost",
         Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
         Host::Ipv6(address) => IpAddr::V6(*address).is_loopback(),
     }
@@ -264,6 +265,13 @@ mod tests {
             ("\u{feff}https://h.example\u{200b}\r\n", "https://h.example"),
         ] {
             assert_eq!(WorkspaceHost::parse(written).unwrap().origin(), origin, "{written}");
+        }
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_itself_is_asked() {
+        for other in ["http://foo.localhost:8080", "http://localhost.example", "http://192.0.2.2", "http://[fe80::1]"] {
+            assert!(WorkspaceHost::parse(other).unwrap_err().contains("unencrypted"), "{other}");
         }
     }
 

@@ -103,6 +103,11 @@ impl Environment {
         }
     }
 
+    /// The names of the variables that hold secrets here.
+    pub(crate) fn names_of_secrets(&self) -> impl Iterator<Item = &OsString> {
+        self.secrets.keys()
+    }
+
     /// The value of `DATABRICKS_CLIENT_SECRET`.
     pub(crate) fn client_secret(&self) -> Option<&SecretString> {
         self.secret(CLIENT_SECRET)

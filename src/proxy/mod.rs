@@ -58,7 +58,7 @@ use crate::rotator::Rotator;
 use crate::words;
 use figures::Counting;
 use listeners::{Listeners, is_of_this_machine};
-use peer::Access;
+use peer::{Access, Verdict};
 use scram::Verifier;
 use sessions::Sessions;
 
@@ -73,6 +73,10 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(75);
 
 /// How many clients beyond the limit are told so at once; more are dropped without a word.
 const MOST_TURNED_AWAY: usize = 100;
+
+/// How many of those who may not use the proxy, and of those who have yet to prove that they may, are heard at once; more are dropped
+/// without a word. They take nobody's place who may.
+const MOST_STRANGERS: usize = 32;
 
 /// How long it rests when the system has no descriptor for another client.
 const BREATH: Duration = Duration::from_millis(100);
@@ -143,6 +147,7 @@ struct Proxy {
     served: Arc<Served>,
     shared: Arc<Shared>,
     sessions: JoinSet<()>,
+    strangers: Strangers,
     manager: Manager,
     keepalive: WatchdogKeepalive,
     /// When it last had a session.
@@ -169,6 +174,7 @@ impl Proxy {
             served: Arc::new(served),
             shared: Arc::new(shared),
             sessions: JoinSet::new(),
+            strangers: Strangers::default(),
             manager,
             keepalive: WatchdogKeepalive::new(manager, IDLE_TICK),
             needed_at: Instant::now(),
@@ -279,13 +285,14 @@ impl Proxy {
 
     fn admit(&mut self, accepted: listeners::Accepted) {
         let most = self.config().local_proxy.max_sessions;
-        let count = self.sessions.len();
+        let Ok(stranger) = self.strangers.place_for(self.served.access.verdict(accepted.peer)) else { return };
+        let count = self.sessions.len().saturating_sub(self.strangers.count());
         if count >= most + MOST_TURNED_AWAY {
             return;
         }
         self.needed_at = Instant::now();
         let (shared, served) = (Arc::clone(&self.shared), Arc::clone(&self.served));
-        self.sessions.spawn(session::serve(shared, served, accepted, count >= most));
+        self.sessions.spawn(session::serve(shared, served, accepted, stranger, count >= most));
     }
 
     /// Reads the configuration again. Sessions go on.
@@ -333,6 +340,36 @@ impl Proxy {
             () = timer::sleep(DRAIN_LIMIT) => tracing::warn!("The sessions that are still busy are cut off"),
             () = pinging => {}
         }
+    }
+}
+
+/// Clients that have no session and perhaps may have none: each holds its place until it is known to be welcome, or has gone.
+#[derive(Default)]
+struct Strangers {
+    refused: Arc<()>,
+    unproven: Arc<()>,
+}
+
+/// The place of one; none of who is known to be welcome.
+type Stranger = Option<Arc<()>>;
+
+impl Strangers {
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.refused) + Arc::strong_count(&self.unproven) - 2
+    }
+
+    /// # Errors
+    /// There is none left.
+    fn place_for(&self, verdict: Verdict) -> Result<Stranger, ()> {
+        let all = match verdict {
+            Verdict::Welcome => return Ok(None),
+            Verdict::Refused(_) => &self.refused,
+            Verdict::NeedsPassword => &self.unproven,
+        };
+        if Arc::strong_count(all) > MOST_STRANGERS {
+            return Err(());
+        }
+        Ok(Some(Arc::clone(all)))
     }
 }
 

@@ -16,7 +16,7 @@ use super::peer::{Peer, Verdict};
 use super::relay::{End, From, relay};
 use super::sessions::{Known, Session, Sessions};
 use super::wanted::Wanted;
-use super::{OwnPassword, Served, Shared};
+use super::{OwnPassword, Served, Shared, Stranger};
 use crate::os::accounts;
 use crate::postgres::{Opened, Refused, Startup, Upstream};
 use crate::rotator::Login;
@@ -28,10 +28,16 @@ const GREETING_LIMIT: Duration = Duration::from_secs(15);
 const WAKE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Serves one client. `full` says that there are as many sessions as there may be.
-pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Accepted, full: bool) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    served: Arc<Served>,
+    accepted: Accepted,
+    stranger: Stranger,
+    full: bool,
+) {
     let mut stopping = shared.stopping.subscribe();
     // Boxed, so that a session does not keep the room that its beginning needed.
-    let begun = Box::pin(begin(&shared, &served, accepted, full)).await;
+    let begun = Box::pin(begin(&shared, &served, accepted, stranger, full)).await;
     drop(served);
     let Some(Begun { mut client, mut server, from_client, from_server, known, name }) = begun else { return };
     let began = Instant::now();
@@ -74,7 +80,13 @@ struct Begun<'s> {
 }
 
 /// All up to the session; none if there is none.
-async fn begin<'s>(shared: &'s Shared, served: &Served, accepted: Accepted, full: bool) -> Option<Begun<'s>> {
+async fn begin<'s>(
+    shared: &'s Shared,
+    served: &Served,
+    accepted: Accepted,
+    stranger: Stranger,
+    full: bool,
+) -> Option<Begun<'s>> {
     let Accepted { client, peer, port } = accepted;
     let (client, first) = match timeout(GREETING_LIMIT, client.first(served.tls.as_ref())).await {
         Ok(Ok(heard)) => heard,
@@ -100,7 +112,10 @@ async fn begin<'s>(shared: &'s Shared, served: &Served, accepted: Accepted, full
     let admitted = admit(shared, served, &mut client, peer, full).await;
     let wanted = admitted.and_then(|()| Wanted::of(served.rotator.config(), port, &startup));
     let wanted = match wanted {
-        Ok(wanted) => wanted,
+        Ok(wanted) => {
+            drop(stranger);
+            wanted
+        }
         Err(rejection) => {
             refuse(shared, client, &rejection, &whose(peer)).await;
             return None;

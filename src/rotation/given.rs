@@ -35,6 +35,7 @@ impl Rotation {
         secrets::keep_until(token, claims.expires_at.unwrap_or_else(Timestamp::now));
         refuse_unfit(&snapshot, index, &claims)?;
         let entry = entry(&snapshot, index, token)?;
+        refuse_no_token(token)?;
         snapshot.publish(&[entry], &[index])?;
         self.follow(snapshot, index, token, claims.expires_at)?;
         Ok(claims.expires_at)
@@ -81,6 +82,24 @@ fn refuse_unfit(snapshot: &Snapshot, index: usize, claims: &Claims) -> Result<()
         return Err(Failure::permanent(Code::IdentityMismatch, message).hint(hint));
     }
     Ok(())
+}
+
+/// # Errors
+/// It is something else that was handed over in its place: a page, an answer of the API, or a personal access token, which PostgreSQL
+/// takes for no password.
+fn refuse_no_token(token: &SecretString) -> Result<(), Failure> {
+    // The characters of RFC 6750, section 2.1.
+    let is_of_tokens = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    let text = token.expose_secret();
+    let why = if !text.bytes().all(is_of_tokens) {
+        "what was handed over is no token: it has characters that none has"
+    } else if text.starts_with("dapi") {
+        "a personal access token is no password"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::permanent(Code::Configuration, why)
+        .hint("the present password stays: hand over the OAuth token or the database credential alone, as `jq -r .token` prints it"))
 }
 
 fn entry(snapshot: &Snapshot, index: usize, token: &SecretString) -> Result<Entry, Failure> {

@@ -287,6 +287,21 @@ impl Plan {
         Ok(())
     }
 
+    /// The file where this configuration has a secret already, or one that does not exist. A secret is shown only once, and the one in
+    /// another file may be another client's.
+    fn place_for_secret(&self, client: &Client, secret: &SecretString) -> PathBuf {
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let id: String = client.id.chars().filter(is_plain).take(64).collect();
+        let own = format!("{SECRET}-{id}");
+        let is_named = |name: &str| {
+            let ends = ['"', '\''].map(|quote| format!("{name}{quote}"));
+            self.old.as_ref().is_some_and(|old| ends.iter().any(|end| old.contains(end)))
+        };
+        let usual = self.inputs.config.with_file_name(SECRET);
+        let is_free = || usual.symlink_metadata().is_err() || holds(&usual, secret);
+        if is_named(SECRET) || !is_named(&own) && is_free() { usual } else { usual.with_file_name(own) }
+    }
+
     fn take_over_secret(
         &mut self,
         config: &Config,
@@ -301,7 +316,7 @@ impl Plan {
             }
             // It was not given by flag or environment.
             (None, SecretSource::Keychain(_)) => return Ok(()),
-            (None, SecretSource::Given(_)) => (self.inputs.config.with_file_name(SECRET), true),
+            (None, SecretSource::Given(_)) => (self.place_for_secret(client, &client.secret.read(&client.id)?.0), true),
             (Some(credential), _) => {
                 // A file named there would win over the credential.
                 if config.place_in_fragment(section, "client_secret_file").is_none()
@@ -314,14 +329,14 @@ impl Plan {
             }
         };
         let (secret, _) = client.secret.read(&client.id)?;
-        let present = read_text(&file).ok();
-        let same = present.as_ref().is_some_and(|text| text.trim() == secret.expose_secret());
+        let same = holds(&file, &secret);
         if named {
-            self.set(document, section, "client_secret_file", SECRET.into());
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.set(document, section, "client_secret_file", name.into());
             self.leave_keychain(document, section);
         }
         if !same {
-            if present.is_some() {
+            if file.exists() {
                 self.is_new = false;
                 self.changes.push(format!("another secret in {}", file.display()));
             }
@@ -460,6 +475,10 @@ fn file_of(secret: &str) -> &'static str {
         "azure_client_secret" => "azure_client_secret_file",
         _ => "google_credentials_file",
     }
+}
+
+fn holds(file: &Path, secret: &SecretString) -> bool {
+    read_text(file).is_ok_and(|text| text.trim() == secret.expose_secret())
 }
 
 /// That this setting need not go into a fragment, which is somebody else's file.

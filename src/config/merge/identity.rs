@@ -5,6 +5,7 @@
 //! service manager handed the secret over; a secret is never used with another client's id.
 
 use super::super::origin::{Origin, Sourced};
+use super::sign_in::OIDC_TOKEN;
 use crate::config::fault::ConfigError;
 use crate::config::secret::bare;
 use crate::config::unified::{Key, Said, name_of, row_of};
@@ -80,7 +81,7 @@ impl WorkspaceSource {
 
     /// Takes out what would be sent to the workspace itself; what goes to another place stays (Microsoft's, Google's).
     fn take_secrets(&mut self) -> Vec<(&'static str, Sourced<SecretSource>)> {
-        let more = [Key::Token, Key::OidcToken, Key::MetadataServiceUrl];
+        let more = [Key::Token, Key::OidcToken, Key::OidcTokenEnv, Key::OidcTokenFile, Key::MetadataServiceUrl];
         let own = self.secret.take().map(|secret| (secret.value.key(), secret));
         let more = more.into_iter().filter_map(|key| Some((name_of(key), self.more.remove(&key)?)));
         own.into_iter().chain(more).collect()
@@ -115,6 +116,11 @@ impl Chosen {
     /// Whether a service principal can sign in with this.
     pub(super) fn is_complete(&self) -> bool {
         self.host.is_some() && self.client_id.is_some() && self.secret.is_some() && self.may_be_client()
+    }
+
+    fn asks_for_the_usual_variable(&self) -> bool {
+        !self.more.contains_key(&Key::OidcTokenEnv)
+            && self.auth.as_ref().is_some_and(|auth| auth.value == AuthMethod::EnvOidc.word())
     }
 
     /// Whether no other method is set than that of a client with a secret.
@@ -153,6 +159,11 @@ pub(super) fn choose(
         }
     }
     chosen.secret = chosen.secret.or(handed_over);
+    // A file that asks for the token of a variable means the usual one where it names no other.
+    if chosen.asks_for_the_usual_variable() {
+        let ignored = format!("ignored: {OIDC_TOKEN} (");
+        chosen.aside.retain(|sentence| !sentence.starts_with(&ignored));
+    }
     refuse_another_clients(&chosen, &sources)?;
     Ok(chosen)
 }
@@ -353,6 +364,32 @@ mod tests {
                 let fault = choose(said("another").into(), None).map(|_| ()).unwrap_err().to_string();
                 let both = [origin(of_id).to_string(), origin(of_secret).to_string()];
                 assert!(both.iter().all(|origin| fault.contains(origin)), "{fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_token_of_another_issuer_is_goes_to_no_host_that_its_source_does_not_name_either() {
+        for key in [Key::Token, Key::OidcToken, Key::OidcTokenEnv, Key::OidcTokenFile, Key::MetadataServiceUrl] {
+            for (of_host, of_key, is_used) in [
+                (SourceKind::Environment, SourceKind::Table, false),
+                (SourceKind::Table, SourceKind::Environment, false),
+                (SourceKind::Table, SourceKind::Table, true),
+                (SourceKind::Environment, SourceKind::Environment, true),
+                (SourceKind::Flags, SourceKind::Table, true),
+            ] {
+                let sources = ALL.map(|kind| {
+                    let mut said = says(kind, (kind == of_host).then_some(PROD), None, false);
+                    if kind == of_key {
+                        said.more
+                            .insert(key, Sourced::new(SecretSource::Given("s3cret-or-its-place".into()), origin(kind)));
+                    }
+                    said
+                });
+                let chosen = chosen(sources.into());
+                assert_eq!(chosen.more.contains_key(&key), is_used, "{key:?} of {of_key:?}, host of {of_host:?}");
+                let is_told = chosen.aside.iter().any(|sentence| sentence.starts_with("ignored: "));
+                assert_eq!(is_told, !is_used, "{:?}", chosen.aside);
             }
         }
     }

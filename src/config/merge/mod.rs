@@ -388,6 +388,8 @@ impl Merge<'_> {
         let logins = Some(environment.logins_dir());
         let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
         let (password, figures) = (Some(state_dir.join("proxy-password")), Some(state_dir.join("proxy.json")));
+        let (mark, proxys_mark) = (Some(state_dir.join("running")), Some(state_dir.join("proxy-running")));
+        let account = environment.path("GOOGLE_APPLICATION_CREDENTIALS");
         let program = environment.path("DATABRICKS_CLI_PATH").filter(|path| path.is_absolute());
         let authorities = environment.path("SSL_CERT_FILE");
         for (role, path, origin, access) in [
@@ -395,6 +397,9 @@ impl Merge<'_> {
             ("the lock", lock, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the proxy's password", password, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the proxy's figures", figures, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the daemon's mark", mark, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("the proxy's mark", proxys_mark, by_variable("STATE_DIRECTORY"), Access::Writes),
+            ("GOOGLE_APPLICATION_CREDENTIALS", account, by_variable("GOOGLE_APPLICATION_CREDENTIALS"), Access::Reads),
             ("the place of logins", logins, by_variable("XDG_STATE_HOME"), Access::Writes),
             (
                 "the profile file",

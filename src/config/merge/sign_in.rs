@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// The variable that holds a token where no other one is named (databricks-sdk-go, config/auth_oidc.go).
-const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
+pub(super) const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
 
 /// What a workflow of GitHub has (GitHub, "OpenID Connect reference").
 const GITHUB: [&str; 2] = ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];

@@ -123,6 +123,21 @@ fn what_was_edited_while_a_person_was_asked_stays() {
 }
 
 #[test]
+fn the_secret_of_another_client_stays_where_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    let usual = scratch.path().join("client-secret");
+    fs::write(&usual, "of-an0ther-client\n").unwrap();
+    let written = install(&flags(scratch.path()), &inputs);
+    let own = scratch.path().join(format!("client-secret-{PRINCIPAL}"));
+    assert_eq!(written, [own.clone(), inputs.config.clone()]);
+    assert_eq!(fs::read_to_string(&usual).unwrap(), "of-an0ther-client\n");
+    assert_eq!(fs::read_to_string(&own).unwrap(), "s3cret-of-the-principal\n");
+    assert!(fs::read_to_string(&inputs.config).unwrap().contains(&format!("\"client-secret-{PRINCIPAL}\"")));
+    assert!(install(&flags(scratch.path()), &inputs).is_empty(), "a second time there is nothing to write");
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_replaced() {
     let scratch = tempfile::tempdir().unwrap();
     let inputs = inputs(scratch.path());

@@ -438,9 +438,21 @@ fn no_program_of_bobs_runs_as_root() {
         for command in &COMMANDS[..5] {
             homes.root("bob", command).run();
         }
+        // As after `su` without a dash: root's own home, and variables that lead to bob's settings.
+        let config_home = homes.of_bob(".config");
+        for (variable, place) in [
+            ("XDG_CONFIG_HOME", config_home.clone()),
+            ("CONFIGURATION_DIRECTORY", config_home.join("dbx-rotator")),
+            ("DBX_ROTATOR_CONFIG", homes.of_bob(CONFIG)),
+        ] {
+            homes.root("root", COMMANDS[0]).env(variable, place).run();
+        }
         let who = fs::read_to_string(told).unwrap_or_default();
         if who.lines().any(|uid| uid == "0") {
             findings.push(format!("{name}: ran as root"));
+        }
+        if name == "cli_path" && who.is_empty() {
+            findings.push(format!("{name}: never ran, so that this proves nothing"));
         }
     }
     none(findings);

@@ -37,6 +37,14 @@ fn a_table_has_all_that_can_be_seen() {
 }
 
 #[test]
+fn where_one_api_is_not_there_the_others_failure_is_told() {
+    let (workspace, home) = (furnished(), Home::new());
+    workspace.faults_on(Endpoint::PostgresProjects).always(Fault::Status(404));
+    workspace.faults_on(Endpoint::DatabaseInstances).always(Fault::Status(503));
+    connections(&home, &workspace, &[]).run().exits(69).stderr_lacks("has no Lakebase API");
+}
+
+#[test]
 fn json_says_who_sees_it() {
     let (workspace, home) = (furnished(), Home::new());
     let answer = connections(&home, &workspace, &["--json"]).run().exits(0).json();

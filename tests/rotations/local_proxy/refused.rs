@@ -57,6 +57,34 @@ fn another_user_of_the_machine_is_refused_by_the_kernels_word_unless_that_is_all
 }
 
 #[test]
+fn those_who_may_not_use_it_take_nobodys_place() {
+    let test = "those_who_may_not_use_it_take_nobodys_place";
+    if !rustix::process::geteuid().is_root() {
+        return skip(test, "only root can become another user");
+    }
+    let port = free_port();
+    let more = format!("proxy_port = {port}");
+    let Some(stage) = Stage::new(test, Workspace::start(), "proxy_max_sessions = 2", &more) else { return };
+    let running = stage.start();
+    // More than there may be sessions, and clients that are told that there are too many.
+    let script = format!(
+        "import socket, sys\n\
+         held = [socket.create_connection(('127.0.0.1', {port})) for _ in range(150)]\n\
+         print('all are there', flush=True)\n\
+         sys.stdin.read()"
+    );
+    let other = ["--reuid", OTHER, "--regid", OTHER, "--clear-groups", "--", "python3", "-c", &script];
+    let strangers = stage.home.command("/usr/bin/setpriv").args(other).with_keyboard().spawn();
+    strangers.prints("all are there", SOON);
+    for _ in 0..3 {
+        stage.ask("orders", "select 1").exits(0);
+    }
+    strangers.signal(rustix::process::Signal::KILL);
+    strangers.ends();
+    running.terminate().exits(0);
+}
+
+#[test]
 fn from_another_network_a_client_needs_the_proxys_own_password() {
     let test = "from_another_network_a_client_needs_the_proxys_own_password";
     if !rustix::process::geteuid().is_root() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -47,7 +48,7 @@ pub fn serve(
                 }
                 Mode::Outage => {
                     listener = None;
-                    kept = Some(bound(shared.address).expect("the port of before"));
+                    kept = Some(bound(shared.address).await);
                     connections.shutdown().await;
                 }
                 Mode::Stopped => return,
@@ -70,11 +71,17 @@ pub fn serve(
     });
 }
 
-fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+/// A child of another test that is between fork and exec still listens there for a moment.
+async fn bound(address: SocketAddr) -> TcpSocket {
+    for _ in 0..10_000 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option of it");
+        if socket.bind(address).is_ok() {
+            return socket;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("somebody else has the port of before");
 }
 
 /// The same without TLS and without outages, until told to stop.
