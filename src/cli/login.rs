@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rustix::termios::tcgetpgrp;
 
 use self::typed::TypedLines;
@@ -182,8 +183,8 @@ fn show(workspace: &Workspace, consent: &Consent, loopback: &Loopback, opens: bo
 }
 
 fn nobody_came(after: Duration) -> Failure {
-    let minutes = after.as_secs().div_ceil(60);
-    Failure::transient(Code::TryAgain, format!("nobody has logged in within {minutes} min"))
+    let time = print::duration(SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX));
+    Failure::transient(Code::TryAgain, format!("nobody has logged in within {time}"))
         .hint("run it again; --timeout gives more time")
 }
 
@@ -246,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_person_waits_five_minutes_unless_told_otherwise() {
-        assert!(nobody_came(Duration::from_secs(300)).message.ends_with("within 5 min"));
-        assert!(nobody_came(Duration::from_secs(1)).is_transient());
+        assert!(nobody_came(TIMEOUT).message.ends_with("within 5 min"));
+        let soon = nobody_came(Duration::from_secs(12));
+        assert!(soon.is_transient() && soon.message.ends_with("within 12 s"), "{soon}");
     }
 }

@@ -42,6 +42,7 @@ fn wanted(expected: &str, key: &str) -> (String, Option<String>) {
         "a string" => ("text in quotes".to_owned(), Some(format!("write {key} = \"...\""))),
         "a boolean" => ("true or false".to_owned(), None),
         "u16" => ("a number from 1 to 65535".to_owned(), None),
+        "usize" => ("a whole number".to_owned(), None),
         "a sequence" if is_table => {
             ("a list of tables".to_owned(), Some(format!("write [[{table}]] above the settings of each {key}")))
         }

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::os::identity::try_as_owner_of;
+use crate::os::identity::try_as_owner_of_link;
 use crate::os::streams;
 use crate::words;
 use descriptor::Way;
@@ -74,7 +74,7 @@ impl LogFile {
                 let (file, way) = descriptor::open(number)?;
                 Log { file, way, regular: None }
             }
-            None => try_as_owner_of(path, || Log::open(path))?,
+            None => try_as_owner_of_link(path, || Log::open(path))?,
         };
         let state = State { log, is_torn: false, is_stuck: false, dropped: 0, is_told: false };
         Ok(LogFile { path: path.to_owned(), descriptor, state: Mutex::new(state) })
@@ -102,7 +102,7 @@ impl LogFile {
 impl LogFile {
     /// Sees to it that the line goes to where the path leads now, and finds room there.
     fn get_ready(&self, state: &mut State, line: &str) -> io::Result<()> {
-        try_as_owner_of(&self.path, || {
+        try_as_owner_of_link(&self.path, || {
             let followed = state.log.follow(&self.path);
             let room = state.log.make_room(&self.path, line.len() as u64);
             followed.and(room)

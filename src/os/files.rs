@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::identity::try_as_owner_of;
+use super::identity::try_as_owner_of_link;
 
 /// Larger than any sensible configuration, record or secret, in bytes.
 pub(crate) const LARGEST: u64 = 16 * 1024 * 1024;
@@ -71,7 +71,7 @@ pub(crate) fn read_bytes_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
 }
 
 fn read_with(path: &Path, largest: u64, read: impl FnOnce(File, usize) -> Result<usize>) -> Result<()> {
-    try_as_owner_of(path, || {
+    try_as_owner_of_link(path, || {
         let file = open_regular(path, OpenOptions::new().read(true))?;
         let length = file.metadata()?.len();
         if length > largest {

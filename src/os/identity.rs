@@ -29,11 +29,20 @@ pub(crate) struct Owner {
 ///
 /// A link at the end is followed. Its owner and the file's are checked where the file is opened.
 pub(crate) fn owner_of(path: &Path) -> Option<Owner> {
-    first_owner(path, 0)
+    first_owner(path, 0, Last::Followed)
+}
+
+/// What the last part of a path is, if it is a link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// It leads to the file, whoever owns it.
+    Followed,
+    /// Its owner decides where it leads.
+    OfItsOwner,
 }
 
 /// The first owner on the way to `path` other than `trusted`.
-fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
+fn first_owner(path: &Path, trusted: u32, last: Last) -> Option<Owner> {
     let path = std::path::absolute(path).ok()?;
     let mut here = PathBuf::from("/");
     let mut rest: Vec<OsString> = names(&path);
@@ -46,7 +55,8 @@ fn first_owner(path: &Path, trusted: u32) -> Option<Owner> {
         let next = here.join(&name);
         // A part that does not exist yet will be made in its parent.
         let data = next.symlink_metadata().ok()?;
-        let is_on_the_way = data.is_dir() || !rest.is_empty();
+        let is_own_link = last == Last::OfItsOwner && data.is_symlink();
+        let is_on_the_way = data.is_dir() || is_own_link || !rest.is_empty();
         if data.uid() != trusted && is_on_the_way {
             return Some(Owner { uid: data.uid(), gid: data.gid() });
         }
@@ -98,6 +108,20 @@ pub(crate) fn as_owner_of<T>(path: &Path, act: impl FnOnce() -> T) -> io::Result
 /// As `act`, or as [`as_owner_of`].
 pub(crate) fn try_as_owner_of<T, E: From<io::Error>>(path: &Path, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     as_owner_of(path, act)?
+}
+
+/// The same where a link at the end is followed without a further look: root does so as the user whose link it is.
+///
+/// # Errors
+/// As `act`, or as [`as_owner_of`].
+pub(crate) fn try_as_owner_of_link<T, E: From<io::Error>>(
+    path: &Path,
+    act: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    match first_owner(path, 0, Last::OfItsOwner).filter(|_| is_root()) {
+        Some(owner) => acting::as_user(owner, act)?,
+        None => act(),
+    }
 }
 
 /// Takes the first of these paths that leads into a user's place, and turns the whole process into that user for good. The
@@ -263,21 +287,21 @@ mod tests {
         symlink("/", scratch.path().join("a/root")).unwrap();
         // Checked as a root with another number, so that everything here belongs to somebody.
         for path in ["", "a", "a/not/yet", "a/root/etc"] {
-            let found = first_owner(&scratch.path().join(path), stranger);
+            let found = first_owner(&scratch.path().join(path), stranger, Last::Followed);
             assert!(found.is_some() && (me() == 0 || found.is_some_and(|owner| owner.uid == 0)), "{path}: {found:?}");
         }
         if me() == 0 {
             for (path, owner) in [("a", None), ("a/not/yet", None), ("a/root/etc", None), ("a/../..", None)] {
-                assert_eq!(first_owner(&scratch.path().join(path), 0), owner, "{path}");
+                assert_eq!(first_owner(&scratch.path().join(path), 0, Last::Followed), owner, "{path}");
             }
             std::os::unix::fs::chown(scratch.path().join("a"), Some(4711), Some(4712)).unwrap();
             let theirs = Some(Owner { uid: 4711, gid: 4712 });
             symlink(scratch.path().join("a"), scratch.path().join("link")).unwrap();
             for path in ["a", "a/not/yet", "a/root/etc", "link/x", "link", "a/root/../../x"] {
-                assert_eq!(first_owner(&scratch.path().join(path), 0), theirs, "{path}");
+                assert_eq!(first_owner(&scratch.path().join(path), 0, Last::Followed), theirs, "{path}");
             }
             std::os::unix::fs::lchown(scratch.path().join("link"), Some(4711), Some(4712)).unwrap();
-            assert_eq!(first_owner(&scratch.path().join("link"), 0), theirs);
+            assert_eq!(first_owner(&scratch.path().join("link"), 0, Last::Followed), theirs);
             // A file, or a link to one, does not decide where the path leads.
             fs::write(scratch.path().join("file"), "").unwrap();
             symlink("file", scratch.path().join("to-file")).unwrap();
@@ -285,10 +309,19 @@ mod tests {
             for name in ["file", "to-file", "to-here"] {
                 std::os::unix::fs::lchown(scratch.path().join(name), Some(4711), Some(4712)).unwrap();
             }
-            assert_eq!(first_owner(&scratch.path().join("file"), 0), None);
-            assert_eq!(first_owner(&scratch.path().join("to-file"), 0), None);
-            assert_eq!(first_owner(&scratch.path().join("to-here/file"), 0), theirs, "a link to a directory does");
-            assert_eq!(first_owner(&scratch.path().join("a/../b"), 0), theirs, "the kernel goes into it, too");
+            assert_eq!(first_owner(&scratch.path().join("file"), 0, Last::Followed), None);
+            assert_eq!(first_owner(&scratch.path().join("to-file"), 0, Last::Followed), None);
+            assert_eq!(first_owner(&scratch.path().join("to-file"), 0, Last::OfItsOwner), theirs, "whose link it is");
+            assert_eq!(
+                first_owner(&scratch.path().join("to-here/file"), 0, Last::Followed),
+                theirs,
+                "a link to a directory does"
+            );
+            assert_eq!(
+                first_owner(&scratch.path().join("a/../b"), 0, Last::Followed),
+                theirs,
+                "the kernel goes into it, too"
+            );
         }
     }
 
@@ -297,6 +330,9 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         symlink("b", scratch.path().join("a")).unwrap();
         symlink("a", scratch.path().join("b")).unwrap();
-        assert_eq!(first_owner(&scratch.path().join("a/x"), me()).filter(|owner| owner.uid == me()), None);
+        assert_eq!(
+            first_owner(&scratch.path().join("a/x"), me(), Last::Followed).filter(|owner| owner.uid == me()),
+            None
+        );
     }
 }

@@ -151,7 +151,7 @@ fn who_cancels_or_does_not_come_back_or_presses_ctrl_c_is_not_logged_in() {
     let login = |words: &str| typed(&home, &workspace, &format!("login --file {words}"));
     login("").run().exits(77).stdout_has("the login was cancelled: access_denied").stdout_has("hint: ");
     let late = login("--no-browser --timeout 1s").run();
-    late.exits(75).stdout_has("nobody has logged in within 1 min");
+    late.exits(75).stdout_has("nobody has logged in within 1 s");
     let running = login("--no-browser").spawn();
     shown_address(&running);
     running.types("\u{3}");

@@ -166,3 +166,25 @@ fn a_full_device_is_told_once() {
     assert!(log.write("one\n").is_some_and(|told| told.contains("/dev/full")));
     assert_eq!(log.write("two\n"), None);
 }
+
+#[test]
+fn root_writes_to_no_file_that_somebody_elses_link_leads_to() {
+    use std::os::unix::fs::lchown;
+    if !crate::os::identity::is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let (target, link) = (directory.path().join("of-root"), directory.path().join("log"));
+    fs::write(&target, "root's\n").unwrap();
+    fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+    symlink(&target, &link).unwrap();
+    lchown(&link, Some(4711), Some(4711)).unwrap();
+    assert_eq!(LogFile::open(&link).map(drop).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "root's\n");
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o644);
+    // Nor is one read.
+    fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+    let read = crate::os::files::read_bytes(&link);
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
