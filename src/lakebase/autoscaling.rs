@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::api::{Api, Page};
 use super::classify::About;
-use super::{DatabaseInfo, State, Target, is_host_name};
+use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
@@ -64,8 +64,8 @@ impl Endpoint {
         let state = self.state();
         DatabaseInfo {
             target: Target::Endpoint(self.name),
-            host: self.status.hosts.host.filter(|host| is_host_name(host)),
-            read_only_host: self.status.hosts.read_only_host.filter(|host| is_host_name(host)),
+            host: self.status.hosts.host.filter(|host| !host.is_empty()),
+            read_only_host: self.status.hosts.read_only_host.filter(|host| !host.is_empty()),
             state,
             found_at: Timestamp::now(),
         }

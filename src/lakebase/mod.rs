@@ -116,25 +116,3 @@ impl State {
         matches!(self, State::Stopped | State::Disabled | State::Deleting)
     }
 }
-
-/// Whether libpq would look this up as the name of a host: a path would be the directory of a socket on this machine, and several would
-/// be a list.
-fn is_host_name(text: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(is_part)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_api_calls_a_host_is_one() {
-        for host in ["instance-1.database.cloud.databricks.com", "ep_1.example", "127.0.0.1", "::1", "DB.example"] {
-            assert!(is_host_name(host), "{host}");
-        }
-        for other in ["", "/tmp/socket", "a b", "a,b", "a\nb", "host=x", "@abstract", "h\u{f6}st", &"x".repeat(254)] {
-            assert!(!is_host_name(other), "{other}");
-        }
-    }
-}

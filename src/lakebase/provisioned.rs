@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::api::{Api, Page};
 use super::classify::About;
-use super::{DatabaseInfo, State, Target, is_host_name};
+use super::{DatabaseInfo, State, Target};
 use crate::failure::Failure;
 use crate::http::Answer;
 
@@ -43,8 +43,8 @@ impl Instance {
         let name = self.name.unwrap_or_else(|| asked_for.to_owned());
         DatabaseInfo {
             target: Target::Instance(name),
-            host: self.read_write_dns.filter(|host| is_host_name(host)),
-            read_only_host: self.read_only_dns.filter(|host| is_host_name(host)),
+            host: self.read_write_dns.filter(|host| !host.is_empty()),
+            read_only_host: self.read_only_dns.filter(|host| !host.is_empty()),
             state,
             found_at: Timestamp::now(),
         }

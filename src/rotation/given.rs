@@ -92,14 +92,14 @@ fn refuse_no_token(token: &SecretString) -> Result<(), Failure> {
     let is_of_tokens = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     let text = token.expose_secret();
     let why = if !text.bytes().all(is_of_tokens) {
-        "what was handed over is no token: it has characters that none has"
+        "this is no token"
     } else if text.starts_with("dapi") {
         "a personal access token is no password"
     } else {
         return Ok(());
     };
     Err(Failure::permanent(Code::Configuration, why)
-        .hint("the present password stays: hand over the OAuth token or the database credential alone, as `jq -r .token` prints it"))
+        .hint("the present password stays: hand over the token alone, as `jq -r .token` prints it"))
 }
 
 fn entry(snapshot: &Snapshot, index: usize, token: &SecretString) -> Result<Entry, Failure> {

@@ -57,8 +57,8 @@ fn a_token_that_would_lock_somebody_out_is_refused_and_the_live_one_stays() {
         (&anothers, 77, "cannot log in as this user"),
         ("", 64, "there is none"),
         ("two words", 78, "cannot be a password"),
-        ("<html>login</html>", 78, "is no token"),
-        (r#"{"token":"eyJhbGciOiJub25lIn0.e30.c2ln"}"#, 78, "is no token"),
+        ("<html>login</html>", 78, "this is no token"),
+        (r#"{"token":"eyJhbGciOiJub25lIn0.e30.c2ln"}"#, 78, "this is no token"),
         ("dapi0123456789abcdef", 78, "a personal access token is no password"),
         (&"x".repeat(17_000), 64, "longer than 16 KiB"),
     ] {
