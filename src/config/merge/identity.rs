@@ -118,9 +118,10 @@ impl Chosen {
         self.host.is_some() && self.client_id.is_some() && self.secret.is_some() && self.may_be_client()
     }
 
-    fn asks_for_the_usual_variable(&self) -> bool {
-        !self.more.contains_key(&Key::OidcTokenEnv)
-            && self.auth.as_ref().is_some_and(|auth| auth.value == AuthMethod::EnvOidc.word())
+    /// Whether a file asks for the token of a variable, and so for the usual one where none is named.
+    pub(super) fn asks_for_a_variable(&self) -> bool {
+        let is_in_a_file = |origin: &Origin| matches!(origin, Origin::File(..) | Origin::Profile(..));
+        self.auth.as_ref().is_some_and(|auth| auth.value == AuthMethod::EnvOidc.word() && is_in_a_file(&auth.origin))
     }
 
     /// Whether no other method is set than that of a client with a secret.
@@ -159,8 +160,7 @@ pub(super) fn choose(
         }
     }
     chosen.secret = chosen.secret.or(handed_over);
-    // A file that asks for the token of a variable means the usual one where it names no other.
-    if chosen.asks_for_the_usual_variable() {
+    if chosen.asks_for_a_variable() && !chosen.more.contains_key(&Key::OidcTokenEnv) {
         let ignored = format!("ignored: {OIDC_TOKEN} (");
         chosen.aside.retain(|sentence| !sentence.starts_with(&ignored));
     }
@@ -391,6 +391,25 @@ mod tests {
                 let is_told = chosen.aside.iter().any(|sentence| sentence.starts_with("ignored: "));
                 assert_eq!(is_told, !is_used, "{:?}", chosen.aside);
             }
+        }
+    }
+
+    #[test]
+    fn the_usual_variable_is_said_to_be_ignored_where_it_is() {
+        for (of_auth, is_told) in [(SourceKind::Table, false), (SourceKind::Environment, true)] {
+            let sources = ALL.map(|kind| {
+                let mut said = says(kind, (kind == SourceKind::Table).then_some(PROD), None, false);
+                if kind == of_auth {
+                    said.auth = Some(Sourced::new(AuthMethod::EnvOidc.word().to_owned(), origin(kind)));
+                }
+                if kind == SourceKind::Environment {
+                    said.more.insert(Key::OidcToken, Sourced::new(SecretSource::Given("s3cret".into()), origin(kind)));
+                }
+                said
+            });
+            let aside = chosen(sources.into()).aside;
+            let about_it = format!("ignored: {OIDC_TOKEN} (");
+            assert_eq!(aside.iter().any(|sentence| sentence.starts_with(&about_it)), is_told, "{of_auth:?}: {aside:?}");
         }
     }
 

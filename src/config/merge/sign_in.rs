@@ -252,9 +252,7 @@ impl Merge<'_> {
     /// The variable that holds the token of another issuer.
     fn variable_with_a_token(&self, chosen: &Chosen) -> Option<SubjectSource> {
         let named = chosen.more.get(&Key::OidcTokenEnv).and_then(text).map(|name| name.value);
-        let is_in_a_file =
-            matches!(chosen.auth.as_ref().map(|auth| &auth.origin), Some(Origin::File(..) | Origin::Profile(..)));
-        let usual = chosen.more.contains_key(&Key::OidcToken) || is_in_a_file;
+        let usual = chosen.more.contains_key(&Key::OidcToken) || chosen.asks_for_a_variable();
         named.or_else(|| usual.then(|| OIDC_TOKEN.to_owned())).map(SubjectSource::Variable)
     }
 
