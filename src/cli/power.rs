@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::arguments::Command;
-use crate::config::{FRAGMENTS, Overrides};
+use crate::config::{Config, Overrides};
 use crate::failure::{Code, Failure};
 use crate::os::dirs::Environment;
 use crate::os::identity;
@@ -18,8 +18,8 @@ pub(super) fn leave_root(command: &Command, overrides: &Overrides) -> Result<Opt
     if !identity::is_root() || !works_in_a_home(command) {
         return Ok(None);
     }
-    let environment = Environment::of_this_process();
-    let paths = read_for(overrides, &environment);
+    let home = Environment::of_this_process().home();
+    let paths: Vec<PathBuf> = home.into_iter().chain(Config::files_to_come(overrides)).collect();
     match identity::leave_root(paths.iter().map(PathBuf::as_path)) {
         Ok(None) => Ok(None),
         Ok(Some(uid)) => Ok(Some(format!(
@@ -31,17 +31,6 @@ pub(super) fn leave_root(command: &Command, overrides: &Overrides) -> Result<Opt
                 .hint("run it as that user, or set HOME to root's own home directory"))
         }
     }
-}
-
-/// The home, and every file from which a configuration would be read. Which of them exists is not asked: whoever owns the place
-/// decides.
-fn read_for(overrides: &Overrides, environment: &Environment) -> Vec<PathBuf> {
-    let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
-    let configurations = named.map_or_else(|| environment.config_files(), |named| vec![named]);
-    let fragments = configurations.iter().filter_map(|file| Some(file.parent()?.join(FRAGMENTS).join("any")));
-    let profiles = environment.databricks_config_file();
-    let home = environment.home();
-    home.into_iter().chain(fragments).chain(configurations.iter().cloned()).chain(profiles).collect()
 }
 
 /// Only those who set up or ask for the machine's own units must stay root.

@@ -106,7 +106,7 @@ impl Service {
         };
         let manager = manager(scope, &account)?;
         let inputs = inputs(scope, &account, &*manager);
-        let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
+        let named = overrides.named_config(&environment);
         if let Some(other) = named.filter(|path| *path != inputs.config) {
             let message = format!("a service reads {}, not {}", inputs.config.display(), other.display());
             let hint = "leave out --config and DBX_ROTATOR_CONFIG; a link at that place will do";

@@ -25,7 +25,7 @@ pub use fault::ConfigError;
 pub use file::parse_duration;
 #[cfg(feature = "cli")]
 pub(crate) use file::parse_interval;
-pub(crate) use fragments::{DIRECTORY as FRAGMENTS, Place};
+pub(crate) use fragments::Place;
 pub use origin::{Origin, Setting};
 pub use overrides::Overrides;
 #[cfg(feature = "cli")]
@@ -286,10 +286,10 @@ impl Config {
         self.workspaces.iter().filter_map(item).collect()
     }
 
-    /// The files to watch while no usable configuration exists.
+    /// The files from which a configuration would be read: to be watched while there is no usable one.
     pub(crate) fn files_to_come(overrides: &Overrides) -> Vec<PathBuf> {
         let environment = Environment::of_this_process();
-        let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
+        let named = overrides.named_config(&environment);
         let files = named.map_or_else(|| environment.config_files(), |file| vec![file]);
         let fragments = files.iter().filter_map(|file| Place::new(file.clone(), false, &environment).fragments);
         let fragments: Vec<PathBuf> = fragments.collect();

@@ -90,6 +90,11 @@ impl Overrides {
         ])
     }
 
+    /// The configuration file that a person names, if any.
+    pub(crate) fn named_config(&self, environment: &Environment) -> Option<PathBuf> {
+        self.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"))
+    }
+
     /// The first flag given that describes a connection, if any.
     pub(crate) fn connection_flag(&self) -> Option<&'static str> {
         first_given(&[

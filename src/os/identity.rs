@@ -133,7 +133,9 @@ pub(crate) fn leave_root<'p>(paths: impl IntoIterator<Item = &'p Path>) -> io::R
     if !is_root() {
         return Ok(None);
     }
-    let Some(owner) = paths.into_iter().find_map(owner_of) else { return Ok(None) };
+    // A link at the end would be followed: its owner decides which settings are read.
+    let owner = paths.into_iter().find_map(|path| first_owner(path, 0, Last::OfItsOwner));
+    let Some(owner) = owner else { return Ok(None) };
     Ok(acting::become_user(owner)?.then_some(owner.uid))
 }
 

@@ -121,8 +121,7 @@ fn check_paths(environment: &Environment) -> Result<(), ConfigError> {
 
 /// Which configuration is read.
 pub(in crate::config) fn place(overrides: &Overrides, environment: &Environment) -> Option<Place> {
-    let named = overrides.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"));
-    if let Some(path) = named {
+    if let Some(path) = overrides.named_config(environment) {
         return Some(Place::new(path, true, environment));
     }
     let candidates = environment.config_files();

@@ -438,7 +438,12 @@ fn no_program_of_bobs_runs_as_root() {
         for command in &COMMANDS[..5] {
             homes.root("bob", command).run();
         }
-        // As after `su` without a dash: root's own home, and variables that lead to bob's settings.
+        // As after `su` without a dash: root's own home, where a rotation finds all that it needs, and variables that lead to bob's
+        // settings.
+        let from = homes.of_bob(".");
+        let mut copy = std::process::Command::new("cp");
+        copy.args(["-r", "--no-preserve=ownership"]).arg(from).arg(homes.of_root(""));
+        assert!(copy.status().unwrap().success());
         let config_home = homes.of_bob(".config");
         for (variable, place) in [
             ("XDG_CONFIG_HOME", config_home.clone()),
