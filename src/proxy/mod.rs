@@ -251,7 +251,7 @@ impl Proxy {
                 accepted = self.listeners.accept() => match accepted {
                     Ok(accepted) => self.admit(accepted),
                     // A client that has gone already, as macOS tells it.
-                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
                         timer::sleep(BREATH).await;
@@ -375,7 +375,7 @@ impl Strangers {
 
 impl Served {
     fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
-        room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY);
+        room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + 2 * MOST_STRANGERS);
         let own = rustix::process::geteuid().as_raw();
         let (access, unknown) = Access::new(own, &config.local_proxy.allow);
         for name in unknown {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use rustix::fs::{Gid, OFlags, Uid};
 use tempfile::TempPath;
 
-use super::displaced::{Carry, End, Written, look, written_meanwhile};
+use super::displaced::{Carry, End, Written, look, not_lost, put_back, written_meanwhile};
 use super::group::Group;
 use super::new_file::{Kind, Names, NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
@@ -392,23 +392,6 @@ impl Replacement<'_> {
         ));
         Ok(Attempt::Done)
     }
-}
-
-/// Gives what was displaced its place back.
-fn put_back(name: TempPath, target: &Path) -> io::Result<()> {
-    if let Err(error) = std::fs::rename(&name, target) {
-        return not_lost(name, error);
-    }
-    // The temporary name no longer exists: the guard must not remove it.
-    let _ = name.keep();
-    Ok(())
-}
-
-/// What was displaced did not get its place back. It is no longer there where another process of ours has found it, which takes over
-/// what is in it. Else it keeps its name, and the next run takes it over.
-fn not_lost(name: TempPath, error: io::Error) -> io::Result<()> {
-    let _ = name.keep();
-    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Whether this name refers to this file.

@@ -229,6 +229,23 @@ pub(super) fn look(
     late(old, file, budget).map(|now| now.map_or(End::Gone, |now| carry(now, known, None)))
 }
 
+/// Gives what was displaced its place back.
+pub(super) fn put_back(name: TempPath, target: &Path) -> io::Result<()> {
+    if let Err(error) = std::fs::rename(&name, target) {
+        return not_lost(name, error);
+    }
+    // The temporary name no longer exists: the guard must not remove it.
+    let _ = name.keep();
+    Ok(())
+}
+
+/// What was displaced did not get its place back. It is no longer there where another process of ours has found it, which takes over
+/// what is in it. Else it keeps its name, and the next run takes it over.
+pub(super) fn not_lost(name: TempPath, error: io::Error) -> io::Result<()> {
+    let _ = name.keep();
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
 /// What somebody wrote to a new file of ours, which had its place for a moment only.
 pub(super) fn written_meanwhile(name: &Path, bytes: &[u8], budget: &Budget<'_>) -> io::Result<Written> {
     let file = match open(name) {

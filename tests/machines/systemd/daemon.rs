@@ -174,11 +174,7 @@ fn the_daemon_and_the_timer_take_turns(test: &str, release: Release) {
     assert_eq!(stage.property("dbx-rotator.timer", "ActiveState"), "inactive");
     stage.systemctl(&["start", "dbx-rotator.timer"]).exits(0);
     // The timer does not wait for the daemon's end.
-    let began = Instant::now();
-    while stage.property(DAEMON, "ActiveState") != "inactive" {
-        assert!(began.elapsed() < SOON, "the daemon goes on beside the timer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    stage.waits_for("alice", DAEMON, "ActiveState", "inactive");
 }
 
 fn a_workspace_that_is_gone_costs_no_login_while_the_password_lives(test: &str, release: Release) {

@@ -41,31 +41,6 @@ impl Stage {
         session
     }
 
-    /// Waits until a unit of alice's, or of the machine, has this value.
-    #[track_caller]
-    fn waits_for(&self, user: &str, unit: &str, property: &str, wanted: &str) {
-        let began = Instant::now();
-        loop {
-            let seen = self.shown(user, unit, property);
-            if seen == wanted {
-                return;
-            }
-            assert!(began.elapsed() < SOON, "{unit}: {property} is {seen:?}, not {wanted:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    #[track_caller]
-    fn shown(&self, user: &str, unit: &str, property: &str) -> String {
-        match user {
-            "root" => {
-                let line = ["systemctl", "show", "--value", "-p", property, unit];
-                self.machine.run(&line).exits(0).stdout.trim().to_owned()
-            }
-            _ => self.property(unit, property),
-        }
-    }
-
     #[track_caller]
     fn own_service(&self, words: &[&str]) -> Outcome {
         self.machine.as_user("alice", &[&["dbx-rotator", "service"], words].concat())

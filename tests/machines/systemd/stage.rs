@@ -2,7 +2,7 @@
 //! user who has set everything up.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Machine, Postgres, Release, Workspace, skip};
 
@@ -103,6 +103,31 @@ impl Stage {
     #[track_caller]
     pub(crate) fn property(&self, unit: &str, name: &str) -> String {
         self.systemctl(&["show", "--value", "-p", name, unit]).exits(0).stdout.trim().to_owned()
+    }
+
+    /// Waits until a unit of alice's, or of the machine, has this value.
+    #[track_caller]
+    pub(crate) fn waits_for(&self, user: &str, unit: &str, property: &str, wanted: &str) {
+        let began = Instant::now();
+        loop {
+            let seen = self.shown(user, unit, property);
+            if seen == wanted {
+                return;
+            }
+            assert!(began.elapsed() < SOON, "{unit}: {property} is {seen:?}, not {wanted:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[track_caller]
+    fn shown(&self, user: &str, unit: &str, property: &str) -> String {
+        match user {
+            "root" => {
+                let line = ["systemctl", "show", "--value", "-p", property, unit];
+                self.machine.run(&line).exits(0).stdout.trim().to_owned()
+            }
+            _ => self.property(unit, property),
+        }
     }
 
     /// Adds a drop-in for one of alice's units, and lets her manager read it.
