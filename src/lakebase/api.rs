@@ -20,6 +20,9 @@ const WORKSPACE_ID: &str = "X-Databricks-Workspace-Id";
 /// No workspace has this many pages; a server that never ends its list is broken.
 const MOST_PAGES: usize = 200;
 
+/// No workspace has this many objects of one kind, either.
+pub(super) const MOST_OBJECTS: usize = 20_000;
+
 /// The API of one workspace, called with one access token.
 pub(crate) struct Api<'a> {
     pub(crate) http: &'a WorkspaceClient<'a>,
@@ -89,11 +92,13 @@ impl Api<'_> {
         about: &About,
         mut wanted: impl FnMut(T::Item) -> bool,
     ) -> Result<(), Failure> {
-        let mut token = String::new();
+        let (mut token, mut left) = (String::new(), MOST_OBJECTS);
         for _ in 0..MOST_PAGES {
             let query = [("page_size", "100"), ("page_token", token.as_str())];
             let page: T = self.get(path, if token.is_empty() { &query[..1] } else { &query }, about).await?;
             let (items, next) = page.into_parts();
+            let Some(still) = left.checked_sub(items.len()) else { break };
+            left = still;
             for item in items {
                 if !wanted(item) {
                     return Ok(());

@@ -1,6 +1,7 @@
 //! The databases that an identity can see.
 
-use super::api::Api;
+use super::api::{Api, MOST_OBJECTS};
+use super::classify::{About, nonsense};
 use super::{DatabaseInfo, Target};
 use crate::failure::{Code, Failure};
 use crate::model::short_name;
@@ -55,24 +56,35 @@ impl Api<'_> {
             true
         })
         .await?;
-        let mut all = Vec::new();
+        let mut branches = Vec::new();
         for project in projects {
-            let mut branches = Vec::new();
             self.branches_of(&project.name, |branch| {
                 branches.push(branch.name);
                 true
             })
             .await?;
-            for branch in branches {
-                self.endpoints_of(&branch, |endpoint| {
-                    let name = short_name(&endpoint.name);
-                    all.push(Database { name, found: endpoint.into_found() });
-                    true
-                })
-                .await?;
-            }
+            self.check_number(branches.len(), "branches")?;
+        }
+        let mut all = Vec::new();
+        for branch in branches {
+            self.endpoints_of(&branch, |endpoint| {
+                let name = short_name(&endpoint.name);
+                all.push(Database { name, found: endpoint.into_found() });
+                true
+            })
+            .await?;
+            self.check_number(all.len(), "endpoints")?;
         }
         Ok(all)
+    }
+
+    /// That the lists of all projects and branches together end somewhere.
+    fn check_number(&self, of: usize, object: &str) -> Result<(), Failure> {
+        if of <= MOST_OBJECTS {
+            return Ok(());
+        }
+        let about = About { verb: "list", object: object.to_owned() };
+        Err(nonsense(self.http.origin(), &about, "with a list that does not end"))
     }
 }
 

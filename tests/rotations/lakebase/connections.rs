@@ -45,6 +45,30 @@ fn where_one_api_is_not_there_the_others_failure_is_told() {
 }
 
 #[test]
+fn a_list_that_does_not_end_is_given_up() {
+    let answer = |name: &str, items: String, more: bool| Fault::StatusWith {
+        status: 200,
+        body: format!("{{\"{name}\":[{items}],\"next_page_token\":\"{}\"}}", if more { "more" } else { "" }),
+        headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+    };
+    let many = |number: usize| vec![r#"{"name":"projects/shop/branches/b"}"#; number].join(",");
+    for (endpoint, fault, requests) in [
+        (Endpoint::PostgresProjects, answer("projects", String::new(), true), 200),
+        (Endpoint::PostgresProjects, answer("projects", many(20_001), false), 1),
+        (Endpoint::PostgresProjects, answer("projects", many(7_000), true), 3),
+        (Endpoint::PostgresBranches, answer("branches", many(7_000), false), 3),
+        (Endpoint::PostgresEndpoints, answer("endpoints", many(7_000), false), 3),
+    ] {
+        let (workspace, home) = (furnished(), Home::new());
+        workspace.add_project(Project::named("more"));
+        workspace.add_project(Project::named("most"));
+        workspace.faults_on(endpoint).always(fault);
+        connections(&home, &workspace, &[]).run().exits(69).stderr_has("with a list that does not end");
+        assert_eq!(workspace.requests_to(endpoint), requests, "{endpoint:?}");
+    }
+}
+
+#[test]
 fn json_says_who_sees_it() {
     let (workspace, home) = (furnished(), Home::new());
     let answer = connections(&home, &workspace, &["--json"]).run().exits(0).json();
