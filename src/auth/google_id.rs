@@ -22,7 +22,7 @@ use crate::failure::{Code, Failure};
 use crate::foreign::{quoted, secrets};
 use crate::model::token::Token;
 use crate::model::{AuthMethod, Workspace, is_google_account};
-use crate::os::dirs::Environment;
+use crate::os::dirs::{Environment, GOOGLE_CREDENTIALS};
 use crate::os::files::read_text_up_to;
 use crate::words;
 
@@ -37,12 +37,6 @@ const MACHINE: &str = "http://169.254.169.254";
 
 /// Names another place for it, as Google's own libraries read it.
 const MACHINE_VARIABLE: &str = "GCE_METADATA_HOST";
-
-/// Names the file.
-const FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-
-/// In the directory of gcloud.
-const FILE: &str = "application_default_credentials.json";
 
 /// More than any such file has.
 const LARGEST: u64 = 64 * 1024;
@@ -103,12 +97,11 @@ pub(super) async fn sign_in(
 
 /// Where the credentials are: the file that a variable names, else that of gcloud, if it is there.
 fn file(environment: &Environment) -> Result<Option<PathBuf>, Failure> {
-    if let Some(named) = environment.path(FILE_VARIABLE) {
-        return if named.exists() { Ok(Some(named)) } else { Err(unusable(&named, "there is no such file")) };
+    match environment.google_credentials() {
+        Some(file) if file.exists() => Ok(Some(file)),
+        Some(file) if environment.get_os(GOOGLE_CREDENTIALS).is_some() => Err(unusable(&file, "there is no such file")),
+        _ => Ok(None),
     }
-    let home = || environment.home().map(|home| home.join(".config/gcloud"));
-    let file = environment.path("CLOUDSDK_CONFIG").or_else(home).map(|directory| directory.join(FILE));
-    Ok(file.filter(|file| file.exists()))
 }
 
 fn unusable(path: &Path, why: &str) -> Failure {
@@ -265,14 +258,17 @@ mod tests {
             file(&all.into_iter().collect())
         };
         assert_eq!(of(&[]).unwrap(), None);
-        let (usual, other) = (home.join(".config/gcloud").join(FILE), home.join("gcloud").join(FILE));
+        let (usual, other) = (
+            home.join(".config/gcloud").join("application_default_credentials.json"),
+            home.join("gcloud").join("application_default_credentials.json"),
+        );
         for file in [&usual, &other] {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "{}").unwrap();
         }
         assert_eq!(of(&[]).unwrap(), Some(usual));
         assert_eq!(of(&[("CLOUDSDK_CONFIG", &home.join("gcloud"))]).unwrap(), Some(other.clone()));
-        assert_eq!(of(&[(FILE_VARIABLE, &other)]).unwrap(), Some(other));
-        assert_eq!(of(&[(FILE_VARIABLE, &home.join("none"))]).unwrap_err().code, Code::Configuration);
+        assert_eq!(of(&[(GOOGLE_CREDENTIALS, &other)]).unwrap(), Some(other));
+        assert_eq!(of(&[(GOOGLE_CREDENTIALS, &home.join("none"))]).unwrap_err().code, Code::Configuration);
     }
 }

@@ -32,7 +32,7 @@ const MOST_FRAGMENTS: usize = 256;
 const MOST_NAMES: usize = 4_096;
 
 /// The name of the directory beside config.toml.
-const DIRECTORY: &str = "conf.d";
+pub(super) const DIRECTORY: &str = "conf.d";
 
 /// Which file is the configuration.
 #[derive(Clone, Debug)]

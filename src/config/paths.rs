@@ -52,7 +52,7 @@ enum Key {
 /// Finds the first clash, in the order of the uses.
 ///
 /// # Errors
-/// Two roles share a path and one of them writes, or a path is below a file.
+/// Two roles share a path and one of them writes, or a path is below one that has a role, and one of them writes.
 pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     let resolved: Vec<PathBuf> = uses.iter().map(|one| resolve(&one.path)).collect();
     for (one, path) in uses.iter().zip(&resolved) {
@@ -77,7 +77,7 @@ pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
         let above = path.ancestors().skip(1).find_map(|above| files.get(above)).map(|index| &uses[*index]);
         if let Some(above) = above.filter(|above| may_not_meet(above, one)) {
             let message = format!(
-                "{} ({}) lies below {} ({}), which is a file: {}",
+                "{} ({}) lies below {} ({}), where no other file can be: {}",
                 one.role,
                 one.origin,
                 above.role,

@@ -5,7 +5,7 @@
 //! for the lock: a process that does not get it goes on writing.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +26,9 @@ const LARGEST: u64 = 10 * 1024 * 1024;
 
 /// How many old log files are kept (as in the Python original).
 const OLD_FILES: usize = 5;
+
+/// How much of a file is looked at for a line of a log, in bytes.
+const BEGINNING: usize = 4_096;
 
 /// How long to wait for the reader of a pipe, once.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -168,6 +171,9 @@ impl Log {
         if !data.is_file() {
             return Ok(Log { file, way: Way::Plain, regular: None });
         }
+        if !may_be_log(path) {
+            return Err(io::Error::other("it holds something other than a log"));
+        }
         // Others must not read it; and the umask may have left too little.
         if data.permissions().mode() & 0o677 != 0o600 {
             // Best effort: the file may have another owner.
@@ -209,6 +215,23 @@ impl Log {
         }
         aside
     }
+}
+
+/// Whether there is a line of a log at the beginning of the file, or nothing: what somebody keeps for another purpose gets no lines
+/// and stays in its place. A file that cannot be read is taken for a log.
+fn may_be_log(path: &Path) -> bool {
+    let mut beginning = [0; BEGINNING];
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let read = options.open(path).and_then(|mut file| file.read(&mut beginning));
+    read.map_or(true, |length| length == 0 || beginning[..length].split(|byte| *byte == b'\n').any(begins_with_date))
+}
+
+/// As each line of ours does, and of the Python original, and of most other programs.
+fn begins_with_date(line: &[u8]) -> bool {
+    let form = b"0000-00-00";
+    let fits = |(byte, of_form): (&u8, &u8)| if *of_form == b'0' { byte.is_ascii_digit() } else { byte == of_form };
+    line.len() >= form.len() && line.iter().zip(form).all(fits)
 }
 
 impl Identity {

@@ -96,9 +96,10 @@ impl Connection {
         self.address.host.is_none() || self.address.user.is_none()
     }
 
-    /// Fills in what is not set. It gets no key if the host is unusable, or a password file cannot carry host or user.
+    /// Fills in what is not set. It gets no key if the host is unusable or a socket directory of this machine, or a password file cannot
+    /// carry host or user.
     pub(crate) fn locate(&mut self, host: Option<&str>, user: Option<&str>) {
-        let host = host.filter(|host| server::host_misfit(host).is_none());
+        let host = host.filter(|host| server::host_misfit(host).is_none() && !server::is_socket_directory(host));
         let Address { host: set_host, port, database, user: set_user } = &self.address;
         let (host, user) = (set_host.as_deref().or(host), set_user.as_deref().or(user));
         self.key = host.zip(user).and_then(|(host, user)| pgpass::Key::new(host, *port, database, user).ok());

@@ -30,5 +30,5 @@ pub(crate) use pasted::Pasted;
 pub use sign_in::{AuthMethod, AuthType};
 pub(crate) use sign_in::{Client, Federation, Means, SecretSource, SubjectSource, is_google_account};
 pub use ssl_mode::SslMode;
-pub(crate) use vendor::{Cloud, OWN_ADDRESS};
+pub(crate) use vendor::{Cloud, OWN_ADDRESS, is_database};
 pub use workspace::Workspace;

@@ -174,7 +174,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// As libpq recognises one (`is_unixsock_path` in src/include/port.h).
-fn is_socket_directory(value: &str) -> bool {
+pub(super) fn is_socket_directory(value: &str) -> bool {
     value.starts_with(['/', '@']) && value.len() > 1 && !value.chars().any(char::is_control)
 }
 

@@ -40,7 +40,7 @@ impl Cloud {
         if is_in(".databricks.azure.cn") {
             return Some(Cloud::AzureChina);
         }
-        if !is_azure || DOMAINS.iter().any(|domain| is_in(domain)) {
+        if !is_azure || is_of_vendor(&host) {
             return Some(Cloud::Other);
         }
         // Older tools write AzurePublicCloud and the like (databricks-sdk-go, config/azure.go).
@@ -78,7 +78,7 @@ pub(crate) const OWN_ADDRESS: &str = "use the workspace's own address: open the 
 /// Whether the vendor itself signs people in at this address. Customers' programs answer at workspaces' addresses, too, below other
 /// paths (driver proxies, served models), so the path counts: one in which a server may see more than is written is none.
 pub(super) fn is_sign_in(url: &Url) -> bool {
-    let is_vendors = url.domain().is_some_and(|host| DOMAINS.iter().any(|domain| host.ends_with(domain)));
+    let is_vendors = url.domain().is_some_and(is_of_vendor);
     let is_plain = !url.path().contains(['%', ';']);
     url.scheme() == "https" && url.port().is_none() && is_vendors && is_plain && url.path().starts_with("/oidc/")
 }
@@ -86,7 +86,21 @@ pub(super) fn is_sign_in(url: &Url) -> bool {
 /// Whether a host is a workspace's, as far as its name tells: those of databases have a part of their own.
 pub(super) fn is_workspace(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
-    DOMAINS.iter().any(|domain| host.ends_with(domain)) && !host.split('.').any(|part| part == "database")
+    is_of_vendor(&host) && !has_part_of_databases(&host)
+}
+
+/// Whether a host is that of a database at the vendor's, as far as its name tells.
+pub(crate) fn is_database(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    is_of_vendor(&host) && has_part_of_databases(&host)
+}
+
+fn is_of_vendor(host: &str) -> bool {
+    DOMAINS.iter().any(|domain| host.ends_with(domain))
+}
+
+fn has_part_of_databases(host: &str) -> bool {
+    host.split('.').any(|part| part == "database")
 }
 
 /// Whether a host is a page of the vendor's for people, or the sign-in of a cloud, and so has no databases.

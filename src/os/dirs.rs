@@ -25,6 +25,12 @@ const SECRETS: [&str; 10] = [
     "DATABRICKS_PASSWORD",
 ];
 
+/// Names the file with the credentials that Google's libraries use ("Application Default Credentials").
+pub(crate) const GOOGLE_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
+/// The name of that file in the directory of gcloud.
+const GCLOUD_CREDENTIALS: &str = "application_default_credentials.json";
+
 /// A variable that says in which other one a secret is.
 const NAMES_A_SECRET: &str = "DATABRICKS_OIDC_TOKEN_ENV";
 
@@ -213,6 +219,14 @@ impl Environment {
         let of_user = || Some(PathBuf::from(format!("/run/user/{uid}"))).filter(|dir| dir.is_dir());
         let found = self.first_of("RUNTIME_DIRECTORY").or_else(of_session).or_else(of_root);
         found.or_else(|| Some(of_user()?.join(OURS))).unwrap_or_else(|| self.state_dir().join("run"))
+    }
+
+    /// The file with the credentials of Google's libraries: the one that a variable names, else that of gcloud.
+    pub(crate) fn google_credentials(&self) -> Option<PathBuf> {
+        self.path(GOOGLE_CREDENTIALS).or_else(|| {
+            let gcloud = self.path("CLOUDSDK_CONFIG").or_else(|| Some(self.home()?.join(".config/gcloud")))?;
+            Some(gcloud.join(GCLOUD_CREDENTIALS))
+        })
     }
 
     /// Where the logins of people are: theirs, whatever place a manager has for the record of a service.

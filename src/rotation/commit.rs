@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Rotation;
 use super::acquire::{Arrival, ConnectionResult, NewCredential, SignInResult, Supply};
 use super::backoff::{Backoff, RetryScope, Step};
+use super::claim::{Held, may_have};
 use super::notify;
 use super::record::{PublishedRecord, Untold};
 use super::report::{Outcome, Outcomes};
@@ -31,7 +32,7 @@ use crate::model::CredentialKind;
 use crate::model::token::fingerprint;
 use crate::os::clock::{Anchor, Moment, wrong_by};
 use crate::os::network;
-use crate::pgpass::{Entry, Key};
+use crate::pgpass::{Contents, Entry, Key};
 
 /// One connection with an entry to publish.
 struct Ready {
@@ -63,6 +64,8 @@ impl Commit<'_> {
         let mut entries: Vec<Entry> = Vec::new();
         // Two connections may be the same database.
         let mut keys: HashSet<Key> = HashSet::new();
+        let files: Vec<Arc<Contents>> = self.snapshot.files.iter().flatten().cloned().collect();
+        let held = Held::in_files(&files);
         for arrival in arrivals {
             let result = match arrival {
                 Arrival::SignInResult(result) => result,
@@ -81,13 +84,15 @@ impl Commit<'_> {
             self.refuse_together(&result);
             for ConnectionResult { index, supply, step, .. } in &result.connections {
                 let prepared = match supply {
-                    Ok(Supply::Present) => {
-                        self.keep_present(*index, &result.signed_in);
-                        continue;
+                    Ok(supply) => match (may_have(self.snapshot, *index, &held), supply) {
+                        (Ok(()), Supply::Present) => {
+                            self.keep_present(*index, &result.signed_in);
+                            continue;
+                        }
+                        (Ok(()), Supply::New(fresh)) => self.prepare(*index, &result.signed_in, fresh),
+                        (Err(failure), _) => Err(failure),
                     }
-                    Ok(Supply::New(fresh)) => {
-                        self.prepare(*index, &result.signed_in, fresh).map_err(|failure| (Step::Verify, failure))
-                    }
+                    .map_err(|failure| (Step::Verify, failure)),
                     Err(refused) if refused.shared => continue,
                     Err(refused) => {
                         self.snapshot.past_mut(*index).refused_alone |= *step == Step::Mint;

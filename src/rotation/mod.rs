@@ -8,6 +8,7 @@ mod acquire;
 pub(crate) mod backoff;
 #[cfg(feature = "cli")]
 mod beside;
+mod claim;
 mod commit;
 mod discover;
 mod effects;

@@ -322,10 +322,14 @@ fn token_by_host_looks_up_hosts_that_are_not_known_yet() {
 
 // ---- logging ----
 
+fn full_log() -> String {
+    "2026-01-31 12:00:00 - INFO - Token rotation completed successfully\n".repeat(160_000)
+}
+
 #[test]
 fn a_full_log_file_is_put_aside_and_five_old_ones_are_kept() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    let full = "x".repeat(10 * 1024 * 1024 + 1);
+    let full = full_log();
     for _ in 0..7 {
         home.write("r.log", &full, 0o600);
         let log = home.path("r.log").display().to_string();
@@ -347,6 +351,14 @@ fn a_log_file_that_cannot_be_written_is_said_before_anything_is_done() {
         .run()
         .exits(73)
         .stderr_has("/nowhere/x.log");
+    let (script, text) = (".bashrc", "alias psql='psql -X'\n");
+    let path = home.write(script, text, 0o644);
+    rotator(&home, &workspace, &["rotate", "--log-file", path.to_str().unwrap()])
+        .run()
+        .exits(73)
+        .stderr_has("it holds something other than a log")
+        .stderr_has("choose another with --log-file");
+    assert_eq!((home.read(script).as_str(), home.mode(script)), (text, 0o644));
     assert_eq!(workspace.connections(), 0);
 }
 
@@ -354,7 +366,7 @@ fn a_log_file_that_cannot_be_written_is_said_before_anything_is_done() {
 fn a_log_that_is_no_file_is_written_to_and_never_put_aside() {
     let (workspace, home) = (Workspace::start(), Home::new());
     symlink("real.log", home.path("link.log")).unwrap();
-    home.write("real.log", "x".repeat(10 * 1024 * 1024 + 1), 0o644);
+    home.write("real.log", full_log(), 0o644);
     let log = home.path("link.log").display().to_string();
     rotator(&home, &workspace, &["rotate", "--log-file", &log]).run().exits(0);
     assert!(home.path("link.log").is_symlink() && home.path("real.log.1").exists() && home.mode("real.log") == 0o600);

@@ -289,6 +289,10 @@ fn no_file_that_is_written_is_any_other_file_of_ours() {
         ("~/the.log.3", "the old log file 3"),
         ("~/.pgpass/below", "below"),
         ("~/.local/state/dbx-rotator", "below"),
+        ("conf.d", "directory of fragments"),
+        ("conf.d/token", "directory of fragments"),
+        ("~/linked-home/.config/dbx-rotator/conf.d/more/token.toml", "directory of fragments"),
+        ("~/.config/gcloud/application_default_credentials.json", "Google's credentials"),
     ];
     let written = |globals: &str, connection: &str| {
         format!(
@@ -336,6 +340,13 @@ fn no_file_that_is_written_is_any_other_file_of_ours() {
         home.write(FILE, written("", &both), 0o600);
         let outcome = dbx_rotator!(home).args(["config", "check"]).run();
         outcome.exits(78).stderr_has("are the same file").stderr_has("connection \"orders\"");
+    }
+    // What is at the usual place belongs to whoever reads no other file.
+    for (path, role) in [("config.toml", "configuration file"), ("conf.d/token.toml", "directory of fragments")] {
+        let path = format!("~/.config/dbx-rotator/{path}");
+        let named = home.write("elsewhere/named.toml", written("", &format!("token_file = '{path}'\n")), 0o600);
+        let check = dbx_rotator!(home).args(["config", "check", "--config"]).arg(named).run();
+        check.exits(78).stderr_has("token_file of connection").stderr_has(role);
     }
     // By variable and by flag.
     home.write(FILE, written("", ""), 0o600);

@@ -3,6 +3,7 @@
 
 mod answers;
 mod connections;
+mod entries;
 mod find;
 mod mint;
 mod proof;

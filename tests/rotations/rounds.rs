@@ -13,7 +13,7 @@ fn configured<'a>(home: &'a Home, workspace: &Workspace, config: &str, arguments
 }
 
 /// A workspace whose own table says how to sign in, so that a configuration can have several.
-fn table(workspace: &Workspace, home: &Home, name: &str) -> String {
+pub(crate) fn table(workspace: &Workspace, home: &Home, name: &str) -> String {
     let secret = home.write(format!("{name}.secret"), workspace.client_secret(), 0o600);
     format!(
         "[[workspace]]\nname = '{name}'\nhost = '{}'\nclient_id = '{}'\nclient_secret_file = '{}'\nca_file = '{}'\n",

@@ -384,11 +384,18 @@ impl Merge<'_> {
             };
             self.uses.push(Use { role: role.to_owned(), origin, path, access: Access::Reads });
         }
+        // Also where another file is read: what is at the usual places counts for whoever names none.
+        for file in environment.config_files() {
+            let fragments = file.with_file_name(fragments::DIRECTORY);
+            for (role, path) in [("the configuration file", file), ("the directory of fragments", fragments)] {
+                self.uses.push(Use { role: role.to_owned(), origin: Origin::Default, path, access: Access::Reads });
+            }
+        }
         let logins = Some(environment.logins_dir());
         let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
         let (password, figures) = (Some(state_dir.join("proxy-password")), Some(state_dir.join("proxy.json")));
         let (mark, proxys_mark) = (Some(state_dir.join("running")), Some(state_dir.join("proxy-running")));
-        let account = environment.path("GOOGLE_APPLICATION_CREDENTIALS");
+        let google = environment.google_credentials();
         let program = environment.path("DATABRICKS_CLI_PATH").filter(|path| path.is_absolute());
         let authorities = environment.path("SSL_CERT_FILE");
         for (role, path, origin, access) in [
@@ -398,7 +405,7 @@ impl Merge<'_> {
             ("the proxy's figures", figures, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the daemon's mark", mark, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the proxy's mark", proxys_mark, by_variable("STATE_DIRECTORY"), Access::Writes),
-            ("GOOGLE_APPLICATION_CREDENTIALS", account, by_variable("GOOGLE_APPLICATION_CREDENTIALS"), Access::Reads),
+            ("Google's credentials", google, by_variable("GOOGLE_APPLICATION_CREDENTIALS"), Access::Reads),
             ("the place of logins", logins, by_variable("XDG_STATE_HOME"), Access::Writes),
             (
                 "the profile file",

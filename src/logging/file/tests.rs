@@ -13,8 +13,11 @@ fn log_in(directory: &Path) -> (PathBuf, LogFile) {
     (path, log)
 }
 
+const LINE: &str = "2026-01-31 12:00:00 - INFO - before\n";
+
 fn fill(path: &Path) {
-    fs::write(path, vec![b'x'; usize::try_from(LARGEST).unwrap()]).unwrap();
+    let rest = usize::try_from(LARGEST).unwrap() - LINE.len();
+    fs::write(path, format!("{LINE}{}", "x".repeat(rest))).unwrap();
 }
 
 fn names(directory: &Path) -> BTreeSet<String> {
@@ -35,9 +38,9 @@ fn a_log_that_was_moved_deleted_or_made_anew_is_followed() {
     assert_eq!(log.write("two\n"), None);
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
     fs::rename(&path, aside(&path, 1)).unwrap();
-    fs::write(&path, "made by logrotate\n").unwrap();
+    fs::write(&path, LINE).unwrap();
     assert_eq!(log.write("three\n"), None);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "made by logrotate\nthree\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{LINE}three\n"));
     File::create(&path).unwrap();
     assert_eq!(log.write("four\n"), None);
     assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
@@ -53,11 +56,43 @@ fn a_full_log_is_put_aside_before_the_next_line_whoever_else_writes_to_it() {
     let (path, log) = log_in(directory.path());
     let other = LogFile::open(&path).unwrap();
     fill(&path);
-    assert_eq!(log.write("one\n"), None);
+    assert_eq!(log.write(LINE), None);
     assert_eq!(other.write("two\n"), None);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{LINE}two\n"));
     assert_eq!(fs::metadata(aside(&path, 1)).unwrap().len(), LARGEST);
     assert_eq!(names(directory.path()), ["r.log", "r.log.1"].map(str::to_owned).into());
+}
+
+#[test]
+fn what_holds_something_else_than_a_log_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kept");
+    let large = "a long table\n".repeat(1_000_000);
+    for text in ["#!/bin/sh\n", "{\"first\": 1}", "2026-1-1\n", " 2026-01-01", &large] {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let told = LogFile::open(&path).err().unwrap().to_string();
+        assert!(told.contains("other than a log"), "{told}");
+        assert!(fs::read_to_string(&path).unwrap() == text);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        // The same where it comes there later.
+        fs::remove_file(&path).unwrap();
+        let log = LogFile::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        assert!(log.write("one\n").is_some_and(|told| told.contains("other than a log")));
+        assert!(fs::read_to_string(&path).unwrap() == text);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(log.write("two\n"), None);
+    }
+    for text in
+        ["", LINE, "\n2026-01-31 12:00:00 - INFO - after a torn line\n", "(3 messages were lost)\n2026-01-31 12:00"]
+    {
+        fs::write(&path, text).unwrap();
+        assert_eq!(LogFile::open(&path).unwrap().write("one\n"), None);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{text}one\n"));
+    }
+    assert_eq!(names(directory.path()), ["kept".to_owned()].into());
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! Whether a connection may have the entry that a workspace's API has named for it.
+//!
+//! What the configuration names is for its owner to decide. The word of a workspace must cost no other connection its entry, and
+//! nobody a password that they keep for another server.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use super::snapshot::Snapshot;
+use crate::failure::{Code, Failure};
+use crate::model::token::Claims;
+use crate::model::{Connection, is_database};
+use crate::pgpass::{Contents, Current, Key, Reading};
+
+/// What the password files hold, for as long as nothing is written; parsed once, when a connection first needs it.
+pub(super) struct Held<'f> {
+    files: &'f [Arc<Contents>],
+    readings: OnceCell<Vec<Reading<'f>>>,
+}
+
+impl<'f> Held<'f> {
+    pub(super) fn in_files(files: &'f [Arc<Contents>]) -> Self {
+        Held { files, readings: OnceCell::new() }
+    }
+
+    /// Whether a password stands there that came from no workspace, as far as it and `is_known` tell.
+    fn another_password(&self, key: &Key, is_known: impl Fn(&str) -> bool) -> bool {
+        let read = || self.files.iter().map(|file| Reading::new(&file.bytes)).collect();
+        self.readings.get_or_init(read).iter().any(|reading| match reading.current(key) {
+            Current::Ours { password: Some(password), .. } => {
+                let password = password.expose_secret();
+                !password.is_empty() && Claims::of(password).is_none() && !is_known(password)
+            }
+            Current::Ours { password: None, .. } => true,
+            Current::Missing | Current::Shadowed { .. } => false,
+        })
+    }
+}
+
+/// That this connection may have the entry that it is to get.
+///
+/// # Errors
+/// Permanent: an API named the entry, and it belongs to a connection of another workspace, or has somebody's own password.
+pub(super) fn may_have(snapshot: &Snapshot, index: usize, held: &Held<'_>) -> Result<(), Failure> {
+    let (config, connections) = (&snapshot.config, snapshot.connections());
+    let is_configured = |place: usize| config.connections[place].key.is_some();
+    let connection = &connections[index];
+    let Some(key) = connection.key.as_ref().filter(|_| !is_configured(index)) else { return Ok(()) };
+    let origin = |connection: &Connection| config.workspace_of(connection).host.origin();
+    let refuse = |message: String, hint: &str| Err(Failure::permanent(Code::Configuration, message).hint(hint));
+    // Of two that were named so, the first has it.
+    let comes_first = |(place, other): &(usize, &Connection)| {
+        other.workspace != connection.workspace
+            && other.key.as_ref() == Some(key)
+            && (*place < index || is_configured(*place))
+            && origin(other) != origin(connection)
+    };
+    if let Some((_, other)) = connections.iter().enumerate().find(comes_first) {
+        let message = format!(
+            "{} says that connection {} is {key}, which is that of connection {} of {}",
+            origin(connection),
+            connection.name,
+            other.name,
+            origin(other)
+        );
+        return refuse(message, "leave one of the two connections out: two workspaces cannot share an entry");
+    }
+    let is_known = |password: &str| snapshot.past(index).is_some_and(|past| past.knows(password));
+    // The vendor gives nobody else a host there, so what stands there is for a database of the vendor's, too.
+    if !is_database(key.host()) && held.another_password(key, is_known) {
+        let message = format!(
+            "{} says that connection {} is {key}, and for that the password file has a password that is no token",
+            origin(connection),
+            connection.name
+        );
+        return refuse(message, "if that password may be replaced, remove its line from the password file");
+    }
+    Ok(())
+}
