@@ -18,6 +18,7 @@ mod room;
 mod scram;
 mod session;
 mod sessions;
+mod signpost;
 mod turned_away;
 mod wanted;
 
@@ -37,23 +38,19 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use figures::{Figures, told};
 pub(crate) use forget::forget;
-use listeners::PORT;
 pub(crate) use password::path as password_path;
 pub(crate) use turned_away::turn_away;
 
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure};
-use crate::model::Connection;
 use crate::os::activation::Listening;
 use crate::os::files::read_bytes;
 use crate::os::heap;
 use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
-use crate::outputs::service_file::Section;
-use crate::pgpass::{Entry, Key};
 use crate::postgres::Doors;
-use crate::rotation::{PROXY, Rotation, Running};
+use crate::rotation::{PROXY, Running};
 use crate::rotator::Rotator;
 use crate::words;
 use figures::Counting;
@@ -61,6 +58,7 @@ use listeners::{Listeners, is_of_this_machine};
 use peer::{Access, Verdict};
 use scram::Verifier;
 use sessions::Sessions;
+use signpost::PATIENCE;
 
 /// The longest time between two looks at the figures and at how long there was no session.
 const TICK: Duration = Duration::from_secs(2);
@@ -131,7 +129,7 @@ pub(crate) async fn serve(
         }
     };
     drop(waiting);
-    proxy.publish().await;
+    proxy.publish(PATIENCE).await;
     proxy.announce();
     let told_to_stop = proxy.run(load, reload, stop).await;
     manager.tell(News::Stopping);
@@ -152,6 +150,9 @@ struct Proxy {
     keepalive: WatchdogKeepalive,
     /// When it last had a session.
     needed_at: Instant,
+    /// How many connections had no host or user when what leads clients here was written; so large that it is written again where
+    /// that has failed.
+    unlocated: usize,
     /// Tells `status` that it runs.
     _running: Running,
 }
@@ -178,40 +179,13 @@ impl Proxy {
             manager,
             keepalive: WatchdogKeepalive::new(manager, IDLE_TICK),
             needed_at: Instant::now(),
+            unlocated: 0,
             _running: running,
         })
     }
 
     fn config(&self) -> &Config {
         self.served.rotator.config()
-    }
-
-    /// Puts into the files of clients what leads them here. Without it they can still be told by hand.
-    async fn publish(&self) {
-        self.shared.counting.listens(self.listeners.names());
-        let rotation = Rotation::new(self.config().clone());
-        let directory = self.listeners.directory();
-        let section = |connection: &Connection| section(connection, directory.as_deref()?.to_str()?);
-        if let Err(failure) = rotation.publish_beside(&self.entries(), section).await {
-            tracing::warn!("what leads clients to the proxy could not be written: {failure}");
-        }
-    }
-
-    /// The proxy's own password for its ports, under the names of users that clients give by themselves.
-    fn entries(&self) -> Vec<Entry> {
-        let Some(OwnPassword { password, .. }) = &self.served.own_password else { return Vec::new() };
-        let own = crate::os::accounts::of_uid(rustix::process::geteuid().as_raw()).map(|account| account.name);
-        let ports =
-            self.config().connections.iter().filter_map(|connection| Some((connection, connection.proxied.port?)));
-        let users = ports.flat_map(|(connection, port)| {
-            let configured = connection.key().map(|key| key.user().to_owned());
-            own.iter().cloned().chain(configured).map(move |user| (port, user))
-        });
-        let entry = |(port, user): (u16, String)| {
-            let key = Key::new("localhost", port, "*", user).ok()?;
-            Entry::new(key, password.clone(), false).ok()
-        };
-        users.filter_map(entry).collect()
     }
 
     fn announce(&self) {
@@ -247,7 +221,10 @@ impl Proxy {
                 biased;
                 _ = &mut stop => return true,
                 () = reload() => self.reload(load).await,
-                Some(_) = self.sessions.join_next() => self.needed_at = Instant::now(),
+                Some(_) = self.sessions.join_next() => {
+                    self.needed_at = Instant::now();
+                    self.publish_news().await;
+                }
                 accepted = self.listeners.accept() => match accepted {
                     Ok(accepted) => self.admit(accepted),
                     // A client that has gone already, as macOS tells it.
@@ -268,6 +245,7 @@ impl Proxy {
                         told = status;
                     }
                     self.shared.counting.write_news();
+                    self.publish_news().await;
                     if self.sessions.is_empty() {
                         heap::give_back();
                     }
@@ -300,7 +278,7 @@ impl Proxy {
         self.manager.tell(News::Reloading);
         match load().map_err(|error| error.sentence()).and_then(|config| self.follow(config)) {
             Ok(()) => {
-                self.publish().await;
+                self.publish(PATIENCE).await;
                 tracing::info!("Serving {} at {}", of_connections(self.config()), self.listeners.names().join(", "));
             }
             Err(why) => {
@@ -435,21 +413,6 @@ fn acceptor(path: &std::path::Path) -> Result<TlsAcceptor, Failure> {
         .map_err(|error| fail(words::of_tls(&error)))?;
     config.alpn_protocols = vec![client::ALPN.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Where libpq finds a connection by the proxy: `psql service=NAME-proxy`.
-fn section(connection: &Connection, directory: &str) -> Option<Section> {
-    Some(Section {
-        name: format!("{}-proxy", connection.name()),
-        host: directory.to_owned(),
-        port: PORT,
-        database: connection.name().to_owned(),
-        user: connection.key()?.user().to_owned(),
-        // It is a Unix socket.
-        sslmode: "disable".to_owned(),
-        sslrootcert: None,
-        passfile: None,
-    })
 }
 
 fn of_connections(config: &Config) -> String {

@@ -1,30 +1,35 @@
 //! What the proxy adds to the files that clients read: entries for its own ports, and sections for its sockets.
 
-use super::{LOCK_LIMIT, Rotation};
+use std::time::Duration;
+
+use super::Rotation;
+use super::snapshot::Snapshot;
 use crate::failure::Failure;
 use crate::model::{Connection, Listing};
 use crate::outputs::service_file::{self, Section};
 use crate::pgpass::{Entry, PasswordFile};
 
 impl Rotation {
-    /// Puts these entries into every password file, and a section for each connection that has one into libpq's service file.
+    /// Puts the entries of each connection into every password file, and a section for each that has one into libpq's service file.
     ///
     /// # Errors
-    /// One of the files cannot be read or replaced, or another instance holds the lock.
+    /// One of the files cannot be read or replaced. Transient: another instance has held the lock for all of `limit`.
     pub(crate) async fn publish_beside(
         &self,
-        entries: &[Entry],
+        limit: Duration,
+        entries: impl Fn(&Connection) -> Vec<Entry>,
         section: impl Fn(&Connection) -> Option<Section>,
     ) -> Result<(), Failure> {
-        let _lock = self.store.lock(LOCK_LIMIT, || None::<()>).await?;
+        let _lock = self.store.lock(limit, || None::<()>).await?;
+        let snapshot = self.snapshot()?;
+        let entries: Vec<Entry> = snapshot.connections().iter().flat_map(entries).collect();
         if !entries.is_empty() {
             for path in &self.config.password_files {
                 let file = PasswordFile::new(path).within(&self.allowance);
-                file.publish(entries).map_err(|error| Failure::from(&error))?;
+                file.publish(&entries).map_err(|error| Failure::from(&error))?;
             }
         }
         let listed = |connection: &&Connection| connection.listing != Listing::No;
-        let snapshot = self.snapshot()?;
         let sections: Vec<Section> = snapshot.connections().iter().filter(listed).filter_map(section).collect();
         let Some(path) = self.config.service_file.as_ref().filter(|_| !sections.is_empty()) else { return Ok(()) };
         if !service_file::is_current(path, &sections) {
@@ -33,5 +38,12 @@ impl Rotation {
             }
         }
         Ok(())
+    }
+
+    /// How many connections have no host or no user yet.
+    pub(crate) fn unlocated(&self) -> usize {
+        let open = |snapshot: Snapshot| snapshot.connections().iter().filter(|one| one.key.is_none()).count();
+        // Where nothing can be read, nothing can be published either.
+        self.snapshot().map_or(0, open)
     }
 }

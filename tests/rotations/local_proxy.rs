@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::postgres::psql_program;
-use crate::support::{Home, Outcome, Postgres, Running, Session, Workspace, dbx_rotator, free_port, skip};
+use crate::support::{Home, Instance, Outcome, Postgres, Running, Session, Workspace, dbx_rotator, free_port, skip};
 
 /// For a proxy to start, and for what it says.
 const SOON: Duration = Duration::from_secs(30);
@@ -168,4 +168,39 @@ fn a_port_of_its_own_leads_to_a_connection_and_status_tells_of_the_proxy() {
     psql.ends().stderr_has("the proxy of dbx-rotator is stopping");
     let after = dbx_rotator!(stage.home).args(["status", "--prometheus"]).signed_in_to(&stage.workspace).run();
     assert!(after.stdout.contains("dbx_rotator_proxy_running 0"), "{}", after.stdout);
+}
+
+#[test]
+fn what_leads_clients_to_it_follows_when_a_host_is_found() {
+    let test = "what_leads_clients_to_it_follows_when_a_host_is_found";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let (port, user) = (free_port(), stage.workspace.client_id());
+    stage.workspace.add_instance(Instance::named("orders").host("localhost"));
+    let configured = stage.home.read(".config/dbx-rotator/config.toml");
+    let configured = configured.replace("host = 'localhost'", "instance = 'orders'");
+    stage.home.write(".config/dbx-rotator/config.toml", format!("{configured}proxy_port = {port}\n"), 0o600);
+    let running = stage.start();
+    let service_file = || std::fs::read_to_string(stage.home.path(".pg_service.conf")).unwrap_or_default();
+    assert!(!service_file().contains("[orders-proxy]"));
+    assert_eq!(stage.ask("orders", "select 1").exits(0).stdout.trim(), "1");
+    until("it has a section", || service_file().contains("[orders-proxy]"));
+    let entry = format!("localhost:{port}:*:{user}:");
+    assert!(stage.home.pgpass().contains(&entry), "the entry of its port is written before the section");
+    running.terminate().exits(0);
+}
+
+#[test]
+fn a_connection_that_is_called_as_the_section_of_anothers_proxy_keeps_its_own() {
+    let test = "a_connection_that_is_called_as_the_section_of_anothers_proxy_keeps_its_own";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let second = "[[connection]]\nname = 'orders-proxy'\nhost = 'own.example'\nservice_file = true\n";
+    stage.configure("", second);
+    let running = stage.proxy().spawn();
+    running.says("orders has no section that leads to the proxy: a connection is called orders-proxy", SOON);
+    running.says("Serving 2 connections at", SOON);
+    stage.rotate();
+    let service_file = stage.home.read(".pg_service.conf");
+    assert_eq!(service_file.matches("[orders-proxy]").count(), 1);
+    assert!(service_file.contains("host=own.example") && service_file.contains("[orders-proxy-proxy]"));
+    running.terminate().exits(0);
 }

@@ -1,0 +1,83 @@
+//! What leads clients to the proxy: sections of libpq's service file, and entries of the password files for its ports.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::listeners::PORT;
+use super::{OwnPassword, Proxy};
+use crate::model::Connection;
+use crate::os::accounts;
+use crate::outputs::service_file::Section;
+use crate::pgpass::{Entry, Key};
+use crate::rotation::Rotation;
+
+/// How long to wait for another instance, at the start and at a reload. Clients are served after that.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Proxy {
+    /// Puts into the files of clients what leads them here. Without it they can still be told by hand.
+    pub(super) async fn publish(&mut self, patience: Duration) {
+        self.shared.counting.listens(self.listeners.names());
+        let rotation = Rotation::new(self.config().clone());
+        // What is found from now on is published by another call.
+        self.unlocated = rotation.unlocated();
+        let directory = self.listeners.directory();
+        let taken: HashSet<&str> = self.config().connections.iter().map(Connection::name).collect();
+        let section = |connection: &Connection| {
+            let section = section(connection, directory.as_deref()?.to_str()?)?;
+            if taken.contains(section.name.as_str()) {
+                let own = connection.name();
+                tracing::warn!("{own} has no section that leads to the proxy: a connection is called {}", section.name);
+                return None;
+            }
+            Some(section)
+        };
+        let own = accounts::of_uid(rustix::process::geteuid().as_raw()).map(|account| account.name);
+        let entries = |connection: &Connection| self.entries(connection, own.as_deref());
+        let Err(failure) = rotation.publish_beside(patience, entries, section).await else { return };
+        if failure.is_transient() {
+            self.unlocated = usize::MAX;
+        }
+        if patience.is_zero() {
+            tracing::debug!("what leads clients to the proxy is not written yet: {failure}");
+        } else {
+            tracing::warn!("what leads clients to the proxy could not be written: {failure}");
+        }
+    }
+
+    /// The same where a host or a user has been found since.
+    pub(super) async fn publish_news(&mut self) {
+        if self.unlocated > 0 && Rotation::new(self.config().clone()).unlocated() < self.unlocated {
+            self.publish(Duration::ZERO).await;
+        }
+    }
+
+    /// The proxy's own password for the port of a connection, under the names of users that clients give by themselves.
+    fn entries(&self, connection: &Connection, own: Option<&str>) -> Vec<Entry> {
+        let (Some(OwnPassword { password, .. }), Some(port)) = (&self.served.own_password, connection.proxied.port)
+        else {
+            return Vec::new();
+        };
+        let users = own.into_iter().chain(connection.key().map(Key::user));
+        let entry = |user: &str| {
+            let key = Key::new("localhost", port, "*", user).ok()?;
+            Entry::new(key, password.clone(), false).ok()
+        };
+        users.filter_map(entry).collect()
+    }
+}
+
+/// Where libpq finds a connection by the proxy: `psql service=NAME-proxy`.
+fn section(connection: &Connection, directory: &str) -> Option<Section> {
+    Some(Section {
+        name: format!("{}-proxy", connection.name()),
+        host: directory.to_owned(),
+        port: PORT,
+        database: connection.name().to_owned(),
+        user: connection.key()?.user().to_owned(),
+        // It is a Unix socket.
+        sslmode: "disable".to_owned(),
+        sslrootcert: None,
+        passfile: None,
+    })
+}
