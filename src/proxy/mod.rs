@@ -5,6 +5,7 @@
 //! the kernel's word, or by a password of the proxy's own; what comes before a login is bounded in size and time; nothing that a client
 //! or a server says after the login is looked at, but for the six bytes that tell that a session is idle.
 
+mod certificate;
 mod client;
 mod figures;
 pub(crate) mod first;
@@ -27,15 +28,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use certificate::{check_certificate, remark_on_key};
 pub(crate) use figures::{Figures, told};
 pub(crate) use forget::forget;
 pub(crate) use password::path as password_path;
@@ -44,7 +43,6 @@ pub(crate) use turned_away::turn_away;
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure};
 use crate::os::activation::Listening;
-use crate::os::files::read_bytes;
 use crate::os::heap;
 use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
@@ -359,7 +357,10 @@ impl Served {
         for name in unknown {
             tracing::warn!("proxy_allow names {name}, and this machine has no such user");
         }
-        let tls = config.local_proxy.tls.as_deref().map(acceptor).transpose()?;
+        let tls = certificate::acceptor(&config)?;
+        if let Some(remark) = certificate::remark_on_key(&config) {
+            tracing::warn!("{remark}");
+        }
         let own_password = own_password(&config, listeners)?;
         Ok(Served { rotator: Rotator::new(config), access, tls, own_password })
     }
@@ -386,33 +387,6 @@ fn own_password(config: &Config, listeners: &Listeners) -> Result<Option<OwnPass
         )
         .hint("check who owns the file and its directory")
     })
-}
-
-/// That clients can be given TLS, where that is set.
-///
-/// # Errors
-/// Configuration: the file cannot be used.
-pub(crate) fn check_certificate(config: &Config) -> Result<(), Failure> {
-    config.local_proxy.tls.as_deref().map_or(Ok(()), |path| acceptor(path).map(drop))
-}
-
-/// TLS for clients, with the certificate and the key in this file.
-fn acceptor(path: &std::path::Path) -> Result<TlsAcceptor, Failure> {
-    let fail = |why: String| {
-        Failure::permanent(Code::Configuration, format!("cannot use proxy_tls {}: {why}", path.display()))
-            .hint("it must hold a certificate and its private key in PEM form, and be readable by this user alone")
-    };
-    let pem = zeroize::Zeroizing::new(read_bytes(path).map_err(|error| fail(words::of_io(&error)))?);
-    let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.map_err(|error| fail(words::of_pem(&error).to_owned()))?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| fail("it holds no private key".to_owned()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| fail(words::of_tls(&error)))?;
-    config.alpn_protocols = vec![client::ALPN.to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn of_connections(config: &Config) -> String {

@@ -27,6 +27,7 @@ mod running;
 pub(crate) mod schedule;
 mod secrets;
 mod session;
+mod side_by_side;
 mod snapshot;
 mod status;
 mod store;
@@ -47,6 +48,7 @@ pub(crate) use running::PROXY;
 pub(crate) use running::Running;
 pub(crate) use secrets::{SecretState, wanted as wanted_secret};
 pub(crate) use session::Session;
+pub(crate) use side_by_side::SideBySide;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{ConnectionStatus, State};
 

@@ -18,7 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::model::{Connection, Listing};
 use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
-use crate::rotation::{ConnectionStatus, Rotation, Snapshot, State};
+use crate::rotation::{ConnectionStatus, Rotation, SideBySide, Snapshot, State};
 use crate::service::{self, Account};
 
 /// Something is wrong.
@@ -26,6 +26,9 @@ const NOT_WELL: u8 = 1;
 
 /// How long one login may take: an idle endpoint needs a while to wake.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// So many logins are tried at once: those that are refused or asleep keep no other waiting.
+const AT_ONCE: usize = 8;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -108,17 +111,18 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
 
 fn check_each(rotation: &Rotation, snapshot: &Snapshot, connect: bool) -> Result<Vec<Checked>, Failure> {
     let (connections, now) = (snapshot.connections(), Reading::now());
-    block_on(async {
-        let mut all = Vec::with_capacity(connections.len());
-        for (index, (connection, status)) in connections.iter().zip(&snapshot.statuses).enumerate() {
-            let last_error = snapshot.past(index).and_then(|past| past.last_error.as_ref());
-            let clock = snapshot.record.clock(rotation.config().workspace_of(connection).host().origin());
-            let offset = clock.and_then(|anchor| offset(&now, anchor));
+    let mut looks = SideBySide::new(AT_ONCE);
+    for (index, (connection, status)) in connections.iter().zip(&snapshot.statuses).enumerate() {
+        let last_error = snapshot.past(index).and_then(|past| past.last_error.as_ref());
+        let clock = snapshot.record.clock(rotation.config().workspace_of(connection).host().origin());
+        let offset = clock.and_then(|anchor| offset(&now, anchor));
+        let lacks = snapshot.what_files_lack(index);
+        looks.add(index, async move {
             let checked = look_at(connection, status, last_error, connect).await;
-            all.push(Checked { offset, ..checked.with_what_files_lack(snapshot.what_files_lack(index)) });
-        }
-        all
-    })
+            Checked { offset, ..checked.with_what_files_lack(lacks) }
+        });
+    }
+    block_on(looks.all())
 }
 
 /// One for each workspace whose clock is another.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::side_by_side::SideBySide;
 use super::{AT_ONCE, GRACE, Outbox, SignInJob};
 use crate::failure::{Code, Failure};
 use crate::foreign::secrets;
@@ -13,6 +12,7 @@ use crate::lakebase::{Api, DatabaseInfo, Refused, State};
 use crate::logging::announce;
 use crate::model::{Connection, DatabaseRef};
 use crate::rotation::record::CachedLookup;
+use crate::rotation::side_by_side::SideBySide;
 
 /// With more databases than this, only those that may have changed are looked up again.
 const FEW_DATABASES: usize = 20;

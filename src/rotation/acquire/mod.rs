@@ -3,7 +3,6 @@
 //! One job signs in once and looks up, mints and proves for all connections of its identity. Nothing here writes anything.
 
 mod lookup;
-mod side_by_side;
 mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::lookup::{Lookups, locate};
-use super::side_by_side::SideBySide;
 use super::{AT_ONCE, ConnectionResult, NewCredential, Outbox, SignInJob, Supply};
 use crate::auth::SignedIn;
 use crate::failure::{Code, Failure};
@@ -16,6 +15,7 @@ use crate::postgres;
 use crate::rotation::backoff::Step;
 use crate::rotation::record::{CachedLookup, Record};
 use crate::rotation::schedule::Spread;
+use crate::rotation::side_by_side::SideBySide;
 use crate::rotation::status::survey;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A credential is proved with a real PostgreSQL: by psql through the service, by `verify = "login"` before it is published, and
 //! by `check --connect` at any time.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use super::configured;
@@ -209,4 +210,24 @@ fn an_endpoint_that_is_idle_is_given_time_to_wake() {
     rotate.resolving(&host, server.address()).run().exits(0).stderr_has("is idle");
     assert_eq!(server.attempts(), 4);
     assert_eq!(home.pgpass().lines().count(), 1);
+}
+
+#[test]
+fn servers_that_say_nothing_are_tried_at_once() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let table =
+        |name| format!("[[connection]]\nname = '{name}'\nhost = '127.0.0.1'\nport = {port}\ndatabase = '{name}'\n");
+    let tables: String = ["one", "two", "three"].map(table).concat();
+    configured(&home, &workspace, &tables, &["rotate"]).run().exits(0);
+    let running = configured(&home, &workspace, &tables, &["check", "--connect"]).spawn();
+    let (all_came, all) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // None is let go before all have come: one after the other, the second would come a minute after the first.
+        let clients: Vec<_> = silent.incoming().take(3).collect();
+        all_came.send(clients.len()).unwrap();
+    });
+    assert_eq!(all.recv_timeout(Duration::from_secs(45)), Ok(3));
+    drop(running);
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{SOON, Stage, free_port, until};
 use crate::support::postgres::psql_program;
-use crate::support::{Workspace, cache, skip};
+use crate::support::{Workspace, cache, dbx_rotator, skip};
 
 /// The start of a session, of this version of the protocol.
 pub(super) fn startup(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
@@ -191,9 +191,34 @@ fn clients_that_insist_on_tls_get_it_where_there_is_a_certificate() {
     ask("require").exits(2).stderr_has("server does not support SSL, but SSL was required");
     ask("prefer").exits(0);
     running.terminate().exits(0);
-    stage.home.write("proxy.pem", "nonsense", 0o600);
-    stage.configure(head, &more);
-    stage.proxy().run().exits(78).stderr_has("cannot use proxy_tls").stderr_has("no private key");
+}
+
+#[test]
+fn what_is_no_certificate_with_its_own_key_is_refused_and_a_key_that_others_can_read_is_told() {
+    let test = "what_is_no_certificate_with_its_own_key_is_refused_and_a_key_that_others_can_read_is_told";
+    let Some(stage) = Stage::new(test, Workspace::start(), "proxy_tls = '~/proxy.pem'", "") else { return };
+    let [own, other] = [(); 2].map(|()| stage.workspace.certify(&["localhost"]));
+    for (text, why) in [
+        ("nonsense", "it holds no certificate"),
+        (own.key.as_str(), "it holds no certificate"),
+        (own.chain.as_str(), "it holds no private key"),
+        (&format!("{}{}", own.chain, other.key), "its private key is that of another certificate"),
+    ] {
+        stage.home.write("proxy.pem", text, 0o600);
+        stage.proxy().run().exits(78).stderr_has("cannot use proxy_tls").stderr_has(why);
+    }
+    let check = || dbx_rotator!(stage.home).arg("check").signed_in_to(&stage.workspace).run();
+    check().exits(1).stdout_has("its private key is that of another certificate");
+    let loose = "others can read the private key; chmod 600 it";
+    for (mode, is_loose) in [(0o644, true), (0o660, true), (0o600, false), (0o400, false)] {
+        stage.home.write("proxy.pem", format!("{}{}", own.chain, own.key), mode);
+        assert_eq!(check().stdout.contains(loose), is_loose, "{mode:o}");
+        let running = stage.start();
+        if is_loose {
+            running.says(loose, SOON);
+        }
+        running.terminate().exits(0);
+    }
 }
 
 /// libpq 18, which a wheel of psycopg has, and OpenSSL, which names no protocol.

@@ -1,29 +1,29 @@
 //! Several futures at the same time in one task, so that they may borrow, and can be dropped once there is enough.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::Poll;
 
 type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Futures, each with a key, of which a limited number runs at once.
-pub(super) struct SideBySide<'a, K, T> {
+pub(crate) struct SideBySide<'a, K, T> {
     at_once: usize,
     running: Vec<(K, Work<'a, T>)>,
     waiting: VecDeque<(K, Work<'a, T>)>,
 }
 
 impl<'a, K, T> SideBySide<'a, K, T> {
-    pub(super) fn new(at_once: usize) -> Self {
+    pub(crate) fn new(at_once: usize) -> Self {
         SideBySide { at_once, running: Vec::new(), waiting: VecDeque::new() }
     }
 
-    pub(super) fn add(&mut self, key: K, work: impl Future<Output = T> + Send + 'a) {
+    pub(crate) fn add(&mut self, key: K, work: impl Future<Output = T> + Send + 'a) {
         self.waiting.push_back((key, Box::pin(work)));
     }
 
     /// The next result; none if there are no more. Dropping this future loses nothing.
-    pub(super) async fn next(&mut self) -> Option<(K, T)> {
+    pub(crate) async fn next(&mut self) -> Option<(K, T)> {
         std::future::poll_fn(|context| {
             while self.running.len() < self.at_once
                 && let Some(one) = self.waiting.pop_front()
@@ -41,8 +41,20 @@ impl<'a, K, T> SideBySide<'a, K, T> {
         .await
     }
 
+    /// All results, in the order of their keys.
+    pub(crate) async fn all(mut self) -> Vec<T>
+    where
+        K: Ord,
+    {
+        let mut all = BTreeMap::new();
+        while let Some((key, done)) = self.next().await {
+            all.insert(key, done);
+        }
+        all.into_values().collect()
+    }
+
     /// Drops all unfinished futures and returns their keys.
-    pub(super) fn give_up(&mut self) -> Vec<K> {
+    pub(crate) fn give_up(&mut self) -> Vec<K> {
         self.running.drain(..).chain(self.waiting.drain(..)).map(|(key, _)| key).collect()
     }
 }
@@ -72,6 +84,15 @@ mod tests {
         }
         keys.sort_unstable();
         assert_eq!((keys, most.load(Ordering::Relaxed)), ((0..10).collect(), 3));
+    }
+
+    #[tokio::test]
+    async fn all_come_in_the_order_of_their_keys() {
+        let mut all = SideBySide::new(2);
+        for key in [3, 1, 2] {
+            all.add(key, async move { key * 10 });
+        }
+        assert_eq!(all.all().await, [10, 20, 30]);
     }
 
     #[tokio::test]
