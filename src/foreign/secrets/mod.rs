@@ -25,6 +25,9 @@ pub(crate) const MASK: &str = "********";
 /// This many consecutive bytes of a secret give it away; a shorter secret must be there whole.
 const PART: usize = 16;
 
+/// So many encodings of each other are undone: a page of diagnostics may hold the headers of a request.
+const ENCODINGS: usize = 3;
+
 /// Shorter secrets are ignored: they cannot be told from words.
 const SHORTEST: usize = 6;
 
@@ -161,20 +164,28 @@ impl Known {
         let plain = View::of(text.as_bytes()).unescaped();
         let mut found = Vec::new();
         self.find_in(&plain, true, &mut found);
-        // Decoding leaves fewer bytes, and what is left of a short text is too little.
-        let (count, least) = (plain.bytes.len(), self.index.least());
-        for skip in (0..4).filter(|_| (count * 3).div_ceil(4) >= least) {
-            self.find_in(&plain.of_base64(skip).unescaped(), false, &mut found);
-        }
-        let pairs = plain.folded(true);
-        for skip in (0..2).filter(|_| pairs.bytes.len() / 2 >= least) {
-            self.find_in(&pairs.of_hex(skip).unescaped(), false, &mut found);
-        }
+        self.find_encoded(&plain, ENCODINGS, &mut found);
         for range in &mut found {
             let end = (range.end..text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
             *range = boundary_before(text, range.start)..end;
         }
         found
+    }
+
+    /// Looks into what is encoded, and into what is encoded within that, so many times.
+    fn find_encoded(&self, view: &View, times: usize, found: &mut Vec<Range<usize>>) {
+        let pairs = view.folded(true);
+        // Decoding leaves fewer bytes, and what is left of a short text is too little.
+        let least = self.index.least();
+        let of_base64 = (0..4).filter(|_| (view.bytes.len() * 3).div_ceil(4) >= least).map(|skip| view.of_base64(skip));
+        let of_hex = (0..2).filter(|_| pairs.bytes.len() / 2 >= least).map(|skip| pairs.of_hex(skip));
+        for decoded in of_base64.chain(of_hex) {
+            let decoded = decoded.unescaped();
+            self.find_in(&decoded, false, found);
+            if times > 1 && decoded.may_be_encoded() {
+                self.find_encoded(&decoded, times - 1, found);
+            }
+        }
     }
 
     fn find_in(&self, view: &View, is_plain: bool, found: &mut Vec<Range<usize>>) {

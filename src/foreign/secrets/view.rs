@@ -9,6 +9,9 @@ use crate::foreign::is_printable;
 /// How many nested escapes are undone.
 const LAYERS: usize = 4;
 
+/// The shortest secret takes so many digits in base64.
+const LEAST_ENCODED: usize = 8;
+
 /// Bytes, each with the range of original bytes that it stands for.
 pub(super) struct View {
     pub(super) bytes: Zeroizing<Vec<u8>>,
@@ -109,6 +112,15 @@ impl View {
         view
     }
 
+    /// Whether there are so many digits in a row as hardly ever come by chance, where something was decoded that is no text.
+    pub(super) fn may_be_encoded(&self) -> bool {
+        let mut run = 0;
+        self.bytes.iter().any(|byte| {
+            run = if base64_digit(*byte).is_some() { run + 1 } else { 0 };
+            run >= LEAST_ENCODED
+        })
+    }
+
     /// Decodes the runs of base64 digits, of either alphabet; groups of four begin after `skip` digits.
     pub(super) fn of_base64(&self, skip: usize) -> Self {
         self.decoded(skip, 4, base64_digit, |digits| {
@@ -203,6 +215,9 @@ fn escape(bytes: &[u8]) -> Option<(Unit, usize)> {
         [b'\\', b'u', b'{', rest @ ..] => braced(rest, b'}').map(|(unit, length)| (unit, length + 3)),
         [b'\\', b'u', rest @ ..] => Some((unit(number(rest.get(..4)?, 16)?)?, 6)),
         [b'\\', b'U', rest @ ..] => Some((unit(number(rest.get(..8)?, 16)?)?, 10)),
+        [b'\\', high @ b'0'..=b'3', middle @ b'0'..=b'7', low @ b'0'..=b'7', ..] => {
+            Some((Unit::Byte(u8::try_from(number(&[*high, *middle, *low], 8)?).ok()?), 4))
+        }
         [b'\\', b'n' | b'r' | b't' | b'b' | b'f' | b'0', ..] => Some((Unit::Byte(b' '), 2)),
         [b'\\', byte @ (b'"' | b'\'' | b'\\' | b'/'), ..] => Some((Unit::Byte(*byte), 2)),
         [b'&', b'#', b'x' | b'X', rest @ ..] => braced(rest, b';').map(|(unit, length)| (unit, length + 3)),
