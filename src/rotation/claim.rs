@@ -59,7 +59,7 @@ pub(super) fn may_have(snapshot: &Snapshot, index: usize, held: &Held<'_>) -> Re
     };
     if let Some((_, other)) = connections.iter().enumerate().find(comes_first) {
         let message = format!(
-            "{} says that connection {} is {key}, which is that of connection {} of {}",
+            "{} says that the entry of connection {} is {key}, and that is the entry of connection {} of {}",
             origin(connection),
             connection.name,
             other.name,
@@ -71,7 +71,7 @@ pub(super) fn may_have(snapshot: &Snapshot, index: usize, held: &Held<'_>) -> Re
     // The vendor gives nobody else a host there, so what stands there is for a database of the vendor's, too.
     if !is_database(key.host()) && held.another_password(key, is_known) {
         let message = format!(
-            "{} says that connection {} is {key}, and for that the password file has a password that is no token",
+            "{} says that the entry of connection {} is {key}, and there the password file has a password that is no token",
             origin(connection),
             connection.name
         );

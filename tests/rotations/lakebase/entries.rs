@@ -33,7 +33,7 @@ fn of_two_workspaces_that_name_one_entry_the_first_has_it_for_good() {
         let (winner, loser) = if second == instance { ("one", "other") } else { ("other", "one") };
         for _ in 0..2 {
             let outcome = rotate(&home, &tables, &connections);
-            let said = format!("which is that of connection of-{winner}");
+            let said = format!("and that is the entry of connection of-{winner}");
             outcome.exits(78).stderr_has(&said).stderr_has(&format!("of-{winner} is valid until"));
         }
         assert_eq!(home.pgpass().lines().count(), 1);
