@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use rustix::io::Errno;
 use rustls::pki_types::pem;
 use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, OtherError, PeerIncompatible};
 use url::ParseError;
@@ -34,6 +35,9 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         ErrorKind::NetworkUnreachable => return "there is no route to its network".to_owned(),
         ErrorKind::HostUnreachable => return "there is no route to that host".to_owned(),
         _ => {}
+    }
+    if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) {
+        return "this process may open no more files at once (`ulimit -n`, LimitNOFILE=)".to_owned();
     }
     without_number(&error.to_string())
 }
@@ -237,6 +241,10 @@ mod tests {
             (io::Error::from_raw_os_error(2), "no such file or directory"),
             (io::Error::from_raw_os_error(13), "permission denied"),
             (io::Error::from_raw_os_error(20), "not a directory"),
+            (
+                io::Error::from_raw_os_error(24),
+                "this process may open no more files at once (`ulimit -n`, LimitNOFILE=)",
+            ),
             (io::Error::from_raw_os_error(28), "no space left on device"),
             (io::Error::from_raw_os_error(111), "the connection was refused"),
             (ErrorKind::NotFound.into(), "no such file or directory"),

@@ -113,18 +113,7 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
             }
             arguments
         }
-        Err(error) => {
-            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            let typed: Vec<String> =
-                std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-            let fit = || values::explain(&error, &typed).filter(|_| name == Name::Own);
-            match (mistakes::explain(&error, &typed).or_else(fit), name.explains(&error)) {
-                (Some(mistakes::Explained { message, hint }), _) => print::error(&message, Some(&hint)),
-                (None, Some(page)) => print::page(&page, asked_for),
-                (None, None) => print::usage(&error),
-            }
-            return if asked_for { 0 } else { USAGE };
-        }
+        Err(error) => return not_understood(&error, name),
     };
     let is_proxy = matches!(arguments.command, Some(Command::Proxy));
     let (failure, code) = match dispatch(arguments, name) {
@@ -145,6 +134,29 @@ fn run_as(name: Name, words: impl Iterator<Item = OsString>) -> u8 {
         proxy::turn_away(&failure);
     }
     code
+}
+
+/// Prints the help that was asked for, or what is wrong with the command line.
+fn not_understood(error: &clap::Error, name: Name) -> u8 {
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let typed: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let fit = || values::explain(error, &typed).filter(|_| name == Name::Own);
+    let printed = match (mistakes::explain(error, &typed).or_else(fit), name.explains(error)) {
+        (Some(mistakes::Explained { message, hint }), _) => {
+            print::error(&message, Some(&hint));
+            Ok(())
+        }
+        (None, Some(page)) => print::page(&page, asked_for),
+        (None, None) => print::usage(error),
+    };
+    match printed {
+        Err(failure) => {
+            print::error(&failure.message, None);
+            failure.code.exit_code()
+        }
+        Ok(()) if asked_for => 0,
+        Ok(()) => USAGE,
+    }
 }
 
 /// Reports why a command ends: in the journal, with the fields that it uses, or on stderr with `print`.

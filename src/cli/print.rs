@@ -50,7 +50,12 @@ pub(super) fn out(text: &str) -> Result<(), Failure> {
 /// Anything else that prevents writing the text, such as a full disk.
 pub(super) fn exactly(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What came of writing to stdout.
+fn written(end: io::Result<()>) -> Result<(), Failure> {
+    match end {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::permanent(
             Code::CannotWrite,
             format!("cannot write to standard output: {}", words::of_io(&error)),
@@ -97,25 +102,34 @@ pub(super) fn warning(message: &str) {
     to_stderr(&format!("warning: {}\n", foreign::line(message)));
 }
 
-/// Prints clap's message about the command line: in colour, or without if it may quote invisible characters.
-pub(super) fn usage(error: &clap::Error) {
+/// Prints clap's message about the command line: in colour, or without if it may quote invisible characters. Help that was asked for
+/// goes to stdout.
+///
+/// # Errors
+/// As [`exactly`], where it was asked for.
+pub(super) fn usage(error: &clap::Error) -> Result<(), Failure> {
     let is_printable = |word: OsString| word.to_str().is_some_and(|word| word.chars().all(foreign::is_printable));
-    if !error.use_stderr() || std::env::args_os().all(is_printable) {
-        // A closed pipe is not an error.
+    if !error.use_stderr() {
+        return written(error.print().and_then(|()| io::stdout().flush()));
+    }
+    if std::env::args_os().all(is_printable) {
         let _ = error.print();
     } else {
         to_stderr(&foreign::lines(&error.render().to_string()));
     }
+    Ok(())
 }
 
 /// Prints a page of help to stdout, or what is wrong with the command line to stderr. It may quote what was typed.
-pub(super) fn page(text: &str, asked_for: bool) {
+///
+/// # Errors
+/// As [`exactly`], where it was asked for.
+pub(super) fn page(text: &str, asked_for: bool) -> Result<(), Failure> {
     if asked_for {
-        // A closed pipe is not an error.
-        let _ = out(text);
-    } else {
-        to_stderr(&foreign::lines(text));
+        return out(text);
     }
+    to_stderr(&foreign::lines(text));
+    Ok(())
 }
 
 fn to_stderr(text: &str) {

@@ -236,9 +236,11 @@ fn another_identitys_token_is_no_credential_whoever_put_it_there() {
 #[test]
 fn what_cannot_be_printed_is_an_error() {
     let (workspace, home) = (Workspace::start(), Home::new());
-    let script = format!("{} token > /dev/full", env!("CARGO_BIN_EXE_dbx-rotator"));
-    let session = home.command("/bin/bash").signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
-    session.args(["-c", &script]).run().exits(73).stderr_has("cannot write to standard output");
+    for command in ["token", "--help", "rotate --help", "--version", "completions bash", "connections --json"] {
+        let script = format!("{} {command} > /dev/full", env!("CARGO_BIN_EXE_dbx-rotator"));
+        let session = home.command("/bin/bash").signed_in_to(&workspace).env("DATABRICKS_PG_HOST", "db.example");
+        session.args(["-c", &script]).run().exits(73).stderr_has("cannot write to standard output");
+    }
 }
 
 #[test]
