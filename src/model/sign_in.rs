@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::foreign::secrets;
@@ -157,9 +157,18 @@ impl SecretSource {
     /// A secret that is given in full. From here on it is removed from everything that is shown.
     pub(crate) fn given(secret: impl Into<SecretString>) -> Self {
         let secret = secret.into();
-        secrets::keep(&secret);
+        match secret_of_address(secret.expose_secret()) {
+            Some(part) => secrets::keep(&SecretString::from(part)),
+            None => secrets::keep(&secret),
+        }
         SecretSource::Given(secret)
     }
+}
+
+/// What is secret of an address: where it leads, and not whose it is, which messages have to say.
+fn secret_of_address(text: &str) -> Option<&str> {
+    let rest = ["http://", "https://"].into_iter().find_map(|scheme| text.strip_prefix(scheme))?;
+    Some(rest.split_once(['/', '?']).map_or("", |(_, part)| part))
 }
 
 /// A service principal: its client id, and where its secret is.

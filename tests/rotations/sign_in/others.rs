@@ -47,7 +47,9 @@ fn the_metadata_service_of_this_machine_hands_out_tokens() {
     };
     rotate("https://evil.example/x").exits(78).stderr_has("another machine");
     rotate("http://evil.example/x").exits(78).stderr_has("could be read on the way");
-    rotate("http://127.0.0.1:1/x").exits(69);
+    // Where it is asked is said; what opens it is not.
+    let nobody = rotate("http://127.0.0.1:1/what-opens-the-service");
+    nobody.exits(69).stderr_has("http://127.0.0.1:1").stderr_lacks("what-opens");
 }
 
 #[test]
