@@ -31,7 +31,7 @@ pub use overrides::Overrides;
 #[cfg(feature = "cli")]
 pub(crate) use overrides::port;
 pub(crate) use profile::profiles;
-pub(crate) use secret::{credential_files, credential_source};
+pub(crate) use secret::{credential_files, credential_source, remark_on_mode};
 #[cfg(feature = "cli")]
 pub(crate) use unified::variables as vendor_variables;
 

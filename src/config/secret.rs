@@ -171,15 +171,18 @@ impl SecretSource {
         }
     }
 
-    fn loose_mode(&self, what: &str) -> Option<String> {
+    /// What is to be said where others can read its file.
+    pub(crate) fn loose_mode(&self, what: &str) -> Option<String> {
         let SecretSource::File(path) = self else { return None };
-        if streams::descriptor(path).is_some() {
-            return None;
-        }
-        let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
-        (mode & 0o077 != 0)
-            .then(|| format!("{} has mode {mode:04o}: others can read the {what}; chmod 600 it", path.display()))
+        if streams::descriptor(path).is_some() { None } else { remark_on_mode(path, 0o077, what) }
     }
+}
+
+/// What is to be said of a file with a secret where its mode has one of these bits.
+pub(crate) fn remark_on_mode(path: &Path, bits: u32, what: &str) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & bits != 0)
+        .then(|| format!("{} has mode {mode:04o}: others can read the {what}; chmod 600 it", path.display()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::client;
-use crate::config::Config;
+use crate::config::{Config, remark_on_mode};
 use crate::failure::{Code, Failure};
 use crate::os::files::read_bytes;
 use crate::words;
@@ -56,9 +56,6 @@ pub(super) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, Failure> 
 /// `ssl_key_file`.
 pub(crate) fn remark_on_key(config: &Config) -> Option<String> {
     let path = config.local_proxy.tls.as_deref()?;
-    let data = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let (mode, others) = (data.mode() & 0o777, if data.uid() == 0 { 0o037 } else { 0o077 });
-    (mode & others != 0).then(|| {
-        format!("proxy_tls {} has mode {mode:04o}: others can read the private key; chmod 600 it", path.display())
-    })
+    let is_roots = std::fs::metadata(path).ok()?.uid() == 0;
+    remark_on_mode(path, if is_roots { 0o037 } else { 0o077 }, "proxy's private key")
 }

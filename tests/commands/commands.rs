@@ -446,6 +446,12 @@ fn a_secret_file_is_read_trimmed_and_its_mode_is_watched() {
     with("good").exits(0).stderr_lacks("WARNING");
     home.write("loose", workspace.client_secret(), 0o644);
     with("loose").exits(0).stderr_has("others can read the client secret");
+    let check = |name: &str| {
+        let check = rotator(&home, &workspace, &["check", "--client-secret-file", name]);
+        check.without_env("DATABRICKS_CLIENT_SECRET").run()
+    };
+    check("loose").stdout_has("secret-file: ").stdout_has("others can read the client secret");
+    check("good").stdout_lacks("secret-file: ");
     home.write("empty", "\n", 0o600);
     with("empty").exits(78).stderr_has("the file is empty");
     home.write("long", "a\nb\n", 0o600);

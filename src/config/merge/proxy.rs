@@ -1,10 +1,9 @@
 //! The proxy: the environment's, else the file's, and what is reached without it.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::Merge;
 use crate::config::fault::ConfigError;
 use crate::config::origin::{Origin, Sourced};
+use crate::config::remark_on_mode;
 use crate::foreign::secrets;
 use crate::proxies::{
     EXCEPTION_VARIABLES, Exceptions, Misfit, PROXY_VARIABLES, Proxies, Proxy, UNUSED_VARIABLES, passwords_in,
@@ -64,11 +63,6 @@ impl Merge<'_> {
 
     fn warn_of_readers(&mut self, proxy: &Proxy, origin: &Origin) {
         let (Origin::File(path, ..), Some(_)) = (origin, proxy.password()) else { return };
-        let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777);
-        if mode & 0o077 != 0 {
-            let file = path.display();
-            self.warnings
-                .push(format!("{file} has mode {mode:04o}: others can read the proxy's password; chmod 600 it"));
-        }
+        self.warnings.extend(remark_on_mode(path, 0o077, "proxy's password"));
     }
 }

@@ -209,7 +209,7 @@ fn what_is_no_certificate_with_its_own_key_is_refused_and_a_key_that_others_can_
     }
     let check = || dbx_rotator!(stage.home).arg("check").signed_in_to(&stage.workspace).run();
     check().exits(1).stdout_has("its private key is that of another certificate");
-    let loose = "others can read the private key; chmod 600 it";
+    let loose = "others can read the proxy's private key; chmod 600 it";
     for (mode, is_loose) in [(0o644, true), (0o660, true), (0o600, false), (0o400, false)] {
         stage.home.write("proxy.pem", format!("{}{}", own.chain, own.key), mode);
         assert_eq!(check().stdout.contains(loose), is_loose, "{mode:o}");
