@@ -20,6 +20,12 @@ const UNAVAILABLE: i32 = 69;
 type Asked = (Vec<String>, &'static [(&'static str, &'static str)]);
 type Known = HashMap<Asked, Result<PathBuf, String>>;
 
+/// A later version than Cargo.toml's, for upgrades. A pre-release, so that one build tells how those are called, too.
+pub(crate) const NEWER: &str = "99.0.0-rc.1";
+
+/// The same as dpkg and rpm know it.
+pub(crate) const NEWER_PACKAGED: &str = "99.0.0~rc.1";
+
 /// What makes a build take half the time. The program is larger and slower, and does the same.
 const QUICKLY: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_LTO", "off"),

@@ -9,8 +9,6 @@ use crate::support::{Machine, Release, Running, Workspace, skip};
 use crate::{built, printed, with_ending};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/repository");
-/// Newer than any release.
-const NEWER: &str = "99.0.0";
 
 /// The repository that people install from, signed with a temporary key.
 pub(crate) struct Archive {
@@ -351,7 +349,7 @@ fn the_package_lives_and_goes_without_a_trace_of_harm(test: &str, release: Relea
 }
 
 fn upgrade(debian: &Debian) {
-    let newer = built::packages(Some(NEWER)).unwrap();
+    let newer = built::packages(Some(built::NEWER)).unwrap();
     debian.archive.publish(&newer, &debian.machine);
     debian.configure("alice", "interval = \"30m\"\n");
     let settings = debian.machine.read("/home/alice/.config/dbx-rotator/config.toml");
@@ -361,7 +359,7 @@ fn upgrade(debian: &Debian) {
         debian.apt(&["install", "--only-upgrade", "dbx-rotator"]);
         debian.await_restart(&daemons);
     });
-    assert!(debian.root(&["dpkg-query", "-W", "dbx-rotator"]).contains(NEWER));
+    assert!(debian.root(&["dpkg-query", "-W", "dbx-rotator"]).contains(built::NEWER_PACKAGED));
     assert_eq!(debian.runs(), "/usr/bin/dbx-rotator");
     assert_eq!(debian.property("carol", TIMER, "ActiveState"), "active");
     assert_eq!(debian.property("carol", "dbx-rotator.service", "NeedDaemonReload"), "no");
@@ -469,10 +467,12 @@ fn the_package_enables_nothing_where_there_is_no_systemd_yet() {
 #[test]
 fn a_package_of_a_pre_release_is_older_than_that_of_the_release() {
     let test = "a_package_of_a_pre_release_is_older_than_that_of_the_release";
-    let Some(packages) = built::packages_or_skip(test, Some("1.0.0-rc.1"), &["dpkg-deb"]) else { return };
+    let Some(packages) = built::packages_or_skip(test, Some(built::NEWER), &["dpkg-deb"]) else { return };
     let version = printed(Command::new("dpkg-deb").arg("-f").arg(with_ending(&packages, ".deb")).arg("Version"));
-    printed(Command::new("dpkg").args(["--compare-versions", version.trim(), "lt", "1.0.0-1"]));
-    assert!(with_ending(&packages, ".rpm").to_string_lossy().contains("dbx-rotator-1.0.0~rc.1-1."));
+    printed(Command::new("dpkg").args(["--compare-versions", version.trim(), "lt", "99.0.0-1"]));
+    assert!(
+        with_ending(&packages, ".rpm").to_string_lossy().contains(&format!("dbx-rotator-{}-1.", built::NEWER_PACKAGED))
+    );
 }
 
 crate::support::on_each_release!(

@@ -6,12 +6,11 @@ use std::process::Command;
 
 use super::root::Root;
 use super::{package, query};
+use crate::built::{NEWER, NEWER_PACKAGED};
 use crate::support::skip;
 use crate::support::workspace::scratch_directory;
 use crate::{built, printed};
 
-/// Newer than any release.
-const NEWER: &str = "99.0.0";
 const KEY: &str = "packages@example.invalid";
 
 // What Fedora's macros make systemd's helper do. System units are templates: enabled ones are found by the template's
@@ -49,7 +48,7 @@ fn rpm_installs_upgrades_and_erases_the_package_and_asks_systemd_for_the_right_t
     assert_complete(&root, &package_now);
     root.rpm(&["--upgrade"], Some(&package_next)).succeeds_quietly();
     assert_eq!(root.asked(), UPGRADED);
-    assert_eq!(root.version().as_deref(), Some(NEWER));
+    assert_eq!(root.version().as_deref(), Some(NEWER_PACKAGED));
     assert_complete(&root, &package_next);
     root.rpm(&["--upgrade", "--oldpackage"], Some(&package_now)).succeeds_quietly();
     assert_eq!(root.asked(), UPGRADED, "a downgrade is an upgrade to systemd");
@@ -144,7 +143,7 @@ fn dnf_installs_upgrades_and_removes_the_package_from_a_signed_repository() {
     assert_complete(&root, &package_now);
     published.publish(&[None, Some(NEWER)]).unwrap();
     root.dnf(repository, &["--refresh", "upgrade", "dbx-rotator"]).succeeds();
-    assert_eq!((root.asked(), root.version().as_deref()), (UPGRADED.map(str::to_owned).into(), Some(NEWER)));
+    assert_eq!((root.asked(), root.version().as_deref()), (UPGRADED.map(str::to_owned).into(), Some(NEWER_PACKAGED)));
     root.dnf(repository, &["remove", "dbx-rotator"]).succeeds();
     assert_eq!((root.asked(), root.version()), (REMOVED.map(str::to_owned).into(), None));
     assert_eq!(root.traces(), "");
