@@ -188,11 +188,14 @@ impl Service {
             return Err(unchanged(fault));
         }
         for workspace in config.workspaces() {
-            // Another user's login is not root's to use.
-            if self.scope == Scope::System && workspace.client.is_none() && workspace.means.is_none() {
-                continue;
-            }
-            match (self.try_sign_in)(workspace, config) {
+            // Another user's login is not root's to use, nor are the programs that their configuration names.
+            let without_programs = workspace.without_programs();
+            let tried = match (self.scope, &without_programs) {
+                (Scope::User, _) => workspace,
+                (Scope::System, Some(workspace)) => workspace,
+                (Scope::System, None) => continue,
+            };
+            match (self.try_sign_in)(tried, config) {
                 Err(failure) if failure.is_transient() => {
                     print::warning(&format!("cannot sign in now, so the service will try again: {failure}"));
                 }

@@ -112,6 +112,13 @@ impl Place {
     }
 }
 
+/// A directory, and the fragments in it as far as they can be listed.
+pub(super) fn with_all_in(directory: PathBuf) -> Vec<PathBuf> {
+    let mut all = list(&directory).unwrap_or_default();
+    all.push(directory);
+    all
+}
+
 /// The fragments in this directory, in their order; none where it does not exist.
 fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let cannot = |error: &io::Error| {

@@ -292,7 +292,8 @@ impl Config {
         let named = overrides.named_config(&environment);
         let files = named.map_or_else(|| environment.config_files(), |file| vec![file]);
         let fragments = files.iter().filter_map(|file| Place::new(file.clone(), false, &environment).fragments);
-        let fragments: Vec<PathBuf> = fragments.collect();
+        // Each of them, too: its owner may be another one than the directory's.
+        let fragments: Vec<PathBuf> = fragments.flat_map(fragments::with_all_in).collect();
         absolute(files.into_iter().chain(fragments).chain(environment.databricks_config_file()))
     }
 

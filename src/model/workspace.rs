@@ -75,6 +75,14 @@ impl Workspace {
         }
     }
 
+    /// The same for a sign-in that starts no program, whatever fails; none where it takes one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn without_programs(&self) -> Option<Self> {
+        let method = self.client.as_ref().map(|_| AuthMethod::OauthM2m).or_else(|| Some(self.means.as_ref()?.method()));
+        let method = method.filter(|method| *method != AuthMethod::AzureCli)?;
+        Some(Workspace { auth: AuthType::Only(method), ..self.clone() })
+    }
+
     /// Whether the vendor's CLI may be asked for a person's login.
     pub(crate) fn may_ask_databricks_cli(&self) -> bool {
         match self.auth {

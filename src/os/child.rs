@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::dirs::Environment;
-use super::identity::{is_root, owner_of};
+use super::identity::{has_left_root, is_root, owner_of};
 use super::wiped;
 
 /// How much of the end of each of a child's outputs is kept: more than any token, or the reason of any failure.
@@ -53,11 +54,21 @@ const OURS_ALONE: [&str; 10] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
+/// Prefixes of variables that a child gets where this process was root and is not any more: all others are root's.
+const NOBODYS: [&str; 7] = ["PATH", "LANG", "LC_", "TERM", "TZ", "XDG_RUNTIME_DIR", "SSL_CERT_"];
+
+/// For close_range(2), of Linux 5.11 and later.
+#[cfg(target_os = "linux")]
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 1 << 2;
+
 /// The environment for a child: the variables that are not only for us, and those named in `kept`.
 pub(crate) fn inherited(environment: &Environment, kept: &[&str]) -> Vec<(OsString, OsString)> {
+    let was_root = has_left_root();
     let handed_on = environment.iter().filter(|(name, _)| {
         let name = name.to_string_lossy();
-        kept.contains(&name.as_ref()) || !OURS_ALONE.iter().any(|prefix| name.starts_with(prefix))
+        let begins_so = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        let is_own = !begins_so(&OURS_ALONE) && (!was_root || begins_so(&NOBODYS));
+        kept.contains(&name.as_ref()) || is_own
     });
     // Many things are found below the home directory, but a service manager may not have set HOME.
     let home = environment.home().map(|home| ("HOME".into(), home.into()));
@@ -92,7 +103,23 @@ pub(crate) struct Ran {
     pub(crate) stderr: Zeroizing<Vec<u8>>,
 }
 
-/// Runs a program without a terminal, in its own process group, until it ends or `over` is ready. In the latter case the whole
+/// Gives a program a session of its own, without the terminal and the open files of whoever started this program. They may be another
+/// user's by now, who would get at them by a program that their configuration names.
+#[expect(unsafe_code, reason = "the standard library begins a process group, and no session")]
+pub(crate) fn detach(command: &mut std::process::Command) {
+    let detach = || {
+        rustix::process::setsid()?;
+        // Older kernels do not know it, and then what was left open stays so.
+        #[cfg(target_os = "linux")]
+        // SAFETY: it changes flags of descriptors of this process and touches no memory.
+        let _ = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec these are plain system calls, which allocate nothing and take no lock.
+    unsafe { command.pre_exec(detach) };
+}
+
+/// Runs a program without a terminal, in its own session, until it ends or `over` is ready. In the latter case the whole
 /// group gets SIGTERM and, after [`GRACE`], SIGKILL, and the result is `None`. Processes that it leaves in the background when it
 /// ends are left alone.
 ///
@@ -105,7 +132,8 @@ pub(crate) async fn run(
     mut command: Command,
     over: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Option<Ran>> {
-    command.current_dir("/").process_group(0).kill_on_drop(false);
+    command.current_dir("/").kill_on_drop(false);
+    detach(command.as_std_mut());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
     let counted = Counted::new();

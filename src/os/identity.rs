@@ -10,6 +10,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use std::os::unix::fs::MetadataExt;
 
@@ -39,6 +40,8 @@ enum Last {
     Followed,
     /// Its owner decides where it leads.
     OfItsOwner,
+    /// The same; and what is there, whatever it is, says what its owner wants.
+    IsWhatCounts,
 }
 
 /// The first owner on the way to `path` other than `trusted`.
@@ -55,8 +58,12 @@ fn first_owner(path: &Path, trusted: u32, last: Last) -> Option<Owner> {
         let next = here.join(&name);
         // A part that does not exist yet will be made in its parent.
         let data = next.symlink_metadata().ok()?;
-        let is_own_link = last == Last::OfItsOwner && data.is_symlink();
-        let is_on_the_way = data.is_dir() || is_own_link || !rest.is_empty();
+        let counts = match last {
+            Last::Followed => false,
+            Last::OfItsOwner => data.is_symlink(),
+            Last::IsWhatCounts => true,
+        };
+        let is_on_the_way = data.is_dir() || counts || !rest.is_empty();
         if data.uid() != trusted && is_on_the_way {
             return Some(Owner { uid: data.uid(), gid: data.gid() });
         }
@@ -124,7 +131,7 @@ pub(crate) fn try_as_owner_of_link<T, E: From<io::Error>>(
     }
 }
 
-/// Takes the first of these paths that leads into a user's place, and turns the whole process into that user for good. The
+/// Takes the first of these paths that leads into a user's place, or to a user's file, and turns the whole process into that user for good. The
 /// process must not have a second thread yet. Returns the user's number if anything changed.
 ///
 /// # Errors
@@ -133,11 +140,19 @@ pub(crate) fn leave_root<'p>(paths: impl IntoIterator<Item = &'p Path>) -> io::R
     if !is_root() {
         return Ok(None);
     }
-    // A link at the end would be followed: its owner decides which settings are read.
-    let owner = paths.into_iter().find_map(|path| first_owner(path, 0, Last::OfItsOwner));
+    let owner = paths.into_iter().find_map(|path| first_owner(path, 0, Last::IsWhatCounts));
     let Some(owner) = owner else { return Ok(None) };
-    Ok(acting::become_user(owner)?.then_some(owner.uid))
+    let has_left = acting::become_user(owner)?;
+    LEFT_ROOT.store(has_left, Ordering::Relaxed);
+    Ok(has_left.then_some(owner.uid))
 }
+
+/// Whether this process was root before it became the user that it is.
+pub(crate) fn has_left_root() -> bool {
+    LEFT_ROOT.load(Ordering::Relaxed)
+}
+
+static LEFT_ROOT: AtomicBool = AtomicBool::new(false);
 
 #[cfg(target_os = "linux")]
 mod acting {

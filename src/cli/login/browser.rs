@@ -1,13 +1,12 @@
 //! Opening the browser of the person who has typed a command.
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::os::child::{candidates, inherited, is_executable};
+use crate::os::child::{candidates, detach, inherited, is_executable};
 use crate::os::dirs::Environment;
 
 /// Programs that open an address in the browser that a person has chosen, best first.
@@ -24,7 +23,7 @@ pub(super) fn open(address: &SecretString, environment: &Environment) -> bool {
     command.arg(address.expose_secret()).env_clear().envs(inherited(environment, &[])).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Ctrl-C is for the login, not for a browser that came with it.
-    command.process_group(0);
+    detach(&mut command);
     match command.spawn() {
         Ok(_) => true,
         Err(error) => {

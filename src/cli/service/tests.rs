@@ -120,6 +120,18 @@ fn what_needs_a_person_is_said_before_anything_is_written() {
     assert_eq!(mac.install(&OPTIONS).unwrap(), 0);
 }
 
+/// After a refused secret the usual order would ask the vendor's CLI, which the user's configuration may name.
+#[test]
+fn what_root_tries_for_another_user_starts_no_program() {
+    for (scope, wanted) in [(Scope::User, "Chain"), (Scope::System, "Only(OauthM2m)")] {
+        let mut mac = Mac::new();
+        mac.service.scope = scope;
+        mac.service.try_sign_in =
+            |workspace, _| Err(Failure::permanent(Code::SignInRefused, format!("tried {:?}", workspace.auth)));
+        assert_eq!(mac.install(&OPTIONS).unwrap_err().message, format!("tried {wanted}"));
+    }
+}
+
 /// For the machine's units; and the same for a user's.
 #[test]
 fn a_purge_leaves_no_secret_be_it_encrypted_and_without_one_all_of_it_stays() {

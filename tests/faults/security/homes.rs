@@ -21,6 +21,7 @@ const BOB: u32 = 4242;
 const MARK: &str = "this-is-roots-and-nobody-elses";
 
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
+const FRAGMENT: &str = ".config/dbx-rotator/conf.d/bobs.toml";
 const SECRET: &str = ".config/dbx-rotator/secret";
 
 /// Root's files, with the names that the program looks for if a directory of root's replaces one of bob's.
@@ -186,11 +187,13 @@ impl Homes {
 
     /// A command that root types, with this home.
     fn root(&self, home: &str, arguments: &[&str]) -> Session<'_> {
-        let session = dbx_rotator!(self.desk).args(arguments);
+        let by_a_shell_with_a_file = ["-c", "exec 9</dev/null; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_dbx-rotator")];
+        let session = self.desk.command("/bin/sh").args(by_a_shell_with_a_file).args(arguments);
         let session = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"]
             .iter()
             .fold(session, |session, name| session.without_env(name));
-        session.env("HOME", self.base.path().join(home)).may_print_secrets().patience(Duration::from_secs(20))
+        let session = session.env("ROOTS_OWN", "kept").env("HOME", self.base.path().join(home));
+        session.may_print_secrets().patience(Duration::from_secs(20))
     }
 
     /// A command that root types in root's own home, for a password file in bob's.
@@ -422,7 +425,13 @@ fn no_program_of_bobs_runs_as_root() {
             _ => "program",
         };
         let (program, told) = (homes.of_bob(place), homes.of_bob("told"));
-        homes.put(place, format!("#!/bin/sh\nid -u >> '{}'\n", told.display()));
+        // Its session is its own, and what root's shell has exported is not for it.
+        let script = format!(
+            "#!/bin/sh\nexec >> '{}'\nid -u\n[ -z \"${{ROOTS_OWN-}}\" ] || echo variable\n\
+             [ \"$(cut -d' ' -f6 /proc/$$/stat)\" = $$ ] || echo session\n[ ! -e /proc/$$/fd/9 ] || echo descriptor\n",
+            told.display()
+        );
+        homes.put(place, script);
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         let by_cli =
             |more: &str| homes.config("").replace("client_secret_file", &format!("auth = 'databricks-cli'\n{more}# "));
@@ -452,9 +461,29 @@ fn no_program_of_bobs_runs_as_root() {
         ] {
             homes.root("root", COMMANDS[0]).env(variable, place).run();
         }
+        // A file of bob's among root's own.
+        for file in [CONFIG, FRAGMENT] {
+            let (usual, there) = (homes.of_root(CONFIG), homes.of_root(file));
+            let text = fs::read(&usual).unwrap();
+            if file == FRAGMENT {
+                fs::create_dir(there.parent().unwrap()).unwrap();
+                fs::write(&usual, "").unwrap();
+            }
+            fs::write(&there, text).unwrap();
+            chown(&there, Some(BOB), Some(BOB)).unwrap();
+            homes.root("root", COMMANDS[0]).run();
+            fs::copy(&there, &usual).unwrap();
+            chown(&usual, Some(0), Some(0)).unwrap();
+            chown(&there, Some(0), Some(0)).unwrap();
+        }
         let who = fs::read_to_string(told).unwrap_or_default();
         if who.lines().any(|uid| uid == "0") {
             findings.push(format!("{name}: ran as root"));
+        }
+        for what in ["variable", "session", "descriptor"] {
+            if who.lines().any(|line| line == what) {
+                findings.push(format!("{name}: got root's {what}"));
+            }
         }
         if name == "cli_path" && who.is_empty() {
             findings.push(format!("{name}: never ran, so that this proves nothing"));
