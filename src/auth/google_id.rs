@@ -18,6 +18,7 @@ use super::elsewhere::{Elsewhere, bearer};
 use super::exchange::{Asked, Form, read_token};
 use super::google_credentials::{Asking, KeyFile, ask_google, by_key};
 use super::{Needs, SignedIn};
+use crate::config::keep_if_no_path;
 use crate::failure::{Code, Failure};
 use crate::foreign::{quoted, secrets};
 use crate::model::token::Token;
@@ -99,7 +100,10 @@ pub(super) async fn sign_in(
 fn file(environment: &Environment) -> Result<Option<PathBuf>, Failure> {
     match environment.google_credentials() {
         Some(file) if file.exists() => Ok(Some(file)),
-        Some(file) if environment.get_os(GOOGLE_CREDENTIALS).is_some() => Err(unusable(&file, "there is no such file")),
+        Some(file) if environment.get_os(GOOGLE_CREDENTIALS).is_some() => {
+            keep_if_no_path(&file);
+            Err(unusable(&file, "there is no such file"))
+        }
         _ => Ok(None),
     }
 }

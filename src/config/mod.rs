@@ -31,7 +31,7 @@ pub use overrides::Overrides;
 #[cfg(feature = "cli")]
 pub(crate) use overrides::port;
 pub(crate) use profile::profiles;
-pub(crate) use secret::{credential_files, credential_source, remark_on_mode};
+pub(crate) use secret::{credential_files, credential_source, keep_if_no_path, remark_on_mode};
 #[cfg(feature = "cli")]
 pub(crate) use unified::variables as vendor_variables;
 

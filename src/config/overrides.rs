@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::fault::ConfigError;
+use super::secret::keep_if_no_path;
 use crate::os::dirs::Environment;
 
 /// Settings given by flag. Each doc comment is also the flag's help.
@@ -74,6 +75,7 @@ impl Overrides {
         ];
         let one = one.into_iter().filter_map(|(flag, path)| Some((flag, path.as_mut()?)));
         for (flag, path) in one.chain(new.pgpass_file.iter_mut().map(|path| ("--pgpass-file", path))) {
+            keep_if_no_path(path);
             *path = environment.expand(path).map_err(|why| ConfigError::usage(format!("{flag}: {why}")))?;
         }
         Ok(new)

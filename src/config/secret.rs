@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
-use crate::foreign::secrets;
+use crate::foreign::{could_be_secret, secrets};
 use crate::model::SecretSource;
 use crate::model::{is_around, looks_left_over};
 use crate::os::files::{as_text, read_bytes_up_to};
@@ -175,6 +175,13 @@ impl SecretSource {
     pub(crate) fn loose_mode(&self, what: &str) -> Option<String> {
         let SecretSource::File(path) = self else { return None };
         if streams::descriptor(path).is_some() { None } else { remark_on_mode(path, 0o077, what) }
+    }
+}
+
+/// Remembers what looks like a secret and is no file's path: it may be one that was given where a path belongs, and is to be shown nowhere.
+pub(crate) fn keep_if_no_path(text: &Path) {
+    if let Some(text) = text.to_str().filter(|text| could_be_secret(text) && !Path::new(text).exists()) {
+        secrets::keep(&SecretString::from(text));
     }
 }
 

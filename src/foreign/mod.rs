@@ -5,6 +5,7 @@
 //! where it goes out. Unprintable characters are written as JSON and TOML escape them, so that strings of these formats keep
 //! their meaning.
 
+mod addresses;
 mod quote;
 pub(crate) mod secrets;
 

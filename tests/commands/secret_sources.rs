@@ -125,3 +125,48 @@ fn settings_in_another_encoding_are_called_what_they_are() {
         }
     }
 }
+
+/// Whoever gives a secret where a path, a name or an address belongs learns that, and nobody reads the secret in the message.
+#[test]
+fn what_was_given_in_the_wrong_place_is_not_shown() {
+    let key = format!("{{\"type\":\"service_account\",\"private_key\":\"-----BEGIN{}\"}}", "q7Xo".repeat(300));
+    let encoded: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let (url, typed) = ("https://ada:hunter2-of-4711@db.example:5432/x", "dose0123456789abcdefwrongplace");
+    let workspace = "[[workspace]]\nhost = 'https://w.example'\nclient_id = 'id'\n";
+    let connection = |what: &str| format!("{workspace}client_secret_file = 's'\n[[connection]]\n{what}\n");
+    let plain = connection("host = 'h'");
+    let own = |more: &str| plain.replace("client_secret_file = 's'", more);
+    let no_variable: (&str, &str) = ("LANG", "C");
+    for (config, (name, value), flags) in [
+        (connection(&format!("instance = '{url}'")), no_variable, vec![]),
+        (connection(&format!("endpoint = '{url}'")), no_variable, vec![]),
+        (connection(&format!("host = '{url}'")), no_variable, vec![]),
+        (plain.replace("https://w.example", url), no_variable, vec![]),
+        (plain.clone(), ("NO_PROXY", url), vec![]),
+        (plain.clone(), ("DATABRICKS_PG_HOST", url), vec![]),
+        (String::new(), ("DATABRICKS_HOST", url), vec![]),
+        (String::new(), ("DATABRICKS_CONFIG_PROFILE", url), vec![]),
+        (plain.clone(), ("DATABRICKS_AUTH_TYPE", url), vec![]),
+        (own("google_credentials_file = 'K'").replace('K', &encoded), no_variable, vec![]),
+        (own(""), ("GOOGLE_CREDENTIALS", encoded.as_str()), vec![]),
+        (own(""), ("GOOGLE_CREDENTIALS", &format!("'{key}'")), vec![]),
+        (own("google_service_account = 'a@b.example'"), ("GOOGLE_APPLICATION_CREDENTIALS", key.as_str()), vec![]),
+        (plain.clone(), no_variable, vec!["--client-secret-file", typed]),
+        (plain.clone(), no_variable, vec!["--workspace-url", url]),
+        (plain.clone(), ("DBX_ROTATOR_CONFIG", typed), vec![]),
+    ] {
+        let home = Home::new();
+        home.write(".config/dbx-rotator/config.toml", &config, 0o600);
+        for command in
+            [&["rotate", "--retry-for", "0s", "--log-file", "log"][..], &["config", "show"], &["status"], &["check"]]
+        {
+            let run = dbx_rotator!(home).args(command).args(&flags).env(name, value).run();
+            let log = std::fs::read_to_string(home.path("log")).unwrap_or_default();
+            let record = std::fs::read_to_string(home.path(".local/state/dbx-rotator/record.json")).unwrap_or_default();
+            let all = format!("{}{}{log}{record}", run.stdout, run.stderr);
+            for part in ["hunter2", "wrongplace", &encoded[200..220], "q7Xoq7Xo"] {
+                assert!(!all.contains(part), "{config}{name} {flags:?} {command:?}\n{run}");
+            }
+        }
+    }
+}

@@ -25,6 +25,7 @@ use super::fragments::{self, Place};
 use super::origin::{Origin, Setting, Sourced};
 use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
+use super::secret::keep_if_no_path;
 use super::source::ConfigSource;
 use super::unified::variables;
 use crate::os::dirs::{CLIENT_SECRET, Environment, SYSTEM_DIRECTORY};
@@ -103,6 +104,7 @@ fn check_paths(environment: &Environment) -> Result<(), ConfigError> {
     let fault = |name: &str, why: String| ConfigError::new(format!("${name}: {why}"));
     for name in OWN_PATHS {
         let Some(path) = environment.get_os(name).map(PathBuf::from) else { continue };
+        keep_if_no_path(&path);
         environment.expand(&path).map_err(|why| fault(name, why))?;
     }
     for name in SHARED_PATHS {
@@ -349,6 +351,7 @@ impl Merge<'_> {
     }
 
     fn expanded(&self, text: Sourced<String>) -> Result<Sourced<PathBuf>, ConfigError> {
+        keep_if_no_path(Path::new(&text.value));
         let path = self.environment.expand(Path::new(&text.value)).map_err(|why| self.fault(&text.origin, why))?;
         Ok(text.map(|_| path))
     }

@@ -15,7 +15,7 @@ use crate::config::file::WorkspaceTable;
 use crate::config::origin::{Origin, Sourced};
 use crate::config::paths::Access;
 use crate::config::profile::Profile;
-use crate::config::secret::{bare, credential_source, is_filled};
+use crate::config::secret::{bare, credential_source, is_filled, keep_if_no_path};
 use crate::config::unified::{Key, Row, SETTINGS, row_of, text};
 use crate::foreign::{could_be_secret, secrets};
 use crate::model::{AuthMethod, AuthType, Client, Cloud, OWN_ADDRESS, SecretSource, Workspace, WorkspaceHost};
@@ -49,8 +49,9 @@ fn said_by(profile: &Profile) -> WorkspaceSource {
 
 /// A setting's value, as it is kept: a key of Google's may be given by its file, too.
 fn held(row: &Row, value: &SecretString) -> SecretSource {
-    let is_path = row.key == Key::GoogleCredentials && !value.expose_secret().trim_start().starts_with('{');
+    let is_path = row.key == Key::GoogleCredentials && !value.expose_secret().contains(['{', '\n']);
     if is_path {
+        keep_if_no_path(Path::new(value.expose_secret()));
         SecretSource::File(value.expose_secret().into())
     } else if row.key == Key::GoogleCredentials {
         google_key(value)

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::addresses::without_passwords;
 use super::boundary_before;
 use index::{GRAM, Index};
 use view::View;
@@ -52,23 +53,23 @@ pub(crate) fn keep_until(token: &SecretString, expires_at: Timestamp) {
     known().add(token.expose_secret(), Some(expires_at), Timestamp::now());
 }
 
-/// The text without any of the secrets, in any form.
+/// The text without any of the secrets, in any form, and without passwords of addresses.
 pub(crate) fn removed(text: &str) -> Cow<'_, str> {
-    known().removed(text)
+    without_passwords(known().removed(text))
 }
 
 /// The same without waiting: none while another thread uses the secrets.
 pub(super) fn try_removed(text: &str) -> Option<Cow<'_, str>> {
     match KNOWN.try_lock() {
-        Ok(mut known) => Some(known.removed(text)),
-        Err(TryLockError::Poisoned(known)) => Some(known.into_inner().removed(text)),
+        Ok(mut known) => Some(without_passwords(known.removed(text))),
+        Err(TryLockError::Poisoned(known)) => Some(without_passwords(known.into_inner().removed(text))),
         Err(TryLockError::WouldBlock) => None,
     }
 }
 
 /// Whether a text holds one of the secrets. Such a text cannot be the name of anything.
 pub(crate) fn are_in(text: &str) -> bool {
-    matches!(removed(text), Cow::Owned(_))
+    matches!(known().removed(text), Cow::Owned(_))
 }
 
 fn known() -> MutexGuard<'static, Known> {
