@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::secrets::MASK;
+/// What replaces a secret in a text.
+pub(crate) const MASK: &str = "********";
 
 /// What ends an address in a sentence or a line of a file.
 fn ends(c: char) -> bool {

@@ -208,8 +208,22 @@ fn a_credential_without_a_name_is_not_given_to_several_workspaces() {
                 [[workspace]]\nname = 'dev'\nhost = 'd.example'\n\
                 [[connection]]\nworkspace = 'dev'\nhost = 'h'\nuser = 'ada@example.com'\n";
     home.write(FILE, text, 0o600);
-    let outcome = config(&home, &["show"]).env("CREDENTIALS_DIRECTORY", home.path("credentials")).run();
+    let show = || config(&home, &["show"]).env("CREDENTIALS_DIRECTORY", home.path("credentials")).run();
+    let outcome = show();
     assert_eq!(outcome.exits(0).stdout.matches("systemd credential").count(), 1, "{outcome}");
+    // What a fragment adds gets nothing of it, and takes it from nobody.
+    let added = "[[workspace]]\nname = 'added'\nhost = 'a.example'\nclient_id = 'a'\n";
+    home.write(".config/dbx-rotator/conf.d/added.toml", added, 0o600);
+    show()
+        .exits(78)
+        .stderr_has("workspace added")
+        .stderr_has("call it client-secret.added")
+        .stderr_lacks("client-secret.prod");
+    home.write("credentials/client-secret.added", SECRET, 0o400);
+    assert_eq!(show().exits(0).stdout.matches("systemd credential").count(), 2);
+    // Of two that could be meant, neither gets it.
+    home.write(FILE, text.replace("'d.example'\n", "'d.example'\nclient_id = 'd'\n"), 0o600);
+    show().exits(78).stderr_has("call it client-secret.prod").stderr_has("call it client-secret.dev");
 }
 
 #[test]

@@ -77,6 +77,7 @@ pub(in crate::config) fn load(
         by_name: HashMap::new(),
         alone: HashMap::new(),
         files: &files,
+        handed_over_to: None,
         source: files.first(),
         place: place.as_ref(),
         of_fragments: BTreeMap::new(),
@@ -174,6 +175,8 @@ struct Merge<'a> {
     files: &'a [ConfigSource],
     /// Of these the one with the setting or the table that is looked at.
     source: Option<&'a ConfigSource>,
+    /// Of several workspaces the one that a credential without a name belongs to.
+    handed_over_to: Option<String>,
     place: Option<&'a Place>,
     of_fragments: BTreeMap<String, String>,
     settings: Vec<Setting>,

@@ -77,6 +77,11 @@ fn google_key(value: &SecretString) -> SecretSource {
     }
 }
 
+/// Whether a table has a client, and says nothing of where its secret is.
+fn lacks_secret(table: &WorkspaceTable) -> bool {
+    table.client_id.is_some() && table.client_secret_file.is_none() && table.client_secret_keychain.is_none()
+}
+
 impl Merge<'_> {
     pub(super) fn workspaces(&mut self) -> Result<Vec<Option<Workspace>>, ConfigError> {
         let tables = self.workspace_tables()?;
@@ -93,6 +98,10 @@ impl Merge<'_> {
             self.source = self.files.first();
             return Ok(vec![self.workspace(DEFAULT_NAME.to_owned(), None, true)?]);
         }
+        // Whose it is must not depend on what somebody adds.
+        let mut lacking =
+            tables.iter().filter(|(source, _, table)| !source.is_fragment && lacks_secret(table.get_ref()));
+        self.handed_over_to = lacking.next().filter(|_| lacking.next().is_none()).map(|(_, name, _)| name.clone());
         let mut all = Vec::new();
         for (source, name, table) in tables {
             self.source = Some(source);
@@ -137,7 +146,13 @@ impl Merge<'_> {
     /// single workspace.
     fn draft(&mut self, name: &str, table: &WorkspaceTable, ambient: bool) -> Result<Draft, ConfigError> {
         let mut sources = self.sources(table, ambient)?;
-        let handed_over = self.credential(name, ambient || table.client_id.is_some());
+        let may_be_unnamed = ambient || self.handed_over_to.as_deref() == Some(name);
+        let handed_over = self.credential(name, may_be_unnamed);
+        if lacks_secret(table) && handed_over.is_none() && self.credential(name, true).is_some() {
+            self.aside.push(format!(
+                "the credential client-secret could belong to several workspaces, and is not used for this one: call it client-secret.{name}"
+            ));
+        }
         let mut named = None;
         let profiles = [
             self.overrides.profile.clone().filter(|_| ambient).map(|p| Sourced::new(p, Origin::Flag("--profile"))),
@@ -365,8 +380,8 @@ impl Merge<'_> {
         Ok(path.map(|path| path.map(SecretSource::File)).or_else(item))
     }
 
-    /// The credential that systemd hands over. One without a name belongs to the only workspace, or to one whose client is
-    /// configured.
+    /// The credential that systemd hands over. One without a name belongs to the only workspace, or to the only one of config.toml
+    /// that has a client and no place for its secret.
     fn credential(&self, name: &str, may_be_unnamed: bool) -> Option<Sourced<SecretSource>> {
         let found = match self.environment.path("CREDENTIALS_DIRECTORY") {
             Some(directory) => {

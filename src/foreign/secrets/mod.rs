@@ -15,13 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+pub(crate) use super::addresses::MASK;
 use super::addresses::without_passwords;
 use super::boundary_before;
 use index::{GRAM, Index};
 use view::View;
-
-/// What replaces a secret in a text.
-pub(crate) const MASK: &str = "********";
 
 /// This many consecutive bytes of a secret give it away; a shorter secret must be there whole.
 const PART: usize = 16;
