@@ -489,3 +489,15 @@ fn what_shells_and_editors_put_around_a_client_id_is_no_part_of_it_and_quotes_ar
         show(&value).exits(78).stderr_has("$DATABRICKS_CLIENT_ID: the client id begins or ends with");
     }
 }
+
+#[test]
+fn authorities_that_have_no_end_are_not_read() {
+    let home = Home::new();
+    home.write(FILE, COMPLETE, 0o600);
+    assert!(std::process::Command::new("mkfifo").arg(home.path("pipe")).status().unwrap().success());
+    std::fs::File::create(home.path("large")).unwrap().set_len(1 << 36).unwrap();
+    for file in [home.path("pipe"), home.path("large"), home.path("."), "/dev/zero".into()] {
+        let check = config(&home, &["check"]).env("SSL_CERT_FILE", &file);
+        check.run().exits(78).stderr_has("$SSL_CERT_FILE: ").stderr_has("no file, or too large");
+    }
+}

@@ -13,6 +13,7 @@ mod sign_in;
 mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +51,9 @@ const OWN_PATHS: [&str; 3] = ["DBX_ROTATOR_CONFIG", "DATABRICKS_CONFIG_FILE", "D
 
 /// Those that libpq and TLS libraries read, too, without expanding anything.
 const SHARED_PATHS: [&str; 4] = ["PGPASSFILE", "PGSERVICEFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// The largest file of certificates, in bytes; that of Mozilla's authorities has 220 KiB.
+const LARGEST_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
 /// How many password files there may be: each is read at every look.
 const MOST_PASSWORD_FILES: usize = 16;
@@ -117,6 +121,12 @@ fn check_paths(environment: &Environment) -> Result<(), ConfigError> {
                 path.display()
             );
             return Err(fault(name, why).hint(format!("set it to {}", expanded.display())));
+        }
+        // Whoever reads it for TLS does so to its end.
+        let is_endless = |data: &Metadata| !data.is_file() || data.len() > LARGEST_AUTHORITIES;
+        if name == "SSL_CERT_FILE" && path.metadata().is_ok_and(|data| is_endless(&data)) {
+            let why = format!("{} is no file, or too large for certificates", path.display());
+            return Err(fault(name, why).hint("unset it, or name a file with certificates in PEM form"));
         }
     }
     Ok(())
