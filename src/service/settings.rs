@@ -289,17 +289,28 @@ impl Plan {
 
     /// The file where this configuration has a secret already, or one that does not exist. A secret is shown only once, and the one in
     /// another file may be another client's.
-    fn place_for_secret(&self, client: &Client, secret: &SecretString) -> PathBuf {
+    fn place_for_secret(&self, config: &Config, client: &Client, secret: &SecretString) -> PathBuf {
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let id: String = client.id.chars().filter(is_plain).take(64).collect();
         let own = format!("{SECRET}-{id}");
-        let is_named = |name: &str| {
+        let more = (2..100).map(|number| format!("{own}-{number}"));
+        let places: Vec<PathBuf> = [SECRET.to_owned(), own.clone()]
+            .into_iter()
+            .chain(more)
+            .map(|name| self.inputs.config.with_file_name(name))
+            .collect();
+        let is_named = |place: &&PathBuf| {
+            let name = place.file_name().unwrap_or_default().display();
             let ends = ['"', '\''].map(|quote| format!("{name}{quote}"));
+            let other = |workspace: &Workspace| {
+                workspace.client_id() != Some(&client.id) && workspace.secret_file() == Some(place)
+            };
             self.old.as_ref().is_some_and(|old| ends.iter().any(|end| old.contains(end)))
+                && !config.workspaces().iter().any(other)
         };
-        let usual = self.inputs.config.with_file_name(SECRET);
-        let is_free = || usual.symlink_metadata().is_err() || holds(&usual, secret);
-        if is_named(SECRET) || !is_named(&own) && is_free() { usual } else { usual.with_file_name(own) }
+        let is_free = |place: &&PathBuf| place.symlink_metadata().is_err() || holds(place, secret);
+        let found = places.iter().find(is_named).or_else(|| places.iter().find(is_free));
+        found.or(places.last()).cloned().unwrap_or_default()
     }
 
     fn take_over_secret(
@@ -316,7 +327,9 @@ impl Plan {
             }
             // It was not given by flag or environment.
             (None, SecretSource::Keychain(_)) => return Ok(()),
-            (None, SecretSource::Given(_)) => (self.place_for_secret(client, &client.secret.read(&client.id)?.0), true),
+            (None, SecretSource::Given(_)) => {
+                (self.place_for_secret(config, client, &client.secret.read(&client.id)?.0), true)
+            }
             (Some(credential), _) => {
                 // A file named there would win over the credential.
                 if config.place_in_fragment(section, "client_secret_file").is_none()

@@ -135,6 +135,15 @@ fn the_secret_of_another_client_stays_where_it_is() {
     assert_eq!(fs::read_to_string(&own).unwrap(), "s3cret-of-the-principal\n");
     assert!(fs::read_to_string(&inputs.config).unwrap().contains(&format!("\"client-secret-{PRINCIPAL}\"")));
     assert!(install(&flags(scratch.path()), &inputs).is_empty(), "a second time there is nothing to write");
+    // So does what is called as ours would be; and ours is replaced by a newer one of the same client.
+    fs::remove_file(&inputs.config).unwrap();
+    fs::write(&own, "of-an0ther-client-too\n").unwrap();
+    let second = scratch.path().join(format!("client-secret-{PRINCIPAL}-2"));
+    assert_eq!(install(&flags(scratch.path()), &inputs), [second.clone(), inputs.config.clone()]);
+    assert_eq!(fs::read_to_string(&own).unwrap(), "of-an0ther-client-too\n");
+    let newer = Overrides { client_secret: Some("a-newer-s3cret".into()), ..flags(scratch.path()) };
+    assert_eq!(install(&newer, &inputs), [second.clone()]);
+    assert_eq!(fs::read_to_string(&second).unwrap(), "a-newer-s3cret\n");
 }
 
 #[test]
