@@ -6,13 +6,11 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
-
 use super::snapshot::Snapshot;
 use crate::failure::{Code, Failure};
 use crate::model::token::Claims;
 use crate::model::{Connection, is_database};
-use crate::pgpass::{Contents, Current, Key, Reading};
+use crate::pgpass::{Contents, Key, Reading, Target};
 
 /// What the password files hold, for as long as nothing is written; parsed once, when a connection first needs it.
 pub(super) struct Held<'f> {
@@ -25,16 +23,22 @@ impl<'f> Held<'f> {
         Held { files, readings: OnceCell::new() }
     }
 
-    /// Whether a password stands there that came from no workspace, as far as it and `is_known` tell.
-    fn another_password(&self, key: &Key, is_known: impl Fn(&str) -> bool) -> bool {
-        let read = || self.files.iter().map(|file| Reading::new(&file.bytes)).collect();
-        self.readings.get_or_init(read).iter().any(|reading| match reading.current(key) {
-            Current::Ours { password: Some(password), .. } => {
-                let password = password.expose_secret();
-                !password.is_empty() && Claims::of(password).is_none() && !is_known(password)
-            }
-            Current::Ours { password: None, .. } => true,
-            Current::Missing | Current::Shadowed { .. } => false,
+    /// Whether clients get a password there that came from no workspace, as far as it and `is_known` tell: from a line for this host, and
+    /// not for all.
+    fn another_password(&self, connection: &Connection, key: &Key, is_known: impl Fn(&str) -> bool) -> bool {
+        let port = key.port().to_string();
+        let read = |reading: &Reading<'_>, host: &[u8]| {
+            let database = connection.login_database().as_bytes();
+            reading.lookup(&Target::new(host, port.as_bytes(), database, key.user().as_bytes()))
+        };
+        let parsed = || self.files.iter().map(|file| Reading::new(&file.bytes)).collect();
+        self.readings.get_or_init(parsed).iter().any(|reading| {
+            let Some(found) = read(reading, key.host().as_bytes()) else { return false };
+            // No line names this host.
+            let is_for_all = read(reading, b"\0").is_some_and(|other| other.line == found.line);
+            let password = std::str::from_utf8(&found.password).ok();
+            let is_ours = password.is_some_and(|text| text.is_empty() || Claims::of(text).is_some() || is_known(text));
+            !is_for_all && !is_ours
         })
     }
 }
@@ -67,9 +71,11 @@ pub(super) fn may_have(snapshot: &Snapshot, index: usize, held: &Held<'_>) -> Re
         );
         return refuse(message, "leave one of the two connections out: two workspaces cannot share an entry");
     }
-    let is_known = |password: &str| snapshot.past(index).is_some_and(|past| past.knows(password));
+    let is_known = |password: &str| {
+        (0..connections.len()).any(|place| snapshot.past(place).is_some_and(|past| past.knows(password)))
+    };
     // The vendor gives nobody else a host there, so what stands there is for a database of the vendor's, too.
-    if !is_database(key.host()) && held.another_password(key, is_known) {
+    if !is_database(key.host()) && held.another_password(connection, key, is_known) {
         let message = format!(
             "{} says that the entry of connection {} is {key}, and there the password file has a password that is no token",
             origin(connection),

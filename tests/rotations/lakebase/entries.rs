@@ -70,11 +70,17 @@ fn a_password_that_somebody_keeps_is_not_replaced_where_an_api_alone_names_its_e
         |host: &str, password: &str| format!("{host}:5432:databricks_postgres:{}:{password}\n", workspace.client_id());
     let orders = "[[connection]]\ninstance = 'orders'\n";
     let rotate = |connection: &str| configured(&home, &workspace, connection, &["rotate", "--retry-for", "0s"]).run();
-    home.write(".pgpass", line(HOST, "what-somebody-keeps"), 0o600);
-    for _ in 0..2 {
-        let refused = rotate(orders);
-        refused.exits(78).stderr_has("has a password that is no token").stderr_has("remove its line");
-        assert_eq!(home.pgpass(), line(HOST, "what-somebody-keeps"));
+    // A line for all hosts is for whatever no other line is for.
+    home.write(".pgpass", "*:*:*:*:for-all-the-rest\n", 0o600);
+    rotate(orders).exits(0);
+    let for_every_database = line(HOST, "what-somebody-keeps").replace("databricks_postgres", "*");
+    for kept in [for_every_database, line(HOST, "what-somebody-keeps")] {
+        home.write(".pgpass", &kept, 0o600);
+        for _ in 0..2 {
+            let refused = rotate(orders);
+            refused.exits(78).stderr_has("has a password that is no token").stderr_has("remove its line");
+            assert_eq!(home.pgpass(), kept);
+        }
     }
     // Where both are configured, its owner has named the entry.
     let named = format!("[[connection]]\nhost = '{HOST}'\nuser = '{}'\n", workspace.client_id());
