@@ -9,10 +9,11 @@ mod tls;
 mod trouble;
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
@@ -25,6 +26,7 @@ use self::trouble::Way;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::model::{NamedBy, OWN_ADDRESS, WorkspaceHost};
+use crate::os::beside::addresses;
 use crate::os::clock::{Anchor, Reading};
 use crate::os::wiped;
 use crate::proxies::{Proxy, Route, Scheme};
@@ -361,6 +363,20 @@ fn plain_client() -> reqwest::ClientBuilder {
         .referer(false)
         .http1_only()
         .connect_timeout(CONNECT_LIMIT)
+        .dns_resolver(Arc::new(OfTheSystem))
+}
+
+/// Asks the system's resolver for names.
+struct OfTheSystem;
+
+impl Resolve for OfTheSystem {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The port is put in by whoever asks.
+            let all = addresses(name.as_str(), 0).await?;
+            Ok(Box::new(all.into_iter()) as Addrs)
+        })
+    }
 }
 
 /// Whether macOS is to say by which proxy, in its System Settings: where nothing else does, also no variable that would be read beside

@@ -16,6 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::http::{Answer, WorkspaceClient};
 use crate::model::{Workspace, WorkspaceHost};
+use crate::os::beside::addresses;
 
 /// How long a service beside this program may take to open its door.
 const DOOR_LIMIT: Duration = Duration::from_secs(1);
@@ -71,7 +72,10 @@ impl Elsewhere {
 
     /// Whether something is there. Where there is nothing, an address that nobody has may not even refuse, so this waits for a second only.
     pub(super) async fn answers(&self) -> bool {
-        let connect = tokio::net::TcpStream::connect((self.host.name(), self.host.port()));
+        let connect = async {
+            let all = addresses(self.host.name(), self.host.port()).await?;
+            tokio::net::TcpStream::connect(&all[..]).await
+        };
         matches!(tokio::time::timeout(DOOR_LIMIT, connect).await, Ok(Ok(_)))
     }
 

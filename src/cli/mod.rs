@@ -333,7 +333,7 @@ fn block_on_to_the_end<T>(future: impl Future<Output = T>) -> Result<T, Failure>
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // For looking up host names, one at a time; idle threads end.
+        // What looks at many files beside a screen; idle threads end.
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_millis(100))
         .build()

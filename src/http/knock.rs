@@ -11,10 +11,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use crate::os::beside::addresses;
 use crate::proxies::{Proxy, Scheme};
 
 /// The first line of an answer is read up to here; no proxy says more than a sentence there.
@@ -60,7 +61,7 @@ async fn ask(proxy: &Proxy, to: &str, tls: &ClientConfig) -> Result<(), Barred> 
 
 async fn connect(proxy: &Proxy) -> Result<TcpStream, Barred> {
     let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in lookup_host((proxy.bare_host(), proxy.port())).await.map_err(Barred::Lookup)? {
+    for address in addresses(proxy.bare_host(), proxy.port()).await.map_err(Barred::Lookup)? {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,

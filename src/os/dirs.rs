@@ -229,6 +229,14 @@ impl Environment {
         })
     }
 
+    /// Where the service manager finds what it is to run for this user.
+    pub(crate) fn units_dir(&self) -> PathBuf {
+        match Platform::HERE {
+            Platform::MacOs => self.home().unwrap_or_default().join("Library/LaunchAgents"),
+            Platform::Other => self.config_home().join("systemd/user"),
+        }
+    }
+
     /// Where the logins of people are: theirs, whatever place a manager has for the record of a service.
     pub(crate) fn logins_dir(&self) -> PathBuf {
         self.state_dir_on(Platform::HERE).join("logins")

@@ -1,19 +1,16 @@
 //! From a host's name to a TCP connection.
 
 use std::io;
-use std::net::SocketAddr;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::fault::{Fault, Stage, within};
+use crate::os::beside::addresses;
 
 /// Connects to the first of the host's addresses that accepts a connection, in the resolver's order.
 pub(super) async fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream, Fault> {
-    let lookup = async {
-        let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(Fault::Lookup)?.collect();
-        Ok(addresses)
-    };
+    let lookup = async { addresses(host, port).await.map_err(Fault::Lookup) };
     let addresses = within(until, Stage::Lookup, lookup).await?;
     let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let mut told = None;

@@ -307,6 +307,8 @@ fn no_file_that_is_written_is_any_other_file_of_ours() {
         ("conf.d/token", "directory of fragments"),
         ("~/linked-home/.config/dbx-rotator/conf.d/more/token.toml", "directory of fragments"),
         ("~/.config/gcloud/application_default_credentials.json", "Google's credentials"),
+        ("~/.config/systemd/user/dbx-rotator.service", "directory of units"),
+        ("~/.config/systemd/user/dbx-rotator.service.d/more.conf", "directory of units"),
     ];
     let written = |globals: &str, connection: &str| {
         format!(

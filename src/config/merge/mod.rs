@@ -407,7 +407,7 @@ impl Merge<'_> {
                 self.uses.push(Use { role: role.to_owned(), origin: Origin::Default, path, access: Access::Reads });
             }
         }
-        let logins = Some(environment.logins_dir());
+        let (logins, units) = (Some(environment.logins_dir()), Some(environment.units_dir()));
         let (record, lock) = (Some(state_dir.join("record.json")), Some(state_dir.join("lock")));
         let (password, figures) = (Some(state_dir.join("proxy-password")), Some(state_dir.join("proxy.json")));
         let (mark, proxys_mark) = (Some(state_dir.join("running")), Some(state_dir.join("proxy-running")));
@@ -422,6 +422,7 @@ impl Merge<'_> {
             ("the daemon's mark", mark, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("the proxy's mark", proxys_mark, by_variable("STATE_DIRECTORY"), Access::Writes),
             ("Google's credentials", google, by_variable("GOOGLE_APPLICATION_CREDENTIALS"), Access::Reads),
+            ("the directory of units", units, Origin::Default, Access::Reads),
             ("the place of logins", logins, by_variable("XDG_STATE_HOME"), Access::Writes),
             (
                 "the profile file",

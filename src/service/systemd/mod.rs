@@ -259,7 +259,7 @@ impl ServiceManager for Systemd {
         let shown = self.systemctl.show(&[ORIGINAL], &properties)?.pop().unwrap_or_default();
         let get = |name: &str| shown.get(name).map_or("", String::as_str);
         // One that the manager itself cannot read has no path there.
-        let usual = || self.environment().config_home().join("systemd/user").join(ORIGINAL);
+        let usual = || self.environment().units_dir().join(ORIGINAL);
         let file = Some(get("FragmentPath")).filter(|path| !path.is_empty()).map_or_else(usual, PathBuf::from);
         if get("LoadState") == "not-found" && file.symlink_metadata().is_err() {
             return Ok(None);

@@ -55,7 +55,7 @@ impl Systemd {
         let (wants, name) = (Path::new("sockets.target.wants").join(self.proxy_socket()), &self.account.name);
         let traces = match self.scope {
             Scope::User => [
-                environment.config_home().join("systemd/user").join(&wants),
+                environment.units_dir().join(&wants),
                 Path::new("/etc/systemd/user").join(&wants),
                 PathBuf::from(format!("/run/user/{}/dbx-rotator", rustix::process::getuid().as_raw())).join(SOCKET),
             ],

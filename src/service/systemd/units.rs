@@ -119,7 +119,7 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn of(scope: Scope, environment: &Environment) -> Self {
         let own = match scope {
-            Scope::User => environment.config_home().join("systemd/user"),
+            Scope::User => environment.units_dir(),
             Scope::System => PathBuf::from("/etc/systemd/system"),
         };
         Directory { own, scope }

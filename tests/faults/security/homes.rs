@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::support::workspace::scratch_directory;
-use crate::support::{Home, Outcome, Session, Workspace, dbx_rotator, skip};
+use crate::support::{Home, Outcome, Session, Workspace, skip};
 
 /// A user with a home who need not be in any list of users.
 const BOB: u32 = 4242;
@@ -490,4 +490,16 @@ fn no_program_of_bobs_runs_as_root() {
         }
     }
     none(findings);
+}
+
+/// Root's own limits do not count for root, but for whom it becomes.
+#[test]
+fn a_machine_without_threads_to_give_costs_a_try_and_not_the_program() {
+    let Some(homes) = Homes::new("a_machine_without_threads_to_give_costs_a_try_and_not_the_program") else { return };
+    homes.put(CONFIG, homes.config("").replace("127.0.0.1", "localhost"));
+    let script = "ulimit -u 0; exec \"$0\" \"$@\"";
+    let session = homes.desk.command("/bin/bash").args(["-c", script, env!("CARGO_BIN_EXE_dbx-rotator")]);
+    let session = session.args(["rotate", "--retry-for", "0s"]).env("HOME", homes.of_bob(""));
+    let session = ["XDG_CONFIG_HOME", "XDG_STATE_HOME"].iter().fold(session, |session, name| session.without_env(name));
+    session.run().exits(69).stderr_has("no thread can be started now");
 }
