@@ -16,6 +16,7 @@ use super::backoff::{Backoff, RetryScope, Step};
 use super::claim::{Held, may_have};
 use super::notify;
 use super::record::{PublishedRecord, Untold};
+use super::refusals;
 use super::report::{Outcome, Outcomes};
 use super::request::Patience;
 
@@ -194,7 +195,8 @@ impl Commit<'_> {
         let stays = |present: &&Live| {
             let lives = status.left().is_some() && could_be(connection, present.subject.as_deref());
             let same = present.password.expose_secret() == token.secret.expose_secret();
-            lives && (same || present.expires_at > token.expires_at)
+            let lives_longer = present.expires_at > token.expires_at && !refusals::know(&present.password);
+            lives && (same || lives_longer)
         };
         let (password, expires_at, new) = match status.token.as_ref().filter(stays) {
             Some(present) => (present.password.clone(), present.expires_at, None),

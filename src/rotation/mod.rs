@@ -21,6 +21,7 @@ mod notify;
 mod password_files;
 mod plan;
 mod record;
+pub(crate) mod refusals;
 mod report;
 mod request;
 mod running;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Credential, Login};
 use crate::failure::{Code, Failure};
-use crate::rotation::{ConnectionStatus, PATIENCE, RotateRequest, Rotation, Snapshot, State};
+use crate::rotation::{ConnectionStatus, PATIENCE, RotateRequest, Rotation, Snapshot, State, refusals};
 
 /// How long a caller that wants to connect may wait for the renewal of a credential that is still live.
 const RENEWAL_WAIT: Duration = Duration::from_secs(2);
@@ -132,6 +132,7 @@ pub(super) async fn login_instead_of(
         }
         return Ok(other(login(rotation, renewals, index, SignedDuration::ZERO).await?));
     }
+    refusals::note(&refused.credential.password);
     loop {
         let request = RotateRequest::All { since: Timestamp::now() };
         let renewal = renewals.join_for(rotation, index, request, SignedDuration::ZERO, PATIENCE);

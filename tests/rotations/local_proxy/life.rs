@@ -100,6 +100,19 @@ fn what_postgresql_refuses_is_replaced_once_and_not_again_and_again() {
     running.terminate().exits(0);
 }
 
+#[test]
+fn what_postgresql_refuses_is_replaced_however_long_it_would_live() {
+    let test = "what_postgresql_refuses_is_replaced_however_long_it_would_live";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    stage.workspace.set_token_life(Duration::from_secs(7_200));
+    stage.rotate();
+    spoil(&stage);
+    stage.workspace.set_token_life(Duration::from_secs(3_600));
+    let running = stage.start();
+    stage.ask("orders", "select 1").exits(0);
+    running.terminate().exits(0);
+}
+
 /// A copy that goes on and on, into a file.
 fn copy_without_end(stage: &Stage) -> Running<'_> {
     let rows = stage.home.path("rows");
