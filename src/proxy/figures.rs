@@ -108,6 +108,11 @@ impl Counting {
         self.rare.lock().unwrap_or_else(PoisonError::into_inner).sessions
     }
 
+    /// Whether there is something to write besides bytes.
+    pub(super) fn is_news(&self) -> bool {
+        self.is_news.load(Ordering::Relaxed)
+    }
+
     /// Writes what has changed. The file is for people who look: nothing depends on it, so that its loss is no failure.
     pub(super) fn write_news(&self) {
         let bytes = (self.from_clients.load(Ordering::Relaxed), self.from_servers.load(Ordering::Relaxed));

@@ -211,10 +211,17 @@ impl Proxy {
     async fn run(&mut self, load: &Load<'_>, mut reload: impl AsyncFnMut(), stop: impl Future) -> bool {
         tokio::pin!(stop);
         let mut told = self.status();
+        let mut looked = Instant::now();
         loop {
             self.keepalive.ping();
-            let tick = if self.sessions.is_empty() { IDLE_TICK } else { TICK }.min(self.keepalive.pace());
-            let pause = self.left_until_idle().map_or(tick, |left| left.min(tick));
+            let tick = self.tick();
+            // Here, where it cannot be put off by clients that come and go.
+            if looked.elapsed() >= tick {
+                self.look(&mut told).await;
+                looked = Instant::now();
+            }
+            let pause = tick.saturating_sub(looked.elapsed()).min(self.keepalive.pace());
+            let pause = self.left_until_idle().map_or(pause, |left| left.min(pause));
             tokio::select! {
                 biased;
                 _ = &mut stop => return true,
@@ -237,18 +244,27 @@ impl Proxy {
                         tracing::info!("Nobody has needed the proxy for a while: it ends until a client comes");
                         return false;
                     }
-                    let status = self.status();
-                    if status != told {
-                        self.manager.tell(News::Status(&status));
-                        told = status;
-                    }
-                    self.shared.counting.write_news();
-                    self.publish_news().await;
-                    if self.sessions.is_empty() {
-                        heap::give_back();
-                    }
                 }
             }
+        }
+    }
+
+    /// The longest time from one look to the next.
+    fn tick(&self) -> Duration {
+        if self.sessions.is_empty() && !self.shared.counting.is_news() { IDLE_TICK } else { TICK }
+    }
+
+    /// Tells how many sessions there are, and what else is new.
+    async fn look(&mut self, told: &mut String) {
+        let status = self.status();
+        if status != *told {
+            self.manager.tell(News::Status(&status));
+            *told = status;
+        }
+        self.shared.counting.write_news();
+        self.publish_news().await;
+        if self.sessions.is_empty() {
+            heap::give_back();
         }
     }
 
@@ -284,6 +300,7 @@ impl Proxy {
             }
         }
         self.manager.tell(News::Ready(&self.status()));
+        self.shared.counting.write_news();
     }
 
     fn follow(&mut self, config: Config) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! Over many lives of a token, outages, a server that dies, and the proxy's own end.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -183,6 +185,30 @@ fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_on
     assert!(outcome.stdout.lines().next().is_some(), "{outcome}");
     running.ends().exits(0);
     assert!(began.elapsed() < Duration::from_secs(70), "it waited for the end of all sessions");
+}
+
+#[test]
+fn the_figures_follow_while_clients_come_and_go() {
+    let test = "the_figures_follow_while_clients_come_and_go";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    // Each is there for a moment only: a request to cancel nothing. They end with the proxy.
+    let socket = stage.socket();
+    std::thread::spawn(move || {
+        while let Ok(mut client) = UnixStream::connect(&socket) {
+            let _ = client.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x07\0\0\0\x63");
+            let _ = client.read(&mut [0]);
+        }
+    });
+    let session = stage.psql("orders").with_keyboard().spawn();
+    session.types("select 'open';\n");
+    session.prints("open", SOON);
+    let figures = || std::fs::read_to_string(stage.home.path(".local/state/dbx-rotator/proxy.json")).unwrap();
+    let tell = |sessions: &str| figures().contains(&format!("\"sessions\":{sessions},"));
+    until("the session is told", || tell("1"));
+    session.types("\\q\n");
+    until("its end is told", || tell("0"));
+    running.terminate().exits(0);
 }
 
 #[test]
