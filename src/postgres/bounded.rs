@@ -31,6 +31,11 @@ pub(crate) struct Bounded<S> {
 }
 
 impl<S> Bounded<S> {
+    /// What it is over.
+    pub(crate) fn inner(&self) -> &S {
+        &self.stream
+    }
+
     pub(super) fn over(stream: S) -> Self {
         Bounded { stream, left: Some(MOST) }
     }

@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 use super::first::{First, Malformed, read, rest};
 use super::message::{Rejection, message};
 use super::scram::{self, Verifier};
+use crate::os::connections::is_lost;
 
 /// How many requests for encryption a client may make before it says what it wants.
 const MOST_REQUESTS: usize = 3;
@@ -163,6 +164,15 @@ impl Client {
             }
         }
         std::future::pending().await
+    }
+
+    /// Whether it is gone without a word. A Unix socket always has the last one.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Client::Unix(_) => false,
+            Client::Tcp(stream) => is_lost(stream),
+            Client::Tls(stream) => is_lost(stream.get_ref().0),
+        }
     }
 
     fn stream(&mut self) -> Pin<&mut dyn Stream> {

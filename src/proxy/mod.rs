@@ -99,6 +99,7 @@ struct Shared {
     sessions: Sessions,
     counting: Counting,
     password_path: PathBuf,
+    /// Whether the proxy is stopping, said again at each look.
     stopping: watch::Sender<bool>,
 }
 
@@ -262,6 +263,8 @@ impl Proxy {
             *told = status;
         }
         self.shared.counting.write_news();
+        // Sessions look whether a side was lost.
+        self.shared.stopping.send_replace(false);
         self.publish_news().await;
         if self.sessions.is_empty() {
             heap::give_back();

@@ -33,13 +33,15 @@ pub(super) enum End {
     Drained,
 }
 
-/// Copies until both sides have closed, one is lost, or the proxy is stopping and the session is idle. `early` is what was read from
-/// either side before; `count` gets the number of bytes that came from the client or from the server.
+/// Copies until both sides have closed, one is lost, or the proxy is stopping and the session is idle. Each side comes with what was
+/// read from it before; `count` gets the number of bytes that came from the client or from the server. Whether one `is_lost` without a
+/// word is asked whenever the proxy says again whether it is stopping.
 pub(super) async fn relay<C, S>(
     (client, from_client): (&mut C, Vec<u8>),
     (server, from_server): (&mut S, Vec<u8>),
     stopping: &mut watch::Receiver<bool>,
     count: impl Fn(From, usize),
+    is_lost: impl Fn(&C, &S) -> bool,
 ) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -74,7 +76,12 @@ where
         tokio::select! {
             biased;
             end = copying => return end.unwrap_or_else(End::Lost),
-            Ok(_) = stopping.wait_for(|stopping| *stopping), if !drains => drains = true,
+            Ok(()) = stopping.changed() => {
+                drains = *stopping.borrow_and_update();
+                if is_lost(client, server) {
+                    return End::Lost(io::ErrorKind::TimedOut.into());
+                }
+            }
         }
     }
 }
@@ -218,7 +225,8 @@ mod tests {
         let (stop, mut stopping) = watch::channel(false);
         let early = early.to_vec();
         let session = tokio::spawn(async move {
-            relay((&mut client_side, early), (&mut server_side, Vec::new()), &mut stopping, |_, _| {}).await
+            relay((&mut client_side, early), (&mut server_side, Vec::new()), &mut stopping, |_, _| {}, |_, _| false)
+                .await
         });
         Stage { client, server, stop, session }
     }

@@ -17,7 +17,7 @@ use super::relay::{End, From, relay};
 use super::sessions::{Known, Session, Sessions};
 use super::wanted::Wanted;
 use super::{OwnPassword, Served, Shared, Stranger};
-use crate::os::accounts;
+use crate::os::{accounts, connections};
 use crate::postgres::{Opened, Refused, Startup, Upstream};
 use crate::rotator::Login;
 
@@ -45,7 +45,9 @@ pub(super) async fn serve(
         From::Client => shared.counting.came_from_client(bytes),
         From::Server => shared.counting.came_from_server(bytes),
     };
-    let end = relay((&mut client, from_client), (&mut server, from_server), &mut stopping, count).await;
+    let is_lost =
+        |client: &Client, server: &Upstream| client.is_lost() || connections::is_lost(server.get_ref().0.inner());
+    let end = relay((&mut client, from_client), (&mut server, from_server), &mut stopping, count, is_lost).await;
     drop(known);
     shared.counting.ended();
     let seconds = began.elapsed().as_secs();
