@@ -45,7 +45,14 @@ pub(super) struct Listeners {
 struct Unix {
     listener: UnixListener,
     /// None if it was handed over: then it stays.
-    own: Option<PathBuf>,
+    own: Option<Own>,
+}
+
+/// A socket that was opened here.
+struct Own {
+    path: PathBuf,
+    /// What tells its file from another one of that name.
+    file: Option<(u64, u64)>,
 }
 
 struct Tcp {
@@ -192,7 +199,8 @@ impl Listeners {
 
 impl Drop for Unix {
     fn drop(&mut self) {
-        if let Some(path) = &self.own {
+        // If ours was removed, another proxy may listen there.
+        if let Some(Own { path, .. }) = self.own.as_ref().filter(|own| own.file == identity(&own.path)) {
             // The next one replaces it anyway.
             let _ = fs::remove_file(path);
         }
@@ -226,7 +234,13 @@ fn own_socket(config: &Config) -> Result<Unix, Failure> {
     let is_shared = !config.local_proxy.allow.is_empty();
     let listener = bind(&directory, &path, is_shared)
         .map_err(|error| cannot(&format!("open the socket {}", path.display()), &error))?;
-    Ok(Unix { listener, own: Some(path) })
+    let file = identity(&path);
+    Ok(Unix { listener, own: Some(Own { path, file }) })
+}
+
+/// The device and the number of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListener> {

@@ -238,6 +238,19 @@ fn a_reload_changes_what_comes_and_keeps_what_is() {
 }
 
 #[test]
+fn a_proxy_that_ends_leaves_another_ones_socket_alone() {
+    let test = "a_proxy_that_ends_leaves_another_ones_socket_alone";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let first = stage.start();
+    std::fs::remove_file(stage.socket()).unwrap();
+    let second = stage.start();
+    first.terminate().exits(0);
+    stage.ask("orders", "select 1").exits(0);
+    second.terminate().exits(0);
+    assert!(!stage.socket().exists());
+}
+
+#[test]
 fn mistakes_are_told_before_anybody_is_served() {
     let test = "mistakes_are_told_before_anybody_is_served";
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
