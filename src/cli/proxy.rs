@@ -24,7 +24,12 @@ pub(super) fn run(config: Config, overrides: &Overrides) -> Result<u8, Fault> {
     block_on(async {
         let (mut stop, mut reload) = signalled::listen()?;
         let load = || Config::load_for_service(overrides);
-        proxy::serve(config, handed_over, &load, async || reload.asked().await, stop.asked()).await?;
+        let mut is_asked = false;
+        let stop = async || match std::mem::replace(&mut is_asked, true) {
+            false => stop.asked().await,
+            true => stop.insisted().await,
+        };
+        proxy::serve(config, handed_over, &load, async || reload.asked().await, stop).await?;
         finish_all(LAST_WAIT).await;
         tracing::info!("Stopped");
         Ok(0)

@@ -106,7 +106,7 @@ struct Shared {
 /// Reads the configuration again.
 type Load<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
 
-/// Serves clients until `stop` is ready, and then lets busy sessions end; or until nobody has needed it for as long as is set, where
+/// Serves clients until `stop` is ready, and then lets busy sessions end, unless it is ready once more; or until nobody has needed it for as long as is set, where
 /// whoever handed its sockets over starts it again.
 ///
 /// # Errors
@@ -116,7 +116,7 @@ pub(crate) async fn serve(
     handed_over: Vec<Listening>,
     load: &Load<'_>,
     reload: impl AsyncFnMut(),
-    stop: impl Future,
+    mut stop: impl AsyncFnMut(),
 ) -> Result<(), Failure> {
     let manager = Manager::of_this_process();
     let waiting = handed_over.iter().filter_map(|listening| listening.try_clone().ok()).collect();
@@ -130,10 +130,10 @@ pub(crate) async fn serve(
     drop(waiting);
     proxy.publish(PATIENCE).await;
     proxy.announce();
-    let told_to_stop = proxy.run(load, reload, stop).await;
+    let told_to_stop = proxy.run(load, reload, stop()).await;
     manager.tell(News::Stopping);
     if told_to_stop {
-        proxy.drain().await;
+        proxy.drain(stop()).await;
     }
     proxy.shared.counting.write_news();
     Ok(())
@@ -315,8 +315,8 @@ impl Proxy {
         Ok(())
     }
 
-    /// Ends idle sessions at once, and the others when they have done what they are doing, up to a limit.
-    async fn drain(&mut self) {
+    /// Ends idle sessions at once, and the others when they have done what they are doing, up to a limit or until that is `enough`.
+    async fn drain(&mut self, enough: impl Future) {
         self.shared.stopping.send_replace(true);
         // Nobody waits for an answer that does not come.
         self.listeners = Listeners::default();
@@ -331,9 +331,15 @@ impl Proxy {
                 timer::sleep(self.keepalive.pace()).await;
             }
         };
+        let enough = async {
+            tokio::select! {
+                () = timer::sleep(DRAIN_LIMIT) => {}
+                _ = enough => {}
+            }
+        };
         tokio::select! {
             () = all => {}
-            () = timer::sleep(DRAIN_LIMIT) => tracing::warn!("The sessions that are still busy are cut off"),
+            () = enough => tracing::warn!("The sessions that are still busy are cut off"),
             () = pinging => {}
         }
     }

@@ -188,6 +188,27 @@ fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_on
 }
 
 #[test]
+fn a_second_signal_waits_for_no_session_and_who_says_nothing_holds_up_no_stop() {
+    let test = "a_second_signal_waits_for_no_session_and_who_says_nothing_holds_up_no_stop";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    let mut silent = stage.connect();
+    let busy = stage.psql("orders").args(["-c", "select pg_sleep(1000)"]).spawn();
+    until("the query runs", || {
+        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+        stage.ask("orders", query).stdout.trim() == "1"
+    });
+    running.signal(Signal::TERM);
+    running.says("may end what they are doing", SOON);
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it is let go at once");
+    running.signal(Signal::INT);
+    running.says("are cut off", SOON);
+    running.ends().exits(0);
+    assert_ne!(busy.ends().code, Some(0));
+}
+
+#[test]
 fn the_figures_follow_while_clients_come_and_go() {
     let test = "the_figures_follow_while_clients_come_and_go";
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
