@@ -3,7 +3,7 @@
 //!
 //! Invariants: a credential goes to its own server only, over TLS that is verified as for our own logins; who may connect is decided by
 //! the kernel's word, or by a password of the proxy's own; what comes before a login is bounded in size and time; nothing that a client
-//! or a server says after the login is looked at, but for the six bytes that tell that a session is idle.
+//! or a server says after the login is looked at, but for what tells that a session is idle.
 
 mod certificate;
 mod client;

@@ -15,7 +15,10 @@ use tokio::sync::watch;
 const PIECE: usize = 64 * 1024;
 
 /// `ReadyForQuery` of a session that is in no transaction (PostgreSQL, "Message Formats").
-const READY_AND_IDLE: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
+const READY_AND_IDLE: u64 = 0x5a00_0000_0549;
+
+/// How many bytes are looked at for it, at the end of what was read: some messages may follow it that nobody has asked for.
+const TAIL: usize = 1024;
 
 thread_local! {
     /// All sessions of a thread read into the same place.
@@ -48,7 +51,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // The session begins where its server has said that it is ready.
-    let mut idle = Idle { is_ready: from_server.is_empty() && from_client.is_empty() };
+    let mut idle = Idle { is_ready: true, ..Idle::default() };
+    idle.hear(&from_server);
+    idle.is_ready &= from_client.is_empty();
     let (mut up, mut down) = (Way::with(from_client), Way::with(from_server));
     let mut drains = *stopping.borrow();
     loop {
@@ -58,7 +63,7 @@ where
                 count(From::Client, bytes.len());
             };
             let note_server = |bytes: &[u8], idle: &mut Idle| {
-                idle.is_ready = bytes.ends_with(&READY_AND_IDLE);
+                idle.hear(bytes);
                 count(From::Server, bytes.len());
             };
             let to_server = up.copy(context, client, server, |bytes| note_client(bytes, &mut idle))?;
@@ -67,7 +72,9 @@ where
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
                 // A session ends with its server: nobody would read what the client still says.
                 (Poll::Pending, Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
-                _ if drains && idle.is_ready && up.is_empty() && down.is_empty() => Poll::Ready(Ok(End::Drained)),
+                _ if drains && idle.is_between_messages() && up.is_empty() && down.is_empty() => {
+                    Poll::Ready(Ok(End::Drained))
+                }
                 // The client has gone, and the server has not noticed yet.
                 (Poll::Ready(()), Poll::Pending) if drains => Poll::Ready(Ok(End::Drained)),
                 _ => Poll::Pending,
@@ -93,11 +100,51 @@ pub(super) enum From {
     Server,
 }
 
-/// Whether a session is between two queries, as far as bytes tell without reading every message: the last that came from the server is
-/// its readiness outside of a transaction, and the client has said nothing since. Data that ends with the same six bytes at the end of
-/// what was read would be taken for it, which matters only to a session that is ended in any case.
+/// Whether a session is between two queries, as far as bytes tell without reading every message: the server has said that it is ready
+/// outside of a transaction, since then only what it says unasked, and the client nothing. Data with the same six bytes near the end of
+/// what was read may be taken for it, which matters only to a session that is ended in any case.
+#[derive(Default)]
 struct Idle {
     is_ready: bool,
+    /// The last bytes that were looked at, the newest lowest.
+    last: u64,
+    /// How many of them belong to the type and the length of a message that has begun since it was ready.
+    of_head: u8,
+    /// How many bytes of its content are still to come.
+    left: u32,
+}
+
+impl Idle {
+    fn is_between_messages(&self) -> bool {
+        self.is_ready && self.of_head == 0 && self.left == 0
+    }
+
+    /// What the server says.
+    fn hear(&mut self, bytes: &[u8]) {
+        let skipped = if self.is_ready { 0 } else { bytes.len().saturating_sub(TAIL) };
+        for byte in &bytes[skipped..] {
+            if self.is_ready && self.left > 0 {
+                self.left -= 1;
+                continue;
+            }
+            self.last = self.last << 8 | u64::from(*byte);
+            if self.is_ready {
+                self.of_head += 1;
+                if self.of_head == 5 {
+                    self.begin(self.last.to_be_bytes());
+                }
+            } else if self.last & 0xffff_ffff_ffff == READY_AND_IDLE {
+                *self = Idle { is_ready: true, ..Idle::default() };
+            }
+        }
+    }
+
+    /// A notification, a parameter or a notice may come at any time (PostgreSQL, "Asynchronous Operations").
+    fn begin(&mut self, [_, _, _, kind, length @ ..]: [u8; 8]) {
+        let left = u32::from_be_bytes(length).checked_sub(4);
+        self.is_ready = matches!(kind, b'A' | b'S' | b'N') && left.is_some();
+        (self.of_head, self.left) = (0, left.unwrap_or_default());
+    }
 }
 
 /// One direction.
@@ -212,6 +259,35 @@ mod tests {
 
     use super::*;
 
+    const READY: &[u8] = b"Z\0\0\0\x05I";
+
+    #[test]
+    fn what_a_server_says_unasked_leaves_a_session_idle_wherever_it_is_cut() {
+        let message = |kind: u8, body: &[u8]| super::super::message::message(kind, body);
+        let news = message(b'A', b"\0\0\0\x07news\0Z\0\0\0\x05I");
+        let (setting, notice) = (message(b'S', b"TimeZone\0UTC\0"), message(b'N', &[b'x'; 600]));
+        let row = message(b'D', &[7; 5000]);
+        let data = message(b'D', b"\0\x01\0\0\0\x01x");
+        for (what, said, is_idle) in [
+            ("an answer", [&row[..], READY].concat(), true),
+            ("an answer and news", [&row[..], READY, &news].concat(), true),
+            ("an answer, and much that is new", [READY, &news, &setting, &notice, &news].concat(), true),
+            ("a transaction", [&row[..], b"Z\0\0\0\x05T", &setting].concat(), false),
+            ("the next answer has begun", [READY, &news, &data].concat(), false),
+            ("no message has this length", [READY, b"N\0\0\0\x03"].concat(), false),
+            ("half a message", [READY, &notice[..200]].concat(), false),
+            ("the head of one", [READY, &notice[..3]].concat(), false),
+        ] {
+            for size in [1, 2, 3, 5, 7, 64, 65_536] {
+                let mut idle = Idle::default();
+                for piece in said.chunks(size) {
+                    idle.hear(piece);
+                }
+                assert_eq!(idle.is_between_messages(), is_idle, "{what}, {size} at a time");
+            }
+        }
+    }
+
     struct Stage {
         client: DuplexStream,
         server: DuplexStream,
@@ -307,7 +383,7 @@ mod tests {
         busy.server.write_all(b"Z\0\0\0\x05T").await.unwrap();
         busy.client.read_exact(&mut [0; 6]).await.unwrap();
         assert!(!busy.session.is_finished());
-        busy.server.write_all(&READY_AND_IDLE).await.unwrap();
+        busy.server.write_all(READY).await.unwrap();
         busy.client.read_exact(&mut [0; 6]).await.unwrap();
         assert!(matches!(busy.session.await.unwrap(), End::Drained));
     }
