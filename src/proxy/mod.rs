@@ -99,6 +99,8 @@ struct Shared {
     sessions: Sessions,
     counting: Counting,
     password_path: PathBuf,
+    /// Each session, and each that is being opened, has one more of these.
+    places: Arc<()>,
     /// Whether the proxy is stopping, said again at each look.
     stopping: watch::Sender<bool>,
 }
@@ -167,6 +169,7 @@ impl Proxy {
             sessions: Sessions::default(),
             counting: Counting::new(&state_dir),
             password_path: password_path(&state_dir),
+            places: Arc::default(),
             stopping: watch::Sender::new(false),
         };
         Ok(Proxy {
@@ -287,7 +290,7 @@ impl Proxy {
         }
         self.needed_at = Instant::now();
         let (shared, served) = (Arc::clone(&self.shared), Arc::clone(&self.served));
-        self.sessions.spawn(session::serve(shared, served, accepted, stranger, count >= most));
+        self.sessions.spawn(session::serve(shared, served, accepted, stranger));
     }
 
     /// Reads the configuration again. Sessions go on.

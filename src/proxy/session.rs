@@ -27,19 +27,13 @@ const GREETING_LIMIT: Duration = Duration::from_secs(15);
 /// How long a server may take to accept a session: an instance that is asleep needs some seconds, and may be slow.
 const WAKE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Serves one client. `full` says that there are as many sessions as there may be.
-pub(super) async fn serve(
-    shared: Arc<Shared>,
-    served: Arc<Served>,
-    accepted: Accepted,
-    stranger: Stranger,
-    full: bool,
-) {
+/// Serves one client.
+pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Accepted, stranger: Stranger) {
     let mut stopping = shared.stopping.subscribe();
     // Boxed, so that a session does not keep the room that its beginning needed.
-    let begun = Box::pin(begin(&shared, &served, accepted, stranger, full)).await;
+    let begun = Box::pin(begin(&shared, &served, accepted, stranger)).await;
     drop(served);
-    let Some(Begun { mut client, mut server, from_client, from_server, known, name }) = begun else { return };
+    let Some((Begun { mut client, mut server, from_client, from_server, known, name }, _place)) = begun else { return };
     let began = Instant::now();
     let count = |from, bytes| match from {
         From::Client => shared.counting.came_from_client(bytes),
@@ -87,8 +81,7 @@ async fn begin<'s>(
     served: &Served,
     accepted: Accepted,
     stranger: Stranger,
-    full: bool,
-) -> Option<Begun<'s>> {
+) -> Option<(Begun<'s>, Arc<()>)> {
     let Accepted { client, peer, port } = accepted;
     let (client, first) = match in_time(shared, client.first(served.tls.as_ref())).await {
         Some(Ok(heard)) => heard,
@@ -111,9 +104,9 @@ async fn begin<'s>(
         First::Tls | First::Gss => return None,
     };
     let mut client = client;
-    let admitted = admit(shared, served, &mut client, peer, full).await;
-    let wanted = admitted.and_then(|()| Wanted::of(served.rotator.config(), port, &startup));
-    let wanted = match wanted {
+    let admitted = admit(shared, served, &mut client, peer).await;
+    let wanted = admitted.and_then(|place| Ok((place, Wanted::of(served.rotator.config(), port, &startup)?)));
+    let (place, wanted) = match wanted {
         Ok(wanted) => {
             drop(stranger);
             wanted
@@ -133,7 +126,7 @@ async fn begin<'s>(
         }
     };
     match opened {
-        Ok((opened, login)) => welcome(shared, client, early, opened, login, wanted.name).await,
+        Ok((opened, login)) => Some((welcome(shared, client, early, opened, login, wanted.name).await?, place)),
         Err(rejection) => {
             refuse(shared, client, &rejection, &wanted.name).await;
             None
@@ -168,8 +161,8 @@ async fn refuse(shared: &Shared, client: Client, rejection: &Rejection, whose: &
     let _ = timeout(GREETING_LIMIT, client.reject(rejection)).await;
 }
 
-/// Whether this client may have a session now.
-async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer, full: bool) -> Result<(), Rejection> {
+/// A place for a session, if this client may have one now.
+async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer) -> Result<Arc<()>, Rejection> {
     match served.access.verdict(peer) {
         Verdict::Welcome => {}
         Verdict::Refused(uid) => {
@@ -182,15 +175,16 @@ async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer
     if *shared.stopping.borrow() {
         return Err(message::stopping());
     }
-    if full {
-        let most = served.rotator.config().local_proxy.max_sessions;
+    let most = served.rotator.config().local_proxy.max_sessions;
+    if Arc::strong_count(&shared.places) > most {
         return Err(Rejection::new(
             "53300",
             format!("the proxy has {most} sessions already, and serves no more at once"),
         )
         .hint("close some, or set proxy_max_sessions higher in config.toml"));
     }
-    Ok(())
+    // Nothing else runs between the look and this: there is one thread.
+    Ok(Arc::clone(&shared.places))
 }
 
 /// Lets the client prove that it knows the proxy's own password.

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::network::Network;
+use super::protocol::{messages_until, startup};
 use super::{SOON, Stage, free_port, until};
 use crate::support::postgres::psql_program;
 use crate::support::{Workspace, dbx_rotator, skip};
@@ -175,6 +176,24 @@ fn more_sessions_than_are_allowed_are_refused_with_the_code_that_pools_know() {
     first.types("\\q\n");
     first.ends().exits(0);
     until("there is room again", || stage.ask("orders", "select 1").code == Some(0));
+    running.terminate().exits(0);
+}
+
+#[test]
+fn a_place_is_taken_by_who_is_admitted_and_not_by_who_has_only_connected() {
+    let test = "a_place_is_taken_by_who_is_admitted_and_not_by_who_has_only_connected";
+    let Some(stage) = Stage::new(test, Workspace::start(), "proxy_max_sessions = 1", "") else { return };
+    let running = stage.start();
+    let [mut first, mut second] = [(); 2].map(|()| stage.connect());
+    let hello = startup(0x0003_0000, &[("user", "x"), ("database", "orders")]);
+    for client in [&mut first, &mut second] {
+        client.set_read_timeout(Some(SOON)).unwrap();
+    }
+    second.write_all(&hello).unwrap();
+    messages_until(&mut second, b'Z');
+    first.write_all(&hello).unwrap();
+    let refused = messages_until(&mut first, b'E').pop().unwrap().1;
+    assert!(refused.windows(7).any(|part| part == b"C53300\0"), "{}", String::from_utf8_lossy(&refused));
     running.terminate().exits(0);
 }
 
