@@ -180,7 +180,12 @@ impl Refused {
 }
 
 fn is_of_credential(refusal: &Refusal) -> bool {
-    refusal.sqlstate.starts_with("28") && !matches!(refusal.meaning(), Meaning::Barred(_) | Meaning::NotReady)
+    // With any other it would be the same (ClientAuthentication in auth.c, InitializeSessionUserId in miscinit.c).
+    let is_of_place_or_role =
+        ["pg_hba.conf", "not permitted to log in"].iter().any(|words| refusal.message.contains(words));
+    refusal.sqlstate.starts_with("28")
+        && !is_of_place_or_role
+        && !matches!(refusal.meaning(), Meaning::Barred(_) | Meaning::NotReady)
 }
 
 /// The code that fits (PostgreSQL, "PostgreSQL Error Codes"). Pools tell by it whether to try again.
@@ -229,7 +234,10 @@ mod tests {
             (Fault::Lost(io(std::io::ErrorKind::UnexpectedEof)), "08006", false),
             (refused("28P01", "password authentication failed for user \"ada\""), "28P01", true),
             (refused("28000", "OAuth: User is not authorized"), "28P01", true),
-            (refused("28000", "role \"ada\" is not permitted to log in"), "28000", true),
+            (refused("28000", "anything"), "28000", true),
+            (refused("28000", "role \"ada\" is not permitted to log in"), "28000", false),
+            (refused("28000", "no pg_hba.conf entry for host \"192.0.2.7\", user \"ada\""), "28000", false),
+            (refused("28000", "pg_hba.conf rejects connection for host \"192.0.2.7\""), "28000", false),
             (refused("28000", "External authorization failed"), "57P03", false),
             (refused("57P03", "the database system is starting up"), "57P03", false),
             (refused("53300", "sorry, too many clients already"), "53300", false),

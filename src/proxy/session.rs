@@ -241,7 +241,9 @@ async fn open(
         }
         Err(refused) => refused,
     };
-    if !refused.is_of_credential {
+    // Why it may not be another role says nothing about the credential.
+    let is_own = wanted.role.as_deref().is_none_or(|role| login.connection.key().is_some_and(|key| key.user() == role));
+    if !refused.is_of_credential || !is_own {
         return Err(Rejection::of_server(refused));
     }
     tracing::debug!("{}: PostgreSQL has refused the credential: {}", wanted.name, refused.failure);

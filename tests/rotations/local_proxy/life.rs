@@ -115,6 +115,23 @@ fn what_postgresql_refuses_is_replaced_however_long_it_would_live() {
     running.terminate().exits(0);
 }
 
+#[test]
+fn what_is_refused_to_another_role_costs_no_credential() {
+    let test = "what_is_refused_to_another_role_costs_no_credential";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "proxy_roles = ['reader']") else { return };
+    stage.rotate();
+    let issued = stage.workspace.tokens_issued();
+    let running = stage.start();
+    // This token is not for it.
+    stage.psql("orders").args(["-U", "reader", "-c", "select 1"]).run().exits(2).stderr_has("FATAL");
+    assert_eq!(stage.workspace.tokens_issued(), issued);
+    // What is refused to the connection's own user is replaced at once all the same.
+    spoil(&stage);
+    stage.ask("orders", "select 1").exits(0);
+    assert_eq!(stage.workspace.tokens_issued(), issued + 1);
+    running.terminate().exits(0);
+}
+
 /// A copy that goes on and on, into a file.
 fn copy_without_end(stage: &Stage) -> Running<'_> {
     let rows = stage.home.path("rows");
