@@ -167,6 +167,12 @@ impl Refused {
         Self::of_setting(failure.hint(format!("see why: `dbx-rotator rotate --connection {name}`")))
     }
 
+    /// With the connection's own database and user the parameters are longer than a server reads.
+    pub(crate) fn too_long() -> Self {
+        let failure = Failure::permanent(Code::Configuration, "the parameters of the session are too long");
+        Refused { sqlstate: "08P01".to_owned(), ..Self::of_setting(failure) }
+    }
+
     /// A setting cannot work as it is.
     fn of_setting(failure: Failure) -> Self {
         Refused { failure, sqlstate: "08001".to_owned(), is_of_credential: false }

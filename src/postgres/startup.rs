@@ -35,6 +35,11 @@ impl Startup {
         self.parameters.push((name.into(), value.into()));
     }
 
+    /// How long it is as it is sent, in bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.parameters.iter().fold(9, |length, (name, value)| length + name.len() + value.len() + 2)
+    }
+
     /// As it is sent.
     pub(super) fn write(&self, into: &mut BytesMut) {
         let start = into.len();
@@ -62,6 +67,7 @@ mod tests {
         startup.set("user", "bob");
         let mut bytes = BytesMut::new();
         startup.write(&mut bytes);
+        assert_eq!(bytes.len(), startup.length());
         assert_eq!(&bytes[..], b"\0\0\0\x22\0\x03\0\0database\0orders\0user\0bob\0\0");
         assert_eq!((startup.get("user"), startup.get("options")), (Some(&b"bob"[..]), None));
     }

@@ -3,7 +3,7 @@
 use crate::postgres::{Parameters, Startup};
 
 /// The longest first message, in bytes with its length: PostgreSQL's own limit (MAX_STARTUP_PACKET_LENGTH in pqcomm.h).
-const LONGEST: u32 = 10_000;
+pub(super) const LONGEST: u32 = 10_000;
 
 /// The shortest: a length and a number.
 const SHORTEST: u32 = 8;

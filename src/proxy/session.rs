@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Unheard};
-use super::first::First;
+use super::first::{self, First};
 use super::listeners::Accepted;
 use super::message::{self, Rejection};
 use super::password::{random, random_text};
@@ -265,6 +265,10 @@ async fn attempt(shared: &Shared, wanted: &Wanted, mut startup: Startup, login: 
     target.user = wanted.role.as_deref().unwrap_or(target.user);
     startup.set("user", target.user);
     startup.set("database", target.database);
+    // A longer one would be dropped without a word, as if the server were asleep.
+    if startup.length() > first::LONGEST as usize {
+        return Err(Refused::too_long());
+    }
     shared.doors.open(&target, &startup, login.credential.password(), WAKE_LIMIT).await
 }
 

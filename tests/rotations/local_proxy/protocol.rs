@@ -66,6 +66,25 @@ fn versions_and_parameters_reach_the_server_and_its_answers_the_client() {
 }
 
 #[test]
+fn parameters_that_are_too_long_for_the_server_are_refused_before_it_drops_them() {
+    let test = "parameters_that_are_too_long_for_the_server_are_refused_before_it_drops_them";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    // With the connection's own user, which is longer than this one.
+    for (length, last, said) in [(9_900, b'Z', &b""[..]), (9_950, b'E', b"C08P01\0")] {
+        let mut client = stage.connect();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        let name = "x".repeat(length);
+        client
+            .write_all(&startup(0x0003_0000, &[("user", "x"), ("database", "orders"), ("application_name", &name)]))
+            .unwrap();
+        let told = messages_until(&mut client, last).pop().unwrap().1;
+        assert!(said.is_empty() || told.windows(said.len()).any(|part| part == said), "{told:?}");
+    }
+    running.terminate().exits(0);
+}
+
+#[test]
 fn a_request_to_cancel_reaches_the_right_session_only() {
     let test = "a_request_to_cancel_reaches_the_right_session_only";
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
