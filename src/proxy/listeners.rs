@@ -55,6 +55,13 @@ struct Own {
     file: Option<(u64, u64)>,
 }
 
+impl Own {
+    /// If it was removed, another proxy may listen there.
+    fn is_there(&self) -> bool {
+        self.file == identity(&self.path)
+    }
+}
+
 struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
@@ -104,10 +111,11 @@ impl Listeners {
         Ok(())
     }
 
-    /// Opens the ports that the configuration has and that are not open, and closes those of ours that it has no more.
+    /// Opens the ports that the configuration has and that are not open, and closes those of ours that it has no more. Lets others try
+    /// our own Unix socket, or nobody.
     ///
     /// # Errors
-    /// A port cannot be opened. The others are.
+    /// A port cannot be opened, or the socket not be changed. The others are.
     pub(super) fn follow(&mut self, config: &Config) -> Result<(), Failure> {
         let listen = config.local_proxy.listen;
         let wanted: Vec<SocketAddr> = config
@@ -118,6 +126,10 @@ impl Listeners {
             .collect();
         self.tcp.retain(|tcp| !tcp.is_own || wanted.contains(&tcp.address));
         let mut failure = None;
+        for own in self.unix.iter().filter_map(|unix| unix.own.as_ref()).filter(|own| own.is_there()) {
+            let changed = open_to(&own.path, !config.local_proxy.allow.is_empty());
+            failure = changed.err().map(|error| cannot("change who may try its socket", &error));
+        }
         for address in wanted {
             if self.tcp.iter().any(|tcp| serves(tcp.address, address)) {
                 continue;
@@ -199,10 +211,9 @@ impl Listeners {
 
 impl Drop for Unix {
     fn drop(&mut self) {
-        // If ours was removed, another proxy may listen there.
-        if let Some(Own { path, .. }) = self.own.as_ref().filter(|own| own.file == identity(&own.path)) {
+        if let Some(own) = self.own.as_ref().filter(|own| own.is_there()) {
             // The next one replaces it anyway.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&own.path);
         }
     }
 }
@@ -244,13 +255,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListener> {
-    // Who may pass is told by the kernel; who may try, by these modes.
-    let (directory_mode, mode) = if is_shared { (0o711, 0o666) } else { (0o700, 0o600) };
-    make_directories(directory, directory_mode)?;
+    make_directories(directory, 0o700)?;
     check_directory(directory)?;
-    if is_shared {
-        fs::set_permissions(directory, Permissions::from_mode(directory_mode))?;
-    }
     // Of two that start at once, one looks when the other has opened it or has not begun: neither removes the other's. A file system
     // without locks is no reason not to serve.
     let _turn = fs::File::open(directory).and_then(|directory| directory.lock().map(|()| directory));
@@ -267,8 +273,20 @@ fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListen
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    open_to(path, is_shared)?;
     Ok(listener)
+}
+
+/// Lets all users of this machine try to connect, or the owner alone, by these modes. Who may pass is told by the kernel.
+fn open_to(path: &Path, is_shared: bool) -> io::Result<()> {
+    const SHARED: u32 = 0o711;
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+    let directory = path.parent().unwrap_or(path);
+    // One that is open in another way is so by somebody else's will.
+    if is_shared || fs::metadata(directory)?.mode() & 0o777 == SHARED {
+        set(directory, if is_shared { SHARED } else { 0o700 })?;
+    }
+    set(path, if is_shared { 0o666 } else { 0o600 })
 }
 
 /// That nobody else can put a socket into this directory, to which clients would give their queries.

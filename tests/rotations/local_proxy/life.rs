@@ -226,6 +226,21 @@ fn a_second_signal_waits_for_no_session_and_who_says_nothing_holds_up_no_stop() 
 }
 
 #[test]
+fn a_reload_opens_the_socket_to_others_and_closes_it_again() {
+    let test = "a_reload_opens_the_socket_to_others_and_closes_it_again";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let running = stage.start();
+    let modes = || (stage.home.mode(".run/dbx-rotator"), stage.home.mode(".run/dbx-rotator/.s.PGSQL.5432"));
+    assert_eq!(modes(), (0o700, 0o600));
+    for (head, wanted) in [("proxy_allow = ['daemon']", (0o711, 0o666)), ("", (0o700, 0o600))] {
+        stage.configure(head, "");
+        running.signal(Signal::HUP);
+        until("the modes follow", || modes() == wanted);
+    }
+    running.terminate().exits(0);
+}
+
+#[test]
 fn the_figures_follow_while_clients_come_and_go() {
     let test = "the_figures_follow_while_clients_come_and_go";
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
