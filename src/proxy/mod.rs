@@ -216,6 +216,7 @@ impl Proxy {
         tokio::pin!(stop);
         let mut told = self.status();
         let mut looked = Instant::now();
+        let mut can_accept = true;
         loop {
             self.keepalive.ping();
             let tick = self.tick();
@@ -235,11 +236,16 @@ impl Proxy {
                     self.publish_news().await;
                 }
                 accepted = self.listeners.accept() => match accepted {
-                    Ok(accepted) => self.admit(accepted),
+                    Ok(accepted) => {
+                        can_accept = true;
+                        self.admit(accepted);
+                    }
                     // A client that has gone already, as macOS tells it.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
-                        tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
+                        if std::mem::replace(&mut can_accept, false) {
+                            tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
+                        }
                         timer::sleep(BREATH).await;
                     }
                 },

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{SOON, Stage, until};
 use crate::support::postgres::psql_program;
@@ -237,6 +237,34 @@ fn a_reload_opens_the_socket_to_others_and_closes_it_again() {
         running.signal(Signal::HUP);
         until("the modes follow", || modes() == wanted);
     }
+    running.terminate().exits(0);
+}
+
+#[test]
+fn that_no_more_files_can_be_opened_is_said_once_until_it_has_passed() {
+    let test = "that_no_more_files_can_be_opened_is_said_once_until_it_has_passed";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    stage.rotate();
+    let running = stage.start();
+    let process = i32::try_from(running.pid()).ok().and_then(Pid::from_raw);
+    let allow =
+        |files| prlimit(process, Resource::Nofile, Rlimit { current: Some(files), maximum: Some(1024) }).unwrap();
+    allow(3);
+    let waiting = stage.psql("orders").args(["-c", "select 1"]).spawn();
+    let words = "no more clients can be served now";
+    running.says(words, SOON);
+    for times in 1..=3 {
+        // Between two of these it has tried again.
+        running.signal(Signal::HUP);
+        running.says_times(times, "the old configuration stays in use", SOON);
+    }
+    assert_eq!(running.stderr().matches(words).count(), 1, "{}", running.stderr());
+    allow(1024);
+    waiting.ends().exits(0);
+    allow(3);
+    drop(stage.connect());
+    running.says_times(2, words, SOON);
+    allow(1024);
     running.terminate().exits(0);
 }
 
