@@ -261,15 +261,23 @@ async fn attempt(shared: &Shared, wanted: &Wanted, mut startup: Startup, login: 
     let Some(mut target) = login.connection.login_target() else {
         return Err(Refused::without_place(login.connection.name()));
     };
-    target.database = wanted.database.as_deref().unwrap_or(target.database);
+    let own = target.database;
+    target.database = wanted.database.as_deref().unwrap_or(own);
     target.user = wanted.role.as_deref().unwrap_or(target.user);
     startup.set("user", target.user);
-    startup.set("database", target.database);
-    // A longer one would be dropped without a word, as if the server were asleep.
-    if startup.length() > first::LONGEST as usize {
-        return Err(Refused::too_long());
+    loop {
+        startup.set("database", target.database);
+        // A longer one would be dropped without a word, as if the server were asleep.
+        if startup.length() > first::LONGEST as usize {
+            return Err(Refused::too_long());
+        }
+        match shared.doors.open(&target, &startup, login.credential.password(), WAKE_LIMIT).await {
+            Err(refused) if wanted.is_guess && refused.sqlstate == "3D000" && target.database != own => {
+                target.database = own;
+            }
+            opened => return opened,
+        }
     }
-    shared.doors.open(&target, &startup, login.credential.password(), WAKE_LIMIT).await
 }
 
 /// Tells the client that it is logged in.

@@ -18,6 +18,8 @@ pub(super) struct Wanted {
     pub(super) name: String,
     /// Another database than the connection's.
     pub(super) database: Option<String>,
+    /// Perhaps nobody has asked for that one: libpq names the user where it is given no database.
+    pub(super) is_guess: bool,
     /// Another role than the connection's user.
     pub(super) role: Option<String>,
 }
@@ -40,8 +42,11 @@ impl Wanted {
         let of_port = port
             .and_then(|port| config.connections.iter().position(|connection| connection.proxied.port == Some(port)));
         let index_of = |name: &str| config.connections.iter().position(|connection| connection.name == name);
+        // Then that is asked for, and the connection's own where there is none of that name.
+        let is_guess = of_port.is_some() && asked_for == user && index_of(user).is_none();
+        let is_none = is_guess && (text("database")?.is_empty() || database_misfit(user).is_some());
         let (index, database) = match of_port {
-            Some(index) if asked_for == named(index) || asked_for == user && index_of(user).is_none() => (index, None),
+            Some(index) if is_none || asked_for == named(index) => (index, None),
             Some(index) => (index, Some(after_name(asked_for, named(index)).unwrap_or(asked_for))),
             None => match index_of(asked_for) {
                 Some(index) => (index, None),
@@ -53,7 +58,8 @@ impl Wanted {
         }
         let connection = &config.connections[index];
         let role = connection.proxied.roles.iter().find(|role| *role == user && user_misfit(role).is_none());
-        Ok(Wanted { index, name: connection.name.clone(), database: database.map(str::to_owned), role: role.cloned() })
+        let database = database.map(str::to_owned);
+        Ok(Wanted { index, name: connection.name.clone(), database, is_guess, role: role.cloned() })
     }
 }
 
@@ -123,7 +129,8 @@ mod tests {
             (None, "orders", "", "orders", None, None),
             (Some(6432), "ada", "orders", "orders", None, None),
             (Some(6432), "ada", "", "orders", None, None),
-            (Some(6432), "ada", "ada", "orders", None, None),
+            (Some(6432), "ada", "ada", "orders", some("ada"), None),
+            (Some(6432), "$USER", "$USER", "orders", None, None),
             (Some(6432), "ada", "other", "orders", some("other"), None),
             (Some(6432), "ada", "orders/other", "orders", some("other"), None),
             // A port that no connection has.

@@ -171,6 +171,22 @@ fn a_port_of_its_own_leads_to_a_connection_and_status_tells_of_the_proxy() {
 }
 
 #[test]
+fn a_database_that_is_called_as_the_user_is_opened_where_there_is_one() {
+    let test = "a_database_that_is_called_as_the_user_is_opened_where_there_is_one";
+    let port = free_port();
+    let Some(stage) = Stage::new(test, Workspace::start(), "", &format!("proxy_port = {port}")) else { return };
+    stage.server.set_up("create database ada;");
+    let running = stage.start();
+    // libpq names the user where it is given no database.
+    for (user, database) in [("ada", "ada"), ("bob", "databricks_postgres")] {
+        let by_port = stage.home.command(psql_program().unwrap()).env("PGPASSFILE", "/nonexistent");
+        let by_port = by_port.args(["-X", "-w", "-A", "-t", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", user]);
+        assert_eq!(by_port.args(["-c", "select current_database()"]).run().exits(0).stdout.trim(), database);
+    }
+    running.terminate().exits(0);
+}
+
+#[test]
 fn what_leads_clients_to_it_follows_when_a_host_is_found() {
     let test = "what_leads_clients_to_it_follows_when_a_host_is_found";
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
