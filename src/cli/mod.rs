@@ -331,17 +331,25 @@ fn block_on_to_the_end<T>(future: impl Future<Output = T>) -> Result<T, Failure>
 
 /// Runs a future on a runtime with one thread. Tasks that are still running then are dropped.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut result = None;
+    drive(std::pin::pin!(async { result = Some(future.await) }))?;
+    result.ok_or_else(|| cannot_start("it ended at once"))
+}
+
+fn cannot_start(why: &str) -> Failure {
+    Failure::transient(NO_RUNTIME, format!("cannot start: {why}")).hint("see `ulimit -n` and free memory")
+}
+
+/// Does the work of [`block_on`], once for futures of all kinds.
+fn drive(future: std::pin::Pin<&mut dyn Future<Output = ()>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // What looks at many files beside a screen; idle threads end.
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_millis(100))
         .build()
-        .map_err(|error| {
-            Failure::transient(NO_RUNTIME, format!("cannot start: {}", words::of_io(&error)))
-                .hint("see `ulimit -n` and free memory")
-        })?;
-    let result = runtime.block_on(future);
+        .map_err(|error| cannot_start(&words::of_io(&error)))?;
+    runtime.block_on(future);
     runtime.shutdown_background();
-    Ok(result)
+    Ok(())
 }

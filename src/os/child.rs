@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -129,8 +130,16 @@ pub(crate) fn detach(command: &mut std::process::Command) {
 /// # Errors
 /// The program cannot be started or waited for.
 pub(crate) async fn run(
-    mut command: Command,
+    command: Command,
     over: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<Option<Ran>> {
+    run_until(command, Box::pin(over)).await
+}
+
+/// What [`run`] does, once for limits of all kinds.
+async fn run_until(
+    mut command: Command,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> std::io::Result<Option<Ran>> {
     command.current_dir("/").kill_on_drop(false);
     detach(command.as_std_mut());
