@@ -109,7 +109,10 @@ pub(crate) struct Ran {
 #[expect(unsafe_code, reason = "the standard library begins a process group, and no session")]
 pub(crate) fn detach(command: &mut std::process::Command) {
     let detach = || {
-        rustix::process::setsid()?;
+        // A filter of system calls may know groups alone.
+        if rustix::process::setsid().is_err() {
+            rustix::process::setpgid(None, None)?;
+        }
         // Older kernels do not know it, and then what was left open stays so.
         #[cfg(target_os = "linux")]
         // SAFETY: it changes flags of descriptors of this process and touches no memory.

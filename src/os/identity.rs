@@ -131,7 +131,8 @@ pub(crate) fn try_as_owner_of_link<T, E: From<io::Error>>(
     }
 }
 
-/// Takes the first of these paths that leads into a user's place, or to a user's file, and turns the whole process into that user for good. The
+/// Takes the first of these paths that leads into a user's place, or to a user's file, and turns the whole process into that user
+/// for good. The
 /// process must not have a second thread yet. Returns the user's number if anything changed.
 ///
 /// # Errors
@@ -152,6 +153,7 @@ pub(crate) fn has_left_root() -> bool {
     LEFT_ROOT.load(Ordering::Relaxed)
 }
 
+/// Set once, before there is a second thread.
 static LEFT_ROOT: AtomicBool = AtomicBool::new(false);
 
 #[cfg(target_os = "linux")]
