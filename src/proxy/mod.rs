@@ -334,23 +334,19 @@ impl Proxy {
         }
         tracing::info!("Stopping: {} may end what they are doing, within {} s", self.status(), DRAIN_LIMIT.as_secs());
         let all = async { while self.sessions.join_next().await.is_some() {} };
+        let until = Instant::now() + DRAIN_LIMIT;
         let pinging = async {
-            loop {
+            while Instant::now() < until {
                 self.keepalive.ping();
-                timer::sleep(self.keepalive.pace()).await;
-            }
-        };
-        let enough = async {
-            tokio::select! {
-                () = timer::sleep(DRAIN_LIMIT) => {}
-                _ = enough => {}
+                timer::sleep(self.keepalive.pace().min(until - Instant::now())).await;
             }
         };
         tokio::select! {
-            () = all => {}
-            () = enough => tracing::warn!("The sessions that are still busy are cut off"),
+            () = all => return,
             () = pinging => {}
+            _ = enough => {}
         }
+        tracing::warn!("The sessions that are still busy are cut off");
     }
 }
 

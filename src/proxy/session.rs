@@ -83,14 +83,19 @@ async fn begin<'s>(
     stranger: Stranger,
 ) -> Option<(Begun<'s>, Arc<()>)> {
     let Accepted { client, peer, port } = accepted;
-    let (client, first) = match in_time(shared, client.first(served.tls.as_ref())).await {
-        Some(Ok(heard)) => heard,
-        Some(Err(Unheard::Malformed(client, malformed))) => {
+    let heard = tokio::select! {
+        biased;
+        heard = timeout(GREETING_LIMIT, client.first(served.tls.as_ref())) => heard,
+        () = stops(shared) => return None,
+    };
+    let (client, first) = match heard {
+        Ok(Ok(heard)) => heard,
+        Ok(Err(Unheard::Malformed(client, malformed))) => {
             refuse(shared, client, &Rejection::new("08P01", malformed.words()), "a client").await;
             return None;
         }
         // A client that goes away has perhaps only looked whether the port is open.
-        Some(Err(Unheard::Gone)) | None => {
+        Ok(Err(Unheard::Gone)) | Err(_) => {
             tracing::debug!("a client has said nothing in time, or has gone");
             return None;
         }
@@ -134,14 +139,10 @@ async fn begin<'s>(
     }
 }
 
-/// What a client has to say, if it says that in time and before the proxy is stopping.
-async fn in_time<T>(shared: &Shared, says: impl Future<Output = T>) -> Option<T> {
+/// Waits until the proxy is stopping.
+async fn stops(shared: &Shared) {
     let mut stopping = shared.stopping.subscribe();
-    tokio::select! {
-        biased;
-        said = timeout(GREETING_LIMIT, says) => said.ok(),
-        _ = stopping.wait_for(|stopping| *stopping) => None,
-    }
+    while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {}
 }
 
 /// Who it is, for the journal.
@@ -201,10 +202,9 @@ async fn prove(shared: &Shared, served: &Served, client: &mut Client) -> Result<
             .hint("connect by the Unix socket, or by a port that the configuration has (proxy_port)"));
     };
     let nonce = random_text(24).map_err(|error| Rejection::new("58000", crate::words::of_io(&error)))?;
-    match in_time(shared, client.knows_password(verifier, nonce.expose_secret())).await {
-        Some(Ok(true)) => Ok(()),
-        None if *shared.stopping.borrow() => Err(message::stopping()),
-        Some(Ok(false) | Err(_)) | None => Err(wrong()),
+    match timeout(GREETING_LIMIT, client.knows_password(verifier, nonce.expose_secret())).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false) | Err(_)) | Err(_) => Err(wrong()),
     }
 }
 
