@@ -6,16 +6,23 @@ use zeroize::Zeroizing;
 use super::entry::escaped;
 use super::line::{Fields, is_wild, strip_line_end};
 
-/// The file without the entries for this host and every database that have this very password, and how many those were. Every other
-/// line stays, byte for byte.
+/// The file without the entries for this host and every database that have this very password, but those of the ports that are in use,
+/// and how many those were. Every other line stays, byte for byte.
 #[must_use]
-pub(crate) fn without(original: &[u8], host: &str, password: &SecretString) -> (Zeroizing<Vec<u8>>, usize) {
+pub(crate) fn without(
+    original: &[u8],
+    host: &str,
+    password: &SecretString,
+    in_use: &[u16],
+) -> (Zeroizing<Vec<u8>>, usize) {
     let password = escaped(password);
+    let is_in_use = |port: &[u8]| in_use.iter().any(|other| port == other.to_string().as_bytes());
     let is_meant = |line: &[u8]| {
         let line = strip_line_end(line);
         Fields::split(line).is_some_and(|fields| {
             let is_of_host = fields.host == host.as_bytes() && is_wild(fields.database);
-            is_of_host && fields.password == password.as_slice() && !line.starts_with(b"#")
+            let is_other = line.starts_with(b"#") || is_in_use(fields.port);
+            is_of_host && fields.password == password.as_slice() && !is_other
         })
     };
     // Reserved, so that no copy of a password is left behind.
@@ -49,9 +56,10 @@ mod tests {
             b"localhost:5432:*:eve:pass2",
         ];
         let all = [&mine[..], &others.concat()].concat();
-        let (kept, removed) = without(&all, "localhost", &"pass".into());
+        let (kept, removed) = without(&all, "localhost", &"pass".into(), &[5432]);
         assert_eq!((kept.as_slice(), removed), (others.concat().as_slice(), 1));
-        assert_eq!(without(b"localhost:1:*:a:p\\:\\\\q\r\nx", "localhost", &"p:\\q".into()).1, 1);
-        assert_eq!(without(b"", "localhost", &"p".into()).1, 0);
+        assert_eq!(without(&all, "localhost", &"pass".into(), &[6432]).1, 0, "this port is in use");
+        assert_eq!(without(b"localhost:1:*:a:p\\:\\\\q\r\nx", "localhost", &"p:\\q".into(), &[]).1, 1);
+        assert_eq!(without(b"", "localhost", &"p".into(), &[]).1, 0);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn forget(config: &Config) -> Result<Vec<String>, Failure> {
     match try_as_owner_of(&config.state_dir, || password::of_file(&file)) {
         Ok(password) => {
             for place in &config.password_files {
-                let count = remove_entries(place, "localhost", &password)?;
+                let count = remove_entries(place, "localhost", &password, &[])?;
                 let entries = if count == 1 { "entry" } else { "entries" };
                 let sentence = format!("Removed the proxy's {count} {entries} for localhost from {}", place.display());
                 said.extend((count > 0).then_some(sentence));

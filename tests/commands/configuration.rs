@@ -503,3 +503,16 @@ fn authorities_that_have_no_end_are_not_read() {
         check.run().exits(78).stderr_has("$SSL_CERT_FILE: ").stderr_has("no file, or too large");
     }
 }
+
+#[test]
+fn a_file_that_clients_cannot_be_told_of_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::new();
+    let odd = home.path(std::ffi::OsStr::from_bytes(b"h\xff\xfe"));
+    let config = odd.join(".config/dbx-rotator");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.toml"), format!("{COMPLETE}sslrootcert = '~/ca.pem'\n")).unwrap();
+    let check =
+        dbx_rotator!(home).args(["config", "check"]).env("HOME", &odd).env("XDG_CONFIG_HOME", odd.join(".config"));
+    check.run().exits(78).stderr_has("not UTF-8 text");
+}

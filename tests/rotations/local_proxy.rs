@@ -220,3 +220,20 @@ fn a_connection_that_is_called_as_the_section_of_anothers_proxy_keeps_its_own() 
     assert!(service_file.contains("host=own.example") && service_file.contains("[orders-proxy-proxy]"));
     running.terminate().exits(0);
 }
+
+#[test]
+fn the_entry_of_a_port_goes_with_the_port() {
+    let test = "the_entry_of_a_port_goes_with_the_port";
+    let [one, other] = [(); 2].map(|()| free_port());
+    let Some(stage) = Stage::new(test, Workspace::start(), "", &format!("proxy_port = {one}")) else { return };
+    stage.home.write(".pgpass", format!("localhost:{one}:*:ada:mine\n"), 0o600);
+    let has = |port: u16| stage.home.pgpass().matches(&format!("localhost:{port}:")).count();
+    let running = stage.start();
+    assert!(has(one) > 1 && has(other) == 0);
+    for (more, ports) in [(format!("proxy_port = {other}"), (1, true)), (String::new(), (1, false))] {
+        stage.configure("", &more);
+        running.signal(rustix::process::Signal::HUP);
+        until("only what somebody wrote and what is in use stays", || (has(one), has(other) > 0) == ports);
+    }
+    running.terminate().exits(0);
+}

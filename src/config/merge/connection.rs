@@ -1,6 +1,7 @@
 //! The connections: the four key fields of each, its workspace and its options.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use serde_spanned::Spanned;
 
@@ -168,6 +169,11 @@ impl<'a> Merge<'a> {
         let database_ref = database_ref.filter(|database_ref| {
             only_if_found || !matches!(database_ref, DatabaseRef::Host(_)) || credential.is_minted()
         });
+        let sslrootcert = self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref(), Access::Reads)?;
+        if let (Some(written), Some(None)) = (&table.sslrootcert, sslrootcert.as_deref().map(Path::to_str)) {
+            let why = "the directory has a name that is not UTF-8 text, so that clients cannot be told of the file";
+            return Err(self.fault_at(written, why).hint("give the path of a file elsewhere"));
+        }
         let listing = self.listing(&section, table, database_ref.as_ref());
         let mut connection = Connection {
             name,
@@ -181,7 +187,7 @@ impl<'a> Merge<'a> {
             only_if_found,
             verify: self.verify(&section, table)?,
             sslmode: self.sslmode(&section, table)?,
-            sslrootcert: self.file_beside(&section, "sslrootcert", table.sslrootcert.as_ref(), Access::Reads)?,
+            sslrootcert,
             outputs: self.outputs(&section, table)?,
             proxied: self.proxied(&section, table)?,
             listing,
