@@ -104,10 +104,14 @@ pub(crate) struct Ran {
     pub(crate) stderr: Zeroizing<Vec<u8>>,
 }
 
-/// Gives a program a session of its own, without the terminal and the open files of whoever started this program. They may be another
-/// user's by now, who would get at them by a program that their configuration names.
+/// Keeps a program apart from signals of the terminal. Where this process was root, the terminal and what root's shell has open are not
+/// for the user that it became: then the program gets a session of its own, and no open file but its own.
 #[expect(unsafe_code, reason = "the standard library begins a process group, and no session")]
 pub(crate) fn detach(command: &mut std::process::Command) {
+    if !has_left_root() {
+        command.process_group(0);
+        return;
+    }
     let detach = || {
         // A filter of system calls may know groups alone.
         if rustix::process::setsid().is_err() {
@@ -123,7 +127,7 @@ pub(crate) fn detach(command: &mut std::process::Command) {
     unsafe { command.pre_exec(detach) };
 }
 
-/// Runs a program without a terminal, in its own session, until it ends or `over` is ready. In the latter case the whole
+/// Runs a program without a terminal, in its own process group, until it ends or `over` is ready. In the latter case the whole
 /// group gets SIGTERM and, after [`GRACE`], SIGKILL, and the result is `None`. Processes that it leaves in the background when it
 /// ends are left alone.
 ///

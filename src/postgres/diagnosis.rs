@@ -221,7 +221,7 @@ mod tests {
         for (host, shown) in [
             (lakebase, format!("{lakebase}:5432")),
             ("2001:db8::1", "[2001:db8::1]:5432".to_owned()),
-            ("postgresql://ada:eyJhbGciOi.J9.x@db", "...:5432".to_owned()),
+            ("postgresql://ada:eyJhbGciOi.J9.x@db", "postgresql://ada:********@db:5432".to_owned()),
         ] {
             let failure = told(Fault::NoTls, &Target { host, ..target("ada") });
             assert!(failure.message.starts_with(&format!("cannot log in to {shown} as ada: ")), "{failure}");

@@ -63,15 +63,18 @@ impl Mac {
     }
 
     fn install(&self, options: &InstallOptions) -> Result<u8, Failure> {
+        self.service.install(options, &Self::overrides()).map_err(failure)
+    }
+
+    fn overrides() -> Overrides {
         let text = |text: &str| Some(text.to_owned());
-        let overrides = Overrides {
+        Overrides {
             workspace_url: text("https://dbc-1.cloud.databricks.com"),
             client_id: text(PRINCIPAL),
             client_secret: Some("s3cret".into()),
             pg_host: text("db.example"),
             ..Overrides::default()
-        };
-        self.service.install(options, &overrides).map_err(failure)
+        }
     }
 }
 
@@ -128,7 +131,8 @@ fn what_root_tries_for_another_user_starts_no_program() {
         mac.service.scope = scope;
         mac.service.try_sign_in =
             |workspace, _| Err(Failure::permanent(Code::SignInRefused, format!("tried {:?}", workspace.auth)));
-        assert_eq!(mac.install(&OPTIONS).unwrap_err().message, format!("tried {wanted}"));
+        let config = mac.service.wanted_config(&Mac::overrides(), &mac.service.environment).unwrap();
+        assert_eq!(mac.service.prove(&config).unwrap_err().message, format!("tried {wanted}"));
     }
 }
 

@@ -142,7 +142,7 @@ fn the_secret_of_another_client_stays_where_it_is() {
     assert_eq!(install(&flags(scratch.path()), &inputs), [second.clone(), inputs.config.clone()]);
     assert_eq!(fs::read_to_string(&own).unwrap(), "of-an0ther-client-too\n");
     let newer = Overrides { client_secret: Some("a-newer-s3cret".into()), ..flags(scratch.path()) };
-    assert_eq!(install(&newer, &inputs), [second.clone()]);
+    assert_eq!(install(&newer, &inputs), std::slice::from_ref(&second));
     assert_eq!(fs::read_to_string(&second).unwrap(), "a-newer-s3cret\n");
 }
 
