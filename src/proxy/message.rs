@@ -35,6 +35,9 @@ impl Rejection {
     /// The server has not opened a session.
     pub(super) fn of_server(refused: Refused) -> Self {
         let Failure { message, hint, .. } = refused.failure;
+        // What the client itself has asked for wrongly is not tried again (classes of PostgreSQL's "Error Codes").
+        let is_clients = ["22", "42"].iter().any(|class| refused.sqlstate.starts_with(class));
+        let hint = hint.filter(|_| !is_clients);
         Rejection { sqlstate: refused.sqlstate, message, hint }
     }
 

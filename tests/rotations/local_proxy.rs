@@ -121,6 +121,9 @@ fn psql_needs_nothing_but_the_directory_and_the_name_of_the_connection() {
     let service = stage.home.command(psql_program().unwrap()).env("PGSERVICEFILE", stage.home.path(".pg_service.conf"));
     let service = service.args(["-X", "-w", "-A", "-t", "-d", "service=orders-proxy", "-c", "select 1"]).run();
     assert_eq!(service.exits(0).stdout.trim(), "1");
+    // What the server says of a client's own mistake stands alone.
+    let mistaken = stage.psql("orders").env("PGOPTIONS", "-c work_mem=nonsense").args(["-c", "select 1"]).run();
+    mistaken.exits(2).stderr_has("work_mem").stderr_lacks("tried again");
     let unknown = stage.ask("order", "select 1");
     unknown.exits(2).stderr_has("there is no connection named order").stderr_has("did you mean orders?");
     running.terminate().exits(0);
