@@ -65,8 +65,10 @@ pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     let mut known: HashMap<Key, usize> = HashMap::new();
     for (index, (one, path)) in uses.iter().zip(&resolved).enumerate().filter(|(_, (_, path))| !is_device(path)) {
         for key in keys(path) {
+            let by_number = matches!(key, Key::File(..));
             let earlier = *known.entry(key).or_insert(index);
-            if earlier != index && may_not_meet(&uses[earlier], one) {
+            let are_same = || !by_number || are_one_file(&resolved[earlier], path);
+            if earlier != index && may_not_meet(&uses[earlier], one) && are_same() {
                 return Err(same_file(&uses[earlier], one));
             }
         }
@@ -88,6 +90,16 @@ pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
         }
     }
     Ok(())
+}
+
+/// Whether two paths lead to one file. A file that was replaced gives its number to the next one, which may be the other: so the first
+/// must have the same one before and after.
+fn are_one_file(one: &Path, other: &Path) -> bool {
+    let number = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+    (0..3).any(|_| {
+        let before = number(one);
+        before.is_some() && before == number(other) && before == number(one)
+    })
 }
 
 /// The log, and the names that earlier ones would have.
