@@ -40,7 +40,12 @@ fn what_a_slow_redirection_writes_is_kept_beside_a_timer_and_a_daemon_and_client
         outcome.exits(0);
         let text = home.pgpass();
         assert!(text.contains(":eyJ") && text.contains("mine:5432:*:bob:pw\n") && text.lines().count() == 3, "{text}");
-        assert!(home.files().iter().all(|file| !file.to_string_lossy().contains("-new-")), "{:?}", home.files());
+        let is_left = || home.files().iter().any(|file| file.to_string_lossy().contains("-new-"));
+        // On a busy machine its time may be over before the rest is tidied up: that is for the next one.
+        if is_left() {
+            rotator(&home, &workspace, "", &["rotate", "--if-due"]).run().exits(0);
+        }
+        assert!(!is_left(), "{:?}", home.files());
     }
 }
 
