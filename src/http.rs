@@ -26,7 +26,7 @@ use self::trouble::Way;
 use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::model::{NamedBy, OWN_ADDRESS, WorkspaceHost};
-use crate::os::beside::addresses;
+use crate::os::blocking::addresses;
 use crate::os::clock::{Anchor, Reading};
 use crate::os::wiped;
 use crate::proxies::{Proxy, Route, Scheme};

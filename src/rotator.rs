@@ -111,6 +111,12 @@ impl Rotator {
         self.rotation.config()
     }
 
+    /// How many connections have no host or no user yet.
+    #[cfg(feature = "cli")]
+    pub(crate) fn unlocated(&self) -> usize {
+        self.rotation.unlocated()
+    }
+
     /// Rotates every connection now, with retries for up to a minute if they can help. Goes on if the future is
     /// dropped.
     pub async fn run_once(&self) -> Report {

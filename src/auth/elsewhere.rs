@@ -16,7 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::http::{Answer, WorkspaceClient};
 use crate::model::{Workspace, WorkspaceHost};
-use crate::os::beside::addresses;
+use crate::os::blocking::addresses;
 
 /// How long a service beside this program may take to open its door.
 const DOOR_LIMIT: Duration = Duration::from_secs(1);

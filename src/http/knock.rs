@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use crate::os::beside::addresses;
+use crate::os::blocking::addresses;
 use crate::proxies::{Proxy, Scheme};
 
 /// The first line of an answer is read up to here; no proxy says more than a sentence there.

@@ -132,8 +132,7 @@ pub(crate) fn try_as_owner_of_link<T, E: From<io::Error>>(
 }
 
 /// Takes the first of these paths that leads into a user's place, or to a user's file, and turns the whole process into that user
-/// for good. The
-/// process must not have a second thread yet. Returns the user's number if anything changed.
+/// for good. The process must not have a second thread yet. Returns the user's number if anything changed.
 ///
 /// # Errors
 /// Root may not become that user here.

@@ -7,7 +7,7 @@ pub(crate) mod accounts;
 pub(crate) mod activation;
 pub(crate) mod ancestors;
 pub(crate) mod attributes;
-pub(crate) mod beside;
+pub(crate) mod blocking;
 pub(crate) mod child;
 pub(crate) mod clock;
 #[cfg(feature = "cli")]

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::fault::{Fault, Stage, within};
-use crate::os::beside::addresses;
+use crate::os::blocking::addresses;
 
 /// Connects to the first of the host's addresses that accepts a connection, in the resolver's order.
 pub(super) async fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream, Fault> {

@@ -48,7 +48,7 @@ use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::postgres::Doors;
-use crate::rotation::{PROXY, Running};
+use crate::rotation::{LOCK_LIMIT, PROXY, Running};
 use crate::rotator::Rotator;
 use crate::words;
 use figures::Counting;
@@ -56,7 +56,6 @@ use listeners::{Listeners, is_of_this_machine};
 use peer::{Access, Verdict};
 use scram::Verifier;
 use sessions::Sessions;
-use signpost::PATIENCE;
 
 /// The longest time between two looks at the figures and at how long there was no session.
 const TICK: Duration = Duration::from_secs(2);
@@ -130,7 +129,7 @@ pub(crate) async fn serve(
         }
     };
     drop(waiting);
-    proxy.publish(PATIENCE).await;
+    proxy.publish(LOCK_LIMIT).await;
     proxy.announce();
     let told_to_stop = proxy.run(load, reload, stop()).await;
     manager.tell(News::Stopping);
@@ -304,7 +303,7 @@ impl Proxy {
         self.manager.tell(News::Reloading);
         match load().map_err(|error| error.sentence()).and_then(|config| self.follow(config)) {
             Ok(()) => {
-                self.publish(PATIENCE).await;
+                self.publish(LOCK_LIMIT).await;
                 tracing::info!("Serving {} at {}", of_connections(self.config()), self.listeners.names().join(", "));
             }
             Err(why) => {

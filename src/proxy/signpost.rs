@@ -13,16 +13,13 @@ use crate::outputs::service_file::Section;
 use crate::pgpass::{Entry, Key};
 use crate::rotation::Rotation;
 
-/// How long to wait for another instance, at the start and at a reload. Clients are served after that.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
 impl Proxy {
     /// Puts into the files of clients what leads them here. Without it they can still be told by hand.
     pub(super) async fn publish(&mut self, patience: Duration) {
         self.shared.counting.listens(self.listeners.names());
         let rotation = Rotation::new(self.config().clone());
         // What is found from now on is published by another call.
-        self.unlocated = rotation.unlocated();
+        self.unlocated = self.served.rotator.unlocated();
         let directory = self.listeners.directory();
         let taken: HashSet<&str> = self.config().connections.iter().map(Connection::name).collect();
         let section = |connection: &Connection| {
@@ -60,7 +57,7 @@ impl Proxy {
 
     /// The same where a host or a user has been found since.
     pub(super) async fn publish_news(&mut self) {
-        if self.unlocated > 0 && Rotation::new(self.config().clone()).unlocated() < self.unlocated {
+        if self.unlocated > 0 && self.served.rotator.unlocated() < self.unlocated {
             self.publish(Duration::ZERO).await;
         }
     }

@@ -13,14 +13,14 @@ use crate::model::{Connection, is_database};
 use crate::pgpass::{Contents, Key, Reading, Target};
 
 /// What the password files hold, for as long as nothing is written; parsed once, when a connection first needs it.
-pub(super) struct Held<'f> {
+pub(super) struct PresentPasswords<'f> {
     files: &'f [Arc<Contents>],
     readings: OnceCell<Vec<Reading<'f>>>,
 }
 
-impl<'f> Held<'f> {
+impl<'f> PresentPasswords<'f> {
     pub(super) fn in_files(files: &'f [Arc<Contents>]) -> Self {
-        Held { files, readings: OnceCell::new() }
+        PresentPasswords { files, readings: OnceCell::new() }
     }
 
     /// Whether clients get a password there that came from no workspace, as far as it and `is_known` tell: from a line for this host, and
@@ -47,7 +47,7 @@ impl<'f> Held<'f> {
 ///
 /// # Errors
 /// Permanent: an API named the entry, and it belongs to a connection of another workspace, or has somebody's own password.
-pub(super) fn may_have(snapshot: &Snapshot, index: usize, held: &Held<'_>) -> Result<(), Failure> {
+pub(super) fn may_have(snapshot: &Snapshot, index: usize, present: &PresentPasswords<'_>) -> Result<(), Failure> {
     let (config, connections) = (&snapshot.config, snapshot.connections());
     let is_configured = |place: usize| config.connections[place].key.is_some();
     let connection = &connections[index];
@@ -75,7 +75,7 @@ pub(super) fn may_have(snapshot: &Snapshot, index: usize, held: &Held<'_>) -> Re
         (0..connections.len()).any(|place| snapshot.past(place).is_some_and(|past| past.knows(password)))
     };
     // The vendor gives nobody else a host there, so what stands there is for a database of the vendor's, too.
-    if !is_database(key.host()) && held.another_password(connection, key, is_known) {
+    if !is_database(key.host()) && present.another_password(connection, key, is_known) {
         let message = format!(
             "{} says that the entry of connection {} is {key}, and there the password file has a password that is no token",
             origin(connection),

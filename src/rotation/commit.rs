@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Rotation;
 use super::acquire::{Arrival, ConnectionResult, NewCredential, SignInResult, Supply};
 use super::backoff::{Backoff, RetryScope, Step};
-use super::claim::{Held, may_have};
+use super::claim::{PresentPasswords, may_have};
 use super::notify;
 use super::record::{PublishedRecord, Untold};
 use super::refusals;
@@ -66,7 +66,7 @@ impl Commit<'_> {
         // Two connections may be the same database.
         let mut keys: HashSet<Key> = HashSet::new();
         let files: Vec<Arc<Contents>> = self.snapshot.files.iter().flatten().cloned().collect();
-        let held = Held::in_files(&files);
+        let present = PresentPasswords::in_files(&files);
         for arrival in arrivals {
             let result = match arrival {
                 Arrival::SignInResult(result) => result,
@@ -85,7 +85,7 @@ impl Commit<'_> {
             self.refuse_together(&result);
             for ConnectionResult { index, supply, step, .. } in &result.connections {
                 let prepared = match supply {
-                    Ok(supply) => match (may_have(self.snapshot, *index, &held), supply) {
+                    Ok(supply) => match (may_have(self.snapshot, *index, &present), supply) {
                         (Ok(()), Supply::Present) => {
                             self.keep_present(*index, &result.signed_in);
                             continue;

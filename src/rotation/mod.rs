@@ -78,7 +78,7 @@ const TIMERS_SETTLE_LIMIT: Duration = Duration::from_secs(10);
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long to wait for the lock in order to finish what was begun.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A configuration, and where the record of its rotations is.
 #[derive(Clone)]

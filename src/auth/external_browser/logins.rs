@@ -17,7 +17,7 @@ use crate::foreign::quoted;
 use crate::logging::json;
 use crate::model::Workspace;
 use crate::model::token::fingerprint;
-use crate::os::beside::beside;
+use crate::os::blocking::on_a_thread;
 use crate::os::dirs::Environment;
 use crate::os::durable::{self, Prepared};
 use crate::os::files::{make_directories, open_regular, read_text_up_to};
@@ -444,7 +444,7 @@ fn cannot_keep(path: &Path, error: &io::Error) -> Failure {
 
 /// Runs what blocks beside everything else.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
-    beside(work).await.unwrap_or_else(|error| {
+    on_a_thread(work).await.unwrap_or_else(|error| {
         let message = format!("the {} could not be asked: {}", keyring::NAME, words::of_io(&error));
         Err(Failure::transient(Code::Unavailable, message))
     })

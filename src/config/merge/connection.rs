@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_spanned::Spanned;
 
+use super::environment::check_texts;
 use super::files::Taken;
-use super::{DEFAULT_NAME, Merge, Places, check_texts};
+use super::{DEFAULT_NAME, Merge, Places};
 use crate::config::fault::ConfigError;
 use crate::config::file::ConnectionTable;
 use crate::config::origin::{Origin, Sourced};

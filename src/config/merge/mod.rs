@@ -3,6 +3,7 @@
 //! All missing settings are reported together; any other fault ends the merge at once.
 
 mod connection;
+mod environment;
 mod files;
 mod identity;
 mod kubernetes;
@@ -13,7 +14,6 @@ mod sign_in;
 mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,32 +28,11 @@ use super::overrides::Overrides;
 use super::paths::{self, Access, Clash, Use};
 use super::secret::keep_if_no_path;
 use super::source::ConfigSource;
-use super::unified::variables;
 use crate::os::dirs::{CLIENT_SECRET, Environment, SYSTEM_DIRECTORY};
-use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES, Proxies};
+use crate::proxies::Proxies;
 
 /// The name of a workspace or connection without one, if it is the only one.
 const DEFAULT_NAME: &str = "default";
-
-/// The variables that are text; the others that are read name paths, which may hold any bytes.
-const TEXTS: [&str; 7] = [
-    "DATABRICKS_CONFIG_PROFILE",
-    "DATABRICKS_PG_HOST",
-    "DATABRICKS_PG_USERNAME",
-    PROXY_VARIABLES[0],
-    PROXY_VARIABLES[1],
-    EXCEPTION_VARIABLES[0],
-    EXCEPTION_VARIABLES[1],
-];
-
-/// Variables that name paths, and that are read by us, or by the vendor's tools in the same way.
-const OWN_PATHS: [&str; 3] = ["DBX_ROTATOR_CONFIG", "DATABRICKS_CONFIG_FILE", "DATABRICKS_CLI_PATH"];
-
-/// Those that libpq and TLS libraries read, too, without expanding anything.
-const SHARED_PATHS: [&str; 4] = ["PGPASSFILE", "PGSERVICEFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-
-/// The largest file of certificates, in bytes; that of Mozilla's authorities has 220 KiB.
-const LARGEST_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
 /// How many password files there may be: each is read at every look.
 const MOST_PASSWORD_FILES: usize = 16;
@@ -68,9 +47,7 @@ pub(in crate::config) fn load(
     place: Option<Place>,
     only_workspaces: bool,
 ) -> Result<Config, ConfigError> {
-    let of_vendor: Vec<&str> = variables().collect();
-    check_texts(&environment, &[&of_vendor[..], &TEXTS].concat())?;
-    check_paths(&environment)?;
+    environment::check(&environment)?;
     let overrides = &overrides.expanded(&environment)?;
     let place = place.or_else(|| self::place(overrides, &environment));
     let files = place.as_ref().map_or_else(|| Ok(Vec::new()), Place::read)?;
@@ -95,41 +72,6 @@ pub(in crate::config) fn load(
         proxies: Proxies::default(),
     };
     merge.config()
-}
-
-/// That these variables are text, as far as they are set.
-fn check_texts(environment: &Environment, names: &[&str]) -> Result<(), ConfigError> {
-    let Some(name) = environment.no_text(names) else { return Ok(()) };
-    let error = ConfigError::new(format!("${name} holds bytes that are not UTF-8 text"));
-    Err(error.hint("set it anew in a terminal that uses UTF-8, or unset it"))
-}
-
-/// That variables which name paths hold nothing that a shell would have replaced, and nobody can here or does elsewhere.
-fn check_paths(environment: &Environment) -> Result<(), ConfigError> {
-    let fault = |name: &str, why: String| ConfigError::new(format!("${name}: {why}"));
-    for name in OWN_PATHS {
-        let Some(path) = environment.get_os(name).map(PathBuf::from) else { continue };
-        keep_if_no_path(&path);
-        environment.expand(&path).map_err(|why| fault(name, why))?;
-    }
-    for name in SHARED_PATHS {
-        let Some(path) = environment.get_os(name).map(PathBuf::from) else { continue };
-        let expanded = environment.expand(&path).map_err(|why| fault(name, why))?;
-        if expanded != path {
-            let why = format!(
-                "`{}` was not expanded by a shell, and other programs look for it as it stands",
-                path.display()
-            );
-            return Err(fault(name, why).hint(format!("set it to {}", expanded.display())));
-        }
-        // Whoever reads it for TLS does so to its end.
-        let is_endless = |data: &Metadata| !data.is_file() || data.len() > LARGEST_AUTHORITIES;
-        if name == "SSL_CERT_FILE" && path.metadata().is_ok_and(|data| is_endless(&data)) {
-            let why = format!("{} is no file, or too large for certificates", path.display());
-            return Err(fault(name, why).hint("unset it, or name a file with certificates in PEM form"));
-        }
-    }
-    Ok(())
 }
 
 /// Which configuration is read.

@@ -16,7 +16,7 @@ const STACK: usize = 512 * 1024;
 ///
 /// # Errors
 /// No thread can be started.
-pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub(crate) async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let none = || io::Error::other("no thread can be started now (`ulimit -u`, TasksMax=)");
     TURNS.acquire().await.map_err(|_| none())?.forget();
     let (sender, receiver) = oneshot::channel();
@@ -36,8 +36,8 @@ pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
 /// The addresses of a host, in the order of the system's resolver.
 ///
 /// # Errors
-/// As getaddrinfo(3), or as [`beside`].
+/// As getaddrinfo(3), or as [`on_a_thread`].
 pub(crate) async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let wanted = (host.to_owned(), port);
-    beside(move || Ok(wanted.to_socket_addrs()?.collect())).await?
+    on_a_thread(move || Ok(wanted.to_socket_addrs()?.collect())).await?
 }
