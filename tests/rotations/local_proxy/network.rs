@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 pub(super) struct Network {
     /// For `ip netns exec`.
@@ -40,6 +41,26 @@ impl Network {
     /// Cuts the cable: nobody over there is told.
     pub(super) fn cut(&self) {
         assert!(ip(&["link", "set", &self.here, "down"]));
+    }
+
+    /// Takes the address over there away, as when a machine goes to another network.
+    pub(super) fn leave(&self) {
+        let there = self.here.replacen('h', "t", 1);
+        assert!(ip(&["-n", &self.name, "addr", "flush", "dev", &there]));
+    }
+
+    /// Waits until a connection from over there has had no room at this end for so long that the kernel by itself would ask no sooner
+    /// than after 51 s: 0.2 s, doubled eight times.
+    pub(super) fn waits_until_one_is_asked_rarely(&self) {
+        let until = Instant::now() + Duration::from_secs(120);
+        loop {
+            let shown = Command::new("ss").args(["-N", &self.name, "-tinH"]).output().unwrap();
+            if String::from_utf8_lossy(&shown.stdout).contains("backoff:8") {
+                return;
+            }
+            assert!(Instant::now() < until, "no connection is full: {shown:?}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 }
 
