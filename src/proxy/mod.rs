@@ -337,7 +337,10 @@ impl Proxy {
         let pinging = async {
             while Instant::now() < until {
                 self.keepalive.ping();
-                timer::sleep(self.keepalive.pace().min(until - Instant::now())).await;
+                // Sessions look whether a side was lost.
+                self.shared.stopping.send_replace(true);
+                timer::sleep(TICK.min(self.keepalive.pace()).min(until.saturating_duration_since(Instant::now())))
+                    .await;
             }
         };
         tokio::select! {
@@ -383,9 +386,9 @@ impl Served {
     fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
         room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + 2 * MOST_STRANGERS);
         let own = rustix::process::geteuid().as_raw();
-        let (access, unknown) = Access::new(own, &config.local_proxy.allow);
-        for name in unknown {
-            tracing::warn!("proxy_allow names {name}, and this machine has no such user");
+        let (access, remarks) = Access::new(own, &config.local_proxy.allow);
+        for remark in remarks {
+            tracing::warn!("{remark}");
         }
         let tls = certificate::acceptor(&config)?;
         if let Some(remark) = certificate::remark_on_key(&config) {

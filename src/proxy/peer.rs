@@ -38,20 +38,24 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// The proxy's own user, root, and those that are named. Also returns the names that this machine does not know.
-    pub(super) fn new(own: u32, users: &[User]) -> (Self, Vec<&str>) {
+    /// The proxy's own user, root, and those that are named. Also returns why some of these are not let in.
+    pub(super) fn new(own: u32, users: &[User]) -> (Self, Vec<String>) {
         let mut allowed = vec![own, 0];
-        let mut unknown = Vec::new();
+        let mut remarks = Vec::new();
         for user in users {
-            match user {
-                User::Number(number) => allowed.push(*number),
-                User::Name(name) => match accounts::uid_of(name) {
-                    Some(number) => allowed.push(number),
-                    None => unknown.push(name.as_str()),
-                },
+            let (name, number) = match user {
+                User::Number(number) => (number.to_string(), Some(*number)),
+                User::Name(name) => (name.clone(), accounts::uid_of(name)),
+            };
+            match number {
+                None => remarks.push(format!("proxy_allow names {name}, and this machine has no such user")),
+                Some(OVERFLOW) => remarks.push(format!(
+                    "proxy_allow names {name}, who is not let in: the kernel gives the number {OVERFLOW} to every user whom it cannot name"
+                )),
+                Some(number) => allowed.push(number),
             }
         }
-        (Access { allowed }, unknown)
+        (Access { allowed }, remarks)
     }
 
     pub(super) fn verdict(&self, peer: Peer) -> Verdict {
@@ -134,9 +138,11 @@ mod tests {
 
     #[test]
     fn the_own_user_and_root_and_those_that_are_named_may_and_nobody_else() {
-        let users = [User::Number(7), User::Name("no such user".to_owned())];
-        let (access, unknown) = Access::new(1000, &users);
-        assert_eq!(unknown, ["no such user"]);
+        let users = [User::Number(7), User::Name("no such user".to_owned()), User::Number(OVERFLOW)];
+        let (access, remarks) = Access::new(1000, &users);
+        assert!(remarks[0].contains("names no such user, and this machine has no such user"), "{remarks:?}");
+        assert!(remarks[1].contains("names 65534, who is not let in"), "{remarks:?}");
+        assert_eq!(remarks.len(), 2);
         for (peer, verdict) in [
             (Peer::User(1000), Verdict::Welcome),
             (Peer::User(0), Verdict::Welcome),

@@ -202,9 +202,13 @@ async fn prove(shared: &Shared, served: &Served, client: &mut Client) -> Result<
             .hint("connect by the Unix socket, or by a port that the configuration has (proxy_port)"));
     };
     let nonce = random_text(24).map_err(|error| Rejection::new("58000", crate::words::of_io(&error)))?;
-    match timeout(GREETING_LIMIT, client.knows_password(verifier, nonce.expose_secret())).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false) | Err(_)) | Err(_) => Err(wrong()),
+    tokio::select! {
+        biased;
+        knows = timeout(GREETING_LIMIT, client.knows_password(verifier, nonce.expose_secret())) => match knows {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false) | Err(_)) | Err(_) => Err(wrong()),
+        },
+        () = stops(shared) => Err(message::stopping()),
     }
 }
 

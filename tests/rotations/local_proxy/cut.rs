@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::network::Network;
 use super::protocol::{messages_until, query, startup};
 use super::{SOON, Stage};
-use crate::support::{Running, Workspace, skip};
+use crate::support::{Running, Workspace};
 
 /// Sessions whose server is gone end within 30 s; the rest is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(36);
@@ -70,14 +70,6 @@ fn apart<'a>(stage: &'a Stage, network: &Network, launcher: &[&str]) -> Running<
     running
 }
 
-fn network(test: &str) -> Option<Network> {
-    if !rustix::process::geteuid().is_root() {
-        skip(test, "only root can make another network");
-        return None;
-    }
-    Network::beside().map_err(|reason| skip(test, reason)).ok()
-}
-
 fn ends(client: &mut UnixStream, what: &str) {
     // What it says before it ends is not of interest.
     let ended = client.read_to_end(&mut Vec::new());
@@ -87,7 +79,7 @@ fn ends(client: &mut UnixStream, what: &str) {
 #[test]
 fn sessions_end_when_the_network_to_their_server_is_cut() {
     let test = "sessions_end_when_the_network_to_their_server_is_cut";
-    let Some(network) = network(test) else { return };
+    let Some(network) = Network::beside(test) else { return };
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
     let running = apart(&stage, &network, &[]);
     let (mut idle, mut busy, mut full) = (session(&stage), session(&stage), full(&stage));
@@ -106,7 +98,7 @@ fn sessions_end_when_the_network_to_their_server_is_cut() {
 #[test]
 fn a_full_session_ends_where_this_machine_has_left_its_network_and_the_kernel_asks_rarely() {
     let test = "a_full_session_ends_where_this_machine_has_left_its_network_and_the_kernel_asks_rarely";
-    let Some(network) = network(test) else { return };
+    let Some(network) = Network::beside(test) else { return };
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
     let running = apart(&stage, &network, &["python3", "-c", AS_BEFORE_6_15]);
     let mut full = full(&stage);

@@ -4,6 +4,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::skip;
+
 pub(super) struct Network {
     /// For `ip netns exec`.
     pub(super) name: String,
@@ -18,8 +20,16 @@ fn ip(arguments: &[&str]) -> bool {
 }
 
 impl Network {
-    /// A new one; or why there is none.
-    pub(super) fn beside() -> Result<Self, &'static str> {
+    /// A new one for this test; none if there cannot be one, which is printed.
+    pub(super) fn beside(test: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skip(test, "only root can make another network");
+            return None;
+        }
+        Self::new().map_err(|reason| skip(test, reason)).ok()
+    }
+
+    fn new() -> Result<Self, &'static str> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let name = format!("dbxr{process}-{number}");

@@ -88,13 +88,7 @@ fn those_who_may_not_use_it_take_nobodys_place() {
 #[test]
 fn from_another_network_a_client_needs_the_proxys_own_password() {
     let test = "from_another_network_a_client_needs_the_proxys_own_password";
-    if !rustix::process::geteuid().is_root() {
-        return skip(test, "only root can make another network");
-    }
-    let network = match Network::beside() {
-        Ok(network) => network,
-        Err(reason) => return skip(test, reason),
-    };
+    let Some(network) = Network::beside(test) else { return };
     let (name, address) = (&network.name, &network.address);
     let port = free_port();
     let (head, more) = ("proxy_listen = '0.0.0.0'", format!("proxy_port = {port}"));
@@ -119,8 +113,24 @@ fn from_another_network_a_client_needs_the_proxys_own_password() {
     let local =
         local.args(["-X", "-w", "-A", "-t", "-h", address, "-p", &port.to_string(), "-d", "orders", "-c", "select 1"]);
     local.run().exits(0);
+    // Who only asks for the question is told that the proxy stops, and holds up nothing.
+    let silent = stage.home.command("ip").args(["netns", "exec", name, "python3", "-c", ASKS_ONLY, address]);
+    let silent = silent.arg(port.to_string()).spawn();
+    silent.prints("was asked for the password", SOON);
     running.terminate().exits(0);
+    silent.ends().exits(0).stdout_has("57P01");
 }
+
+/// A client that is asked for the proxy's own password, and waits.
+const ASKS_ONLY: &str = r#"
+import socket, struct, sys
+client = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+body = struct.pack("!I", 196608) + b"user\0x\0database\0orders\0\0"
+client.sendall(struct.pack("!I", len(body) + 4) + body)
+assert b"SCRAM-SHA-256" in client.recv(1000)
+print("was asked for the password", flush=True)
+print(client.recv(1000))
+"#;
 
 #[test]
 fn what_is_no_client_is_cut_off_and_costs_nothing() {
