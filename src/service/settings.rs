@@ -5,29 +5,27 @@
 //! service will read it; a secret only goes into a file of mode 0600, or into the keychain.
 
 mod file;
+mod secrets;
+mod table;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use secrecy::SecretString;
+use toml_edit::DocumentMut;
 use zeroize::Zeroizing;
 
 use self::file::{read, staged};
+use self::secrets::out_of_sight;
 use super::files::cannot;
 use crate::auth;
 use crate::config::{Config, ConfigError, Origin, Overrides, Place, Setting, credential_source};
 use crate::failure::{Code, Failure};
-use crate::model::{Client, SecretSource, Workspace};
+use crate::model::Workspace;
 use crate::os::dirs::Environment;
-use crate::os::files::read_text;
 use crate::os::keychain::{self, Item as Password};
-use crate::proxies::without_password;
 use crate::words;
-
-/// The name of the secret's file, next to a user's configuration.
-const SECRET: &str = "client-secret";
 
 /// The setting that may be a list of paths.
 const PASSWORD_FILES: &str = "password_file";
@@ -208,17 +206,6 @@ impl Plan {
         }
     }
 
-    fn write_secret(&self, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
-        if let Some((path, secret)) = &self.secret {
-            let line = zeroize::Zeroizing::new(format!("{}\n", secret.expose_secret()));
-            let directory_mode = if self.inputs.credential.is_some() { 0o755 } else { 0o700 };
-            let new = staged(path, line.as_bytes(), 0o600, directory_mode)?;
-            new.persist(path).map_err(|error| cannot("write", path, &error.error))?;
-            written.push(path.clone());
-        }
-        Ok(())
-    }
-
     // ---- one setting ----
 
     fn take_over(&mut self, config: &Config, setting: &Setting, document: &mut DocumentMut) -> Result<(), Failure> {
@@ -229,23 +216,8 @@ impl Plan {
             return Ok(());
         }
         match setting.key {
-            // Handled for all secrets together, wherever they were given.
-            "client_secret" | "client_secret_file" if self.inputs.keychain => {}
-            "client_secret" | "client_secret_file" => {
-                if let Some(client) = workspace_of(config, section).and_then(|workspace| workspace.client.as_ref()) {
-                    if self.inputs.credential.is_none() {
-                        refuse_fragment(config, section, "client_secret_file = \"...\"")?;
-                    }
-                    self.take_over_secret(config, (client, section), document)?;
-                }
-            }
-            secret @ ("token" | "azure_client_secret" | "google_credentials") => {
-                let message = format!("{secret} is set where a service does not see it");
-                return Err(Failure::permanent(Code::Configuration, message).hint(format!(
-                    "put it into a file of mode 0600, and name that under [[workspace]]: {}",
-                    file_of(secret)
-                )));
-            }
+            "client_secret" | "client_secret_file" => self.take_over_secret(config, section, document)?,
+            secret @ ("token" | "azure_client_secret" | "google_credentials") => return Err(out_of_sight(secret)),
             "metadata_service_url" => {
                 let message = "the address of a metadata service is for the program that has it from the one that runs the service";
                 return Err(Failure::permanent(Code::Configuration, message)
@@ -287,77 +259,6 @@ impl Plan {
         Ok(())
     }
 
-    /// The file where this configuration has a secret already, or one that does not exist. A secret is shown only once, and the one in
-    /// another file may be another client's.
-    fn place_for_secret(&self, config: &Config, client: &Client, secret: &SecretString) -> PathBuf {
-        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let id: String = client.id.chars().filter(is_plain).take(64).collect();
-        let own = format!("{SECRET}-{id}");
-        let more = (2..100).map(|number| format!("{own}-{number}"));
-        let places: Vec<PathBuf> = [SECRET.to_owned(), own.clone()]
-            .into_iter()
-            .chain(more)
-            .map(|name| self.inputs.config.with_file_name(name))
-            .collect();
-        let is_named = |place: &&PathBuf| {
-            let name = place.file_name().unwrap_or_default().display();
-            let ends = ['"', '\''].map(|quote| format!("{name}{quote}"));
-            let other = |workspace: &Workspace| {
-                workspace.client_id() != Some(&client.id) && workspace.secret_file() == Some(place)
-            };
-            self.old.as_ref().is_some_and(|old| ends.iter().any(|end| old.contains(end)))
-                && !config.workspaces().iter().any(other)
-        };
-        let is_free = |place: &&PathBuf| place.symlink_metadata().is_err() || holds(place, secret);
-        let found = places.iter().find(is_named).or_else(|| places.iter().find(is_free));
-        found.or(places.last()).cloned().unwrap_or_default()
-    }
-
-    fn take_over_secret(
-        &mut self,
-        config: &Config,
-        (client, section): (&Client, &str),
-        document: &mut DocumentMut,
-    ) -> Result<(), Failure> {
-        let (file, named) = match (&self.inputs.credential, &client.secret) {
-            (None, SecretSource::File(path)) => {
-                self.set(document, section, "client_secret_file", absolute(&path.display().to_string()).into());
-                self.leave_keychain(document, section);
-                return Ok(());
-            }
-            // It was not given by flag or environment.
-            (None, SecretSource::Keychain(_)) => return Ok(()),
-            (None, SecretSource::Given(_)) => {
-                (self.place_for_secret(config, client, &client.secret.read(&client.id)?.0), true)
-            }
-            (Some(credential), _) => {
-                // A file named there would win over the credential.
-                if config.place_in_fragment(section, "client_secret_file").is_none()
-                    && let Some((table, prefix)) = table_of(document, section)
-                    && table.remove("client_secret_file").is_some()
-                {
-                    self.changes.push(format!("{prefix}no client_secret_file"));
-                }
-                (credential.clone(), false)
-            }
-        };
-        let (secret, _) = client.secret.read(&client.id)?;
-        let same = holds(&file, &secret);
-        if named {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            self.set(document, section, "client_secret_file", name.into());
-            self.leave_keychain(document, section);
-        }
-        if !same {
-            if file.exists() {
-                self.is_new = false;
-                self.changes.push(format!("another secret in {}", file.display()));
-            }
-            self.secret = Some((file, secret));
-        }
-        Ok(())
-    }
-
     /// A password in it is a secret, so it goes into a file that nobody else reads or nowhere.
     fn take_over_proxy(&mut self, config: &Config, document: &mut DocumentMut) -> Result<(), Failure> {
         let Some(proxy) = config.workspaces().first().and_then(|workspace| workspace.proxies.proxy()) else {
@@ -385,57 +286,6 @@ impl Plan {
     fn mode(&self) -> u32 {
         let usual = if self.inputs.credential.is_some() { 0o644 } else { 0o600 };
         fs::metadata(&self.inputs.config).map_or(usual, |data| data.permissions().mode() & 0o777)
-    }
-
-    /// A secret can only be in one place.
-    fn leave_keychain(&mut self, document: &mut DocumentMut, section: &str) {
-        if let Some((table, prefix)) = table_of(document, section)
-            && table.remove("client_secret_keychain").is_some()
-        {
-            self.changes.push(format!("{prefix}no client_secret_keychain"));
-        }
-    }
-
-    /// Moves all client secrets into the keychain.
-    fn move_secrets(&mut self, config: &Config, document: &mut DocumentMut) -> Result<(), Failure> {
-        for workspace in config.workspaces() {
-            let Some(client) = &workspace.client else { continue };
-            if matches!(client.secret, SecretSource::Keychain(_)) {
-                continue;
-            }
-            let (secret, _) = client.secret.read(&client.id)?;
-            self.items.push((Password { service: keychain::SERVICE.to_owned(), account: client.id.clone() }, secret));
-            let section = format!("workspace \"{}\"", workspace.name());
-            let setting = format!("client_secret_keychain = \"{}\"", keychain::SERVICE);
-            refuse_fragment(config, &section, &setting)?;
-            if let Some((table, prefix)) = table_of(document, &section)
-                && table.remove("client_secret_file").is_some()
-            {
-                self.changes.push(format!("{prefix}no client_secret_file"));
-            }
-            self.set(document, &section, "client_secret_keychain", keychain::SERVICE.into());
-        }
-        Ok(())
-    }
-
-    fn set(&mut self, document: &mut DocumentMut, section: &str, key: &str, new: toml_edit::Value) {
-        let Some((table, prefix)) = table_of(document, section) else { return };
-        let bare = |value: &toml_edit::Value| value.clone().decorated("", "").to_string();
-        let shown =
-            |value: &toml_edit::Value| if key == "proxy" { without_password(&bare(value)) } else { bare(value) };
-        match table.get(key).and_then(Item::as_value) {
-            Some(old) if bare(old) == bare(&new) => return,
-            Some(old) => self.changes.push(format!("{prefix}{key} = {} (was {})", shown(&new), shown(old))),
-            None => self.changes.push(format!("{prefix}{key} = {}", shown(&new))),
-        }
-        // The rest of the value's line stays.
-        if let Some(old) = table.get_mut(key).and_then(Item::as_value_mut) {
-            let decor = old.decor().clone();
-            *old = new;
-            *old.decor_mut() = decor;
-        } else {
-            table.insert(key, value(new));
-        }
     }
 }
 
@@ -481,19 +331,6 @@ fn as_service_with(text: Option<&Path>, inputs: &ServiceInputs, secret_to_be: bo
     Config::load_at(place, inputs.environment.clone().handing_over(credential), &Overrides::default())
 }
 
-/// The setting for the file with this secret.
-fn file_of(secret: &str) -> &'static str {
-    match secret {
-        "token" => "token_file",
-        "azure_client_secret" => "azure_client_secret_file",
-        _ => "google_credentials_file",
-    }
-}
-
-fn holds(file: &Path, secret: &SecretString) -> bool {
-    read_text(file).is_ok_and(|text| text.trim() == secret.expose_secret())
-}
-
 /// That this setting need not go into a fragment, which is somebody else's file.
 fn refuse_fragment(config: &Config, section: &str, setting: &str) -> Result<(), Failure> {
     let Some(place) = config.place_in_fragment(section, "") else { return Ok(()) };
@@ -521,32 +358,6 @@ fn workspace_of<'c>(config: &'c Config, section: &str) -> Option<&'c Workspace> 
 /// A workspace's address, with its id if known.
 fn address(config: &Config, section: &str, shown: &str) -> String {
     workspace_of(config, section).map_or_else(|| shown.to_owned(), Workspace::address)
-}
-
-/// The table for a setting of this section, made if missing, and its name for messages; none if something else has that
-/// name.
-fn table_of<'d>(document: &'d mut DocumentMut, section: &str) -> Option<(&'d mut Table, &'static str)> {
-    let (kind, prefix) = match section.split(' ').next() {
-        Some("workspace") => ("workspace", "workspace: "),
-        Some("connection") => ("connection", "connection: "),
-        _ => return Some((document.as_table_mut(), "")),
-    };
-    let item = document.entry(kind).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
-    if !item.is_array_of_tables() {
-        // An inline array is expanded.
-        *item = Item::ArrayOfTables(std::mem::take(item).into_array_of_tables().ok()?);
-    }
-    let tables = item.as_array_of_tables_mut()?;
-    if tables.is_empty() {
-        tables.push(Table::new());
-    }
-    let is_called = |table: &Table| {
-        let name = table.get("name").and_then(Item::as_str);
-        name.is_some_and(|name| section == format!("{kind} \"{name}\""))
-    };
-    // If there is only one table, it may have no name.
-    let index = tables.iter().position(is_called).unwrap_or(0);
-    Some((tables.get_mut(index)?, prefix))
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
+use secrecy::ExposeSecret;
+
+use super::table::table_of;
 use super::*;
+use crate::model::SecretSource;
 
 const PRINCIPAL: &str = "0b1c2d3e-0000-4000-8000-000000000000";
 
