@@ -1,6 +1,8 @@
 //! The settings: which source wins, the messages about faults, and that secrets are only shown as `(set)`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod paths;
+
 use crate::support::{Home, Outcome, Session, Workspace, dbx_rotator};
 
 const SECRET: &str = "dose-stand-in-secret-0000000000";
@@ -169,26 +171,6 @@ fn a_flag_that_cannot_say_which_connection_is_a_usage_error() {
 }
 
 #[test]
-fn a_file_that_is_named_must_exist() {
-    let home = Home::new();
-    config(&home, &["check", "--config", "/nowhere/config.toml"])
-        .run()
-        .exits(78)
-        .stderr_has("cannot read /nowhere/config.toml");
-    config(&home, &["path"]).run().exits(0).stdout_has(FILE);
-    config(&home, &["path"]).env("DBX_ROTATOR_CONFIG", "/x.toml").run().exits(0).stdout_has("/x.toml");
-}
-
-#[test]
-fn relative_paths_in_the_file_start_at_the_file() {
-    let home = Home::new();
-    home.write(FILE, COMPLETE, 0o600);
-    let outcome = config(&home, &["show"]).run();
-    outcome.exits(0).stdout_has(home.path(".config/dbx-rotator/secret").to_str().unwrap());
-    outcome.stdout_has(home.path("other.pgpass").to_str().unwrap());
-}
-
-#[test]
 fn a_systemd_credential_gives_the_secret() {
     let home = Home::new();
     home.write("credentials/client-secret", SECRET, 0o400);
@@ -240,14 +222,6 @@ fn what_is_wrong_is_blamed_on_where_it_came_from() {
 }
 
 #[test]
-fn a_secret_in_the_place_of_a_path_is_refused_and_not_shown() {
-    let home = Home::new();
-    home.keep_secret("dose00112233445566778899aabbccddeeff");
-    let text = COMPLETE.replace("\"secret\"", "\"dose00112233445566778899aabbccddeeff\"");
-    faulty(&home, &text).stderr_has("looks like a secret").stderr_has("client_secret_file = ********");
-}
-
-#[test]
 fn a_profile_without_a_workspace_says_so_in_the_clis_way() {
     let home = Home::new();
     home.write(".databrickscfg", "[P]\nhost = p.example\nworkspace_id = none\n", 0o600);
@@ -266,137 +240,8 @@ fn half_a_client_says_which_half_is_missing() {
         .stderr_has("--client-secret-file PATH");
 }
 
-/// Prepares the home for a table of paths.
-fn furnished(home: &Home) {
-    home.write(".config/dbx-rotator/secret", "kept-as-it-is", 0o600);
-    home.write(".config/dbx-rotator/ca.pem", "kept-as-it-is", 0o600);
-    home.write(".databrickscfg", "kept-as-it-is", 0o600);
-    home.write(".databricks/token-cache.json", "kept-as-it-is", 0o600);
-    home.write(".pgpass", "kept-as-it-is", 0o600);
-    home.write(".pg_service.conf", "kept-as-it-is", 0o600);
-    home.write("dir/file", "kept-as-it-is", 0o600);
-    std::os::unix::fs::symlink(home.path(".pgpass"), home.path("linked")).unwrap();
-    std::os::unix::fs::symlink(home.path("."), home.path("linked-home")).unwrap();
-    std::fs::hard_link(home.path(".pgpass"), home.path("hard")).unwrap();
-}
-
 #[test]
-fn no_file_that_is_written_is_any_other_file_of_ours() {
-    let home = Home::new();
-    furnished(&home);
-    // Each setting for a file that is written, with each file that has another role.
-    let others = [
-        ("~/.pgpass", "password_file"),
-        ("~/./.config/../.pgpass", "password_file"),
-        ("~/linked", "password_file"),
-        ("~/linked-home/.pgpass", "password_file"),
-        ("~/hard", "password_file"),
-        ("secret", "client_secret_file"),
-        ("ca.pem", "ca_file"),
-        ("config.toml", "configuration file"),
-        ("~/.databrickscfg", "profile file"),
-        ("~/.databricks/token-cache.json", "logins of the Databricks CLI"),
-        ("~/.pg_service.conf", "connection service file"),
-        ("~/.local/state/dbx-rotator/record.json", "the record"),
-        ("~/.local/state/dbx-rotator/lock", "the lock"),
-        ("~/the.log", "log_file"),
-        ("~/the.log.3", "the old log file 3"),
-        ("~/.pgpass/below", "below"),
-        ("~/.local/state/dbx-rotator", "below"),
-        ("conf.d", "directory of fragments"),
-        ("conf.d/token", "directory of fragments"),
-        ("~/linked-home/.config/dbx-rotator/conf.d/more/token.toml", "directory of fragments"),
-        ("~/.config/gcloud/application_default_credentials.json", "Google's credentials"),
-        ("~/.config/systemd/user/dbx-rotator.service", "directory of units"),
-        ("~/.config/systemd/user/dbx-rotator.service.d/more.conf", "directory of units"),
-    ];
-    let written = |globals: &str, connection: &str| {
-        format!(
-            "{globals}[[workspace]]\nhost = 'w.example'\nclient_id = 'id'\nclient_secret_file = 'secret'\nca_file = 'ca.pem'\n\
-             [[connection]]\nname = 'orders'\nhost = 'h'\n{connection}"
-        )
-    };
-    let made = |template: &str, path: &str| format!("[[connection.file]]\ntemplate = '{template}'\npath = '{path}'\n");
-    for (path, role) in others {
-        let log = "log_file = '~/the.log'\n";
-        let mut tried = vec![
-            (written(log, &format!("token_file = '{path}'\n")), "token_file"),
-            (written(log, &format!("env_file = '{path}'\n")), "env_file"),
-            (written(log, &made("~/template", path)), "path"),
-        ];
-        if role != "log_file" && role != "the old log file 3" {
-            tried.push((written(&format!("log_file = '{path}'\n"), ""), "log_file"));
-        }
-        if !matches!(role, "password_file" | "log_file" | "the old log file 3") && path != "~/.pgpass/below" {
-            tried.push((written(&format!("{log}password_file = '{path}'\n"), ""), "password_file"));
-        }
-        for (text, setting) in tried {
-            home.write(FILE, &text, 0o600);
-            for command in [&["config", "check"][..], &["rotate"]] {
-                let outcome = dbx_rotator!(home).args(command).run();
-                let pointed_at = format!("| {setting} = ");
-                outcome.exits(78).stderr_has(role).stderr_has(setting).stderr_has(&pointed_at).stderr_has("^");
-            }
-        }
-    }
-    // Two connections, and two settings of one.
-    let second = "[[connection]]\nname = 'more'\nhost = 'h2'\n";
-    for both in [
-        "token_file = '~/x'\nenv_file = '~/x'\n".to_owned(),
-        format!("token_file = '~/x'\n{second}token_file = '~/x'\n"),
-        format!("env_file = '~/x'\n{second}env_file = '~/linked-home/x'\n"),
-        format!("token_file = '~/x'\n{second}env_file = '~/dir/../x'\n"),
-        format!("sslrootcert = '~/x'\n{second}env_file = '~/x'\n"),
-        format!("token_file = '~/x'\n{}", made("~/t", "~/linked-home/x")),
-        format!("token_file = '~/x'\n{}", made("~/dir/../x", "~/y")),
-        made("~/x", "~/linked-home/x"),
-        format!("{}{}", made("~/t", "~/x"), made("~/t", "~/./x")),
-        format!("{}{second}{}", made("~/t", "~/x"), made("~/x", "~/y")),
-    ] {
-        home.write(FILE, written("", &both), 0o600);
-        let outcome = dbx_rotator!(home).args(["config", "check"]).run();
-        outcome.exits(78).stderr_has("are the same file").stderr_has("connection \"orders\"");
-    }
-    // What is at the usual place belongs to whoever reads no other file.
-    for (path, role) in [("config.toml", "configuration file"), ("conf.d/token.toml", "directory of fragments")] {
-        let path = format!("~/.config/dbx-rotator/{path}");
-        let named = home.write("elsewhere/named.toml", written("", &format!("token_file = '{path}'\n")), 0o600);
-        let check = dbx_rotator!(home).args(["config", "check", "--config"]).arg(named).run();
-        check.exits(78).stderr_has("token_file of connection").stderr_has(role);
-    }
-    // By variable and by flag.
-    home.write(FILE, written("", ""), 0o600);
-    let secret = home.path(".config/dbx-rotator/secret");
-    let check = || dbx_rotator!(home).args(["config", "check"]);
-    check().env("PGPASSFILE", &secret).run().exits(78).stderr_has("$PGPASSFILE").stderr_has("client_secret_file");
-    check().args(["--pgpass-file".as_ref(), secret.as_os_str()]).run().exits(78).stderr_has("--pgpass-file");
-    check().args(["--log-file".as_ref(), secret.as_os_str()]).run().exits(78).stderr_has("--log-file");
-    check().env("PGSERVICEFILE", &secret).run().exits(78).stderr_has("$PGSERVICEFILE");
-    check().env("SSL_CERT_FILE", home.path(".pgpass")).run().exits(78).stderr_has("SSL_CERT_FILE");
-    for file in
-        [".config/dbx-rotator/secret", ".config/dbx-rotator/ca.pem", ".databrickscfg", ".pgpass", ".pg_service.conf"]
-    {
-        assert_eq!(home.read(file), "kept-as-it-is", "{file}");
-    }
-}
-
-#[test]
-fn files_that_are_read_may_be_read_twice_and_other_files_are_nobodys_business() {
-    let home = Home::new();
-    furnished(&home);
-    let text = "log_file = '~/the.log'\n[[workspace]]\nhost = 'w.example'\nclient_id = 'id'\nclient_secret_file = 'secret'\n\
-                ca_file = 'ca.pem'\n[[connection]]\nname = 'a'\nhost = 'h'\nsslrootcert = 'ca.pem'\ntoken_file = '~/the.log.6'\n\
-                env_file = '~/dir/the.log'\n[[connection]]\nname = 'b'\nhost = 'h2'\nsslrootcert = 'ca.pem'\ntoken_file = '~/dir/file'\n";
-    home.write(FILE, text, 0o600);
-    dbx_rotator!(home)
-        .args(["config", "check"])
-        .env("SSL_CERT_FILE", home.path(".config/dbx-rotator/ca.pem"))
-        .run()
-        .exits(0);
-}
-
-#[test]
-fn files_without_measure_are_refused_before_they_are_taken_apart() {
+fn files_that_are_too_large_or_nested_too_deep_are_refused_before_they_are_parsed() {
     let home = Home::new();
     let deep = format!("[[connection]]\non_rotate = {}\n", "[".repeat(500_000));
     faulty(&home, &deep).stderr_has("nested deeper than 16 levels");
@@ -490,29 +335,4 @@ fn what_shells_and_editors_put_around_a_client_id_is_no_part_of_it_and_quotes_ar
     for value in [format!("\"{id}\""), format!("'{id}'")] {
         show(&value).exits(78).stderr_has("$DATABRICKS_CLIENT_ID: the client id begins or ends with");
     }
-}
-
-#[test]
-fn authorities_that_have_no_end_are_not_read() {
-    let home = Home::new();
-    home.write(FILE, COMPLETE, 0o600);
-    assert!(std::process::Command::new("mkfifo").arg(home.path("pipe")).status().unwrap().success());
-    std::fs::File::create(home.path("large")).unwrap().set_len(1 << 36).unwrap();
-    for file in [home.path("pipe"), home.path("large"), home.path("."), "/dev/zero".into()] {
-        let check = config(&home, &["check"]).env("SSL_CERT_FILE", &file);
-        check.run().exits(78).stderr_has("$SSL_CERT_FILE: ").stderr_has("no file, or too large");
-    }
-}
-
-#[test]
-fn a_file_that_clients_cannot_be_told_of_is_refused() {
-    use std::os::unix::ffi::OsStrExt;
-    let home = Home::new();
-    let odd = home.path(std::ffi::OsStr::from_bytes(b"h\xff\xfe"));
-    let config = odd.join(".config/dbx-rotator");
-    std::fs::create_dir_all(&config).unwrap();
-    std::fs::write(config.join("config.toml"), format!("{COMPLETE}sslrootcert = '~/ca.pem'\n")).unwrap();
-    let check =
-        dbx_rotator!(home).args(["config", "check"]).env("HOME", &odd).env("XDG_CONFIG_HOME", odd.join(".config"));
-    check.run().exits(78).stderr_has("not UTF-8 text");
 }
