@@ -18,7 +18,7 @@
 )]
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -31,6 +31,8 @@ use tokio::sync::watch;
 mod account;
 #[path = "workspace/authority.rs"]
 pub mod authority;
+#[path = "workspace/builder.rs"]
+mod builder;
 #[path = "workspace/canned.rs"]
 mod canned;
 #[path = "workspace/consent.rs"]
@@ -47,6 +49,8 @@ pub mod issuers;
 mod issuing;
 #[path = "workspace/lakebase.rs"]
 mod lakebase;
+#[path = "workspace/observing.rs"]
+mod observing;
 #[path = "workspace/scratch.rs"]
 mod scratch;
 #[path = "workspace/serving.rs"]
@@ -57,27 +61,17 @@ mod tokens;
 use account::Account;
 pub use account::{ACCOUNT_ID, CONSOLE};
 use authority::{Authority, ServerCertificate};
+pub use builder::{Builder, DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET, DEFAULT_USER};
 use consent::Consents;
 pub use consent::Decision;
 use faults::Schedule;
-pub use faults::{Endpoint, Fault};
+pub use faults::{Endpoint, Fault, Faults};
 pub use issuing::Holder;
 use lakebase::Lakebase;
 pub use lakebase::{Branch, ComputeEndpoint, Instance, Project, Upgraded};
 pub use scratch::scratch_directory;
 use serving::Mode;
 use tokens::{Claims, Signer};
-
-/// The service principal and the person that a workspace knows by default.
-pub const DEFAULT_CLIENT_ID: &str = "6b1f0c52-8c3e-4a57-9d0e-2f4a7c91d3e8";
-/// Like a real one in length and alphabet, but with another prefix, so that secret scanners do not report it.
-pub const DEFAULT_CLIENT_SECRET: &str = "stand-in-d053c0ffee5eed1f2e3d4c5b6a7988";
-pub const DEFAULT_USER: &str = "ada@example.com";
-
-/// As long as a real RS256 token with one scope set.
-const TOKEN_LENGTH: usize = 850;
-/// How many issued tokens are remembered for leak checks; a benchmark issues more than anyone will look for.
-const TOKENS_REMEMBERED: usize = 4096;
 
 /// A running stand-in workspace.
 pub struct Workspace {
@@ -166,214 +160,8 @@ impl Shared {
     }
 }
 
-/// Settings of a workspace that is not started yet.
-pub struct Builder {
-    token_life: Duration,
-    token_length: usize,
-    clock_skew: i64,
-    clients: Vec<(String, String)>,
-    user: String,
-    workspace_id: String,
-    unified: bool,
-    account: Account,
-    names: Vec<String>,
-    scheme: &'static str,
-    discovery: bool,
-    beside: bool,
-    lakebase: Lakebase,
-}
-
-impl Builder {
-    /// With the services that a job, a virtual machine or an app has beside it, without TLS.
-    pub fn with_services(mut self) -> Self {
-        self.beside = true;
-        self
-    }
-
-    pub fn token_life(mut self, life: Duration) -> Self {
-        self.token_life = life;
-        self
-    }
-
-    /// The total length of the JWTs, reached with a padding claim.
-    pub fn token_length(mut self, length: usize) -> Self {
-        self.token_length = length;
-        self
-    }
-
-    /// The server's clock is the local one plus this many seconds.
-    pub fn clock_skew(mut self, seconds: i64) -> Self {
-        self.clock_skew = seconds;
-        self
-    }
-
-    /// Adds a service principal; the first one replaces the default one.
-    pub fn client(mut self, id: &str, secret: &str) -> Self {
-        self.clients.push((id.to_owned(), secret.to_owned()));
-        self
-    }
-
-    /// The person who is signed in with the stand-in CLI.
-    pub fn user(mut self, email: &str) -> Self {
-        email.clone_into(&mut self.user);
-        self
-    }
-
-    pub fn workspace_id(mut self, id: &str) -> Self {
-        id.clone_into(&mut self.workspace_id);
-        self
-    }
-
-    /// Its certificate is also valid for this host name; can be repeated.
-    pub fn known_as(mut self, name: &str) -> Self {
-        self.names.push(name.to_owned());
-        self
-    }
-
-    /// Plain http, which is only allowed to loopback.
-    pub fn http(mut self) -> Self {
-        self.scheme = "http";
-        self
-    }
-
-    /// The discovery document is 404, as on hosts that never had one: clients must fall back to `/oidc/v1/token`.
-    pub fn without_discovery(mut self) -> Self {
-        self.discovery = false;
-        self
-    }
-
-    /// A host of many workspaces: its API redirects requests that do not name one to a login page.
-    pub fn unified(mut self) -> Self {
-        self.unified = true;
-        self
-    }
-
-    pub fn credential_life(mut self, life: Duration) -> Self {
-        self.lakebase.credential_life = life;
-        self
-    }
-
-    /// Lakebase's lists have pages of at most this size, whatever is asked for.
-    pub fn page_size(mut self, most: usize) -> Self {
-        assert!(most > 0, "a page holds something");
-        self.lakebase.page_size = most;
-        self
-    }
-
-    /// As where Provisioned is retired: the API is not found.
-    pub fn without_database_api(mut self) -> Self {
-        self.lakebase.database_api = false;
-        self
-    }
-
-    /// As where Autoscaling is not available yet: the API is not found.
-    pub fn without_postgres_api(mut self) -> Self {
-        self.lakebase.postgres_api = false;
-        self
-    }
-
-    pub fn without_lakebase(self) -> Self {
-        self.without_database_api().without_postgres_api()
-    }
-
-    pub fn start(mut self) -> Workspace {
-        if self.clients.is_empty() {
-            self.clients.push((DEFAULT_CLIENT_ID.to_owned(), DEFAULT_CLIENT_SECRET.to_owned()));
-        }
-        let files = scratch_directory(0o700);
-        let authority = Authority::new("dbx-rotator stand-in workspace CA");
-        std::fs::write(files.path().join("ca.pem"), authority.pem()).expect("write the CA");
-        let signer = Signer::new();
-
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-        let address = listener.local_addr().expect("the port just bound");
-        let tls = (self.scheme == "https").then(|| {
-            let elsewhere = ["login.microsoftonline.com", "oauth2.googleapis.com", "iamcredentials.googleapis.com"];
-            let names = ["localhost", "127.0.0.1", "::1", "workspace.test"]
-                .into_iter()
-                .chain(elsewhere)
-                .chain(self.account.names())
-                .chain(self.names.iter().map(String::as_str));
-            authority.certify(&names.collect::<Vec<_>>()).server_config(b"http/1.1")
-        });
-
-        let shared = Arc::new(Shared {
-            signer,
-            user: self.user.clone(),
-            workspace_id: self.workspace_id,
-            unified: self.unified,
-            account: self.account,
-            token_length: self.token_length,
-            scheme: self.scheme,
-            address,
-            state: Mutex::new(State {
-                token_life: self.token_life,
-                clock_skew: self.clock_skew,
-                clients: self.clients.iter().cloned().collect(),
-                lakebase: self.lakebase,
-                listening: true,
-                ..State::default()
-            }),
-            happened: Condvar::new(),
-        });
-        let (mode, orders) = watch::channel(Mode::Serving);
-        let thread = std::thread::Builder::new()
-            .name("stand-in workspace".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || serving::serve(listener, tls, &shared, orders)
-            })
-            .expect("a thread");
-        let beside = self.beside.then(|| {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-            let address = listener.local_addr().expect("the port just bound");
-            let (shared, orders) = (Arc::clone(&shared), mode.subscribe());
-            (address, std::thread::spawn(move || serving::serve_beside(listener, &shared, orders)))
-        });
-        let workspace = Workspace {
-            shared,
-            address,
-            scheme: self.scheme,
-            first_client: self.clients.swap_remove(0),
-            user: self.user,
-            authority,
-            files,
-            mode,
-            thread: Some(thread),
-            beside,
-        };
-        if !self.discovery {
-            workspace.faults_on(Endpoint::Discovery).always(Fault::Status(404));
-        }
-        workspace
-    }
-}
-
+/// What clients need.
 impl Workspace {
-    pub fn start() -> Self {
-        Self::builder().start()
-    }
-
-    pub fn builder() -> Builder {
-        Builder {
-            token_life: Duration::from_secs(3600),
-            token_length: TOKEN_LENGTH,
-            clock_skew: 0,
-            clients: Vec::new(),
-            user: DEFAULT_USER.to_owned(),
-            workspace_id: "1444828305810485".to_owned(),
-            unified: false,
-            account: Account::default(),
-            names: Vec::new(),
-            scheme: "https",
-            discovery: true,
-            beside: false,
-            lakebase: Lakebase::default(),
-        }
-    }
-
-    // What clients need.
-
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
@@ -402,6 +190,11 @@ impl Workspace {
         self.files.path().join("ca.pem")
     }
 
+    /// The directory of its files, removed with it.
+    pub fn directory(&self) -> &Path {
+        self.files.path()
+    }
+
     /// A certificate for another server, from the same authority.
     pub fn certify(&self, names: &[&str]) -> ServerCertificate {
         self.authority.certify(names)
@@ -428,9 +221,10 @@ impl Workspace {
     pub fn workspace_id(&self) -> &str {
         &self.shared.workspace_id
     }
+}
 
-    // Changes while it runs.
-
+/// What a test changes while it runs.
+impl Workspace {
     pub fn set_token_life(&self, life: Duration) {
         self.shared.state().token_life = life;
     }
@@ -474,103 +268,6 @@ impl Workspace {
         let seconds = i64::try_from(life.as_secs()).expect("a life within reason");
         self.shared.jwt(&Claims::of(subject).from(issued_at).until(issued_at + seconds))
     }
-
-    // Faults.
-
-    /// The next token request fails like this; called again, the one after it like that.
-    pub fn fail_next(&self, fault: Fault) {
-        self.faults_on(Endpoint::Token).next(fault);
-    }
-
-    /// From now on every `n`-th token request fails, with each of the faults in turn.
-    pub fn fail_every(&self, n: usize, faults: Vec<Fault>) {
-        self.faults_on(Endpoint::Token).every(n, faults);
-    }
-
-    pub fn faults_on(&self, endpoint: Endpoint) -> Faults<'_> {
-        Faults { shared: &self.shared, endpoint }
-    }
-
-    /// Removes the planned faults of all endpoints (a stalled request stays stalled).
-    pub fn heal(&self) {
-        self.shared.state().faults.clear();
-    }
-
-    /// The workspace is down: open connections are dropped, new ones refused, until [`Workspace::outage_ends`].
-    pub fn outage_begins(&self) {
-        self.order(Mode::Outage, false);
-    }
-
-    pub fn outage_ends(&self) {
-        self.order(Mode::Serving, true);
-    }
-
-    fn order(&self, mode: Mode, listening: bool) {
-        self.mode.send_replace(mode);
-        let obeyed = self.shared.wait_until(Duration::from_secs(10), |state| state.listening == listening);
-        assert!(obeyed, "the stand-in workspace did not obey {mode:?}");
-    }
-
-    // Observations.
-
-    /// Requests to the token endpoint that have arrived, answered or not.
-    pub fn token_requests(&self) -> usize {
-        self.requests_to(Endpoint::Token)
-    }
-
-    /// Requests to this endpoint that have arrived, answered or not.
-    pub fn requests_to(&self, endpoint: Endpoint) -> usize {
-        self.shared.state().arrived(endpoint)
-    }
-
-    /// Waits until `n` requests to this endpoint have arrived since the start; false if the time runs out first.
-    pub fn wait_for_requests_to(&self, endpoint: Endpoint, n: usize, limit: Duration) -> bool {
-        self.shared.wait_until(limit, |state| state.arrived(endpoint) >= n)
-    }
-
-    /// Tokens that the token endpoint issued.
-    pub fn tokens_issued(&self) -> usize {
-        self.shared.state().tokens_issued
-    }
-
-    /// Method and path of every request, in order; no query, no header, no body.
-    pub fn requests(&self) -> Vec<String> {
-        self.shared.state().requests.clone()
-    }
-
-    /// TCP connections accepted so far.
-    pub fn connections(&self) -> usize {
-        self.shared.state().connections
-    }
-
-    /// Waits until `n` token requests have arrived since the start; false if the time runs out first.
-    pub fn wait_for_token_requests(&self, n: usize, limit: Duration) -> bool {
-        self.wait_for_requests_to(Endpoint::Token, n, limit)
-    }
-
-    /// Waits until the token endpoint has issued `n` tokens since the start; false if the time runs out first.
-    pub fn wait_for_tokens_issued(&self, n: usize, limit: Duration) -> bool {
-        self.shared.wait_until(limit, |state| state.tokens_issued >= n)
-    }
-
-    /// All that must never appear in any output: client secrets, refresh tokens, the newest few thousand tokens.
-    pub fn secrets(&self) -> Vec<String> {
-        self.secret_source()()
-    }
-
-    /// The same for later use, perhaps after the workspace is gone.
-    pub fn secret_source(&self) -> impl Fn() -> Vec<String> + Send + 'static {
-        let shared = Arc::clone(&self.shared);
-        move || {
-            let state = shared.state();
-            state.clients.values().chain(state.refresh_tokens.values()).chain(&state.issued).cloned().collect()
-        }
-    }
-
-    /// The directory of its files, removed with it.
-    pub fn directory(&self) -> &Path {
-        self.files.path()
-    }
 }
 
 impl Drop for Workspace {
@@ -583,34 +280,5 @@ impl Drop for Workspace {
             let ended = thread.join();
             assert!(ended.is_ok() || std::thread::panicking(), "the stand-in workspace's thread panicked");
         }
-    }
-}
-
-/// The faults planned for one endpoint.
-pub struct Faults<'a> {
-    shared: &'a Shared,
-    endpoint: Endpoint,
-}
-
-impl Faults<'_> {
-    pub fn next(&self, fault: Fault) -> &Self {
-        self.change(|schedule| schedule.queue(fault))
-    }
-
-    pub fn every(&self, n: usize, faults: Vec<Fault>) -> &Self {
-        self.change(|schedule| schedule.repeat(n, faults))
-    }
-
-    pub fn always(&self, fault: Fault) -> &Self {
-        self.every(1, vec![fault])
-    }
-
-    pub fn clear(&self) -> &Self {
-        self.change(|schedule| *schedule = Schedule::default())
-    }
-
-    fn change(&self, with: impl FnOnce(&mut Schedule)) -> &Self {
-        with(self.shared.state().faults.entry(self.endpoint).or_default());
-        self
     }
 }

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::serving::Mode;
+use super::{Shared, Workspace};
+
 /// The endpoints of a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
@@ -118,5 +121,70 @@ impl Schedule {
         }
         let due = self.every > 0 && self.seen.is_multiple_of(self.every);
         due.then(|| self.cycle[(self.seen / self.every - 1) % self.cycle.len()].clone())
+    }
+}
+
+impl Workspace {
+    /// The next token request fails like this; called again, the one after it like that.
+    pub fn fail_next(&self, fault: Fault) {
+        self.faults_on(Endpoint::Token).next(fault);
+    }
+
+    /// From now on every `n`-th token request fails, with each of the faults in turn.
+    pub fn fail_every(&self, n: usize, faults: Vec<Fault>) {
+        self.faults_on(Endpoint::Token).every(n, faults);
+    }
+
+    pub fn faults_on(&self, endpoint: Endpoint) -> Faults<'_> {
+        Faults { shared: &self.shared, endpoint }
+    }
+
+    /// Removes the planned faults of all endpoints (a stalled request stays stalled).
+    pub fn heal(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// The workspace is down: open connections are dropped, new ones refused, until [`Workspace::outage_ends`].
+    pub fn outage_begins(&self) {
+        self.order(Mode::Outage, false);
+    }
+
+    pub fn outage_ends(&self) {
+        self.order(Mode::Serving, true);
+    }
+
+    fn order(&self, mode: Mode, listening: bool) {
+        self.mode.send_replace(mode);
+        let obeyed = self.shared.wait_until(Duration::from_secs(10), |state| state.listening == listening);
+        assert!(obeyed, "the stand-in workspace did not obey {mode:?}");
+    }
+}
+
+/// The faults planned for one endpoint.
+pub struct Faults<'a> {
+    shared: &'a Shared,
+    endpoint: Endpoint,
+}
+
+impl Faults<'_> {
+    pub fn next(&self, fault: Fault) -> &Self {
+        self.change(|schedule| schedule.queue(fault))
+    }
+
+    pub fn every(&self, n: usize, faults: Vec<Fault>) -> &Self {
+        self.change(|schedule| schedule.repeat(n, faults))
+    }
+
+    pub fn always(&self, fault: Fault) -> &Self {
+        self.every(1, vec![fault])
+    }
+
+    pub fn clear(&self) -> &Self {
+        self.change(|schedule| *schedule = Schedule::default())
+    }
+
+    fn change(&self, with: impl FnOnce(&mut Schedule)) -> &Self {
+        with(self.shared.state().faults.entry(self.endpoint).or_default());
+        self
     }
 }
