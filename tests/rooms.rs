@@ -5,6 +5,8 @@
 //! room re-exports (`pub use`) counts as the room that it comes from.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
 
+#[path = "rooms/compiled.rs"]
+mod compiled;
 #[path = "rooms/source.rs"]
 mod source;
 #[path = "rooms/texts.rs"]

@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, oneshot};
 /// So many at once: nobody ends a thread that hangs.
 static TURNS: Semaphore = Semaphore::const_new(4);
 
-/// Enough for getaddrinfo(3) with the modules of any name service, in bytes.
-const STACK: usize = 512 * 1024;
+/// Enough for getaddrinfo(3) with the modules of any name service, and to read any configuration, in bytes.
+const STACK: usize = 1024 * 1024;
 
 /// Runs what blocks beside everything else.
 ///

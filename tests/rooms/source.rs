@@ -20,20 +20,24 @@ struct Word {
     line: usize,
 }
 
-/// All files below src, except those for tests only.
-pub(crate) fn sources(root: &Path) -> Vec<Source> {
-    let (mut files, mut directories) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                files.push(path);
-            }
+/// All files of Rust below a directory, in order.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
         }
     }
-    files.sort();
+    found.sort();
+    found
+}
+
+/// All files below src, except those for tests only.
+pub(crate) fn sources(root: &Path) -> Vec<Source> {
+    let files = files(root);
     let shown = |path: &Path| Path::new("src").join(path.strip_prefix(root).unwrap());
     let all: Vec<Source> =
         files.iter().map(|path| Source::new(shown(path), &fs::read_to_string(path).unwrap())).collect();

@@ -2,7 +2,9 @@
 //! text: what could be one is in the list below, with the reason why it is none.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::source::files;
 
 /// How an error gets into a text.
 const SHOWN: [&str; 8] = [
@@ -39,9 +41,10 @@ fn errors_of_others_are_put_into_words_in_one_place() {
     let mut said = String::new();
     let files = files(&root.join("src"));
     assert!(files.len() > 100);
-    for file in files {
+    // Some are tests as a whole.
+    for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
         let name = file.strip_prefix(root).unwrap().display().to_string();
-        let text = fs::read_to_string(&file).unwrap();
+        let text = fs::read_to_string(file).unwrap();
         let program = text.split("\nmod tests {").next().unwrap();
         let lines = program.lines().filter(|line| !line.trim_start().starts_with("//"));
         let count = lines.filter(|line| SHOWN.iter().any(|shown| line.contains(shown))).count();
@@ -51,19 +54,4 @@ fn errors_of_others_are_put_into_words_in_one_place() {
         }
     }
     assert!(said.is_empty(), "\n{said}");
-}
-
-/// All files of the program but those that are tests as a whole.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|ending| ending == "rs") && path.file_name().unwrap() != "tests.rs" {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }

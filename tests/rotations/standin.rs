@@ -14,6 +14,7 @@ mod cli;
 mod faults;
 mod lakebase;
 mod postgres;
+mod refusing;
 mod session;
 mod vendor;
 mod workspace;

@@ -1,7 +1,8 @@
 //! `status --watch`: the same, drawn anew on a screen of its own whenever it changes, until somebody ends it.
 
-use std::io::{IsTerminal, Read, Write, stdin, stdout};
+use std::io::{self, IsTerminal, Read, Write, stdin, stdout};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,6 @@ use rustix::process::{Signal as Number, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 use super::glance::Glance;
 use super::{StatusOptions, View, Whose};
@@ -17,6 +17,7 @@ use crate::cli::screen::{self, Line, Screen, Style};
 use crate::cli::{Fault, block_on, choose, print};
 use crate::config::ConfigError;
 use crate::failure::{Code, Failure};
+use crate::os::blocking::on_a_thread;
 use crate::os::dirs::Environment;
 use crate::os::signals::are_listened_for;
 use crate::os::watch::{self, Stamps};
@@ -84,7 +85,7 @@ impl Watch<'_> {
     async fn until_somebody_ends_it(&mut self, look: impl Look) -> Result<u8, Fault> {
         let mut signals = Signals::listen()?;
         let mut terminal = Terminal::enter()?;
-        let mut looking: Option<JoinHandle<Result<Shown, Fault>>> = None;
+        let mut looking: Option<Looking> = None;
         let mut looked_at = Instant::now();
         loop {
             let files = self.files();
@@ -92,8 +93,7 @@ impl Watch<'_> {
             terminal.draw(&self.screenful())?;
             let look_again = looking.is_none() && looked_at.elapsed() >= LOOK;
             if look_again {
-                let look = look.clone();
-                looking = Some(tokio::task::spawn_blocking(look));
+                looking = Some(Box::pin(on_a_thread(look.clone())));
             }
             let wake = tokio::select! {
                 biased;
@@ -166,11 +166,15 @@ impl Watch<'_> {
     }
 }
 
-async fn finished(looking: &mut Option<JoinHandle<Result<Shown, Fault>>>) -> Result<Shown, Fault> {
-    let Some(handle) = looking else { return std::future::pending().await };
-    // A panic would have ended the process.
-    let ended = |_| Err(Failure::transient(Code::Unavailable, "could not look again").into());
-    handle.await.unwrap_or_else(ended)
+/// A look that goes on beside the drawing.
+type Looking = Pin<Box<dyn Future<Output = io::Result<Result<Shown, Fault>>>>>;
+
+async fn finished(looking: &mut Option<Looking>) -> Result<Shown, Fault> {
+    let Some(looking) = looking else { return std::future::pending().await };
+    looking.await.unwrap_or_else(|error| {
+        let message = format!("could not look again: {}", words::of_io(&error));
+        Err(Failure::transient(Code::Unavailable, message).into())
+    })
 }
 
 struct Signals {

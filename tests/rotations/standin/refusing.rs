@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use super::{HOUR, SOON};
 use crate::support::postgres::psql_program;
 use crate::support::refusing::{Refusal, Refusing, Reply};
 use crate::support::{Home, Session, Workspace, names, skip};
-use super::{HOUR, SOON};
 
 const HOST: &str = "ep-quiet-meadow-1.database.eu-west-1.cloud.databricks.com";
 const ADA: &str = "ada@example.com";
