@@ -122,12 +122,13 @@ pub(super) fn with_all_in(directory: PathBuf) -> Vec<PathBuf> {
 /// The fragments in this directory, in their order; none where it does not exist.
 fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let cannot = |error: &io::Error| {
-        ConfigError::new(format!("cannot read the directory {}: {}", directory.display(), words::of_io(error)))
-            .hint("check who owns it, and its mode; where it is no directory, move it away")
+        ConfigError::new(format!("cannot read the directory {}: {}", directory.display(), words::of_io(error))).hint(
+            "check who owns it, and its mode; where it is no directory, or a link that leads nowhere, move it away",
+        )
     };
     let names = try_as_owner_of(directory, || {
         let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.is_symlink() => return Ok(Vec::new()),
             entries => entries?,
         };
         let names: io::Result<Vec<_>> = entries.take(MOST_NAMES + 1).map(|entry| Ok(entry?.file_name())).collect();

@@ -13,7 +13,14 @@ pub(super) fn plain(message: &str, text: &str, span: Option<Range<usize>>) -> (S
     {
         return ("a value is missing here".to_owned(), None);
     }
+    let line = span.as_ref().and_then(|span| line_at(text, span.start));
     let key = span.and_then(|span| key_at(text, span.start));
+    if message == "duplicate key" && line.is_some_and(|line| line.trim_start().starts_with("[[")) {
+        let name = key.as_deref().unwrap_or_default();
+        let hint =
+            "write the double brackets of each first, and what belongs to it, such as [[connection.file]], below";
+        return (format!("`{name}` is a table already, further above"), Some(hint.to_owned()));
+    }
     if let Some((name, hint)) = keys::unknown_setting(message) {
         return (format!("unknown setting `{name}`"), Some(hint));
     }
@@ -67,11 +74,18 @@ fn found_one(found: &str) -> String {
     }
 }
 
+fn start_of_line(text: &str, at: usize) -> Option<usize> {
+    Some(text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1))
+}
+
+fn line_at(text: &str, at: usize) -> Option<&str> {
+    text[start_of_line(text, at)?..].lines().next()
+}
+
 /// The name of the setting, or of the table, that stands at this place or before it in its line.
 fn key_at(text: &str, at: usize) -> Option<String> {
-    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[start..].lines().next()?;
-    let before = &text[start..at];
+    let line = line_at(text, at)?;
+    let before = &text[start_of_line(text, at)?..at];
     let name = match before.rsplit_once('=') {
         Some((names, _)) => names.rsplit(['{', ',', '[', '.']).next()?,
         // Of a table within another, the inner one.

@@ -173,6 +173,8 @@ fn a_setting_of_the_wrong_type_is_told_what_it_must_be() {
     }
     for (broken, says) in [
         ("interval = \"50m\"\ninterval = \"40m\"\n", "set twice"),
+        ("[[connection.file]]\npath = \"/x\"\n[[connection]]\n", "`connection` is a table already, further above"),
+        ("[workspace]\n[[workspace]]\n", "`workspace` is a table already, further above"),
         ("password_file = ~/.pgpass\n", "in quotes"),
         ("password_file =\n", "value is missing"),
         ("password_file\n", "missing"),

@@ -237,6 +237,11 @@ fn a_fragment_that_cannot_be_used_is_named() {
         fs::remove_file(at("x.toml")).or_else(|_| fs::remove_dir(at("x.toml"))).unwrap();
     }
     assert!(home.load().is_ok());
+    fs::rename(at(""), home.at("elsewhere")).unwrap();
+    symlink("nowhere", home.at("conf.d")).unwrap();
+    assert!(home.fault().contains("a link that leads nowhere"), "{}", home.fault());
+    fs::remove_file(home.at("conf.d")).unwrap();
+    fs::rename(home.at("elsewhere"), at("")).unwrap();
     // A link is followed, as one in the place of config.toml is.
     fs::write(home.0.path().join("dotfile"), connection("linked")).unwrap();
     symlink(home.0.path().join("dotfile"), at("x.toml")).unwrap();
