@@ -23,8 +23,12 @@ pub(crate) struct Account {
 
 /// The user with this number, if the machine knows one.
 pub(crate) fn of_uid(uid: u32) -> Option<Account> {
-    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    find(&known, uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
+    listed(uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
+}
+
+/// The user with this number, if this machine's own list has one. A directory service, which may take its time, is not asked.
+pub(crate) fn listed(uid: u32) -> Option<Account> {
+    find(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
 }
 
 /// The number of a user by name; none where the machine knows no such user.

@@ -232,7 +232,6 @@ impl Proxy {
                 () = reload() => self.reload(load).await,
                 Some(_) = self.sessions.join_next() => {
                     self.needed_at = Instant::now();
-                    self.publish_news().await;
                 }
                 accepted = self.listeners.accept() => match accepted {
                     Ok(accepted) => {

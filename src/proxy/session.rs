@@ -129,6 +129,7 @@ async fn begin<'s>(
             tracing::debug!("{}: the client has gone before the server accepted it", wanted.name);
             return None;
         }
+        () = stops(shared) => Err(message::stopping()),
     };
     match opened {
         Ok((opened, login)) => Some((welcome(shared, client, early, opened, login, wanted.name).await?, place)),
@@ -145,10 +146,10 @@ async fn stops(shared: &Shared) {
     while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {}
 }
 
-/// Who it is, for the journal.
+/// Who it is, for the journal. No directory service is asked: all sessions would wait for it.
 pub(super) fn whose(peer: Peer) -> String {
     match peer {
-        Peer::User(uid) => match accounts::of_uid(uid) {
+        Peer::User(uid) => match accounts::listed(uid) {
             Some(account) => format!("a client of {}", account.name),
             None => format!("a client of the user {uid}"),
         },
@@ -167,7 +168,7 @@ async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer
     match served.access.verdict(peer) {
         Verdict::Welcome => {}
         Verdict::Refused(uid) => {
-            let name = accounts::of_uid(uid).map_or_else(|| uid.to_string(), |account| account.name);
+            let name = accounts::listed(uid).map_or_else(|| uid.to_string(), |account| account.name);
             return Err(Rejection::new("28000", format!("the user {name} of this machine may not use this proxy"))
                 .hint(format!("whoever runs the proxy can allow it: proxy_allow = [\"{name}\"] in config.toml")));
         }

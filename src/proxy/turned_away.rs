@@ -31,10 +31,10 @@ pub(crate) async fn turn_away(sockets: Vec<Listening>, failure: &Failure) {
     let (access, _) = Access::new(rustix::process::geteuid().as_raw(), &[]);
     let mut telling = JoinSet::new();
     let all = async {
-        while telling.len() < MOST_TURNED_AWAY {
+        loop {
             tokio::select! {
                 biased;
-                Ok(accepted) = listeners.accept() => {
+                Ok(accepted) = listeners.accept(), if telling.len() < MOST_TURNED_AWAY => {
                     let is_own = access.verdict(accepted.peer) == Verdict::Welcome;
                     telling.spawn(tell(accepted, reason(failure, is_own)));
                 }

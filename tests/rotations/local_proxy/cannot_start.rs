@@ -1,6 +1,7 @@
 //! A proxy that is started for a client and cannot serve it says so to the client.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use super::refused::as_another_user;
 use super::{SOON, Stage, free_port, until};
@@ -31,8 +32,16 @@ fn by_port(stage: &Stage, port: u16) -> crate::support::Outcome {
 /// What a client is told that prints nothing, up to the end.
 fn raw(stage: &Stage) -> String {
     let mut client = stage.connect();
-    client.set_read_timeout(Some(SOON)).unwrap();
+    asks(&mut client);
+    told(client)
+}
+
+fn asks(client: &mut UnixStream) {
     client.write_all(b"\0\0\0\x10\0\x03\0\0user\0x\0\0").unwrap();
+}
+
+fn told(mut client: UnixStream) -> String {
+    client.set_read_timeout(Some(SOON)).unwrap();
     let mut got = Vec::new();
     client.read_to_end(&mut got).unwrap();
     String::from_utf8_lossy(&got).into_owned()
@@ -77,6 +86,11 @@ fn a_proxy_that_cannot_start_tells_its_clients_why_and_what_to_do() {
         has_ended(&running);
         assert!(running.stderr().ends_with(&format!("ended with {exit}\n")), "{}", running.stderr());
     }
+    stage.home.write(CONFIG, "nonsense", 0o600);
+    let mut all: Vec<_> = (0..150).map(|_| stage.connect()).collect();
+    all.iter_mut().for_each(asks);
+    assert!(all.into_iter().all(|client| told(client).contains("cannot start")), "each of many at once is told");
+    has_ended(&running);
     if rustix::process::geteuid().is_root() {
         let port = port.to_string();
         let other = as_another_user(&stage, &["-h", "127.0.0.1", "-p", &port, "-d", "orders", "-c", "select 1"]);

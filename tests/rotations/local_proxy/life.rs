@@ -205,6 +205,23 @@ fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_on
 }
 
 #[test]
+fn who_waits_for_a_server_holds_up_no_stop() {
+    let test = "who_waits_for_a_server_holds_up_no_stop";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let asleep = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = asleep.local_addr().unwrap().port();
+    let config = format!("[[connection]]\nname = 'orders'\nhost = '127.0.0.1'\nport = {port}\nsslmode = 'require'\n");
+    stage.home.write(".config/dbx-rotator/config.toml", config, 0o600);
+    stage.rotate();
+    let running = stage.start();
+    let waiting = stage.psql("orders").args(["-c", "select 1"]).spawn();
+    let _never_answered = asleep.accept().unwrap();
+    running.signal(Signal::TERM);
+    waiting.ends().exits(2).stderr_has("the proxy of dbx-rotator is stopping");
+    running.ends().exits(0);
+}
+
+#[test]
 fn a_second_signal_waits_for_no_session_and_who_says_nothing_holds_up_no_stop() {
     let test = "a_second_signal_waits_for_no_session_and_who_says_nothing_holds_up_no_stop";
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
