@@ -112,7 +112,7 @@ impl Config {
     /// For who runs on, and signs in again and again.
     ///
     /// # Errors
-    /// As [`Config::load`]; and where a client secret can be read only once.
+    /// As [`Config::load`], and as [`Config::check_for_service`].
     #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "who embeds the loop knows where its secret is"))]
     pub(crate) fn load_for_service(overrides: &Overrides) -> Result<Self, ConfigError> {
         let config = Self::load(overrides)?;
@@ -123,14 +123,14 @@ impl Config {
     /// That a service can do what it says.
     ///
     /// # Errors
-    /// A client secret can be read only once.
+    /// What one signs in with can be read only once.
     #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only commands install services"))]
     pub(crate) fn check_for_service(&self) -> Result<(), ConfigError> {
-        let secrets = self.workspaces.iter().filter_map(|workspace| workspace.client.as_ref());
-        match secrets.filter_map(|client| client.secret.is_for_one_run()).next() {
+        let files = self.workspaces.iter().filter_map(|workspace| workspace.secret_file());
+        match files.filter_map(|file| secret::is_for_one_run(file)).next() {
             None => Ok(()),
             Some(why) => {
-                let message = format!("a service signs in again and again, but its client secret {why}");
+                let message = format!("a service signs in again and again, but {why}");
                 Err(ConfigError::new(message).hint(
                     "put the secret alone into a file of mode 0600, or let systemd hand it over (LoadCredential=)",
                 ))

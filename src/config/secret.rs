@@ -105,17 +105,16 @@ fn read_once(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-impl SecretSource {
-    /// Why a service, which needs the secret at each sign-in, cannot have it from here; none where it can.
-    pub(crate) fn is_for_one_run(&self) -> Option<String> {
-        let SecretSource::File(path) = self else { return None };
-        let shown = path.display();
-        if let Some(kind) = streams::kind(path) {
-            return Some(format!("{shown} is {kind}, which can be read only once"));
-        }
-        streams::descriptor(path).map(|_| format!("{shown} means another file for each process"))
+/// Why a service, which needs a secret at each sign-in, cannot have it from this file; none where it can.
+pub(super) fn is_for_one_run(path: &Path) -> Option<String> {
+    let shown = path.display();
+    if let Some(kind) = streams::kind(path) {
+        return Some(format!("{shown} is {kind}, which can be read only once"));
     }
+    streams::descriptor(path).map(|_| format!("{shown} means another file for each process"))
+}
 
+impl SecretSource {
     /// The secret of this client, read now; with a warning where its file can be read by others.
     ///
     /// # Errors
@@ -266,16 +265,15 @@ mod tests {
         let (file, pipe) = (scratch.path().join("secret"), scratch.path().join("pipe"));
         std::fs::write(&file, "dose1").unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        for (source, said) in [
-            (SecretSource::File(pipe), Some("is a named pipe, which can be read only once")),
-            (SecretSource::File("/dev/null".into()), Some("is a device")),
-            (SecretSource::File("/dev/stdin".into()), Some("/dev/stdin ")),
-            (SecretSource::File("/proc/self/fd/0".into()), Some("/proc/self/fd/0 ")),
-            (SecretSource::File(file), None),
-            (SecretSource::File(scratch.path().join("absent")), None),
-            (SecretSource::given("dose1"), None),
+        for (path, said) in [
+            (pipe, Some("is a named pipe, which can be read only once")),
+            ("/dev/null".into(), Some("is a device")),
+            ("/dev/stdin".into(), Some("/dev/stdin ")),
+            ("/proc/self/fd/0".into(), Some("/proc/self/fd/0 ")),
+            (file, None),
+            (scratch.path().join("absent"), None),
         ] {
-            let why = source.is_for_one_run();
+            let why = is_for_one_run(&path);
             assert_eq!(why.is_some(), said.is_some(), "{why:?}");
             assert!(why.unwrap_or_default().contains(said.unwrap_or_default()));
         }

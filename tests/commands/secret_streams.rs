@@ -82,3 +82,26 @@ fn who_runs_on_needs_it_again_and_says_so() {
         assert_eq!(workspace.token_requests(), 0);
     }
 }
+
+#[test]
+fn who_runs_on_needs_whatever_it_signs_in_with_again() {
+    let workspace = Workspace::start();
+    let (azure, google) = ("adb-1.2.azuredatabricks.net", "1.2.gcp.databricks.com");
+    for (host, settings) in [
+        (azure, "auth = 'pat'\ntoken_file = 'p'"),
+        (azure, "auth = 'file-oidc'\nclient_id = 'x'\noidc_token_filepath = 'p'"),
+        (
+            azure,
+            "auth = 'azure-client-secret'\nazure_client_id = 'x'\nazure_tenant_id = 'y'\nazure_client_secret_file = 'p'",
+        ),
+        (google, "auth = 'google-credentials'\ngoogle_credentials_file = 'p'"),
+    ] {
+        let home = Home::new();
+        let config =
+            format!("[[workspace]]\nhost = 'https://{host}'\n{settings}\n[[connection]]\ninstance = 'orders'\n");
+        home.write(".config/dbx-rotator/config.toml", config, 0o600);
+        let line = "mkfifo ~/.config/dbx-rotator/p; $rotator run";
+        let session = bash(&home, &workspace, line).without_env("DATABRICKS_HOST").without_env("DATABRICKS_CLIENT_ID");
+        session.run().exits(78).stderr_has("a named pipe, which can be read only once");
+    }
+}
