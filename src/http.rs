@@ -334,8 +334,8 @@ fn anchor(headers: &HeaderMap, received: &Reading) -> Option<Anchor> {
     Some(Anchor::new(Timestamp::try_from(date).ok()?, received))
 }
 
-/// A client that goes by the workspace's proxy, and trusts the platform's store (or `SSL_CERT_FILE`, `SSL_CERT_DIR`) and, where given, one more file of
-/// authorities.
+/// A client that goes by the workspace's proxy, and trusts the platform's store (or `SSL_CERT_FILE`, `SSL_CERT_DIR`) and, where given,
+/// one more file of authorities.
 ///
 /// # Errors
 /// Permanent: the file cannot be used, or there is no trust store.

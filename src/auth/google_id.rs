@@ -5,7 +5,9 @@
 //! Invariant: what such a file holds goes to Google's two places that are named here, and to no other that the file names.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -41,6 +43,9 @@ const MACHINE_VARIABLE: &str = "GCE_METADATA_HOST";
 
 /// More than any such file has.
 const LARGEST: u64 = 64 * 1024;
+
+/// How long a token lives that somebody gets for another account: the longest that Google gives without more.
+const LIFE: Duration = Duration::from_secs(3_600);
 
 const HINT: &str = "let it have the role \"Service Account OpenID Connect Identity Token Creator\" on the account that \
     google_service_account names";
@@ -126,9 +131,10 @@ async fn of_file(workspace: &Workspace, path: &Path, needs: &Needs<'_>) -> Resul
     let (account, delegates) = acts_for(&known).map_err(|why| fault(&why))?;
     let source = known.source_credentials.ok_or_else(|| fault("it lacks source_credentials"))?;
     let token = of_known(workspace, *source, &fault, needs).await?.secret;
-    let asked = json!({"delegates": delegates, "scope": [SCOPE], "lifetime": "3600s"});
+    let asked = json!({"delegates": delegates, "scope": [SCOPE], "lifetime": format!("{}s", LIFE.as_secs())});
     let AccessToken { access_token } =
         of_account(workspace, &account, "generateAccessToken", &token, &asked, needs).await?;
+    secrets::keep_until(&access_token, Timestamp::now() + LIFE);
     Ok(access_token)
 }
 

@@ -7,6 +7,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use zeroize::Zeroizing;
 
 use crate::foreign::{self, secrets};
+use crate::os::wiped;
 
 /// A value on one line. Unprintable characters are escaped, so that a JSON reader gets them unchanged. Secrets are removed from
 /// its strings, but not from its keys.
@@ -14,7 +15,7 @@ use crate::foreign::{self, secrets};
 /// # Errors
 /// The value cannot be written as JSON.
 pub(crate) fn line(value: &impl Serialize) -> serde_json::Result<String> {
-    text(value, true)
+    text(value, true).map(|mut text| std::mem::take(&mut *text))
 }
 
 /// The same with its secrets, for a user who asked for one.
@@ -22,14 +23,29 @@ pub(crate) fn line(value: &impl Serialize) -> serde_json::Result<String> {
 /// # Errors
 /// As [`line()`].
 pub(crate) fn line_with_secrets(value: &impl Serialize) -> serde_json::Result<Zeroizing<String>> {
-    text(value, false).map(Zeroizing::new)
+    text(value, false)
 }
 
-fn text(value: &impl Serialize, is_clean: bool) -> serde_json::Result<String> {
-    let mut text = Vec::with_capacity(4_096);
+fn text(value: &impl Serialize, is_clean: bool) -> serde_json::Result<Zeroizing<String>> {
+    let mut text = Text(Zeroizing::new(Vec::with_capacity(4_096)));
     let printable = Printable { is_clean, is_key: false, string: Zeroizing::new(String::new()) };
     value.serialize(&mut Serializer::with_formatter(&mut text, printable))?;
-    String::from_utf8(text).map_err(|error| serde_json::Error::io(io::Error::other(error)))
+    let text = String::from_utf8(std::mem::take(&mut *text.0));
+    text.map(Zeroizing::new).map_err(|error| serde_json::Error::io(io::Error::other(error)))
+}
+
+/// What was written so far.
+struct Text(Zeroizing<Vec<u8>>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        wiped::append(&mut self.0, bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Collects each string before writing it.

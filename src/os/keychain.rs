@@ -79,6 +79,7 @@ pub(crate) fn write(item: &Item, secret: &SecretString) -> Result<(), Failure> {
 /// As [`read`].
 #[cfg(target_os = "macos")]
 pub(crate) fn remove(item: &Item) -> Result<bool, Failure> {
+    let _quiet = never_ask();
     match security_framework::passwords::delete_generic_password(&item.service, &item.account) {
         Ok(()) => Ok(true),
         Err(error) if error.code() == NO_SUCH_ITEM => Ok(false),

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::identity::try_as_owner_of;
+use super::wiped;
 
 /// Links in a row after which a path is taken as it stands.
 const MOST_LINKS: usize = 40;
@@ -80,7 +81,7 @@ pub(crate) fn read(path: &Path, most: usize, patience: Duration) -> Result<Zeroi
         }
         match file.read(piece.as_mut_slice()) {
             Ok(0) => return Ok(bytes),
-            Ok(length) => bytes.extend_from_slice(&piece[..length]),
+            Ok(length) => wiped::append(&mut bytes, &piece[..length]),
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error),
         }

@@ -112,7 +112,7 @@ fn another_name(names: &[String]) -> Failure {
         .hint("give the host by the name that Lakebase has for it, not by an alias or an address")
 }
 
-/// A person must act, and yet it may be a captive portal's (as in `auth::http`).
+/// A person must act, and yet it may be a captive portal's (as in `http::trouble`).
 fn distrust(how: &str, fault: Option<&CertificateError>) -> Failure {
     let why = fault.map(|fault| format!(": {}", words::of_certificate(fault))).unwrap_or_default();
     Failure::permanent(Code::Unavailable, format!("the server's certificate {how}{why}"))

@@ -107,8 +107,8 @@ struct Shared {
 /// Reads the configuration again.
 type Load<'a> = dyn Fn() -> Result<Config, ConfigError> + 'a;
 
-/// Serves clients until `stop` is ready, and then lets busy sessions end, unless it is ready once more; or until nobody has needed it for as long as is set, where
-/// whoever handed its sockets over starts it again.
+/// Serves clients until `stop` is ready, and then lets busy sessions end, unless it is ready once more; or until nobody has needed it
+/// for as long as is set, where whoever handed its sockets over starts it again.
 ///
 /// # Errors
 /// A socket cannot be opened, or a file that is needed not be read.

@@ -19,7 +19,6 @@ use super::record::{PublishedRecord, Untold};
 use super::refusals;
 use super::report::{Outcome, Outcomes};
 use super::request::Patience;
-
 use super::schedule::ask_cli_again;
 use super::snapshot::Snapshot;
 use super::status::{ConnectionStatus, Live};

@@ -65,6 +65,9 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         assert_eq!(said(&format!("{base}proxy_port = {port}\n")), "");
         drop(taken);
+        // Below those that the system gives to whoever wants any, so that nobody gets it meanwhile.
+        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let port = (10_000..32_000).find(is_free).unwrap();
         let nobody = said(&format!("{base}proxy_port = {port}\n"));
         assert!(nobody.contains("nobody listens") && nobody.contains("service install --proxy"), "{nobody}");
         let open = said(&format!("proxy_listen = '0.0.0.0'\nproxy_allow = ['no-such-user-here']\n{base}"));

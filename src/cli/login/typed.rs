@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zeroize::Zeroizing;
 
+use crate::os::wiped;
+
 /// The longest line that can be pasted, in bytes; terminals cut off after 4095.
 const LONGEST_LINE: usize = 32 * 1024;
 
@@ -66,7 +68,7 @@ fn read_lines(stdin: &Stdin, stopped: &PipeReader, sender: &UnboundedSender<Zero
         let Ok(piece @ [_, ..]) = stdin.fill_buf() else { return };
         let end = piece.iter().position(|byte| *byte == b'\n');
         let count = end.map_or(piece.len(), |end| end + 1);
-        line.extend_from_slice(&piece[..count]);
+        wiped::append(&mut line, &piece[..count]);
         stdin.consume(count);
         if end.is_some() || line.len() >= LONGEST_LINE {
             let typed = Zeroizing::new(String::from_utf8_lossy(&line).into_owned());

@@ -1,7 +1,7 @@
 //! Azure: a service principal of Entra ID, managed identities, and Azure's own CLI.
 
 use super::{CLIENT, Stage, configured};
-use crate::support::{Home, Relay, Workspace};
+use crate::support::{Home, Relay, Workspace, free_port};
 
 const HOST: &str = "adb-1.2.azuredatabricks.net";
 const RESOURCE: &str = "/subscriptions/5ub/resourceGroups/r/providers/Microsoft.Databricks/workspaces/w";
@@ -76,9 +76,9 @@ fn a_virtual_machine_and_an_app_sign_in_as_what_they_are() {
     let nobody = at_azure(&home, &stage, &relay, &settings).env("AZURE_POD_IDENTITY_AUTHORITY_HOST", &at);
     nobody.args(["rotate", "--retry-for", "0s"]).run().exits(78).stderr_has("Identity not found");
     // Nobody answers there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let none =
-        at_azure(&home, &stage, &relay, &settings).env("AZURE_POD_IDENTITY_AUTHORITY_HOST", format!("http://{closed}"));
+    let port = free_port();
+    let none = at_azure(&home, &stage, &relay, &settings)
+        .env("AZURE_POD_IDENTITY_AUTHORITY_HOST", format!("http://127.0.0.1:{port}"));
     none.args(["rotate", "--retry-for", "0s"]).run().exits(69).stderr_has("no service for managed identities");
 }
 
