@@ -24,6 +24,17 @@ pub(super) enum Form {
     Toml,
 }
 
+impl Form {
+    /// As the options say; the command takes one of the two at most.
+    pub(super) fn of(json: bool, toml: bool) -> Self {
+        match (json, toml) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Toml,
+            _ => Form::Table,
+        }
+    }
+}
+
 pub(super) type Seen<'a> = (&'a Workspace, Result<Discovered, Failure>);
 
 #[derive(Serialize)]

@@ -183,50 +183,8 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
     arguments.overrides = arguments.overrides.expanded(&Environment::of_this_process())?;
     // Before there is a second thread, and before anything of a home is read.
     let other_user = power::leave_root(&command, &arguments.overrides)?;
-    if let Command::Config { command } = &command {
-        return config::run(command, &arguments.overrides);
-    }
-    if let Command::Completions { shell } = &command {
-        return completions::run(*shell);
-    }
-    if let Command::Connections { json, toml } = &command {
-        let output = match (json, toml) {
-            (true, _) => connections::Form::Json,
-            (_, true) => connections::Form::Toml,
-            _ => connections::Form::Table,
-        };
-        logging::start(arguments.level(&command), form, None)?;
-        return connections::run(output, &arguments.overrides);
-    }
-    if let Command::Service { command: service } = &command {
-        logging::start(arguments.level(&command), form, None)?;
-        return service::run(service, &arguments.overrides);
-    }
-    if let Command::Setup(options) = &command {
-        logging::start(arguments.level(&command), form, None)?;
-        return setup::run(options, &arguments.overrides);
-    }
-    if let Command::Login(options) = &command {
-        logging::start(arguments.level(&command), form, None)?;
-        return login::login(options, &arguments.overrides);
-    }
-    if let Command::Logout { workspace } = &command {
-        logging::start(arguments.level(&command), form, None)?;
-        return login::logout(workspace.as_deref(), &arguments.overrides);
-    }
-    if let Command::Status(StatusOptions { alive: Some(what), .. }) = &command {
-        // A configuration that has become unusable is no reason to end who goes on with the old one.
-        logging::start(arguments.level(&command), form, None)?;
-        return status::alive(*what, &Environment::of_this_process().state_dir());
-    }
-    if let Command::Status(options @ StatusOptions { user: Some(user), .. }) = &command {
-        logging::start(arguments.level(&command), form, None)?;
-        if options.watch {
-            let (user, whose) = (user.clone(), Whose::User(user.clone()));
-            return status::watch::run(options, move || service::of_user(&user), whose);
-        }
-        let (rotation, state) = service::of_user(user)?;
-        return status::run(options, &rotation, state.as_ref(), &Whose::User(user.clone()));
+    if let Some(done) = without_rotation(&command, &arguments, form)? {
+        return Ok(done);
     }
     arguments.overrides.log_file = arguments.overrides.log_file.take().or_else(|| name.log_file());
     let load = if matches!(command, Command::Run | Command::Proxy) { Config::load_for_service } else { Config::load };
@@ -258,8 +216,64 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
             _ => tracing::warn!("{warning}"),
         }
     }
-    let rotation = Rotation::new(config);
-    match &command {
+    with_rotation(&command, Rotation::new(config), arguments, form)
+}
+
+/// The commands that read of the configuration what they need, if this is one of them.
+fn without_rotation(command: &Command, arguments: &Arguments, form: Form) -> Result<Option<u8>, Fault> {
+    let overrides = &arguments.overrides;
+    let start = || logging::start(arguments.level(command), form, None);
+    let done = match command {
+        Command::Config { command } => config::run(command, overrides),
+        Command::Completions { shell } => completions::run(*shell),
+        Command::Connections { json, toml } => {
+            start()?;
+            connections::run(connections::Form::of(*json, *toml), overrides)
+        }
+        Command::Service { command: service } => {
+            start()?;
+            service::run(service, overrides)
+        }
+        Command::Setup(options) => {
+            start()?;
+            setup::run(options, overrides)
+        }
+        Command::Login(options) => {
+            start()?;
+            login::login(options, overrides)
+        }
+        Command::Logout { workspace } => {
+            start()?;
+            login::logout(workspace.as_deref(), overrides)
+        }
+        Command::Status(StatusOptions { alive: Some(what), .. }) => {
+            // A configuration that has become unusable is no reason to end who goes on with the old one.
+            start()?;
+            status::alive(*what, &Environment::of_this_process().state_dir())
+        }
+        Command::Status(options @ StatusOptions { user: Some(user), .. }) => {
+            start()?;
+            status_of_user(options, user)
+        }
+        _ => return Ok(None),
+    };
+    done.map(Some)
+}
+
+/// What another user's service does, for root.
+fn status_of_user(options: &StatusOptions, user: &str) -> Result<u8, Fault> {
+    let whose = Whose::User(user.to_owned());
+    if options.watch {
+        let user = user.to_owned();
+        return status::watch::run(options, move || service::of_user(&user), whose);
+    }
+    let (rotation, state) = service::of_user(user)?;
+    status::run(options, &rotation, state.as_ref(), &whose)
+}
+
+/// The commands that need the whole configuration.
+fn with_rotation(command: &Command, rotation: Rotation, arguments: Arguments, form: Form) -> Result<u8, Fault> {
+    match command {
         Command::Rotate(options) => {
             let is_told = form == Form::Person && !arguments.quiet;
             rotate::run(options, &rotation, is_told)
@@ -277,6 +291,7 @@ fn dispatch(mut arguments: Arguments, name: Name) -> Result<u8, Fault> {
         Command::Token(options) => token::run(options, &rotation),
         Command::Exec(options) => exec::run(options, &rotation),
         Command::Check { connect, json } => check::run(&rotation, *connect, *json),
+        // Done without one.
         Command::Config { .. }
         | Command::Login(_)
         | Command::Logout { .. }
