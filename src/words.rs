@@ -1,6 +1,7 @@
 //! What libraries and the system say of an error, in plain words: their own texts are made for programmers, who know the names of
 //! their types. Everything that shows such an error to a person asks here, one function for each kind.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -193,6 +194,12 @@ pub(crate) fn of_toml(message: &str) -> String {
         what => what,
     };
     plain.to_owned()
+}
+
+/// `1 session`, `2 sessions`.
+pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// How a program ended.

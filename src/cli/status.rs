@@ -323,10 +323,7 @@ fn lease_line(lease: &Lease<'_>) -> String {
 
 /// What the proxy does, for people.
 fn proxy_line(figures: &Figures) -> String {
-    let sessions = match figures.sessions {
-        1 => "1 session".to_owned(),
-        count => format!("{count} sessions"),
-    };
+    let sessions = crate::words::count(figures.sessions, "session");
     let refused: u64 = figures.refused.values().sum();
     let refused = if refused == 0 { String::new() } else { format!(", {refused} refused since it was started") };
     print::line(&format!("proxy: {sessions}{refused}, at {}", figures.listening.join(", ")))

@@ -259,10 +259,7 @@ impl Config {
 
     /// What the daemon does with it: `Keeping 1 connection alive in /home/ada/.pgpass`.
     pub(crate) fn summary(&self) -> String {
-        let what = match self.connections.len() {
-            1 => "1 connection".to_owned(),
-            count => format!("{count} connections"),
-        };
+        let what = crate::words::count(self.connections.len(), "connection");
         format!("Keeping {what} alive in {}", self.named_password_files())
     }
 

@@ -16,6 +16,7 @@ mod network;
 mod open;
 mod refusal;
 mod remedy;
+pub(crate) mod requests;
 mod session;
 mod startup;
 mod target;

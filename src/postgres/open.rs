@@ -16,6 +16,7 @@ use super::authenticate::log_in;
 use super::bounded::Bounded;
 use super::fault::{Fault, Stage, within};
 use super::refusal::{Bar, Meaning, Refusal};
+use super::requests::CANCEL_REQUEST;
 use super::startup::Startup;
 use super::tls::Tls;
 use super::wire::{Message, Messages};
@@ -26,9 +27,6 @@ use crate::os::watch::Stamps;
 
 /// How long what was read of the trusted authorities is used.
 const TRUSTED_FOR: Duration = Duration::from_secs(10 * 60);
-
-/// `CancelRequest` in place of a protocol version (PostgreSQL, "Message Formats").
-const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;
 
 /// How long a server may take to accept a cancel request.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);

@@ -17,13 +17,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::bounded::Bounded;
 use super::fault::Fault;
+use super::requests::SSL_REQUEST;
 use super::{SslMode, Target};
 use crate::failure::{Code, Failure};
 use crate::os::files::read_text;
 use crate::words;
-
-/// `SSLRequest`: its length, and the number in place of a protocol version (PostgreSQL, "Message Formats").
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// What is needed to encrypt a connection to one target.
 pub(super) struct Tls {
@@ -55,7 +53,7 @@ impl Tls {
     /// is taken for something sent inside it (CVE-2021-23222).
     pub(super) async fn over(&self, stream: TcpStream) -> Result<TlsStream<Bounded<TcpStream>>, Fault> {
         let mut stream = Bounded::over(stream);
-        stream.write_all(&SSL_REQUEST).await.map_err(Fault::Lost)?;
+        stream.write_all(&[8_u32.to_be_bytes(), SSL_REQUEST.to_be_bytes()].concat()).await.map_err(Fault::Lost)?;
         match stream.read_u8().await.map_err(Fault::Lost)? {
             b'S' => self.connector.connect(self.name.clone(), stream).await.map_err(Fault::of_io),
             b'N' => Err(Fault::NoTls),

@@ -1,5 +1,6 @@
 //! What a client sends first (PostgreSQL, "Start-up" and "Message Formats"). Pure: the bytes come from whoever connects.
 
+use crate::postgres::requests::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST};
 use crate::postgres::{Parameters, Startup};
 
 /// The longest first message, in bytes with its length: PostgreSQL's own limit (MAX_STARTUP_PACKET_LENGTH in pqcomm.h).
@@ -7,11 +8,6 @@ pub(super) const LONGEST: u32 = 10_000;
 
 /// The shortest: a length and a number.
 const SHORTEST: u32 = 8;
-
-/// Numbers in place of a version.
-const SSL_REQUEST: u32 = (1234 << 16) | 5679;
-const GSSENC_REQUEST: u32 = (1234 << 16) | 5680;
-const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;
 
 /// The one major version of the protocol there has been since 2003.
 const MAJOR: u32 = 3;

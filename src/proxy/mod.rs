@@ -204,10 +204,7 @@ impl Proxy {
     }
 
     fn status(&self) -> String {
-        match self.shared.counting.sessions() {
-            1 => "1 session".to_owned(),
-            count => format!("{count} sessions"),
-        }
+        words::count(self.shared.counting.sessions(), "session")
     }
 
     /// Returns whether it was told to stop; else nobody has needed it.
@@ -422,8 +419,5 @@ fn own_password(config: &Config, listeners: &Listeners) -> Result<Option<OwnPass
 }
 
 fn of_connections(config: &Config) -> String {
-    match config.connections.len() {
-        1 => "1 connection".to_owned(),
-        count => format!("{count} connections"),
-    }
+    words::count(config.connections.len(), "connection")
 }
