@@ -1,6 +1,8 @@
 //! From a host's name to a TCP connection.
 
 use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -18,14 +20,9 @@ pub(super) async fn connect(host: &str, port: u16, until: Instant) -> Result<Tcp
         // An address that never answers must leave time for the others.
         let share = until.saturating_duration_since(Instant::now()) / left.max(1);
         left = left.saturating_sub(1);
-        let fault = match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Only a matter of speed: a login is a handful of small messages.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => Fault::Connect(error),
-            Err(_) => Fault::Late(Stage::Connect),
+        let fault = match connect_to(address, share).await {
+            Ok(stream) => return Ok(stream),
+            Err(fault) => fault,
         };
         // Addresses without a route come last (RFC 6724, rule 1), so the first failure says most, unless a later one
         // shows that the machine exists.
@@ -34,4 +31,17 @@ pub(super) async fn connect(host: &str, port: u16, until: Instant) -> Result<Tcp
         }
     }
     Err(told.unwrap_or_else(|| Fault::Lookup(io::Error::other("it has no address"))))
+}
+
+/// Connects to this address and to no other.
+pub(super) async fn connect_to(address: SocketAddr, limit: Duration) -> Result<TcpStream, Fault> {
+    match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            // Only a matter of speed: a login is a handful of small messages.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(Fault::Connect(error)),
+        Err(_) => Err(Fault::Late(Stage::Connect)),
+    }
 }

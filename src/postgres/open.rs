@@ -1,6 +1,7 @@
 //! Opens a session on behalf of a client: to the server's first `ReadyForQuery`, and no further.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -94,16 +95,16 @@ impl Doors {
         }
     }
 
-    /// Asks the server to cancel what the session with this key does (PostgreSQL, "Canceling Requests in Progress"). It answers
-    /// nothing, whatever comes of it.
+    /// Asks the server at this address to cancel what the session with this key does (PostgreSQL, "Canceling Requests in Progress").
+    /// It answers nothing, whatever comes of it.
     ///
     /// # Errors
     /// As [`super::login`], as far as it gets.
-    pub(crate) async fn cancel(&self, target: &Target<'_>, key: &[u8]) -> Result<(), Refused> {
+    pub(crate) async fn cancel(&self, target: &Target<'_>, address: SocketAddr, key: &[u8]) -> Result<(), Refused> {
         let tls = self.tls(target).map_err(|failure| Refused::of_setting(diagnosis::placed(failure, target)))?;
         let until = Instant::now() + CANCEL_LIMIT;
         let request = async {
-            let stream = network::connect(target.host, target.port, until).await?;
+            let stream = network::connect_to(address, CANCEL_LIMIT).await?;
             let mut stream = within(until, Stage::Tls, tls.over(stream)).await?;
             let length = u32::try_from(key.len() + 8).unwrap_or(u32::MAX);
             let request = [&length.to_be_bytes(), &CANCEL_REQUEST.to_be_bytes(), key].concat();

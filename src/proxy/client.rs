@@ -149,9 +149,14 @@ impl Client {
 
     /// Tells why there is no session, and closes.
     pub(super) async fn reject(mut self, rejection: &Rejection) {
+        self.tell(rejection).await;
+        let _ = self.shutdown().await;
+    }
+
+    /// Tells why there is no session any more.
+    pub(super) async fn tell(&mut self, rejection: &Rejection) {
         // It may have gone.
         let _ = self.write_all(&rejection.as_message()).await;
-        let _ = self.shutdown().await;
     }
 
     /// Waits until the client has gone away. What it sends meanwhile is put into `early`, up to a limit.
@@ -164,6 +169,13 @@ impl Client {
             }
         }
         std::future::pending().await
+    }
+
+    /// Lets a client that is still writing read the last that it was told: closed at once, it would lose that (RFC 2525, section 2.17).
+    pub(super) async fn see_off(&mut self) {
+        let _ = self.shutdown().await;
+        let mut place = [0; 4096];
+        while matches!(self.read(&mut place).await, Ok(1..)) {}
     }
 
     /// Whether it is gone without a word. A Unix socket always has the last one.
@@ -220,4 +232,34 @@ fn initial_response(body: &[u8]) -> Option<&str> {
     let (length, data) = rest.split_first_chunk()?;
     let is_whole = usize::try_from(i32::from_be_bytes(*length)).ok()? == data.len();
     std::str::from_utf8(data).ok().filter(|_| is_whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_seen_off_reads_to_the_end_whatever_it_was_still_writing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        peer.write_all(b"never read").await.unwrap();
+        stream.readable().await.unwrap();
+        // More than is on the way at once.
+        let mut said = 0;
+        while let Ok(written) = stream.try_write(&[7; 64 * 1024]) {
+            said += written;
+        }
+        let seeing_off = tokio::spawn(async move {
+            let mut client = Client::Tcp(stream);
+            client.see_off().await;
+        });
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), said);
+        drop(peer);
+        seeing_off.await.unwrap();
+    }
 }

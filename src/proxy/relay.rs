@@ -56,6 +56,7 @@ where
     idle.is_ready &= from_client.is_empty();
     let (mut up, mut down) = (Way::with(from_client), Way::with(from_server));
     let mut drains = *stopping.borrow();
+    let mut server_takes_more = true;
     loop {
         let copying = std::future::poll_fn(|context| {
             let note_client = |bytes: &[u8], idle: &mut Idle| {
@@ -66,8 +67,17 @@ where
                 idle.hear(bytes);
                 count(From::Server, bytes.len());
             };
-            let to_server = up.copy(context, client, server, |bytes| note_client(bytes, &mut idle))?;
-            let to_client = down.copy(context, server, client, |bytes| note_server(bytes, &mut idle))?;
+            let mut to_server = Poll::Pending;
+            if server_takes_more {
+                match up.copy(context, client, server, |bytes| note_client(bytes, &mut idle)) {
+                    Ok(poll) => to_server = poll,
+                    // It has gone. What it has said before, such as why, is still passed on.
+                    Err(Broken::Writing(_)) => server_takes_more = false,
+                    Err(Broken::Reading(error)) => return Poll::Ready(Err(error)),
+                }
+            }
+            let to_client = down.copy(context, server, client, |bytes| note_server(bytes, &mut idle));
+            let to_client = to_client.map_err(|(Broken::Reading(error) | Broken::Writing(error))| error)?;
             match (to_server, to_client) {
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
                 // A session ends with its server: nobody would read what the client still says.
@@ -147,6 +157,12 @@ impl Idle {
     }
 }
 
+/// Which side of a direction has failed.
+enum Broken {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
 /// One direction.
 #[derive(Default)]
 struct Way {
@@ -175,7 +191,7 @@ impl Way {
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
         mut note: impl FnMut(&[u8]),
-    ) -> io::Result<Poll<()>> {
+    ) -> Result<Poll<()>, Broken> {
         match self.poll(context, from, to, &mut note) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(error),
@@ -189,20 +205,20 @@ impl Way {
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
         note: &mut impl FnMut(&[u8]),
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Broken>> {
         if self.is_closed {
             return Poll::Ready(Ok(()));
         }
         loop {
-            ready!(self.pass_on_kept(context, to))?;
+            ready!(self.pass_on_kept(context, to)).map_err(Broken::Writing)?;
             if self.is_at_end {
-                ready!(Pin::new(&mut *to).poll_shutdown(context))?;
+                ready!(Pin::new(&mut *to).poll_shutdown(context)).map_err(Broken::Writing)?;
                 self.is_closed = true;
                 return Poll::Ready(Ok(()));
             }
             if PLACE.with_borrow_mut(|place| self.read_once(place, context, from, to, note))?.is_pending() {
                 if self.must_flush {
-                    self.must_flush = Pin::new(&mut *to).poll_flush(context)?.is_pending();
+                    self.must_flush = Pin::new(&mut *to).poll_flush(context).map_err(Broken::Writing)?.is_pending();
                 }
                 return Poll::Pending;
             }
@@ -217,20 +233,20 @@ impl Way {
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
         note: &mut impl FnMut(&[u8]),
-    ) -> io::Result<Poll<()>> {
+    ) -> Result<Poll<()>, Broken> {
         let mut read = ReadBuf::new(place);
         match Pin::new(from).poll_read(context, &mut read) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(result) => result?,
+            Poll::Ready(result) => result.map_err(Broken::Reading)?,
         }
         let mut left = read.filled();
         self.is_at_end = left.is_empty();
         note(left);
         while !left.is_empty() {
             match Pin::new(&mut *to).poll_write(context, left) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(0)) => return Err(Broken::Writing(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => left = &left[written..],
-                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Err(error)) => return Err(Broken::Writing(error)),
                 Poll::Pending => break,
             }
             self.must_flush = true;
@@ -354,6 +370,19 @@ mod tests {
         drop(server);
         assert!(matches!(session.await.unwrap(), End::Closed));
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_on_writing_still_gets_the_last_that_its_server_has_said() {
+        let Stage { mut client, mut server, session, .. } = stage(100, b"");
+        server.write_all(b"why").await.unwrap();
+        drop(server);
+        // More than fits: the session notices by this that nobody takes it.
+        let _ = client.write_all(&[0; 1000]).await;
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"why");
+        session.await.unwrap();
     }
 
     #[tokio::test]

@@ -27,6 +27,9 @@ const GREETING_LIMIT: Duration = Duration::from_secs(15);
 /// How long a server may take to accept a session: an instance that is asleep needs some seconds, and may be slow.
 const WAKE_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a client may take to notice that its session has ended.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
 /// Serves one client.
 pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Accepted, stranger: Stranger) {
     let mut stopping = shared.stopping.subscribe();
@@ -51,11 +54,13 @@ pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Ac
             tracing::debug!("{name}: a session was lost after {seconds} s: {}", crate::words::of_io(&error));
         }
         End::Drained => {
-            client.reject(&message::stopping()).await;
+            client.tell(&message::stopping()).await;
             terminate(&mut server).await;
             tracing::debug!("{name}: a session was ended after {seconds} s, since the proxy is stopping");
         }
     }
+    drop(server);
+    let _ = timeout(FAREWELL_LIMIT, client.see_off()).await;
 }
 
 /// Tells the server that the session is over.
@@ -116,8 +121,12 @@ async fn begin<'s>(
             drop(stranger);
             wanted
         }
-        Err(rejection) => {
+        Err(Some(rejection)) => {
             refuse(shared, client, &rejection, &whose(peer)).await;
+            return None;
+        }
+        Err(None) => {
+            tracing::debug!("a client was asked for the proxy's own password, and has gone");
             return None;
         }
     };
@@ -163,53 +172,69 @@ async fn refuse(shared: &Shared, client: Client, rejection: &Rejection, whose: &
     let _ = timeout(GREETING_LIMIT, client.reject(rejection)).await;
 }
 
-/// A place for a session, if this client may have one now.
-async fn admit(shared: &Shared, served: &Served, client: &mut Client, peer: Peer) -> Result<Arc<()>, Rejection> {
+/// A place for a session.
+///
+/// # Errors
+/// Why this client may have none now; nothing where it has gone.
+async fn admit(
+    shared: &Shared,
+    served: &Served,
+    client: &mut Client,
+    peer: Peer,
+) -> Result<Arc<()>, Option<Rejection>> {
     match served.access.verdict(peer) {
         Verdict::Welcome => {}
         Verdict::Refused(uid) => {
             let name = accounts::listed(uid).map_or_else(|| uid.to_string(), |account| account.name);
-            return Err(Rejection::new("28000", format!("the user {name} of this machine may not use this proxy"))
-                .hint(format!("whoever runs the proxy can allow it: proxy_allow = [\"{name}\"] in config.toml")));
+            let refused = Rejection::new("28000", format!("the user {name} of this machine may not use this proxy"));
+            let hint = format!("whoever runs the proxy can allow it: proxy_allow = [\"{name}\"] in config.toml");
+            return Err(Some(refused.hint(hint)));
         }
         Verdict::NeedsPassword => prove(shared, served, client).await?,
     }
     if *shared.stopping.borrow() {
-        return Err(message::stopping());
+        return Err(Some(message::stopping()));
     }
     let most = served.rotator.config().local_proxy.max_sessions;
     if Arc::strong_count(&shared.places) > most {
-        return Err(Rejection::new(
-            "53300",
-            format!("the proxy has {most} sessions already, and serves no more at once"),
-        )
-        .hint("close some, or set proxy_max_sessions higher in config.toml"));
+        let refused =
+            Rejection::new("53300", format!("the proxy has {most} sessions already, and serves no more at once"));
+        return Err(Some(refused.hint("close some, or set proxy_max_sessions higher in config.toml")));
     }
     // Nothing else runs between the look and this: there is one thread.
     Ok(Arc::clone(&shared.places))
 }
 
 /// Lets the client prove that it knows the proxy's own password.
-async fn prove(shared: &Shared, served: &Served, client: &mut Client) -> Result<(), Rejection> {
+///
+/// # Errors
+/// As [`admit`].
+async fn prove(shared: &Shared, served: &Served, client: &mut Client) -> Result<(), Option<Rejection>> {
     let wrong = || {
         Rejection::new(
             "28P01",
             "the kernel does not tell whose this connection is, and the proxy's own password is wrong",
         )
-        .hint(format!("the password is in {} on the machine of the proxy", shared.password_path.display()))
+        // Whoever is on the network gets this, and learns no path by it.
+        .hint("it is in the file proxy-password, where whoever runs the proxy keeps its state (docs/proxy.md)")
     };
     let Some(OwnPassword { verifier, .. }) = &served.own_password else {
-        return Err(Rejection::new("28000", "the kernel does not tell whose this connection is")
-            .hint("connect by the Unix socket, or by a port that the configuration has (proxy_port)"));
+        let refused = Rejection::new("28000", "the kernel does not tell whose this connection is");
+        return Err(Some(
+            refused.hint("connect by the Unix socket, or by a port that the configuration has (proxy_port)"),
+        ));
     };
     let nonce = random_text(24).map_err(|error| Rejection::new("58000", crate::words::of_io(&error)))?;
     tokio::select! {
         biased;
         knows = timeout(GREETING_LIMIT, client.knows_password(verifier, nonce.expose_secret())) => match knows {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false) | Err(_)) | Err(_) => Err(wrong()),
+            Ok(Ok(false)) => Err(Some(wrong())),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => Err(Some(wrong())),
+            // Most look only whether somebody is there, or ask their user first and then come again.
+            Ok(Err(_)) | Err(_) => Err(None),
         },
-        () = stops(shared) => Err(message::stopping()),
+        () = stops(shared) => Err(Some(message::stopping())),
     }
 }
 
@@ -220,12 +245,12 @@ async fn cancel(shared: &Shared, served: &Served, peer: Peer, key: &[u8]) {
         tracing::warn!("{} may not cancel anything", whose(peer));
         return;
     }
-    let Some(Session { key, connection }) = shared.sessions.find(key) else {
+    let Some(Session { key, connection, address }) = shared.sessions.find(key) else {
         tracing::debug!("a request to cancel is about no session");
         return;
     };
     let Some(target) = connection.login_target() else { return };
-    if let Err(refused) = shared.doors.cancel(&target, &key).await {
+    if let Err(refused) = shared.doors.cancel(&target, address, &key).await {
         tracing::warn!("{}: a request to cancel was not passed on: {}", connection.name(), refused.failure);
     }
 }
@@ -237,8 +262,8 @@ async fn open(
     wanted: &Wanted,
     startup: Startup,
 ) -> Result<(Opened, Login), Rejection> {
-    let began = Instant::now();
     let login = served.rotator.login(wanted.index).await.map_err(Rejection::of_credential)?;
+    let began = Instant::now();
     let refused = match attempt(shared, wanted, startup.clone(), &login).await {
         Ok(opened) => {
             shared.counting.opened(opened.tries, began.elapsed(), false);
@@ -257,6 +282,7 @@ async fn open(
         Ok(None) => return Err(Rejection::of_server(refused)),
         Err(failure) => return Err(Rejection::of_credential(failure)),
     };
+    let began = Instant::now();
     let opened = attempt(shared, wanted, startup, &other).await.map_err(Rejection::of_server)?;
     shared.counting.opened(opened.tries, began.elapsed(), true);
     Ok((opened, other))
@@ -302,7 +328,7 @@ async fn welcome(
             bytes.extend_from_slice(part.as_sent());
             continue;
         }
-        known = remember(&shared.sessions, part.body(), &login);
+        known = remember(&shared.sessions, part.body(), &login, &stream);
         let key = known.as_ref().map_or(part.body(), Known::key);
         bytes.extend(message::message(b'K', key));
     }
@@ -319,7 +345,8 @@ async fn welcome(
     Some(Begun { client, server: stream, from_client: early, from_server: read.to_vec(), known, name })
 }
 
-fn remember<'s>(sessions: &'s Sessions, key: &[u8], login: &Login) -> Option<Known<'s>> {
-    let session = Session { key: key.to_vec(), connection: login.connection.clone() };
+fn remember<'s>(sessions: &'s Sessions, key: &[u8], login: &Login, server: &Upstream) -> Option<Known<'s>> {
+    let address = server.get_ref().0.inner().peer_addr().ok()?;
+    let session = Session { key: key.to_vec(), connection: login.connection.clone(), address };
     sessions.add(session, |bytes| random(bytes).is_ok())
 }

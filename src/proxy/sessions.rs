@@ -1,6 +1,7 @@
 //! The sessions there are, by the keys with which their clients may cancel (PostgreSQL, "Canceling Requests in Progress").
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::Connection;
@@ -18,6 +19,8 @@ pub(super) struct Session {
     /// What the server knows it by: the number of the process, and the secret.
     pub(super) key: Vec<u8>,
     pub(super) connection: Connection,
+    /// Its server. The host may have other addresses, and other servers there.
+    pub(super) address: SocketAddr,
 }
 
 /// A session is known for as long as this is kept.

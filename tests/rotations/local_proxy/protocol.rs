@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{SOON, Stage, free_port, until};
 use crate::support::postgres::psql_program;
-use crate::support::{Workspace, cache, dbx_rotator, skip};
+use crate::support::{Workspace, cache, dbx_rotator, names, skip};
 
 /// The start of a session, of this version of the protocol.
 pub(super) fn startup(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
@@ -111,6 +111,33 @@ fn a_request_to_cancel_reaches_the_right_session_only() {
     assert_eq!(stranger.read(&mut [0]).unwrap(), 0);
     assert!(asleep("other"));
     drop(other);
+    running.terminate().exits(0);
+}
+
+#[test]
+fn a_request_to_cancel_reaches_the_server_of_the_session_wherever_its_host_has_moved() {
+    let test = "a_request_to_cancel_reaches_the_server_of_the_session_wherever_its_host_has_moved";
+    if let Err(reason) = names::wrapper() {
+        return skip(test, &reason);
+    }
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let (host, port) = ("db.example", stage.server.port());
+    let config = format!("[[connection]]\nname = 'orders'\nhost = '{host}'\nport = {port}\nsslmode = 'require'\n");
+    stage.home.write(".config/dbx-rotator/config.toml", config, 0o600);
+    stage.rotate();
+    let running = stage.proxy().resolving(host, "127.0.0.1").spawn();
+    running.says("Serving 1 connection at", SOON);
+    let sleeper = stage.psql("orders").args(["-c", "select pg_sleep(600)"]).spawn();
+    until("it sleeps", || {
+        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+        stage.ask("orders", query).stdout.trim() == "1"
+    });
+    let elsewhere = std::net::TcpListener::bind(("127.0.0.9", port)).unwrap();
+    let _moved = stage.home.command("true").resolving(host, "127.0.0.9");
+    sleeper.signal(Signal::INT);
+    sleeper.ends().stderr_has("canceling statement due to user request");
+    elsewhere.set_nonblocking(true).unwrap();
+    assert!(elsewhere.accept().is_err(), "another server was asked");
     running.terminate().exits(0);
 }
 

@@ -107,7 +107,15 @@ fn from_another_network_a_client_needs_the_proxys_own_password() {
             .run()
     };
     assert_eq!(ask(password.trim()).exits(0).stdout.trim(), "1");
-    ask("wrong").exits(2).stderr_has("the proxy's own password is wrong").stderr_has("proxy-password");
+    // psql has nothing to answer, as a probe has not: that is no wrong password, and nobody is warned.
+    let probe = stage.home.command("ip").args(["netns", "exec", name]).arg(psql_program().unwrap());
+    let probe = probe.env("PGPASSFILE", "/nonexistent").args(["-X", "-w", "-h", address, "-p", &port.to_string()]);
+    probe.args(["-d", "orders", "-c", "select 1"]).run().exits(2).stderr_has("no password supplied");
+    running.says("was asked for the proxy's own password, and has gone", SOON);
+    assert!(!running.stderr().contains("got no session"), "{}", running.stderr());
+    let wrong = ask("wrong");
+    wrong.exits(2).stderr_has("the proxy's own password is wrong").stderr_has("the file proxy-password");
+    wrong.stderr_lacks(&stage.home.path("").display().to_string());
     // On this machine the kernel tells who it is, whatever the address.
     let local = stage.home.command(psql_program().unwrap()).env("PGPASSFILE", "/nonexistent");
     let local =
