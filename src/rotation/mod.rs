@@ -271,9 +271,23 @@ impl Rotation {
         }
         let mut session = Session::new(self.clone(), request.clone(), only, patience, backoff);
         let mut report = Report::new(&self.config);
+        self.bring_credentials(&mut session, &mut report, patience).await;
+        if !matches!(request, RotateRequest::ValidFor(_)) && self.config.has_secrets() {
+            self.bring_secrets(&mut session, &mut report, patience).await;
+        }
+        session.finish(LOCK_LIMIT).await;
+        drop(session);
+        if by_timer {
+            self.leave_to_next_run(&mut report);
+        }
+        report
+    }
+
+    /// Starts what is due, and tries again while there is time for it. Nothing is in flight afterwards.
+    async fn bring_credentials(&self, session: &mut Session, report: &mut Report, patience: Patience) {
         report.add(session.step(patience.left()).await);
         loop {
-            let next = self.next_wait(&report, &session, patience);
+            let next = self.next_wait(report, session, patience);
             if session.is_in_flight() {
                 let wait = next.filter(|wait| *wait < patience.left());
                 tokio::select! {
@@ -288,7 +302,7 @@ impl Rotation {
             let Some(wait) = next else { break };
             if wait >= patience.left() {
                 report.give_up(wait);
-                report.add(session.left_untried(&report));
+                report.add(session.left_untried(report));
                 break;
             }
             tokio::select! {
@@ -298,15 +312,6 @@ impl Rotation {
                 () = timer::sleep(wait) => report.add(session.step(patience.left()).await),
             }
         }
-        if !matches!(request, RotateRequest::ValidFor(_)) && self.config.has_secrets() {
-            self.bring_secrets(&mut session, &mut report, patience).await;
-        }
-        session.finish(LOCK_LIMIT).await;
-        drop(session);
-        if by_timer {
-            self.leave_to_next_run(&mut report);
-        }
-        report
     }
 
     /// Waits until the Secrets hold what clients read, tries again while there is time for it, and adds what has failed. Whoever only
@@ -321,7 +326,8 @@ impl Rotation {
             match wait.filter(|wait| *wait < patience.left()) {
                 Some(wait) => {
                     timer::sleep(wait.max(SETTLE_PAUSE)).await;
-                    report.add(session.step(patience.left()).await);
+                    // Another connection may have become due.
+                    self.bring_credentials(session, report, patience).await;
                 }
                 None => {
                     report

@@ -144,22 +144,37 @@ impl Session {
     /// another instance.
     pub(crate) async fn step(&mut self, limit: Duration) -> Outcomes {
         self.seen = None;
-        if self.held.is_none() {
-            // A timer that finds nothing due must not wait for anybody.
-            let nothing = || {
-                let snapshot = self.rotation.snapshot().ok()?;
-                self.rotation.outcomes_if_nothing_due(&snapshot, &self.request, &self.selected, false)
-            };
-            match self.rotation.store.lock(limit, nothing).await {
-                Ok(Locked::Needless(outcomes)) => return outcomes,
-                Ok(Locked::By(held)) => self.held = Some(held),
-                Err(failure) => return self.all_failed(&failure),
-            }
+        // A timer that finds nothing due must not wait for anybody.
+        let nothing = |session: &Session| {
+            let snapshot = session.rotation.snapshot().ok()?;
+            session.rotation.outcomes_if_nothing_due(&snapshot, &session.request, &session.selected, false)
+        };
+        match self.hold(limit, nothing).await {
+            Ok(Some(outcomes)) => return outcomes,
+            Ok(None) => {}
+            Err(failure) => return self.all_failed(&failure),
         }
         let outcomes = self.look_and_start();
         self.note(&outcomes);
         self.release_if_idle();
         outcomes
+    }
+
+    /// Takes the lock, unless this session holds it: it would wait for itself. None if it is held; else what `needless` says while
+    /// another instance holds it.
+    async fn hold<T>(
+        &mut self,
+        limit: Duration,
+        needless: impl FnOnce(&Session) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        if self.held.is_some() {
+            return Ok(None);
+        }
+        match self.rotation.store.lock(limit, || needless(self)).await? {
+            Locked::Needless(answer) => return Ok(Some(answer)),
+            Locked::By(held) => self.held = Some(held),
+        }
+        Ok(None)
     }
 
     fn look_and_start(&mut self) -> Outcomes {
@@ -431,8 +446,9 @@ impl Session {
                 self.secrets.looks.one_ends().await;
                 continue;
             }
-            let Ok(Locked::By(held)) = self.rotation.store.lock(limit, || None::<()>).await else { return };
-            self.held = Some(held);
+            if self.hold(limit, |_| None::<()>).await.is_err() {
+                return;
+            }
             self.note_ends();
             self.release_if_idle();
         }
@@ -451,13 +467,9 @@ impl Session {
             self.hooks.programs.one_ends().await;
             self.note_ends();
         }
-        if self.hooks.programs.has_ends() {
-            let held = self.rotation.store.lock(limit, || None::<()>).await;
-            if let Ok(Locked::By(held)) = held {
-                self.held = Some(held);
-                self.note_ends();
-                self.held = None;
-            }
+        if self.hooks.programs.has_ends() && self.hold(limit, |_| None::<()>).await.is_ok() {
+            self.note_ends();
+            self.release_if_idle();
         }
     }
 

@@ -1,5 +1,7 @@
 //! What keeps a Secret from being written, and what it does not keep from being done.
 
+use std::time::Duration;
+
 use super::{SOON, Stage};
 use crate::support::cluster::Trouble;
 use crate::support::{Home, Outcome, dbx_rotator};
@@ -133,4 +135,22 @@ fn without_the_api_the_password_file_is_kept_and_the_secret_follows_when_it_is_b
     daemon.terminate().exits(0).stderr_has("Gave back the Lease dbx-rotator");
     assert_eq!(stage.cluster.holder("dbx-rotator"), "");
     stage.signed_in(&home, &["status", "--alive"]).run().exits(1).stdout_has("nothing runs here");
+}
+
+#[test]
+fn a_connection_that_becomes_due_while_a_secret_is_awaited_is_renewed_and_nobody_waits_for_ever() {
+    let name = "a_connection_that_becomes_due_while_a_secret_is_awaited_is_renewed_and_nobody_waits_for_ever";
+    let Some(stage) = Stage::new(name) else { return };
+    let home = Home::new();
+    stage.workspace.set_token_life(Duration::from_secs(12));
+    stage.two(&home);
+    stage.cluster.fail_every(1, vec![Trouble::Status(503)]);
+    let rotation = stage.in_pod(&home, &["rotate", "--retry-for", "40s"]).spawn();
+    // The third is for one that has become due again.
+    assert!(stage.workspace.wait_for_tokens_issued(3, SOON), "{}", rotation.stderr());
+    stage.cluster.heal();
+    rotation.ends().exits(0);
+    for secret in ["orders", "archive"] {
+        stage.holds(secret, &home, Duration::ZERO);
+    }
 }
