@@ -127,6 +127,12 @@ impl Failure {
         Self::new(Kind::Permanent, code, message.into())
     }
 
+    /// Stands for what work of this process would have come to that has panicked.
+    pub(crate) fn broken_off(work: &str) -> Self {
+        Self::transient(Code::Unavailable, format!("{work} ended unexpectedly, by a fault of dbx-rotator"))
+            .hint("report it, with what the log says before this")
+    }
+
     fn new(kind: Kind, code: Code, message: String) -> Self {
         Failure { kind, code, message: foreign::line(&message).into_owned(), hint: None, retry_after: None }
     }

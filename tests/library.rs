@@ -106,3 +106,41 @@ async fn an_application_keeps_its_own_choice_of_cryptography() {
         "the library has chosen a provider for the whole process"
     );
 }
+
+/// A subscriber of the application with a fault: it panics the first time that a rotation begins.
+struct Faulty(std::sync::atomic::AtomicBool);
+
+impl tracing::Subscriber for Faulty {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| text += &format!("{value:?}"));
+        let is_first = text.contains("Starting") && !self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!is_first, "a fault of the application");
+    }
+
+    fn enter(&self, _: &tracing::Id) {}
+
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_renewal_and_not_those_after_it() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let _faulty = tracing::subscriber::set_default(Faulty(std::sync::atomic::AtomicBool::new(false)));
+    let rotator = rotator(&home, &workspace);
+    let lost = rotator.credential("default").await.unwrap_err();
+    assert!(lost.is_transient() && lost.message.contains("the renewal ended unexpectedly"), "{lost}");
+    assert!(rotator.credential("default").await.unwrap().valid_for() > Duration::from_secs(3_500));
+}

@@ -76,7 +76,9 @@ impl Hooks {
             let Some(untold) = &mut past.untold else { continue };
             untold.started_at = Some(now);
             let fingerprint = untold.fingerprint.clone();
-            self.programs.start(index, async move {
+            let broken_off =
+                End { fingerprint: fingerprint.clone(), failure: Some(Failure::broken_off("the run of on_rotate")) };
+            self.programs.start(index, broken_off, async move {
                 let failure = about.tell(&outputs).await.err();
                 End { fingerprint, failure }
             });

@@ -100,9 +100,11 @@ impl Secrets {
                     continue;
                 }
             };
-            self.looks.start(index, async move {
+            let end = move |name: String, result| End { name, fingerprint: fingerprint.clone(), result };
+            let broken_off = end(wanted.name.to_string(), Err(Failure::broken_off("the look at a Secret")));
+            self.looks.start(index, broken_off, async move {
                 let result = api.bring(&wanted, limit.min(LIMIT)).await;
-                End { name: wanted.name.to_string(), fingerprint, result }
+                end(wanted.name.to_string(), result)
             });
         }
     }

@@ -87,14 +87,36 @@ impl Renewals {
         let (sender, end) = watch::channel(None);
         let renewal = Renewal { started: Instant::now(), least, patience, end };
         all.insert(index, renewal.clone());
-        let (renewals, rotation) = (Arc::clone(self), rotation.clone());
+        let failure = Some(Failure::broken_off("the renewal"));
+        let ending = Ending { renewals: Arc::clone(self), index, sender, failure };
+        let rotation = rotation.clone();
         tokio::spawn(async move {
             let report = rotation.rotate(&request, Some(&[index]), patience).await;
-            renewals.lock().remove(&index);
-            // Perhaps nobody waits any more.
-            let _ = sender.send(Some(report.failure_of(index).cloned()));
+            ending.with(report.failure_of(index).cloned());
         });
         renewal
+    }
+}
+
+/// Makes room for the next renewal and tells of the end of this one, even if it panics.
+struct Ending {
+    renewals: Arc<Renewals>,
+    index: usize,
+    sender: watch::Sender<Option<Option<Failure>>>,
+    failure: Option<Failure>,
+}
+
+impl Ending {
+    fn with(mut self, failure: Option<Failure>) {
+        self.failure = failure;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.renewals.lock().remove(&self.index);
+        // Perhaps nobody waits any more.
+        let _ = self.sender.send(Some(self.failure.take()));
     }
 }
 

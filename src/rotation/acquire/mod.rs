@@ -93,9 +93,7 @@ pub(super) enum Arrival {
 impl Arrival {
     /// Stands for everything that a job has not handed over, because it panicked.
     pub(super) fn broken_off(identity: usize, connections: Vec<usize>) -> Self {
-        let failure =
-            Failure::transient(Code::Unavailable, "the sign-in ended unexpectedly, by a fault of dbx-rotator")
-                .hint("report it, with what the log says before this");
+        let failure = Failure::broken_off("the sign-in");
         Arrival::Failed { identity, step: Step::SignIn, connections, failure, is_end: true }
     }
 
