@@ -21,6 +21,10 @@ pub(crate) const PROXY: &str = "proxy-running";
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// How often one looks before what is held counts as held by one who stays.
+const LOOKS: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+
 /// Held while a daemon runs. Several may run at once, with different configurations.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -88,8 +92,25 @@ impl Running {
         let opened = try_as_owner_of(directory, || {
             open_regular(&directory.join(name), OpenOptions::new().read(true).write(true))
         });
-        opened.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+        opened.is_ok_and(|file| is_held(&file))
     }
+}
+
+/// Whether somebody holds the lock who stays. Whoever looks takes it for a moment, alone, and who stays shares it.
+fn is_held(file: &File) -> bool {
+    let is_refused = |tried| matches!(tried, Err(TryLockError::WouldBlock));
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        // Where it cannot be shared, somebody has it alone, and so nobody who stays.
+        if !is_refused(file.try_lock()) || is_refused(file.try_lock_shared()) {
+            return false;
+        }
+        // Or whoever looked has just gone.
+        let _ = file.unlock();
+    }
+    true
 }
 
 fn lock(file: File) -> io::Result<File> {
@@ -133,5 +154,17 @@ mod tests {
         assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
         drop((again, next));
         until(|| Running::last_beat(&state).is_none());
+    }
+
+    #[test]
+    fn who_looks_at_the_same_moment_is_not_taken_for_a_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Running::mark(directory.path()));
+        let looks = File::open(directory.path().join(NAME)).unwrap();
+        until(|| looks.try_lock().is_ok());
+        assert!(!Running::is_marked(directory.path()));
+        looks.unlock().unwrap();
+        let _running = Running::mark(directory.path());
+        assert!(Running::is_marked(directory.path()));
     }
 }
