@@ -1,6 +1,6 @@
 //! Asks the API where the databases of one identity are, several at a time, and fills in the connections' hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -39,17 +39,12 @@ impl SignInJob {
         api: &'a Api<'a>,
         wanted: &[usize],
     ) -> SideBySide<'a, &'a DatabaseRef, Answered> {
-        let databases: BTreeMap<&DatabaseRef, bool> = wanted
-            .iter()
-            .filter_map(|index| {
-                let connection = &self.config.connections[*index];
-                Some((connection.database_ref.as_ref()?, connection.only_if_found))
-            })
-            .collect();
+        let databases: BTreeSet<&DatabaseRef> =
+            wanted.iter().filter_map(|index| self.config.connections[*index].database_ref.as_ref()).collect();
         let few = databases.len() <= FEW_DATABASES;
         let mut lookups = SideBySide::new(AT_ONCE);
-        for (database, only_if_found) in databases {
-            let before = self.lookups.get(database);
+        for database in databases {
+            let (before, only_if_found) = (self.lookups.get(database), self.is_only_if_found(database));
             lookups.add(database, async move {
                 match before {
                     Some(before) if !before.may_have_changed(few, only_if_found) => {
@@ -83,13 +78,17 @@ impl SignInJob {
             all.insert(database.clone(), answered.lookup);
             let Some(failure) = answered.silence else { continue };
             for database in lookups.give_up() {
-                let mut concerned = self.connections.iter().map(|index| &self.config.connections[*index]);
-                let only_if_found =
-                    concerned.any(|one| one.database_ref.as_ref() == Some(database) && one.only_if_found);
-                let lookup = without_answer(database, self.lookups.get(database), only_if_found, failure.clone());
-                all.insert(database.clone(), lookup);
+                let (before, only_if_found) = (self.lookups.get(database), self.is_only_if_found(database));
+                all.insert(database.clone(), without_answer(database, before, only_if_found, failure.clone()));
             }
         }
+    }
+
+    /// Whether all connections of a database can do without it. Where one of them cannot, its failure is told, and costs the others
+    /// nothing.
+    fn is_only_if_found(&self, database: &DatabaseRef) -> bool {
+        let mut all = self.connections.iter().map(|index| &self.config.connections[*index]);
+        all.all(|one| one.only_if_found || one.database_ref.as_ref() != Some(database))
     }
 }
 

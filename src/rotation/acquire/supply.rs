@@ -143,7 +143,7 @@ fn credential(
     plain: &NewCredential,
 ) -> Result<NewCredential, Refused> {
     match connection.database_ref.as_ref().and_then(|database_ref| lookups.get(database_ref)) {
-        Some(Err(refused)) => Err(refused.clone()),
+        Some(Err(refused)) if !connection.only_if_found => Err(refused.clone()),
         Some(Ok(CachedLookup { found: Some(found), .. })) if connection.credential.is_minted() => {
             let token = minted
                 .get(&(found.target.clone(), connection.ttl))

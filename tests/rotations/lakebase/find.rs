@@ -44,6 +44,20 @@ fn a_host_that_the_api_does_not_know_gets_the_plain_token_and_is_not_looked_for_
 }
 
 #[test]
+fn each_connection_of_a_host_that_the_api_does_not_know_gets_what_its_own_table_says() {
+    let unknown = of_host("ep-quiet-sun-1.database.eu-west-1.cloud.databricks.com");
+    let strict = format!("{unknown}name = 'strict'\ndatabase = 'a'\ncredential = 'database-credential'\n");
+    let either = format!("{unknown}name = 'either'\ndatabase = 'b'\n");
+    for tables in [format!("{strict}{either}"), format!("{either}{strict}")] {
+        let (workspace, home) = (Workspace::start(), Home::new());
+        let outcome = configured(&home, &workspace, &tables, &["rotate", "--retry-for", "0s"]).run();
+        outcome.exits(78).stderr_has("no database that can be seen in").stderr_has("either is valid until");
+        let pgpass = home.pgpass();
+        assert!(pgpass.contains(":b:") && !pgpass.contains(":a:"), "{tables}");
+    }
+}
+
+#[test]
 fn an_instance_that_became_a_project_is_followed_and_that_is_said_once() {
     for upgraded in [Upgraded::Gone, Upgraded::StillListed] {
         let (workspace, home) = (Workspace::start(), Home::new());
