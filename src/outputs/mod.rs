@@ -11,8 +11,6 @@ mod filter;
 pub(crate) mod hook;
 mod kubernetes_secret;
 mod managed_file;
-#[cfg(feature = "cli")]
-mod password_file;
 pub mod service_file;
 mod template;
 mod template_file;
@@ -27,8 +25,6 @@ use crate::model::Outputs;
 use crate::os::dirs::Environment;
 use crate::os::replace::Allowance;
 use credential_file::CredentialFile;
-#[cfg(feature = "cli")]
-pub(crate) use password_file::remove_entries;
 use template_file::MadeFile;
 
 /// The database for a client that must name one, if the connection is for every database (`*`): each Lakebase instance

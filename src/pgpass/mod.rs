@@ -28,5 +28,5 @@ pub use document::{Edit, Found, How, Mismatch, Placement, Severity, Warning, pub
 pub use entry::{Entry, Key, KeyError, PasswordError};
 pub use reader::{Current, DEBIAN_SOCKET_DIRECTORY, Match, Reading, Target};
 #[cfg(feature = "cli")]
-pub(crate) use removal::without;
+pub(crate) use removal::Unwanted;
 pub use store::{Contents, PasswordFile, Published};

@@ -6,41 +6,49 @@ use zeroize::Zeroizing;
 use super::entry::escaped;
 use super::line::{Fields, is_wild, strip_line_end};
 
-/// The file without the entries for this host and every database that have this very password, but those of the ports that are in use,
-/// and how many those were. Every other line stays, byte for byte.
-#[must_use]
-pub(crate) fn without(
-    original: &[u8],
-    host: &str,
-    password: &SecretString,
-    in_use: &[u16],
-) -> (Zeroizing<Vec<u8>>, usize) {
-    let password = escaped(password);
-    let is_in_use = |port: &[u8]| in_use.iter().any(|other| port == other.to_string().as_bytes());
-    let is_meant = |line: &[u8]| {
+/// The entries for this host and every database that have this very password, but those of the ports that are in use.
+#[derive(Clone, Copy)]
+pub(crate) struct Unwanted<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) password: &'a SecretString,
+    pub(crate) in_use: &'a [u16],
+}
+
+impl Unwanted<'_> {
+    /// The file without them, and how many those were. Every other line stays, byte for byte.
+    pub(super) fn out_of(&self, original: &[u8]) -> (Zeroizing<Vec<u8>>, usize) {
+        let password = escaped(self.password);
+        // Reserved, so that no copy of a password is left behind.
+        let mut kept = Zeroizing::new(Vec::with_capacity(original.len()));
+        let mut removed = 0;
+        for line in original.split_inclusive(|byte| *byte == b'\n') {
+            if self.is_one(line, &password) {
+                removed += 1;
+            } else {
+                kept.extend_from_slice(line);
+            }
+        }
+        (kept, removed)
+    }
+
+    fn is_one(&self, line: &[u8], password: &[u8]) -> bool {
+        let is_in_use = |port: &[u8]| self.in_use.iter().any(|other| port == other.to_string().as_bytes());
         let line = strip_line_end(line);
         Fields::split(line).is_some_and(|fields| {
-            let is_of_host = fields.host == host.as_bytes() && is_wild(fields.database);
+            let is_of_host = fields.host == self.host.as_bytes() && is_wild(fields.database);
             let is_other = line.starts_with(b"#") || is_in_use(fields.port);
-            is_of_host && fields.password == password.as_slice() && !is_other
+            is_of_host && fields.password == password && !is_other
         })
-    };
-    // Reserved, so that no copy of a password is left behind.
-    let mut kept = Zeroizing::new(Vec::with_capacity(original.len()));
-    let mut removed = 0;
-    for line in original.split_inclusive(|byte| *byte == b'\n') {
-        if is_meant(line) {
-            removed += 1;
-        } else {
-            kept.extend_from_slice(line);
-        }
     }
-    (kept, removed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn without(original: &[u8], host: &str, password: &SecretString, in_use: &[u16]) -> (Zeroizing<Vec<u8>>, usize) {
+        Unwanted { host, password, in_use }.out_of(original)
+    }
 
     #[test]
     fn only_the_entries_with_this_password_for_this_host_go() {

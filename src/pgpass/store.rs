@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use super::document::{Edit, Mismatch, Placement, Warning, publish, verify};
 use super::entry::{Entry, Key};
 use super::reader::{Current, Reading};
+#[cfg(feature = "cli")]
+use super::removal::Unwanted;
 use crate::os::files::set_mode;
 use crate::os::identity::as_owner_of;
 use crate::os::replace::{
@@ -148,6 +150,37 @@ impl SoFar {
     }
 }
 
+/// What is to become of the file.
+#[derive(Clone, Copy)]
+enum Wish<'w> {
+    With(&'w [Entry]),
+    #[cfg(feature = "cli")]
+    Without(&'w Unwanted<'w>),
+}
+
+impl Wish<'_> {
+    fn edit(self, bytes: &[u8]) -> Edit {
+        match self {
+            Wish::With(entries) => publish(bytes, entries),
+            #[cfg(feature = "cli")]
+            Wish::Without(unwanted) => {
+                Edit { bytes: unwanted.out_of(bytes).0, placements: Vec::new(), warnings: Vec::new() }
+            }
+        }
+    }
+
+    fn check(self, bytes: &[u8]) -> Result<(), FileFault> {
+        match self {
+            Wish::With(entries) => verify(bytes, entries).map_err(|mismatches| FileFault::Unread(join(&mismatches))),
+            #[cfg(feature = "cli")]
+            Wish::Without(unwanted) => match unwanted.out_of(bytes).1 {
+                0 => Ok(()),
+                _ => Err(FileFault::Unread("entries that were removed are there again".to_owned())),
+            },
+        }
+    }
+}
+
 impl PasswordFile {
     /// The password file at this path; nothing is read or written yet.
     #[must_use]
@@ -198,14 +231,28 @@ impl PasswordFile {
     /// # Errors
     /// A [`FileError`] that says what failed; its [`FileError::hint`] says what to do.
     pub fn publish(&self, entries: &[Entry]) -> Result<Published, FileError> {
-        self.as_owner(|| self.publish_as_we_are(entries))
+        self.as_owner(|| self.bring(Wish::With(entries)))
     }
 
-    fn publish_as_we_are(&self, entries: &[Entry]) -> Result<Published, FileFault> {
+    /// Removes these entries, and returns how many there were. All else stays, and what somebody writes at the same moment, too.
+    /// Where there are none, the file is not touched, and none is made.
+    ///
+    /// # Errors
+    /// As [`PasswordFile::publish`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn remove(&self, unwanted: &Unwanted<'_>) -> Result<usize, FileError> {
+        let count = unwanted.out_of(&self.read()?.bytes).1;
+        if count > 0 {
+            self.as_owner(|| self.bring(Wish::Without(unwanted)))?;
+        }
+        Ok(count)
+    }
+
+    fn bring(&self, wish: Wish<'_>) -> Result<Published, FileFault> {
         let (mut so_far, mut tries) = (SoFar::default(), 0);
         let outcome = persist(&self.allowance(), |turn| {
             tries = turn.number;
-            let round = self.attempt(turn, entries, &mut so_far)?;
+            let round = self.attempt(turn, wish, &mut so_far)?;
             let (path, attempt) = (self.path.display(), tries);
             match &round {
                 Round::Done(Published { changed, .. }) => {
@@ -228,18 +275,18 @@ impl PasswordFile {
     }
 
     /// One round of read, edit, compare, replace, read back.
-    fn attempt(&self, turn: Turn, entries: &[Entry], so_far: &mut SoFar) -> Result<Round<Published>, FileFault> {
+    fn attempt(&self, turn: Turn, wish: Wish<'_>, so_far: &mut SoFar) -> Result<Round<Published>, FileFault> {
         let Turn { budget, insist, .. } = turn;
         let old = Snapshot::take_for(turn, &self.path)?;
-        let edit = |bytes: &[u8]| Ok::<_, FileFault>(publish(bytes, entries).bytes);
+        let edit = |bytes: &[u8]| Ok::<_, FileFault>(wish.edit(bytes).bytes);
         if so_far.carry.is_none() {
             so_far.carry = Carry::left_behind(&old, PREFIX, key_fields, edit)?;
         }
         let carried = so_far.carry.as_ref().map(|carry| carry.onto(&old.bytes, key_fields, edit)).transpose()?;
         let source = carried.as_ref().unwrap_or(&old.bytes);
-        let Edit { bytes, placements, warnings } = publish(source, entries);
+        let Edit { bytes, placements, warnings } = wish.edit(source);
         // Checked before a byte is written: a live password is never replaced by something worse.
-        self.check(&bytes, entries)?;
+        wish.check(&bytes)?;
         let changed = bytes != old.bytes;
         let (mut notes, mut fixed_mode) = (Vec::new(), None);
         let (mode, mode_is_right, about_mode) = self.mend_mode(&old, changed);
@@ -280,7 +327,7 @@ impl PasswordFile {
                      that its files have mode 0600"
                 )
             }));
-            match self.check(&now.bytes, entries) {
+            match wish.check(&now.bytes) {
                 Ok(()) => {}
                 Err(error) if now.bytes == *bytes => return Err(error),
                 // Overwritten already by somebody who had not seen ours.
@@ -339,10 +386,6 @@ impl PasswordFile {
         done.map_err(|fault| fault.of(WHAT, &self.path))
     }
 
-    fn check(&self, bytes: &[u8], entries: &[Entry]) -> Result<(), FileFault> {
-        verify(bytes, entries).map_err(|mismatches| FileFault::Unread(join(&mismatches)))
-    }
-
     /// The mode that the file is to have, whether it has it now, and what is worth telling of that. Where nothing else changes, it is
     /// set here.
     fn mend_mode(&self, old: &Snapshot, content_changes: bool) -> (u32, bool, Option<String>) {
@@ -362,5 +405,49 @@ impl PasswordFile {
         };
         let set = !content_changes && matches!(set_mode(&file.file, mode), Ok(None));
         (mode, set, Some(about))
+    }
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Somebody who writes to the displaced file: a line at first, then another password.
+    struct Late(PathBuf, AtomicUsize);
+
+    #[allow(clippy::unwrap_used, reason = "a test's own helper")]
+    impl FsHooks for Late {
+        fn displaced(&self) {
+            assert!(!PasswordFile::new(&self.0).is_settled(), "after a kill nobody would find it");
+            let mut beside = fs::read_dir(self.0.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+            let is_new = |path: &PathBuf| *path != self.0 && !fs::read_to_string(path).unwrap().contains("late");
+            let displaced = beside.find(is_new).unwrap();
+            let text = fs::read_to_string(&displaced).unwrap();
+            match self.1.fetch_add(1, Ordering::Relaxed) {
+                0 => fs::write(&displaced, text + "late:1:d:u:p\nlocalhost:1:*:eve:pass\n").unwrap(),
+                1 => fs::write(&displaced, text.replace("old", "new")).unwrap(),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_removal_displaces_the_file_as_a_publication_does() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(".pgpass");
+        fs::write(&path, "localhost:1:*:ada:pass\ndb:1:*:u:old\n").unwrap();
+        let file = PasswordFile::with_fs_hooks(&path, Arc::new(Late(path.clone(), AtomicUsize::new(0))));
+        let unwanted = Unwanted { host: "localhost", password: &"pass".into(), in_use: &[] };
+        assert_eq!(file.remove(&unwanted).unwrap(), 1);
+        let text = fs::read_to_string(&path).unwrap();
+        // Of one key there is one line.
+        assert_eq!(text.lines().filter(|line| line.starts_with("db:1")).count(), 1, "{text}");
+        assert!(text.contains("late:1") && !text.contains(":pass"), "{text}");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        fs::remove_file(&path).unwrap();
+        assert_eq!((file.remove(&unwanted).unwrap(), path.exists()), (0, false), "none is made");
     }
 }

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use super::listeners::PORT;
 use super::{OwnPassword, Proxy, password};
-use crate::failure::Failure;
 use crate::model::Connection;
 use crate::os::accounts;
-use crate::outputs::remove_entries;
 use crate::outputs::service_file::Section;
-use crate::pgpass::{Entry, Key};
+use crate::pgpass::{Entry, Key, Unwanted};
 use crate::rotation::Rotation;
 
 impl Proxy {
@@ -33,8 +31,12 @@ impl Proxy {
         };
         let own = accounts::of_uid(rustix::process::geteuid().as_raw()).map(|account| account.name);
         let entries = |connection: &Connection| self.entries(connection, own.as_deref());
-        let published = rotation.publish_beside(patience, entries, section).await;
-        let Err(failure) = published.and_then(|()| self.take_down()) else { return };
+        // Of ports that are not the proxy's any more: another program may get them, and be offered the password.
+        let password = password::of_file(&self.shared.password_path).ok();
+        let in_use: Vec<u16> = self.config().connections.iter().filter_map(|one| one.proxied.port).collect();
+        let unwanted = password.as_ref().map(|password| Unwanted { host: "localhost", password, in_use: &in_use });
+        let published = rotation.publish_beside(patience, entries, unwanted.as_ref(), section).await;
+        let Err(failure) = published else { return };
         if failure.is_transient() {
             self.unlocated = usize::MAX;
         }
@@ -43,16 +45,6 @@ impl Proxy {
         } else {
             tracing::warn!("what leads clients to the proxy could not be written: {failure}");
         }
-    }
-
-    /// Removes the entries of ports that are not the proxy's any more: another program may get them, and be offered the password.
-    fn take_down(&self) -> Result<(), Failure> {
-        let Ok(password) = password::of_file(&self.shared.password_path) else { return Ok(()) };
-        let ports: Vec<u16> = self.config().connections.iter().filter_map(|one| one.proxied.port).collect();
-        self.config()
-            .password_files
-            .iter()
-            .try_for_each(|file| remove_entries(file, "localhost", &password, &ports).map(drop))
     }
 
     /// The same where a host or a user has been found since.

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::proxy::{Whole, proxy_lines};
 use super::{Fault, Service, say};
-use crate::cli::{print, status};
+use crate::cli::{block_on, print, status};
 use crate::config::{Config, credential_files};
 use crate::failure::{Code, Failure};
 use crate::os::keychain;
 use crate::proxy;
+use crate::rotation::LOCK_LIMIT;
 use crate::service::{ProxyState, Scope, State, Way, as_service};
 use crate::words;
 
@@ -150,7 +151,7 @@ impl Service {
             return Ok(());
         };
         if purge {
-            for sentence in proxy::forget(config)? {
+            for sentence in block_on(proxy::forget(config, LOCK_LIMIT))?? {
                 say(&sentence)?;
             }
             return Ok(());
