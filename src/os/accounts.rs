@@ -1,12 +1,20 @@
 //! Users of this machine by number (passwd(5), group(5)), for a process that gives up root's privileges for one of
 //! them.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The group of the user nobody: used where the user's own group is unknown.
 pub(crate) const NOBODY: u32 = 65_534;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// Larger than those of a machine with a hundred thousand users, in bytes.
+const LARGEST: usize = 16 * 1024 * 1024;
 
 /// Where getent(1) may be: it knows the users of a directory service.
 const GETENT: [&str; 2] = ["/usr/bin/getent", "/bin/getent"];
@@ -28,12 +36,12 @@ pub(crate) fn of_uid(uid: u32) -> Option<Account> {
 
 /// The user with this number, if this machine's own list has one. A directory service, which may take its time, is not asked.
 pub(crate) fn listed(uid: u32) -> Option<Account> {
-    find(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
+    find(&lines_of(PASSWD), uid)
 }
 
 /// The number of a user by name; none where the machine knows no such user.
 pub(crate) fn uid_of(name: &str) -> Option<u32> {
-    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let known = lines_of(PASSWD);
     number_in(&known, name).or_else(|| number_in(&getent("passwd", name), name))
 }
 
@@ -42,7 +50,7 @@ pub(crate) fn gid_of(group: &str) -> Option<u32> {
     if let Ok(number) = group.parse() {
         return Some(number);
     }
-    let known = fs::read_to_string("/etc/group").unwrap_or_default();
+    let known = lines_of(GROUP);
     number_in(&known, group).or_else(|| number_in(&getent("group", group), group))
 }
 
@@ -54,7 +62,7 @@ fn number_in(lines: &str, name: &str) -> Option<u32> {
 
 /// What the machine calls the user of this name, and the home directory; none where it knows no such user.
 pub(crate) fn of_name(name: &str) -> Option<(String, PathBuf)> {
-    let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let known = lines_of(PASSWD);
     let in_file = known.lines().find(|line| line.split(':').next() == Some(name)).and_then(home_in);
     // A directory service may know the user by another spelling.
     let by_service = || getent("passwd", name).lines().next().and_then(home_in);
@@ -78,10 +86,22 @@ fn home_in(line: &str) -> Option<(String, PathBuf)> {
 pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
     let mut groups = vec![gid];
     if let Some(account) = of_uid(uid) {
-        let known = fs::read_to_string("/etc/group").unwrap_or_default();
-        groups.extend(listing(&known, &account.name).filter(|group| *group != gid));
+        let known = lines_of(GROUP);
+        groups.extend(listing(&known, &account.name));
+        // What a directory service knows is in no file, and neither are its groups.
+        if find(&lines_of(PASSWD), uid).is_none() {
+            groups.extend(counted_in(&getent("initgroups", &account.name), &account.name));
+        }
     }
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(*group));
     groups
+}
+
+/// The groups in an answer about one user: the name, and their numbers.
+fn counted_in(answer: &str, name: &str) -> Vec<u32> {
+    let numbers = answer.lines().next().and_then(|line| line.strip_prefix(name)).unwrap_or_default();
+    numbers.split_ascii_whitespace().map_while(|number| number.parse().ok()).collect()
 }
 
 fn find(passwd: &str, uid: u32) -> Option<Account> {
@@ -101,6 +121,20 @@ fn listing<'t>(groups: &'t str, name: &'t str) -> impl Iterator<Item = u32> + 't
         let (_, _, gid, members) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         members.split(',').any(|member| member == name).then(|| gid.parse().ok())?
     })
+}
+
+/// What is in one of these files; nothing if it cannot be read. A byte that is no UTF-8 spoils its own line alone.
+fn lines_of(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    let Ok(length) = read else { return String::new() };
+    if length == LARGEST {
+        // A number that is cut off is another one.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        bytes.truncate(whole);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What the name service says (getent(1)); nothing if it cannot be asked.
@@ -126,6 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_whatever_one_line_of_it_holds_and_up_to_its_largest_size() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        std::fs::write(
+            path,
+            b"root:x:0:0::/root:/bin/sh\nren\xe9:x:1:1:Ren\xe9:/:/bin/sh\nada:x:1000:100::/:/bin/sh\n",
+        )
+        .unwrap();
+        assert_eq!(find(&lines_of(path), 1000).map(|account| account.gid), Some(100));
+        // A line that is cut off could tell of another number.
+        let mut large = b"ada:x:1000:100::/:/bin/sh\n".repeat(LARGEST / 26);
+        large.extend_from_slice(b"bob:x:1001:1001::/:/bin/sh\n");
+        std::fs::write(path, &large).unwrap();
+        let lines = lines_of(path);
+        assert!(lines.len() <= LARGEST && lines.ends_with(":/bin/sh\n"));
+        assert_eq!(lines_of("/nonexistent"), "");
+    }
+
+    #[test]
     fn a_group_is_found_by_its_whole_name_or_is_a_number() {
         let groups = "root:x:0:\ndb:x:50:bob,ada\ndbs:x:51:\nodd\n";
         assert_eq!((number_in(groups, "db"), number_in(groups, "d"), number_in(groups, "odd")), (Some(50), None, None));
@@ -141,5 +194,8 @@ mod tests {
         assert_eq!((find(passwd, 10), find("ada:x:1000\n", 1000)), (None, None));
         let groups = "users:x:100:\ndb:x:50:bob,ada\nadas:x:51:adam\nodd\n";
         assert_eq!(listing(groups, "ada").collect::<Vec<_>>(), [50]);
+        // As getent(1) answers.
+        assert_eq!(counted_in("ada                   1000 50\n", "ada"), [1000, 50]);
+        assert_eq!((counted_in("ada lovelace 7\n", "ada lovelace"), counted_in("", "ada")), (vec![7], vec![]));
     }
 }
