@@ -206,9 +206,16 @@ impl Rotator {
     /// As [`Rotator::credential`], for the connection at this place of the configuration.
     pub(crate) async fn login(&self, index: usize) -> Result<Login, Failure> {
         let (rotation, renewals) = (self.rotation.for_a_command(), Arc::clone(&self.renewals));
-        // However little is left of it: the login comes at once, and a refusal leads to another one.
-        let least = SignedDuration::ZERO;
-        self.worker.run(async move { renewal::login(&rotation, &renewals, index, least).await }).await?
+        self.worker.run(async move { renewal::login_of_many(&rotation, &renewals, index).await }).await?
+    }
+
+    /// Goes on from one with an earlier configuration: what PostgreSQL has refused there a moment ago leads to nothing new here.
+    pub(crate) fn follow(&self, earlier: &Rotator) {
+        for (index, at) in earlier.renewals.refusals().iter() {
+            if let Ok(index) = self.rotation.index_of(&earlier.config().connections[*index].name) {
+                self.renewals.refusals().insert(index, *at);
+            }
+        }
     }
 
     /// Another one than PostgreSQL has refused: what was published since, or a new one. None where a refusal has led to a new one a

@@ -22,6 +22,9 @@ const RETRY_COOLDOWN: SignedDuration = SignedDuration::from_secs(15);
 /// How long after a credential was replaced because PostgreSQL refused it no other refusal does the same.
 const REFUSAL_COOLDOWN: Duration = Duration::from_secs(60);
 
+/// How long after a failure clients that come one after the other get the same, where there is no live credential: each would sign in.
+const FAILURE_COOLDOWN: Duration = Duration::from_secs(5);
+
 /// A credential with less than this left may have expired on its way to PostgreSQL, whose clock is another one: that it is refused says
 /// nothing about the next one.
 const LAST_MOMENTS: SignedDuration = SignedDuration::from_secs(5);
@@ -32,6 +35,8 @@ pub(super) struct Renewals {
     running: Mutex<HashMap<usize, Renewal>>,
     /// When a refusal has last led to a new credential.
     refusals: Mutex<HashMap<usize, Instant>>,
+    /// What the last renewal has failed of, and when.
+    failures: Mutex<HashMap<usize, (Instant, Failure)>>,
 }
 
 #[derive(Clone)]
@@ -52,13 +57,29 @@ impl Renewals {
 
     /// Whether a refusal may lead to a new credential now. Then no other may for a while.
     fn takes_refusal(&self, index: usize) -> bool {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals();
         let now = Instant::now();
         if refusals.get(&index).is_some_and(|last| now.duration_since(*last) < REFUSAL_COOLDOWN) {
             return false;
         }
         refusals.insert(index, now);
         true
+    }
+
+    /// When refusals have led to new credentials.
+    pub(super) fn refusals(&self) -> MutexGuard<'_, HashMap<usize, Instant>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<usize, (Instant, Failure)>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a renewal has failed of a moment ago.
+    fn fresh_failure(&self, index: usize) -> Option<Failure> {
+        let failures = self.failures();
+        let (at, failure) = failures.get(&index)?;
+        (at.elapsed() < FAILURE_COOLDOWN).then(|| failure.clone())
     }
 
     /// The running renewal of a connection.
@@ -92,6 +113,7 @@ impl Renewals {
         let rotation = rotation.clone();
         tokio::spawn(async move {
             let report = rotation.rotate(&request, Some(&[index]), patience).await;
+            ending.note(report.failure_of(index));
             ending.with(report.failure_of(index).cloned());
         });
         renewal
@@ -107,6 +129,14 @@ struct Ending {
 }
 
 impl Ending {
+    fn note(&self, failure: Option<&Failure>) {
+        let mut failures = self.renewals.failures();
+        match failure {
+            Some(failure) => drop(failures.insert(self.index, (Instant::now(), failure.clone()))),
+            None => drop(failures.remove(&self.index)),
+        }
+    }
+
     fn with(mut self, failure: Option<Failure>) {
         self.failure = failure;
     }
@@ -210,6 +240,19 @@ pub(super) async fn login(
             let name = &rotation.config().connections[index].name;
             Err(Failure::transient(Code::Unavailable, format!("there is no live credential for {name}")))
         }
+    }
+}
+
+/// As [`login`], for one of many that come by themselves and again and again.
+pub(super) async fn login_of_many(
+    rotation: &Rotation,
+    renewals: &Arc<Renewals>,
+    index: usize,
+) -> Result<Login, Failure> {
+    match renewals.fresh_failure(index) {
+        Some(failure) if live(rotation, index)?.is_none() => Err(failure),
+        // However little is left of it: the login comes at once, and a refusal leads to another one.
+        _ => login(rotation, renewals, index, SignedDuration::ZERO).await,
     }
 }
 

@@ -95,10 +95,32 @@ fn what_postgresql_refuses_is_replaced_once_and_not_again_and_again() {
     stage.ask("orders", "select 1").exits(0);
     assert_eq!(stage.workspace.tokens_issued(), issued + 1);
     spoil();
-    for _ in 0..3 {
+    for times in 2..5 {
         stage.ask("orders", "select 1").exits(2).stderr_has("HINT");
+        running.signal(Signal::HUP);
+        running.says_times(times, "Serving 1 connection at", SOON);
     }
     assert_eq!(stage.workspace.tokens_issued(), issued + 1, "one new credential a minute for a refusal, and no storm");
+    running.terminate().exits(0);
+}
+
+#[test]
+fn many_that_get_no_credential_sign_in_once_and_not_each() {
+    let test = "many_that_get_no_credential_sign_in_once_and_not_each";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let wrong = "dose00000000000000000000000000000000";
+    stage.home.keep_secret(wrong);
+    let running = stage.proxy().env("DATABRICKS_CLIENT_SECRET", wrong).spawn();
+    running.says("Serving 1 connection at", SOON);
+    let (asked, began) = (stage.workspace.token_requests(), Instant::now());
+    stage.ask("orders", "select 1").exits(2).stderr_has("HINT");
+    let once = stage.workspace.token_requests() - asked;
+    let all: Vec<_> = (0..8).map(|_| stage.psql("orders").args(["-c", "select 1"]).spawn()).collect();
+    for one in all {
+        one.ends().exits(2).stderr_has("HINT");
+    }
+    let tries = 1 + began.elapsed().as_secs() as usize / 5;
+    assert!(stage.workspace.token_requests() - asked <= tries * once, "one try in five seconds");
     running.terminate().exits(0);
 }
 
