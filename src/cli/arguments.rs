@@ -354,7 +354,7 @@ pub(super) struct WhichManager {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Show every effective setting and where it came from
+    /// Show the settings that are set, the main defaults, and where each came from
     Show,
     /// Print where the configuration file is read from
     Path,

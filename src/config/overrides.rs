@@ -52,7 +52,7 @@ pub struct Overrides {
     /// Also log to this file (10 MiB, 5 old ones kept)
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "PATH"))]
     pub log_file: Option<PathBuf>,
-    /// Rotate this long after a credential was issued, such as 50 (minutes) or 1h [default: 20 minutes before it expires]
+    /// Rotate this long after a credential was issued, such as 50 (minutes) or 1h [default: 20 minutes before it expires, after 50 minutes at the latest]
     #[cfg_attr(feature = "cli", arg(long, global = true, value_name = "MINUTES", value_parser = super::file::parse_interval))]
     pub interval: Option<Duration>,
     /// Configuration file [env: DBX_ROTATOR_CONFIG] [default: ~/.config/dbx-rotator/config.toml]
