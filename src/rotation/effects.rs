@@ -186,11 +186,12 @@ impl Snapshot {
     }
 }
 
-/// The sections of the connections with a wanted listing and a known host and user.
+/// The sections of the connections with a wanted listing and a live password: a try that fails leads nobody elsewhere.
 fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Section> {
     let passfile = snapshot.config.password_file_for_libpq();
-    let section = |connection: &Connection| {
+    let section = |(index, connection): (usize, &Connection)| {
         let key = connection.key.as_ref().filter(|_| wanted(connection.listing))?;
+        snapshot.statuses.get(index)?.left_to_clients()?;
         Some(Section {
             name: connection.name.clone(),
             host: key.host().to_owned(),
@@ -202,7 +203,7 @@ fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Sectio
             passfile: passfile.as_ref().map(|path| path.display().to_string()),
         })
     };
-    snapshot.connections().iter().filter_map(section).collect()
+    snapshot.connections().iter().enumerate().filter_map(section).collect()
 }
 
 /// The credential that clients read, if it is live, and where it logs in.

@@ -470,3 +470,17 @@ fn a_dry_run_asks_nobody_and_changes_nothing() {
     assert_eq!(home.pgpass(), "");
     assert_eq!(workspace.connections(), 0);
 }
+
+#[test]
+fn a_rotation_that_fails_leads_nobody_elsewhere() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let rotate = || dbx_rotator!(home).for_instance(&workspace, "").args(["rotate", "--retry-for", "0s"]);
+    rotate().run().exits(0);
+    let before = home.read(".pg_service.conf");
+    assert!(before.contains("[orders]"), "{before}");
+    rotate().args(["--pgpass-file", "/proc/nowhere"]).run().exits(73);
+    assert_eq!(home.read(".pg_service.conf"), before);
+    workspace.fail_next(Fault::Status(503));
+    rotate().args(["--pg-host", "other.example"]).run().exits(69);
+    assert_eq!(home.read(".pg_service.conf"), before);
+}
