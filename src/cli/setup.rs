@@ -38,6 +38,10 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
     if place.is_there() {
         let shown = place.shown();
         say(&format!("{shown} exists already and is used as it is."))?;
+        let of_database = || (!options.database.is_empty()).then_some("--database");
+        if let Some(option) = overrides.workspace_flag().or_else(|| overrides.connection_flag()).or_else(of_database) {
+            print::warning(&format!("{option} changes nothing in it: edit it, or move it away and run setup again"));
+        }
         let renewal = renewal(options, person)?;
         return finish(renewal, options, &file);
     }

@@ -60,6 +60,11 @@ fn answers_lead_from_nothing_to_a_login() {
     // Once more there is nothing to ask.
     let again = reachable(dbx_rotator!(&home).args(["setup", "--yes"]), &workspace, &server, &host).run();
     again.exits(0).stdout_has("exists already and is used as it is").stdout_has("psql service=orders");
+    again.stderr_lacks("changes nothing");
+    assert_eq!(home.read(CONFIG), config);
+    let other = dbx_rotator!(&home).args(["setup", "--yes", "--database", "archive"]);
+    let other = reachable(other, &workspace, &server, &host).run();
+    other.exits(0).stderr_has("--database changes nothing in it");
     assert_eq!(home.read(CONFIG), config);
 }
 
