@@ -266,7 +266,8 @@ fn bind(directory: &Path, path: &Path, is_shared: bool) -> io::Result<UnixListen
     }
     match StdUnixStream::connect(path) {
         Ok(_) => {
-            return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there, perhaps another proxy"));
+            let who = "another program listens there, perhaps another proxy, or one that is still stopping";
+            return Err(io::Error::new(ErrorKind::AddrInUse, who));
         }
         // What an earlier one has left.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,

@@ -7,6 +7,8 @@
 
 mod certificate;
 mod client;
+mod crowd;
+mod drain;
 mod figures;
 pub(crate) mod first;
 mod forget;
@@ -52,7 +54,7 @@ use crate::rotation::{LOCK_LIMIT, PROXY, Running};
 use crate::rotator::Rotator;
 use crate::words;
 use figures::Counting;
-use listeners::{Listeners, is_of_this_machine};
+use listeners::{Accepted, Listeners, is_of_this_machine};
 use peer::{Access, Verdict};
 use scram::Verifier;
 use sessions::Sessions;
@@ -62,9 +64,6 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// The same while there is no session.
 const IDLE_TICK: Duration = Duration::from_secs(30);
-
-/// How long sessions may go on with what they are doing after the proxy was told to stop. The units give it 100 s.
-const DRAIN_LIMIT: Duration = Duration::from_secs(75);
 
 /// How many clients beyond the limit are told so at once; more are dropped without a word.
 const MOST_TURNED_AWAY: usize = 100;
@@ -148,6 +147,8 @@ struct Proxy {
     strangers: Strangers,
     manager: Manager,
     keepalive: WatchdogKeepalive,
+    /// Whether the last client could be taken.
+    can_accept: bool,
     /// When it last had a session.
     needed_at: Instant,
     /// How many connections had no host or user when what leads clients here was written; so large that it is written again where
@@ -179,6 +180,7 @@ impl Proxy {
             strangers: Strangers::default(),
             manager,
             keepalive: WatchdogKeepalive::new(manager, IDLE_TICK),
+            can_accept: true,
             needed_at: Instant::now(),
             unlocated: 0,
             _running: running,
@@ -212,7 +214,6 @@ impl Proxy {
         tokio::pin!(stop);
         let mut told = self.status();
         let mut looked = Instant::now();
-        let mut can_accept = true;
         loop {
             self.keepalive.ping();
             let tick = self.tick();
@@ -230,19 +231,8 @@ impl Proxy {
                 Some(_) = self.sessions.join_next() => {
                     self.needed_at = Instant::now();
                 }
-                accepted = self.listeners.accept() => match accepted {
-                    Ok(accepted) => {
-                        can_accept = true;
-                        self.admit(accepted);
-                    }
-                    // A client that has gone already, as macOS tells it.
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                    Err(error) => {
-                        if std::mem::replace(&mut can_accept, false) {
-                            tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
-                        }
-                        timer::sleep(BREATH).await;
-                    }
+                accepted = self.listeners.accept() => if let Some(accepted) = self.taken(accepted).await {
+                    self.admit(accepted);
                 },
                 () = timer::sleep(pause) => {
                     if self.left_until_idle().is_some_and(|left| left.is_zero()) {
@@ -261,18 +251,21 @@ impl Proxy {
 
     /// Tells how many sessions there are, and what else is new.
     async fn look(&mut self, told: &mut String) {
-        let status = self.status();
-        if status != *told {
-            self.manager.tell(News::Status(&status));
-            *told = status;
-        }
-        self.shared.counting.write_news();
+        self.tell(told, self.status());
         // Sessions look whether a side was lost.
         self.shared.stopping.send_replace(false);
         self.publish_news().await;
         if self.sessions.is_empty() {
             heap::give_back();
         }
+    }
+
+    fn tell(&self, told: &mut String, status: String) {
+        if status != *told {
+            self.manager.tell(News::Status(&status));
+            *told = status;
+        }
+        self.shared.counting.write_news();
     }
 
     /// How long it stays if no client comes; none where it stays for ever.
@@ -282,7 +275,26 @@ impl Proxy {
         may_end.then(|| timeout.saturating_sub(self.needed_at.elapsed()))
     }
 
-    fn admit(&mut self, accepted: listeners::Accepted) {
+    /// The client that was accepted, if one was.
+    async fn taken(&mut self, accepted: io::Result<Accepted>) -> Option<Accepted> {
+        match accepted {
+            Ok(accepted) => {
+                self.can_accept = true;
+                return Some(accepted);
+            }
+            // A client that has gone already, as macOS tells it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if std::mem::replace(&mut self.can_accept, false) {
+                    tracing::warn!("no more clients can be served now: {}", words::of_io(&error));
+                }
+                timer::sleep(BREATH).await;
+            }
+        }
+        None
+    }
+
+    fn admit(&mut self, accepted: Accepted) {
         let most = self.config().local_proxy.max_sessions;
         let Ok(stranger) = self.strangers.place_for(self.served.access.verdict(accepted.peer)) else { return };
         let count = self.sessions.len().saturating_sub(self.strangers.count());
@@ -318,34 +330,6 @@ impl Proxy {
         }
         self.served = Arc::new(served);
         Ok(())
-    }
-
-    /// Ends idle sessions at once, and the others when they have done what they are doing, up to a limit or until that is `enough`.
-    async fn drain(&mut self, enough: impl Future) {
-        self.shared.stopping.send_replace(true);
-        // Nobody waits for an answer that does not come.
-        self.listeners = Listeners::default();
-        if self.sessions.is_empty() {
-            return;
-        }
-        tracing::info!("Stopping: {} may end what they are doing, within {} s", self.status(), DRAIN_LIMIT.as_secs());
-        let all = async { while self.sessions.join_next().await.is_some() {} };
-        let until = Instant::now() + DRAIN_LIMIT;
-        let pinging = async {
-            while Instant::now() < until {
-                self.keepalive.ping();
-                // Sessions look whether a side was lost.
-                self.shared.stopping.send_replace(true);
-                timer::sleep(TICK.min(self.keepalive.pace()).min(until.saturating_duration_since(Instant::now())))
-                    .await;
-            }
-        };
-        tokio::select! {
-            () = all => return,
-            () = pinging => {}
-            _ = enough => {}
-        }
-        tracing::warn!("The sessions that are still busy are cut off");
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Unheard};
+use super::crowd::Place;
 use super::first::{self, First};
 use super::listeners::Accepted;
 use super::message::{self, Rejection};
@@ -63,6 +64,22 @@ pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Ac
     let _ = timeout(FAREWELL_LIMIT, client.see_off()).await;
 }
 
+/// Serves a client that has come while the proxy is stopping: it may cancel what a session does, and gets none. Pools come again and
+/// again, so that nobody is told of each but who wants to know all.
+pub(super) async fn serve_late(shared: Arc<Shared>, served: Arc<Served>, accepted: Accepted, place: Arc<Place>) {
+    let Accepted { client, peer, .. } = accepted;
+    let Some((client, first)) = hear(&shared, &served, client).await else { return };
+    place.speaks();
+    match first {
+        First::Cancel(key) => cancel(&shared, &served, peer, &key).await,
+        _ => {
+            let rejection = message::stopping();
+            tracing::debug!("{} got no session: {}", whose(peer), rejection.message);
+            tell(&shared, client, &rejection).await;
+        }
+    }
+}
+
 /// Tells the server that the session is over.
 async fn terminate(server: &mut Upstream) {
     // It may have gone.
@@ -88,22 +105,10 @@ async fn begin<'s>(
     stranger: Stranger,
 ) -> Option<(Begun<'s>, Arc<()>)> {
     let Accepted { client, peer, port } = accepted;
-    let heard = tokio::select! {
+    let (mut client, first) = tokio::select! {
         biased;
-        heard = timeout(GREETING_LIMIT, client.first(served.tls.as_ref())) => heard,
+        heard = hear(shared, served, client) => heard?,
         () = stops(shared) => return None,
-    };
-    let (client, first) = match heard {
-        Ok(Ok(heard)) => heard,
-        Ok(Err(Unheard::Malformed(client, malformed))) => {
-            refuse(shared, client, &Rejection::new("08P01", malformed.words()), "a client").await;
-            return None;
-        }
-        // A client that goes away has perhaps only looked whether the port is open.
-        Ok(Err(Unheard::Gone)) | Err(_) => {
-            tracing::debug!("a client has said nothing in time, or has gone");
-            return None;
-        }
     };
     let startup = match first {
         First::Session(startup) => startup,
@@ -113,7 +118,6 @@ async fn begin<'s>(
         }
         First::Tls | First::Gss => return None,
     };
-    let mut client = client;
     let admitted = admit(shared, served, &mut client, peer).await;
     let wanted = admitted.and_then(|place| Ok((place, Wanted::of(served.rotator.config(), port, &startup)?)));
     let (place, wanted) = match wanted {
@@ -149,6 +153,19 @@ async fn begin<'s>(
     }
 }
 
+/// What a client wants; none if it says nothing that one could want.
+async fn hear(shared: &Shared, served: &Served, client: Client) -> Option<(Client, First)> {
+    match timeout(GREETING_LIMIT, client.first(served.tls.as_ref())).await {
+        Ok(Ok(heard)) => return Some(heard),
+        Ok(Err(Unheard::Malformed(client, malformed))) => {
+            refuse(shared, client, &Rejection::new("08P01", malformed.words()), "a client").await;
+        }
+        // A client that goes away has perhaps only looked whether the port is open.
+        Ok(Err(Unheard::Gone)) | Err(_) => tracing::debug!("a client has said nothing in time, or has gone"),
+    }
+    None
+}
+
 /// Waits until the proxy is stopping.
 async fn stops(shared: &Shared) {
     let mut stopping = shared.stopping.subscribe();
@@ -167,8 +184,12 @@ pub(super) fn whose(peer: Peer) -> String {
 }
 
 async fn refuse(shared: &Shared, client: Client, rejection: &Rejection, whose: &str) {
-    shared.counting.refused(&rejection.sqlstate);
     tracing::warn!("{whose} got no session: {} ({})", rejection.message, rejection.sqlstate);
+    tell(shared, client, rejection).await;
+}
+
+async fn tell(shared: &Shared, client: Client, rejection: &Rejection) {
+    shared.counting.refused(&rejection.sqlstate);
     let _ = timeout(GREETING_LIMIT, client.reject(rejection)).await;
 }
 

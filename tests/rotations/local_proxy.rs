@@ -11,6 +11,7 @@
 mod cannot_start;
 mod clients;
 mod cut;
+mod drain;
 mod life;
 mod network;
 mod protocol;

@@ -14,7 +14,7 @@ const SCRIPT: &str = include_str!("../../support/activated.py");
 const CONFIG: &str = ".config/dbx-rotator/config.toml";
 
 /// Starts the proxy for each client, as systemd does.
-fn activated(stage: &Stage, port: u16) -> Running<'_> {
+pub(super) fn activated(stage: &Stage, port: u16) -> Running<'_> {
     let script = stage.home.write("activated.py", SCRIPT, 0o600);
     let activated = stage.home.command("python3").arg(script).arg(stage.socket()).arg(port.to_string());
     let activated = activated.args([env!("CARGO_BIN_EXE_dbx-rotator"), "proxy"]).signed_in_to(&stage.workspace).spawn();
@@ -23,7 +23,7 @@ fn activated(stage: &Stage, port: u16) -> Running<'_> {
 }
 
 /// psql by TCP, which asks for TLS first.
-fn by_port(stage: &Stage, port: u16) -> crate::support::Outcome {
+pub(super) fn by_port(stage: &Stage, port: u16) -> crate::support::Outcome {
     let psql = stage.home.command(psql_program().unwrap()).env("PGPASSFILE", "/nonexistent");
     let port = port.to_string();
     psql.args(["-X", "-w", "-A", "-t", "-h", "127.0.0.1", "-p", &port, "-d", "orders", "-c", "select 1"]).run()

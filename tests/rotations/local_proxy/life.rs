@@ -215,7 +215,8 @@ fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_on
     let began = Instant::now();
     running.signal(Signal::TERM);
     running.says("may end what they are doing", SOON);
-    until("nobody new is let in", || !stage.socket().exists());
+    // Nobody new is let in.
+    stage.ask("orders", "select 1").exits(2).stderr_has("is stopping");
     idle.types("select 1;\n");
     idle.says("is stopping", SOON);
     let outcome = busy.ends();
