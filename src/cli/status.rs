@@ -326,7 +326,8 @@ fn proxy_line(figures: &Figures) -> String {
     let sessions = crate::words::count(figures.sessions, "session");
     let refused: u64 = figures.refused.values().sum();
     let refused = if refused == 0 { String::new() } else { format!(", {refused} refused since it was started") };
-    print::line(&format!("proxy: {sessions}{refused}, at {}", figures.listening.join(", ")))
+    let stopping = if figures.stopping { ", stopping" } else { "" };
+    print::line(&format!("proxy: {sessions}{stopping}{refused}, at {}", figures.listening.join(", ")))
 }
 
 /// How the service manager sees the service, for people.

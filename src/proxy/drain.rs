@@ -26,19 +26,19 @@ impl Proxy {
     /// Waits for the end of all sessions, up to a limit or until that is `enough`.
     pub(super) async fn drain(&mut self, enough: impl Future) {
         self.shared.stopping.send_replace(true);
+        self.shared.counting.stops();
         if self.sessions.is_empty() {
             return;
         }
         tracing::info!("Stopping: {} may end what they are doing, within {} s", self.status(), LIMIT.as_secs());
         tokio::pin!(enough);
-        let (mut late, mut look_at) = (Late::default(), Instant::now());
+        let (mut late, mut told, mut look_at) = (Late::default(), String::new(), Instant::now());
         let until = Instant::now() + LIMIT;
         while Instant::now() < until {
             self.keepalive.ping();
             // Here, where it cannot be put off by clients that come and go.
             if look_at <= Instant::now() {
-                // Sessions look whether a side was lost.
-                self.shared.stopping.send_replace(true);
+                self.look_while_stopping(&mut told);
                 look_at = Instant::now() + TICK;
             }
             let pause = look_at.min(until).saturating_duration_since(Instant::now()).min(self.keepalive.pace());
@@ -54,6 +54,12 @@ impl Proxy {
             }
         }
         tracing::warn!("The sessions that are still busy are cut off");
+    }
+
+    fn look_while_stopping(&self, told: &mut String) {
+        self.tell(told, format!("stopping, {}", self.status()));
+        // Sessions look whether a side was lost.
+        self.shared.stopping.send_replace(true);
     }
 
     fn admit_late(&self, late: &mut Late, accepted: Accepted) {

@@ -30,6 +30,8 @@ pub(crate) struct Figures {
     pub(crate) started_at: Option<Timestamp>,
     /// Where it listens.
     pub(crate) listening: Vec<String>,
+    /// It ends when its sessions have, and opens none.
+    pub(crate) stopping: bool,
     /// How many sessions there are now.
     pub(crate) sessions: u64,
     /// How many were opened.
@@ -74,6 +76,10 @@ impl Counting {
 
     pub(super) fn listens(&self, listening: Vec<String>) {
         self.change(|figures| figures.listening = listening);
+    }
+
+    pub(super) fn stops(&self) {
+        self.change(|figures| figures.stopping = true);
     }
 
     pub(super) fn opened(&self, tries: u32, took: Duration, is_second: bool) {
@@ -150,7 +156,7 @@ pub(crate) fn told(state_dir: &Path) -> Option<(Figures, bool)> {
     match figures.filter(|figures| figures.version == VERSION) {
         Some(figures) if runs => Some((figures, true)),
         // Nobody is left of those that it counted.
-        Some(figures) => Some((Figures { sessions: 0, ..figures }, false)),
+        Some(figures) => Some((Figures { sessions: 0, stopping: false, ..figures }, false)),
         None => runs.then(|| (Figures::default(), true)),
     }
 }
@@ -169,18 +175,19 @@ mod tests {
         counting.opened(1, Duration::from_secs(9), false);
         counting.opened(3, Duration::from_secs(2), true);
         counting.refused("28P01");
+        counting.stops();
         counting.came_from_client(5);
         counting.came_from_server(7);
         let running = Running::mark_as(PROXY, directory.path());
         counting.write_news();
         let (figures, runs) = told(directory.path()).unwrap();
-        assert!(runs);
+        assert!(runs && figures.stopping);
         assert_eq!((figures.sessions, figures.sessions_opened, figures.wakes, figures.second_logins), (2, 2, 1, 1));
         assert_eq!((figures.bytes_from_clients, figures.bytes_from_servers, figures.wake_seconds), (5, 7, 2.0));
         assert_eq!(figures.refused.get("28P01"), Some(&1));
         drop(running);
         until(|| told(directory.path()).is_some_and(|(_, runs)| !runs));
         let (figures, runs) = told(directory.path()).unwrap();
-        assert_eq!((figures.sessions, runs), (0, false));
+        assert_eq!((figures.sessions, figures.stopping, runs), (0, false, false));
     }
 }

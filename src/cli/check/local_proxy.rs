@@ -14,7 +14,11 @@ const INSTALL: &str = "dbx-rotator service install --proxy; or run it in a termi
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some((figures, true)) = proxy::told(&config.state_dir) {
-        let what = format!("the local proxy runs, at {}", figures.listening.join(", "));
+        let what = if figures.stopping {
+            "the local proxy is stopping: it ends with its last session, and opens none".to_owned()
+        } else {
+            format!("the local proxy runs, at {}", figures.listening.join(", "))
+        };
         findings.push(Finding::ok(Id::LocalProxy, what));
     }
     let settings = &config.local_proxy;

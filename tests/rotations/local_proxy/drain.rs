@@ -1,12 +1,13 @@
 //! While the proxy is stopping and a query goes on: what its own client can still do, what others are told, and what is told of it.
 
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
 use super::cannot_start::{activated, by_port};
 use super::{SOON, Stage, free_port, until};
-use crate::support::{Running, Workspace};
+use crate::support::{Running, Workspace, dbx_rotator};
 
 /// A session whose query goes on for long.
 fn busy(stage: &Stage) -> Running<'_> {
@@ -54,6 +55,48 @@ fn a_proxy_that_stops_tells_clients_of_sockets_that_it_was_handed_and_passes_on_
     busy.signal(Signal::INT);
     busy.ends().stderr_has("canceling statement due to user request");
     running.ends().exits(0);
+}
+
+#[test]
+fn what_is_told_of_a_proxy_follows_while_it_stops() {
+    let test = "what_is_told_of_a_proxy_follows_while_it_stops";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let path = stage.home.path("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let running = stage.proxy().env("NOTIFY_SOCKET", &path).spawn();
+    running.says("Serving 1 connection at", SOON);
+    let idle = stage.psql("orders").with_keyboard().spawn();
+    idle.types("select 'open';\n");
+    idle.prints("open", SOON);
+    let busy = busy(&stage);
+    let status = || dbx_rotator!(stage.home).args(["status", "--json"]).signed_in_to(&stage.workspace).run().json();
+    until("both sessions are told", || status()["proxy"]["sessions"] == 2);
+    running.signal(Signal::TERM);
+    until("one session is left", || status()["proxy"]["sessions"] == 1);
+    assert_eq!(status()["proxy"]["stopping"], true);
+    dbx_rotator!(stage.home)
+        .arg("status")
+        .signed_in_to(&stage.workspace)
+        .run()
+        .stdout_has("proxy: 1 session, stopping");
+    dbx_rotator!(stage.home)
+        .arg("check")
+        .signed_in_to(&stage.workspace)
+        .run()
+        .stdout_has("the local proxy is stopping");
+    let mut heard = [0; 4096];
+    let mut hears = || {
+        let length = manager.recv(&mut heard).unwrap();
+        String::from_utf8_lossy(&heard[..length]).into_owned()
+    };
+    while !hears().contains("STATUS=stopping, 1 session") {}
+    running.signal(Signal::INT);
+    running.ends().exits(0);
+    drop(busy.ends());
+    assert_eq!(status()["proxy"]["stopping"], false);
+    idle.types("\\q\n");
+    idle.ends();
 }
 
 #[test]
