@@ -4,7 +4,6 @@ mod glance;
 pub(super) mod watch;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -108,12 +107,12 @@ struct Proxy<'a> {
     figures: &'a Figures,
 }
 
-/// Whether the loop of `run` comes round, whatever it has come to. A restart mends nothing else.
+/// Whether the loop of `run`, or of a proxy, comes round, whatever it has come to. A restart mends nothing else.
 pub(super) fn alive(what: Alive, directory: &Path) -> Result<u8, Fault> {
     let beat = match what {
         Alive::Run => Running::last_beat(directory),
         // It marks itself when its sockets are open.
-        Alive::Proxy => Running::is_marked_as(PROXY, directory).then_some(Ok(Duration::ZERO)),
+        Alive::Proxy => Running::last_beat_as(PROXY, directory),
     };
     let (line, code) = match beat {
         Some(Ok(since)) => (format!("alive: last seen {} s ago", since.as_secs()), 0),

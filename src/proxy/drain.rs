@@ -35,7 +35,7 @@ impl Proxy {
         let (mut late, mut told, mut look_at) = (Late::default(), String::new(), Instant::now());
         let until = Instant::now() + LIMIT;
         while Instant::now() < until {
-            self.keepalive.ping();
+            self.comes_round();
             // Here, where it cannot be put off by clients that come and go.
             if look_at <= Instant::now() {
                 self.look_while_stopping(&mut told);

@@ -28,7 +28,7 @@ mod wanted;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -155,7 +155,9 @@ struct Proxy {
     /// that has failed.
     unlocated: usize,
     /// Tells `status` that it runs.
-    _running: Running,
+    running: Running,
+    /// When it told so last, by the clock that goes on while the machine sleeps.
+    told_at: SystemTime,
 }
 
 impl Proxy {
@@ -183,7 +185,8 @@ impl Proxy {
             can_accept: true,
             needed_at: Instant::now(),
             unlocated: 0,
-            _running: running,
+            running,
+            told_at: SystemTime::now(),
         })
     }
 
@@ -215,7 +218,7 @@ impl Proxy {
         let mut told = self.status();
         let mut looked = Instant::now();
         loop {
-            self.keepalive.ping();
+            self.comes_round();
             let tick = self.tick();
             // Here, where it cannot be put off by clients that come and go.
             if looked.elapsed() >= tick {
@@ -242,6 +245,16 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    fn comes_round(&mut self) {
+        self.keepalive.ping();
+        // Not with each client that comes and goes: it is written to a file.
+        if self.told_at.elapsed().is_ok_and(|since| since < self.keepalive.pace()) {
+            return;
+        }
+        self.running.beat();
+        self.told_at = SystemTime::now();
     }
 
     /// The longest time from one look to the next.

@@ -32,7 +32,8 @@ pub(crate) struct Running {
     file: Option<File>,
 }
 
-/// A daemon whose loop has not come round for this long hangs: it does so each minute, and a look takes 90 s at most.
+/// A program whose loop has not come round for this long hangs: a daemon's does so each minute, a proxy's each half, and a look takes 90 s
+/// at most.
 #[cfg(feature = "cli")]
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 
@@ -73,10 +74,16 @@ impl Running {
     /// error where it has been too long.
     #[cfg(feature = "cli")]
     pub(crate) fn last_beat(directory: &Path) -> Option<Result<Duration, Duration>> {
-        if !Self::is_marked(directory) {
+        Self::last_beat_as(NAME, directory)
+    }
+
+    /// The same by another name.
+    #[cfg(feature = "cli")]
+    pub(crate) fn last_beat_as(name: &str, directory: &Path) -> Option<Result<Duration, Duration>> {
+        if !Self::is_marked_as(name, directory) {
             return None;
         }
-        let beat = std::fs::metadata(directory.join(NAME)).and_then(|found| found.modified()).ok()?;
+        let beat = std::fs::metadata(directory.join(name)).and_then(|found| found.modified()).ok()?;
         // A clock that was set back makes it the future.
         let since = SystemTime::now().duration_since(beat).unwrap_or_default();
         Some(if since < LONGEST_SILENCE { Ok(since) } else { Err(since) })

@@ -1,8 +1,9 @@
 //! Over many lives of a token, outages, a server that dies, and the proxy's own end.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
@@ -369,6 +370,28 @@ fn a_proxy_that_ends_leaves_another_ones_socket_alone() {
     stage.ask("orders", "select 1").exits(0);
     second.terminate().exits(0);
     assert!(!stage.socket().exists());
+}
+
+#[test]
+fn a_proxy_that_hangs_is_told_from_one_that_serves() {
+    let test = "a_proxy_that_hangs_is_told_from_one_that_serves";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    // So that it comes round each ten seconds.
+    let running = stage.proxy().env("WATCHDOG_USEC", "20000000").spawn();
+    running.says("Serving 1 connection at", SOON);
+    let alive = || dbx_rotator!(stage.home).args(["status", "--alive=proxy"]).run();
+    alive().exits(0).stdout_has("alive: last seen");
+    let is_long_ago = || {
+        let mark = File::options().write(true).open(stage.home.path(".local/state/dbx-rotator/proxy-running"));
+        mark.unwrap().set_modified(SystemTime::now() - Duration::from_secs(600)).unwrap();
+    };
+    is_long_ago();
+    until("it has come round", || alive().stdout.contains("alive: last seen"));
+    running.signal(Signal::STOP);
+    is_long_ago();
+    alive().exits(1).stdout_has("hangs: last seen");
+    running.signal(Signal::CONT);
+    running.terminate().exits(0);
 }
 
 #[test]
