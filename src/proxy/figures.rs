@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::listeners::serves;
 use crate::os::files::{make_directories, read_text_up_to};
 use crate::os::identity::try_as_owner_of;
 use crate::rotation::{PROXY, Running};
@@ -46,6 +48,13 @@ pub(crate) struct Figures {
     pub(crate) wake_seconds: f64,
     /// How many logins PostgreSQL refused at first, and accepted with another credential.
     pub(crate) second_logins: u64,
+}
+
+impl Figures {
+    /// Whether it takes what comes to this address.
+    pub(crate) fn serves(&self, address: SocketAddr) -> bool {
+        self.listening.iter().filter_map(|place| place.parse().ok()).any(|place| serves(place, address))
+    }
 }
 
 /// The running count of a proxy.

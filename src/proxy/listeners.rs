@@ -115,36 +115,58 @@ impl Listeners {
     /// our own Unix socket, or nobody.
     ///
     /// # Errors
-    /// A port cannot be opened, or the socket not be changed. The others are.
+    /// A port cannot be opened: then they are what they were.
     pub(super) fn follow(&mut self, config: &Config) -> Result<(), Failure> {
-        let listen = config.local_proxy.listen;
-        let wanted: Vec<SocketAddr> = config
-            .connections
-            .iter()
-            .filter_map(|connection| connection.proxied.port)
-            .map(|port| SocketAddr::new(listen, port))
-            .collect();
-        self.tcp.retain(|tcp| !tcp.is_own || wanted.contains(&tcp.address));
-        let mut failure = None;
+        self.follow_ports(config)?;
         for own in self.unix.iter().filter_map(|unix| unix.own.as_ref()).filter(|own| own.is_there()) {
-            let changed = open_to(&own.path, !config.local_proxy.allow.is_empty());
-            failure = changed.err().map(|error| cannot("change who may try its socket", &error));
+            if let Err(error) = open_to(&own.path, !config.local_proxy.allow.is_empty()) {
+                tracing::error!("{}", cannot("change who may try its socket", &error));
+            }
         }
+        Ok(())
+    }
+
+    fn follow_ports(&mut self, config: &Config) -> Result<(), Failure> {
+        let ports = config.connections.iter().filter_map(|connection| connection.proxied.port);
+        let wanted: Vec<SocketAddr> = ports.map(|port| SocketAddr::new(config.local_proxy.listen, port)).collect();
+        let is_left = |tcp: &Tcp| tcp.is_own && !wanted.contains(&tcp.address);
+        // At two addresses of one port, one is in the way of the other.
+        let is_in_the_way =
+            |tcp: &Tcp| is_left(tcp) && wanted.iter().any(|address| address.port() == tcp.address.port());
+        let (in_the_way, others) = std::mem::take(&mut self.tcp).into_iter().partition(is_in_the_way);
+        self.tcp = others;
+        match self.open_ports(&wanted, in_the_way) {
+            Ok(opened) => {
+                self.tcp.retain(|tcp| !is_left(tcp));
+                self.tcp.extend(opened);
+                Ok(())
+            }
+            Err((failure, closed)) => {
+                self.tcp.extend(closed);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Those that are not open yet, once what is in the way is closed; if that fails, why, and what was in the way, opened again.
+    fn open_ports(&self, wanted: &[SocketAddr], in_the_way: Vec<Tcp>) -> Result<Vec<Tcp>, (Failure, Vec<Tcp>)> {
+        let before: Vec<SocketAddr> = in_the_way.iter().map(|tcp| tcp.address).collect();
+        drop(in_the_way);
+        let mut opened: Vec<Tcp> = Vec::new();
         for address in wanted {
-            if self.tcp.iter().any(|tcp| serves(tcp.address, address)) {
+            if self.tcp.iter().chain(&opened).any(|tcp| serves(tcp.address, *address)) {
                 continue;
             }
-            match open_port(address) {
-                Ok(listener) => self.tcp.push(Tcp { listener, address, is_own: true }),
-                Err(error) => {
-                    let taken = "another program has it, perhaps another proxy: choose another proxy_port";
-                    let why = cannot(&format!("listen at {address}"), &error);
-                    let is_taken = error.kind() == ErrorKind::AddrInUse;
-                    failure = failure.or(Some(if is_taken { why.hint(taken) } else { why }));
+            match open_port(*address) {
+                Ok(tcp) => opened.push(tcp),
+                Err(failure) => {
+                    drop(opened);
+                    let again = |address| open_port(address).inspect_err(|failure| tracing::error!("{failure}")).ok();
+                    return Err((failure, before.into_iter().filter_map(again).collect()));
                 }
             }
         }
-        failure.map_or(Ok(()), Err)
+        Ok(opened)
     }
 
     /// Whether some of them are gone when this program ends, so that nobody would start it again for their clients.
@@ -226,16 +248,24 @@ fn is_private(listener: &UnixListener) -> bool {
 }
 
 /// Whether a listener takes what comes to this address.
-fn serves(listener: SocketAddr, address: SocketAddr) -> bool {
+pub(super) fn serves(listener: SocketAddr, address: SocketAddr) -> bool {
     let (ip, wanted) = (listener.ip(), address.ip());
     let takes = ip == wanted || ip.is_unspecified() && (ip.is_ipv6() || wanted.is_ipv4());
     listener.port() == address.port() && takes
 }
 
-fn open_port(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+fn open_port(address: SocketAddr) -> Result<Tcp, Failure> {
+    let open = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    let listener = open().map_err(|error| {
+        let why = cannot(&format!("listen at {address}"), &error);
+        let taken = "another program has it, perhaps another proxy: choose another proxy_port";
+        if error.kind() == ErrorKind::AddrInUse { why.hint(taken) } else { why }
+    })?;
+    Ok(Tcp { listener, address, is_own: true })
 }
 
 /// Opens the Unix socket, in a directory where nobody else can put another one.
@@ -318,6 +348,8 @@ pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream as StdTcpStream;
+
     use super::*;
     use crate::os::inherited::until;
 
@@ -370,6 +402,42 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
         assert_eq!(bind(&directory, &path, false).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+
+    #[tokio::test]
+    async fn ports_follow_the_configuration_all_together_or_not_at_all() {
+        let config = |listen: &str, ports: &[u16]| {
+            let connection = |port: &u16| {
+                format!("[[connection]]\nname = 'at{port}'\nhost = 'at{port}.example'\nproxy_port = {port}\n")
+            };
+            let workspace = "[[workspace]]\nhost = 'https://w.example'\nauth = 'databricks-cli'\n\
+                 [[connection]]\nname = 'portless'\nhost = 'portless'\n";
+            let connections: String = ports.iter().map(connection).collect();
+            Config::of_text(&format!("proxy_listen = '{listen}'\n{workspace}{connections}"))
+        };
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = held.local_addr().unwrap().port();
+        // Below those that the system gives to whoever wants any, so that nobody gets them meanwhile.
+        let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+        let mut free = (10_000..32_000).filter(is_free);
+        let (one, other) = (free.next().unwrap(), free.next().unwrap());
+        let mut all = Listeners::default();
+        for (listen, ports, open) in [
+            ("127.0.0.1", vec![one], vec![("127.0.0.1", one)]),
+            ("127.0.0.1", vec![other, taken], vec![("127.0.0.1", one)]),
+            ("0.0.0.0", vec![one, taken], vec![("127.0.0.1", one)]),
+            ("0.0.0.0", vec![one, other], vec![("0.0.0.0", one), ("0.0.0.0", other)]),
+            ("127.0.0.1", vec![other], vec![("127.0.0.1", other)]),
+            ("127.0.0.1", vec![], vec![]),
+        ] {
+            let followed = all.follow(&config(listen, &ports));
+            assert_eq!(followed.is_err(), ports.contains(&taken), "{listen} {ports:?}");
+            let open: Vec<SocketAddr> =
+                open.into_iter().map(|(ip, port)| SocketAddr::new(ip.parse().unwrap(), port)).collect();
+            assert_eq!(all.ports().collect::<Vec<_>>(), open, "{listen} {ports:?}");
+            assert!(open.iter().all(|address| StdTcpStream::connect(("127.0.0.1", address.port())).is_ok()));
+        }
+        assert!(StdTcpStream::connect(("127.0.0.1", one)).is_err());
     }
 
     #[test]

@@ -337,10 +337,8 @@ impl Proxy {
 
     fn follow(&mut self, config: Config) -> Result<(), String> {
         let served = Served::of(config, &self.listeners).map_err(|failure| failure.to_string())?;
+        self.listeners.follow(served.rotator.config()).map_err(|failure| failure.to_string())?;
         served.rotator.follow(&self.served.rotator);
-        if let Err(failure) = self.listeners.follow(served.rotator.config()) {
-            tracing::error!("{failure}");
-        }
         self.served = Arc::new(served);
         Ok(())
     }

@@ -60,6 +60,10 @@ impl Proxy {
         else {
             return Vec::new();
         };
+        // Whoever has it instead would be offered the password.
+        if !self.listeners.ports().any(|address| address.port() == port) {
+            return Vec::new();
+        }
         let users = own.into_iter().chain(connection.key().map(Key::user));
         let entry = |user: &str| {
             let key = Key::new("localhost", port, "*", user).ok()?;

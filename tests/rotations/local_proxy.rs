@@ -14,6 +14,7 @@ mod cut;
 mod drain;
 mod life;
 mod network;
+mod places;
 mod protocol;
 mod refused;
 mod speed;

@@ -6,21 +6,18 @@ use crate::cli::finding::{Finding, Id};
 use crate::config::Config;
 use crate::model::User;
 use crate::os::accounts;
-use crate::proxy;
+use crate::proxy::{self, Figures};
 
 /// Lets the service manager listen where the configuration says.
 const INSTALL: &str = "dbx-rotator service install --proxy; or run it in a terminal: dbx-rotator proxy";
 
+const OTHER_PORT: &str =
+    "choose another port, or end that program; then let the proxy read its settings: a signal HUP to it";
+
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some((figures, true)) = proxy::told(&config.state_dir) {
-        let what = if figures.stopping {
-            "the local proxy is stopping: it ends with its last session, and opens none".to_owned()
-        } else {
-            format!("the local proxy runs, at {}", figures.listening.join(", "))
-        };
-        findings.push(Finding::ok(Id::LocalProxy, what));
-    }
+    let running = proxy::told(&config.state_dir).filter(|(_, runs)| *runs).map(|(figures, _)| figures);
+    findings.extend(running.as_ref().map(|figures| Finding::ok(Id::LocalProxy, what_it_does(figures))));
     let settings = &config.local_proxy;
     let ports =
         config.connections().iter().filter_map(|connection| Some((connection.name(), connection.proxied.port?)));
@@ -30,6 +27,9 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         if TcpListener::bind(address).is_ok() {
             let what = format!("{name}: nobody listens at {address}, its proxy_port");
             findings.push(Finding::warning(Id::LocalProxy, what).hint(INSTALL));
+        } else if running.as_ref().is_some_and(|figures| !figures.serves(address)) {
+            let what = format!("{name}: the proxy does not listen at {address}, its proxy_port: another program does");
+            findings.push(Finding::warning(Id::LocalProxy, what).hint(OTHER_PORT));
         }
     }
     for user in &settings.allow {
@@ -50,6 +50,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         findings.push(Finding::warning(Id::LocalProxy, what).hint("set proxy_tls"));
     }
     findings
+}
+
+fn what_it_does(figures: &Figures) -> String {
+    if figures.stopping {
+        return "the local proxy is stopping: it ends with its last session, and opens none".to_owned();
+    }
+    format!("the local proxy runs, at {}", figures.listening.join(", "))
 }
 
 #[cfg(test)]
