@@ -62,6 +62,17 @@ impl Own {
     }
 }
 
+impl Unix {
+    fn follow(&mut self, config: &Config) -> Result<(), Failure> {
+        match &self.own {
+            Some(own) if own.is_there() => open_to(&own.path, !config.local_proxy.allow.is_empty())
+                .map_err(|error| cannot("change who may try its socket", &error)),
+            Some(_) => own_socket(config).map(|new| *self = new),
+            None => Ok(()),
+        }
+    }
+}
+
 struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
@@ -112,15 +123,15 @@ impl Listeners {
     }
 
     /// Opens the ports that the configuration has and that are not open, and closes those of ours that it has no more. Lets others try
-    /// our own Unix socket, or nobody.
+    /// our own Unix socket, or nobody, and opens it again where it was removed.
     ///
     /// # Errors
     /// A port cannot be opened: then they are what they were.
     pub(super) fn follow(&mut self, config: &Config) -> Result<(), Failure> {
         self.follow_ports(config)?;
-        for own in self.unix.iter().filter_map(|unix| unix.own.as_ref()).filter(|own| own.is_there()) {
-            if let Err(error) = open_to(&own.path, !config.local_proxy.allow.is_empty()) {
-                tracing::error!("{}", cannot("change who may try its socket", &error));
+        for unix in &mut self.unix {
+            if let Err(failure) = unix.follow(config) {
+                tracing::error!("{failure}");
             }
         }
         Ok(())
@@ -189,9 +200,9 @@ impl Listeners {
         self.unix.iter().find_map(directory)
     }
 
-    /// For people.
+    /// For people; without a socket of ours that was removed.
     pub(super) fn names(&self) -> Vec<String> {
-        let unix = self.unix.iter().filter_map(|unix| {
+        let unix = self.unix.iter().filter(|unix| unix.own.as_ref().is_none_or(Own::is_there)).filter_map(|unix| {
             let address = unix.listener.local_addr().ok()?;
             Some(address.as_pathname()?.display().to_string())
         });

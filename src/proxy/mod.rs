@@ -195,8 +195,7 @@ impl Proxy {
     }
 
     fn announce(&self) {
-        let names = self.listeners.names().join(", ");
-        tracing::info!("Serving {} at {names}", of_connections(self.config()));
+        self.say_where();
         for address in self.listeners.ports().filter(|address| !is_of_this_machine(address.ip())) {
             if self.served.tls.is_none() {
                 tracing::warn!(
@@ -206,6 +205,15 @@ impl Proxy {
         }
         self.manager.tell(News::Ready(&self.status()));
         self.shared.counting.write_news();
+    }
+
+    fn say_where(&self) {
+        let names = self.listeners.names();
+        if names.is_empty() {
+            tracing::error!("nobody can connect to this proxy any more: it has neither a socket nor a port");
+        } else {
+            tracing::info!("Serving {} at {}", of_connections(self.config()), names.join(", "));
+        }
     }
 
     fn status(&self) -> String {
@@ -325,7 +333,7 @@ impl Proxy {
         match load().map_err(|error| error.sentence()).and_then(|config| self.follow(config)) {
             Ok(()) => {
                 self.publish(LOCK_LIMIT).await;
-                tracing::info!("Serving {} at {}", of_connections(self.config()), self.listeners.names().join(", "));
+                self.say_where();
             }
             Err(why) => {
                 tracing::error!("the old configuration stays in use, since the new one cannot be: {why}");

@@ -1,5 +1,7 @@
 //! What `check` says of the local proxy, where there is one or the configuration wants one.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::cli::finding::{Finding, Id};
@@ -14,10 +16,18 @@ const INSTALL: &str = "dbx-rotator service install --proxy; or run it in a termi
 const OTHER_PORT: &str =
     "choose another port, or end that program; then let the proxy read its settings: a signal HUP to it";
 
+const REOPEN: &str = "let the proxy open it again by a signal HUP; where systemd listens: systemctl --user restart dbx-rotator-proxy.socket";
+
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let running = proxy::told(&config.state_dir).filter(|(_, runs)| *runs).map(|(figures, _)| figures);
-    findings.extend(running.as_ref().map(|figures| Finding::ok(Id::LocalProxy, what_it_does(figures))));
+    if let Some(figures) = &running {
+        findings.extend(what_it_does(figures));
+        findings.extend(figures.listening.iter().filter(|place| was_removed(place)).map(|place| {
+            let what = format!("nobody can connect to the local proxy by its socket: {place} was removed");
+            Finding::warning(Id::LocalProxy, what).hint(REOPEN)
+        }));
+    }
     let settings = &config.local_proxy;
     let ports =
         config.connections().iter().filter_map(|connection| Some((connection.name(), connection.proxied.port?)));
@@ -52,11 +62,29 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn what_it_does(figures: &Figures) -> String {
-    if figures.stopping {
-        return "the local proxy is stopping: it ends with its last session, and opens none".to_owned();
-    }
-    format!("the local proxy runs, at {}", figures.listening.join(", "))
+/// None where the places at which it listened are all gone.
+fn what_it_does(figures: &Figures) -> Option<Finding> {
+    let listening = &figures.listening;
+    let places: Vec<&str> = listening.iter().map(String::as_str).filter(|place| !was_removed(place)).collect();
+    let what = if figures.stopping {
+        "the local proxy is stopping: it ends with its last session, and opens none".to_owned()
+    } else if !places.is_empty() {
+        format!("the local proxy runs, at {}", places.join(", "))
+    } else if figures.started_at.is_none() {
+        // It has not told where.
+        "the local proxy runs".to_owned()
+    } else if listening.is_empty() {
+        let what = "the local proxy runs, and nobody can connect to it";
+        return Some(Finding::warning(Id::LocalProxy, what).hint(REOPEN));
+    } else {
+        return None;
+    };
+    Some(Finding::ok(Id::LocalProxy, what))
+}
+
+/// Whether it is the path of a socket that is there no more.
+fn was_removed(place: &str) -> bool {
+    place.starts_with('/') && fs::symlink_metadata(place).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 #[cfg(test)]

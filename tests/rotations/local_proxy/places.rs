@@ -1,9 +1,11 @@
 //! Where it listens, when that cannot be any more.
 
+use std::fs;
+
 use rustix::process::Signal;
 
 use super::cannot_start::by_port;
-use super::{SOON, Stage, free_port};
+use super::{SOON, Stage, free_port, until};
 use crate::support::{Outcome, Workspace, dbx_rotator};
 
 fn check(stage: &Stage) -> Outcome {
@@ -35,4 +37,28 @@ fn a_new_port_that_another_program_has_leaves_the_old_one_open_and_gets_no_passw
     assert!(has_entry(other) && !has_entry(port));
     check(&stage).stdout_lacks("does not listen");
     running.terminate().exits(0);
+}
+
+#[test]
+fn a_socket_that_was_removed_is_told_and_a_reload_opens_it_again() {
+    let test = "a_socket_that_was_removed_is_told_and_a_reload_opens_it_again";
+    let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
+    let (running, removed) = (stage.start(), format!("{} was removed", stage.socket().display()));
+    check(&stage).stdout_lacks(&removed);
+    fs::remove_dir_all(stage.directory()).unwrap();
+    check(&stage).stdout_has(&removed);
+    running.signal(Signal::HUP);
+    running.says_times(2, "Serving 1 connection at", SOON);
+    stage.ask("orders", "select 1").exits(0);
+    check(&stage).stdout_lacks(&removed);
+    // Where another proxy has taken its place, it does not say that it serves there.
+    fs::remove_file(stage.socket()).unwrap();
+    let second = stage.start();
+    running.signal(Signal::HUP);
+    running.says("cannot open the socket", SOON);
+    running.says("nobody can connect to this proxy", SOON);
+    running.terminate().exits(0);
+    stage.ask("orders", "select 1").exits(0);
+    second.terminate().exits(0);
+    until("it is gone", || !stage.socket().exists());
 }
