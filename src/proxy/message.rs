@@ -4,6 +4,9 @@ use crate::failure::{Code, Failure};
 use crate::foreign;
 use crate::postgres::Refused;
 
+/// PostgreSQL's code for more clients than there is room for.
+pub(super) const TOO_MANY: &str = "53300";
+
 /// Why a client gets no session: an error code of PostgreSQL's, a sentence, and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rejection {

@@ -53,8 +53,10 @@ use crate::postgres::Doors;
 use crate::rotation::{LOCK_LIMIT, PROXY, Running};
 use crate::rotator::Rotator;
 use crate::words;
+use crowd::{Crowd, Place};
 use figures::Counting;
 use listeners::{Accepted, Listeners, is_of_this_machine};
+use message::TOO_MANY;
 use peer::{Access, Verdict};
 use scram::Verifier;
 use sessions::Sessions;
@@ -68,9 +70,12 @@ const IDLE_TICK: Duration = Duration::from_secs(30);
 /// How many clients beyond the limit are told so at once; more are dropped without a word.
 const MOST_TURNED_AWAY: usize = 100;
 
-/// How many of those who may not use the proxy, and of those who have yet to prove that they may, are heard at once; more are dropped
-/// without a word. They take nobody's place who may.
-const MOST_STRANGERS: usize = 32;
+/// How many of those who may not use the proxy are heard at once. When one more comes, another one has to go. They take nobody's place
+/// who may.
+const MOST_REFUSED: usize = 32;
+
+/// The same of those who have yet to prove that they may. More, since nobody of them is to go who proves it in time.
+const MOST_UNPROVEN: usize = 100;
 
 /// How long it rests when the system has no descriptor for another client.
 const BREATH: Duration = Duration::from_millis(100);
@@ -273,6 +278,7 @@ impl Proxy {
     /// Tells how many sessions there are, and what else is new.
     async fn look(&mut self, told: &mut String) {
         self.tell(told, self.status());
+        self.strangers.look();
         // Sessions look whether a side was lost.
         self.shared.stopping.send_replace(false);
         self.publish_news().await;
@@ -317,14 +323,27 @@ impl Proxy {
 
     fn admit(&mut self, accepted: Accepted) {
         let most = self.config().local_proxy.max_sessions;
-        let Ok(stranger) = self.strangers.place_for(self.served.access.verdict(accepted.peer)) else { return };
         let count = self.sessions.len().saturating_sub(self.strangers.count());
         if count >= most + MOST_TURNED_AWAY {
+            self.shared.counting.refused(TOO_MANY);
             return;
         }
         self.needed_at = Instant::now();
-        let (shared, served) = (Arc::clone(&self.shared), Arc::clone(&self.served));
-        self.sessions.spawn(session::serve(shared, served, accepted, stranger));
+        let verdict = self.served.access.verdict(accepted.peer);
+        let (shared, served, sessions) = (Arc::clone(&self.shared), Arc::clone(&self.served), &mut self.sessions);
+        let serve = |stranger| sessions.spawn(session::serve(shared, served, accepted, stranger));
+        let had_one_to_go = match verdict {
+            Verdict::Welcome => {
+                serve(None);
+                return;
+            }
+            Verdict::Refused(_) => self.strangers.refused.add(MOST_REFUSED, |place| serve(Some(place))),
+            Verdict::NeedsPassword => self.strangers.unproven.add(MOST_UNPROVEN, |place| serve(Some(place))),
+        };
+        if had_one_to_go {
+            self.shared.counting.refused(TOO_MANY);
+            self.strangers.has_left(verdict);
+        }
     }
 
     /// Reads the configuration again. Sessions go on.
@@ -355,36 +374,38 @@ impl Proxy {
 /// Clients that have no session and perhaps may have none: each holds its place until it is known to be welcome, or has gone.
 #[derive(Default)]
 struct Strangers {
-    refused: Arc<()>,
-    unproven: Arc<()>,
+    refused: Crowd,
+    unproven: Crowd,
+    /// Whether it was said that there are too many.
+    is_told: bool,
 }
 
 /// The place of one; none of who is known to be welcome.
-type Stranger = Option<Arc<()>>;
+type Stranger = Option<Arc<Place>>;
 
 impl Strangers {
-    fn count(&self) -> usize {
-        Arc::strong_count(&self.refused) + Arc::strong_count(&self.unproven) - 2
+    fn count(&mut self) -> usize {
+        self.refused.len() + self.unproven.len()
     }
 
-    /// # Errors
-    /// There is none left.
-    fn place_for(&self, verdict: Verdict) -> Result<Stranger, ()> {
-        let all = match verdict {
-            Verdict::Welcome => return Ok(None),
-            Verdict::Refused(_) => &self.refused,
-            Verdict::NeedsPassword => &self.unproven,
-        };
-        if Arc::strong_count(all) > MOST_STRANGERS {
-            return Err(());
+    /// One had to go for another.
+    fn has_left(&mut self, verdict: Verdict) {
+        if verdict == Verdict::NeedsPassword && !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(
+                "{MOST_UNPROVEN} clients have yet to prove that they may use the proxy: for each one that comes another one is dropped, first \
+                 those that say nothing"
+            );
         }
-        Ok(Some(Arc::clone(all)))
+    }
+
+    fn look(&mut self) {
+        self.is_told &= self.unproven.len() > MOST_UNPROVEN / 2;
     }
 }
 
 impl Served {
     fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
-        room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + 2 * MOST_STRANGERS);
+        room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + MOST_REFUSED + MOST_UNPROVEN);
         let own = rustix::process::geteuid().as_raw();
         let (access, remarks) = Access::new(own, &config.local_proxy.allow);
         for remark in remarks {

@@ -110,6 +110,9 @@ async fn begin<'s>(
         heard = hear(shared, served, client) => heard?,
         () = stops(shared) => return None,
     };
+    if let Some(place) = &stranger {
+        place.speaks();
+    }
     let startup = match first {
         First::Session(startup) => startup,
         First::Cancel(key) => {
@@ -218,8 +221,8 @@ async fn admit(
     }
     let most = served.rotator.config().local_proxy.max_sessions;
     if Arc::strong_count(&shared.places) > most {
-        let refused =
-            Rejection::new("53300", format!("the proxy has {most} sessions already, and serves no more at once"));
+        let why = format!("the proxy has {most} sessions already, and serves no more at once");
+        let refused = Rejection::new(message::TOO_MANY, why);
         return Err(Some(refused.hint("close some, or set proxy_max_sessions higher in config.toml")));
     }
     // Nothing else runs between the look and this: there is one thread.

@@ -129,6 +129,48 @@ fn from_another_network_a_client_needs_the_proxys_own_password() {
     silent.ends().exits(0).stdout_has("57P01");
 }
 
+#[test]
+fn those_who_prove_nothing_keep_nobody_out_who_knows_the_password() {
+    let test = "those_who_prove_nothing_keep_nobody_out_who_knows_the_password";
+    let Some(network) = Network::beside(test) else { return };
+    let (name, address) = (&network.name, &network.address);
+    let port = free_port().to_string();
+    let more = format!("proxy_port = {port}");
+    let Some(stage) = Stage::new(test, Workspace::start(), "proxy_listen = '0.0.0.0'", &more) else { return };
+    let running = stage.start();
+    let there = |program: &str| stage.home.command("ip").args(["netns", "exec", name, program]);
+    let many = there("python3").args(["-c", SAY_LITTLE, address, &port]).with_keyboard().spawn();
+    many.prints("all are there", SOON);
+    let password = stage.home.read(".local/state/dbx-rotator/proxy-password");
+    stage.home.keep_secret(password.trim());
+    let psql = psql_program().unwrap().display().to_string();
+    for _ in 0..3 {
+        let ask = there(&psql).env("PGPASSWORD", password.trim()).env("PGPASSFILE", "/nonexistent");
+        let ask = ask.args(["-X", "-w", "-A", "-t", "-h", address, "-p", &port, "-d", "orders", "-c", "select 1"]);
+        assert_eq!(ask.run().exits(0).stdout.trim(), "1");
+    }
+    assert_eq!(running.stderr().matches("have yet to prove").count(), 1, "{}", running.stderr());
+    let status = || dbx_rotator!(stage.home).args(["status", "--json"]).signed_in_to(&stage.workspace).run().json();
+    until("those who had to go are counted", || status()["proxy"]["refused"]["53300"].as_u64() > Some(100));
+    many.types("\n");
+    many.ends().exits(0);
+    running.terminate().exits(0);
+}
+
+/// Clients of whom half say nothing, and half ask for a session and do not answer.
+const SAY_LITTLE: &str = r#"
+import socket, struct, sys
+body = struct.pack("!I", 196608) + b"user\0x\0database\0orders\0\0"
+held = []
+for number in range(300):
+    client = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    if number % 2:
+        client.sendall(struct.pack("!I", len(body) + 4) + body)
+    held.append(client)
+print("all are there", flush=True)
+sys.stdin.readline()
+"#;
+
 /// A client that is asked for the proxy's own password, and waits.
 const ASKS_ONLY: &str = r#"
 import socket, struct, sys
