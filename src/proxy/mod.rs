@@ -248,7 +248,7 @@ impl Proxy {
                     self.needed_at = Instant::now();
                 }
                 accepted = self.listeners.accept() => if let Some(accepted) = self.taken(accepted).await {
-                    self.admit(accepted);
+                    self.admit(accepted).await;
                 },
                 () = timer::sleep(pause) => {
                     if self.left_until_idle().is_some_and(|left| left.is_zero()) {
@@ -321,7 +321,7 @@ impl Proxy {
         None
     }
 
-    fn admit(&mut self, accepted: Accepted) {
+    async fn admit(&mut self, accepted: Accepted) {
         let most = self.config().local_proxy.max_sessions;
         let count = self.sessions.len().saturating_sub(self.strangers.count());
         if count >= most + MOST_TURNED_AWAY {
@@ -343,6 +343,8 @@ impl Proxy {
         if had_one_to_go {
             self.shared.counting.refused(TOO_MANY);
             self.strangers.has_left(verdict);
+            // Those who are left are heard before the next one comes.
+            tokio::task::yield_now().await;
         }
     }
 
