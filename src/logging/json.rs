@@ -39,8 +39,13 @@ struct Text(Zeroizing<Vec<u8>>);
 
 impl io::Write for Text {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        wiped::append(&mut self.0, bytes);
+        self.write_all(bytes)?;
         Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        wiped::append(&mut self.0, bytes);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 /// Appends. If a larger buffer is needed, the old one is wiped; a plain `Vec` would leave its contents in freed memory.
+#[inline(never)]
 pub(crate) fn append(buffer: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
     let needed = buffer.len().saturating_add(more.len());
     if needed > buffer.capacity() {
