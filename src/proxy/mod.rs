@@ -50,7 +50,7 @@ use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
 use crate::os::timer;
 use crate::postgres::Doors;
-use crate::rotation::{LOCK_LIMIT, PROXY, Running};
+use crate::rotation::{PROXY, Running};
 use crate::rotator::Rotator;
 use crate::words;
 use crowd::{Crowd, Place};
@@ -133,7 +133,7 @@ pub(crate) async fn serve(
         }
     };
     drop(waiting);
-    proxy.publish(LOCK_LIMIT).await;
+    proxy.publish().await;
     proxy.announce();
     let told_to_stop = proxy.run(load, reload, stop()).await;
     manager.tell(News::Stopping);
@@ -272,7 +272,8 @@ impl Proxy {
 
     /// The longest time from one look to the next.
     fn tick(&self) -> Duration {
-        if self.sessions.is_empty() && !self.shared.counting.is_news() { IDLE_TICK } else { TICK }
+        let is_idle = self.sessions.is_empty() && !self.shared.counting.is_news() && self.unlocated != signpost::LATER;
+        if is_idle { IDLE_TICK } else { TICK }
     }
 
     /// Tells how many sessions there are, and what else is new.
@@ -353,7 +354,7 @@ impl Proxy {
         self.manager.tell(News::Reloading);
         match load().map_err(|error| error.sentence()).and_then(|config| self.follow(config)) {
             Ok(()) => {
-                self.publish(LOCK_LIMIT).await;
+                self.publish().await;
                 self.say_where();
             }
             Err(why) => {

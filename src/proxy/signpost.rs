@@ -11,9 +11,13 @@ use crate::outputs::service_file::Section;
 use crate::pgpass::{Entry, Key, Unwanted};
 use crate::rotation::Rotation;
 
+/// So many connections count as not found where all of it is to be done again.
+pub(super) const LATER: usize = usize::MAX;
+
 impl Proxy {
-    /// Puts into the files of clients what leads them here. Without it they can still be told by hand.
-    pub(super) async fn publish(&mut self, patience: Duration) {
+    /// Puts into the files of clients what leads them here. Without it they can still be told by hand, so nobody waits while another
+    /// instance holds the lock: then it is done at a later look.
+    pub(super) async fn publish(&mut self) {
         self.shared.counting.listens(self.listeners.names());
         let rotation = Rotation::new(self.config().clone());
         // What is found from now on is published by another call.
@@ -35,12 +39,10 @@ impl Proxy {
         let password = password::of_file(&self.shared.password_path).ok();
         let in_use: Vec<u16> = self.config().connections.iter().filter_map(|one| one.proxied.port).collect();
         let unwanted = password.as_ref().map(|password| Unwanted { host: "localhost", password, in_use: &in_use });
-        let published = rotation.publish_beside(patience, entries, unwanted.as_ref(), section).await;
+        let published = rotation.publish_beside(Duration::ZERO, entries, unwanted.as_ref(), section).await;
         let Err(failure) = published else { return };
         if failure.is_transient() {
-            self.unlocated = usize::MAX;
-        }
-        if patience.is_zero() {
+            self.unlocated = LATER;
             tracing::debug!("what leads clients to the proxy is not written yet: {failure}");
         } else {
             tracing::warn!("what leads clients to the proxy could not be written: {failure}");
@@ -50,7 +52,7 @@ impl Proxy {
     /// The same where a host or a user has been found since.
     pub(super) async fn publish_news(&mut self) {
         if self.unlocated > 0 && self.served.rotator.unlocated() < self.unlocated {
-            self.publish(Duration::ZERO).await;
+            self.publish().await;
         }
     }
 
