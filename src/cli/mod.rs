@@ -41,6 +41,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -265,7 +266,7 @@ fn status_of_user(options: &StatusOptions, user: &str) -> Result<u8, Fault> {
     let whose = Whose::User(user.to_owned());
     if options.watch {
         let user = user.to_owned();
-        return status::watch::run(options, move || service::of_user(&user), whose);
+        return status::watch::run(options, Arc::new(move || service::of_user(&user)), whose);
     }
     let (rotation, state) = service::of_user(user)?;
     status::run(options, &rotation, state.as_ref(), &whose)
@@ -282,7 +283,7 @@ fn with_rotation(command: &Command, rotation: Rotation, arguments: Arguments, fo
         Command::Proxy => proxy::run(rotation.config().clone(), &arguments.overrides),
         Command::Status(options) if options.watch => {
             let overrides = arguments.overrides;
-            status::watch::run(options, move || seen_from_here(&overrides), Whose::Shell)
+            status::watch::run(options, Arc::new(move || seen_from_here(&overrides)), Whose::Shell)
         }
         Command::Status(options) => {
             let service = crate::service::look(&rotation.config().environment);

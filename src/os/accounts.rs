@@ -1,7 +1,6 @@
 //! Users of this machine by number (passwd(5), group(5)), for a process that gives up root's privileges for one of
 //! them.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -93,8 +92,8 @@ pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
             groups.extend(counted_in(&getent("initgroups", &account.name), &account.name));
         }
     }
-    let mut seen = BTreeSet::new();
-    groups.retain(|group| seen.insert(*group));
+    groups.sort_unstable();
+    groups.dedup();
     groups
 }
 

@@ -2,7 +2,6 @@
 //! room: the oldest that has said nothing at all, else the oldest. So who says nothing keeps nobody out, and who has just come has time to
 //! speak, however many come after.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -23,7 +22,7 @@ impl Place {
 
 /// All of them, the oldest first.
 #[derive(Default)]
-pub(super) struct Crowd(VecDeque<(Weak<Place>, AbortHandle)>);
+pub(super) struct Crowd(Vec<(Weak<Place>, AbortHandle)>);
 
 impl Crowd {
     pub(super) fn len(&mut self) -> usize {
@@ -39,13 +38,11 @@ impl Crowd {
                 place.upgrade().is_some_and(|one| !one.has_spoken.load(Ordering::Relaxed))
             };
             let leaves = self.0.iter().take(most.div_ceil(2)).position(is_silent).unwrap_or_default();
-            if let Some((_, task)) = self.0.remove(leaves) {
-                task.abort();
-            }
+            self.0.remove(leaves).1.abort();
         }
         let place = Arc::new(Place::default());
         let known = Arc::downgrade(&place);
-        self.0.push_back((known, serve(place)));
+        self.0.push((known, serve(place)));
         is_full
     }
 }

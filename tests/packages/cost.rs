@@ -14,7 +14,7 @@ use crate::support::{Home, Running, Session, Workspace, skip};
 const KIB: u64 = 1_024;
 
 /// What is aimed at, and has been reached.
-const LARGEST_PROGRAM: u64 = 4_600_000;
+const LARGEST_PROGRAM: u64 = 4_650_000;
 const NOTHING_DUE: u64 = 5_000 * KIB;
 const IDLE: u64 = 6_144 * KIB;
 const IDLE_WITH_MANY: u64 = 9_000 * KIB;

@@ -43,12 +43,11 @@ const END_OF_INPUT: u8 = 4;
 pub(in crate::cli) type Shown = (Rotation, Option<State>);
 
 /// Reads the configuration and asks the service manager.
-pub(in crate::cli) trait Look: Fn() -> Result<Shown, Fault> + Clone + Send + 'static {}
-impl<F: Fn() -> Result<Shown, Fault> + Clone + Send + 'static> Look for F {}
+type Look = dyn Fn() -> Result<Shown, Fault> + Send + Sync;
 
 /// # Errors
 /// There is no screen to draw on, or what is to be shown cannot be read even once.
-pub(in crate::cli) fn run(options: &StatusOptions, look: impl Look, whose: Whose) -> Result<u8, Fault> {
+pub(in crate::cli) fn run(options: &StatusOptions, look: Arc<Look>, whose: Whose) -> Result<u8, Fault> {
     let environment = Environment::of_this_process();
     if !stdout().is_terminal() || !screen::can_move(&environment) {
         let error = ConfigError::usage("--watch draws on a terminal, and standard output is none that can be drawn on");
@@ -82,7 +81,7 @@ enum Wake {
 }
 
 impl Watch<'_> {
-    async fn until_somebody_ends_it(&mut self, look: impl Look) -> Result<u8, Fault> {
+    async fn until_somebody_ends_it(&mut self, look: Arc<Look>) -> Result<u8, Fault> {
         let mut signals = Signals::listen()?;
         let mut terminal = Terminal::enter()?;
         let mut looking: Option<Looking> = None;
@@ -93,7 +92,8 @@ impl Watch<'_> {
             terminal.draw(&self.screenful())?;
             let look_again = looking.is_none() && looked_at.elapsed() >= LOOK;
             if look_again {
-                looking = Some(Box::pin(on_a_thread(look.clone())));
+                let look = Arc::clone(&look);
+                looking = Some(Box::pin(on_a_thread(move || look())));
             }
             let wake = tokio::select! {
                 biased;
