@@ -1,6 +1,8 @@
 //! `dbx-rotator config`.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use super::arguments::ConfigCommand;
 use super::{Fault, print};
@@ -51,12 +53,20 @@ fn check(config: &Config) -> String {
     with_warnings(format!("{file}: no fault found; workspaces: {workspaces}, connections: {connections}\n"), config)
 }
 
+/// A file that may not be looked for may be there for whoever signs in.
+fn is_missing(path: &Path) -> bool {
+    std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
 fn with_warnings(mut text: String, config: &Config) -> String {
     if print::is_quiet() {
         return text;
     }
     for warning in config.warnings() {
         let _ = writeln!(text, "warning: {}", foreign::line(warning));
+    }
+    for (role, path) in config.files_of_others().filter(|(_, path)| is_missing(path)) {
+        let _ = writeln!(text, "warning: {role}: there is no file {}", foreign::line(&path.display().to_string()));
     }
     for note in config.notes() {
         let _ = writeln!(text, "note: {}", foreign::line(note));

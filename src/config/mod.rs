@@ -311,6 +311,17 @@ impl Config {
         (usual.as_deref() != Some(file)).then(|| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()))
     }
 
+    /// The files that must be there before anything works, which others put there, each with what it is for.
+    pub(crate) fn files_of_others(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let workspaces = self.workspaces.iter().flat_map(|workspace| {
+            let authorities = workspace.ca_file.as_ref().map(|path| ("ca_file", path));
+            workspace.secret_file().map(|path| ("the secret to sign in with", path)).into_iter().chain(authorities)
+        });
+        let roots = self.connections.iter().filter_map(|one| Some(("sslrootcert", one.sslrootcert.as_ref()?)));
+        let certificate = self.local_proxy.tls.as_ref().map(|path| ("proxy_tls", path));
+        workspaces.chain(roots).chain(certificate)
+    }
+
     /// libpq's `sslrootcert` for a connection.
     pub(crate) fn root_for_libpq(&self, connection: &Connection) -> Option<String> {
         connection.root_for_libpq(|| trust::bundle(&self.environment))

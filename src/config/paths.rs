@@ -78,6 +78,10 @@ pub(super) fn check(uses: &[Use]) -> Result<(), Clash> {
     for (one, path) in uses.iter().zip(&resolved) {
         let above = path.ancestors().skip(1).find_map(|above| files.get(above)).map(|index| &uses[*index]);
         if let Some(above) = above.filter(|above| may_not_meet(above, one)) {
+            if above.path.is_dir() {
+                let message = format!("{} ({}) is a directory: {}", above.role, above.origin, above.path.display());
+                return Err(Clash { at: above.origin.clone(), message });
+            }
             let message = format!(
                 "{} ({}) lies below {} ({}), where no other file can be: {}",
                 one.role,

@@ -40,6 +40,7 @@ pub(crate) use certificate::{check_certificate, remark_on_key};
 pub(crate) use figures::{Figures, told};
 pub(crate) use forget::forget;
 pub(crate) use password::path as password_path;
+pub(crate) use password::remark as remark_on_password;
 pub(crate) use turned_away::turn_away;
 
 use crate::config::{Config, ConfigError};
@@ -419,6 +420,9 @@ impl Served {
             tracing::warn!("{remark}");
         }
         let own_password = own_password(&config, listeners)?;
+        if let Some(remark) = password::remark(&config.state_dir) {
+            tracing::warn!("{remark}");
+        }
         Ok(Served { rotator: Rotator::new(config), access, tls, own_password })
     }
 }

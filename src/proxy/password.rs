@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use crate::config::remark_on_mode;
 use crate::foreign::secrets;
 use crate::os::files::{make_directories, read_text_up_to};
 use crate::os::identity::try_as_owner_of;
@@ -25,6 +26,11 @@ const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 /// Where it is.
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(NAME)
+}
+
+/// That others can read it, where they can.
+pub(crate) fn remark(state_dir: &Path) -> Option<String> {
+    remark_on_mode(&path(state_dir), 0o077, "proxy's own password")
 }
 
 /// The password in the file, or a new one that is put there.

@@ -200,3 +200,33 @@ fn a_file_that_clients_cannot_be_told_of_is_refused() {
         dbx_rotator!(home).args(["config", "check"]).env("HOME", &odd).env("XDG_CONFIG_HOME", odd.join(".config"));
     check.run().exits(78).stderr_has("not UTF-8 text");
 }
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_called_what_it_is() {
+    for head in ["password_file = '~/.config'\n", "log_file = '~/.config'\n"] {
+        let home = home_with_others();
+        let (role, _) = head.split_once(' ').unwrap();
+        let told = faulty(&home, &with_settings(head, ""));
+        told.stderr_has(role).stderr_has("is a directory").stderr_has("/.config");
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_told() {
+    let home = Home::new();
+    home.write(FILE, with_settings("proxy_tls = 'proxy.pem'\n", "sslrootcert = 'roots.pem'\n"), 0o600);
+    let roles = [
+        ("the secret to sign in with", "secret"),
+        ("ca_file", "ca.pem"),
+        ("sslrootcert", "roots.pem"),
+        ("proxy_tls", "proxy.pem"),
+    ];
+    let told = config(&home, &["check"]).run();
+    told.exits(0);
+    for (role, name) in roles {
+        let path = home.path(".config/dbx-rotator").join(name);
+        told.stdout_has(&format!("warning: {role}: there is no file {}", path.display()));
+        home.write(path.strip_prefix(home.path("")).unwrap(), "there now", 0o600);
+    }
+    config(&home, &["check"]).run().exits(0).stdout_lacks("there is no file");
+}

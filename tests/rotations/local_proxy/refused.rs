@@ -127,6 +127,11 @@ fn from_another_network_a_client_needs_the_proxys_own_password() {
     silent.prints("was asked for the password", SOON);
     running.terminate().exits(0);
     silent.ends().exits(0).stdout_has("57P01");
+    let check = || dbx_rotator!(stage.home).arg("check").signed_in_to(&stage.workspace).run();
+    let loose = "others can read the proxy's own password";
+    check().stdout_lacks(loose);
+    stage.home.write(".local/state/dbx-rotator/proxy-password", &password, 0o644);
+    check().stdout_has(loose);
 }
 
 #[test]
