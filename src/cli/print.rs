@@ -1,7 +1,7 @@
 //! Prints to stdout and stderr. A closed pipe is not an error. Also the words for times.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::tz::TimeZone;
@@ -130,6 +130,13 @@ pub(super) fn page(text: &str, asked_for: bool) -> Result<(), Failure> {
     }
     to_stderr(&foreign::lines(text));
     Ok(())
+}
+
+/// Tells a person at a terminal what is waited for. Nobody else sees it.
+pub(super) fn waits(what: &str) {
+    if !is_quiet() && io::stderr().is_terminal() {
+        to_stderr(&format!("{what}\n"));
+    }
 }
 
 fn to_stderr(text: &str) {

@@ -81,6 +81,9 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
     let config = rotation.config();
     let outlook = Outlook::of(rotation, service::look(&config.environment).as_ref(), &Whose::Shell);
     let snapshot = rotation.snapshot()?;
+    if connect {
+        print::waits("Logging in. A database that is asleep may need a minute.");
+    }
     let all = check_each(rotation, &snapshot, connect)?;
     let remarks = |wanted: fn(Listing) -> bool| snapshot.service_file_remarks(wanted).unwrap_or_default();
     let service_file = remarks(|listing| listing != Listing::No);

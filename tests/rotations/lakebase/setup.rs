@@ -48,6 +48,7 @@ fn answers_lead_from_nothing_to_a_login() {
         "there is no `9`",
         "Write ",
         "psql service=orders",
+        "Logging in. A database that is asleep may need a minute.",
         "login: orders: logged in to",
     ] {
         done.stdout_has(shown);
