@@ -360,7 +360,7 @@ fn cannot_start(why: &str) -> Failure {
 fn drive(future: std::pin::Pin<&mut dyn Future<Output = ()>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // What looks at many files beside a screen; idle threads end.
+        // For libraries alone: what blocks of ours has threads of its own.
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_millis(100))
         .build()

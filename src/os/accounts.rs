@@ -30,7 +30,12 @@ pub(crate) struct Account {
 
 /// The user with this number, if the machine knows one.
 pub(crate) fn of_uid(uid: u32) -> Option<Account> {
-    listed(uid).or_else(|| find(&getent("passwd", &uid.to_string()), uid))
+    listed(uid).or_else(|| of_service(uid))
+}
+
+/// The user with this number, if a directory service knows one.
+fn of_service(uid: u32) -> Option<Account> {
+    find(&getent("passwd", &uid.to_string()), uid)
 }
 
 /// The user with this number, if this machine's own list has one. A directory service, which may take its time, is not asked.
@@ -84,11 +89,12 @@ fn home_in(line: &str) -> Option<(String, PathBuf)> {
 /// The groups of a user: the one given, and those that the machine counts the user in.
 pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
     let mut groups = vec![gid];
-    if let Some(account) = of_uid(uid) {
-        let known = lines_of(GROUP);
-        groups.extend(listing(&known, &account.name));
-        // What a directory service knows is in no file, and neither are its groups.
-        if find(&lines_of(PASSWD), uid).is_none() {
+    let listed = listed(uid);
+    let is_listed = listed.is_some();
+    if let Some(account) = listed.or_else(|| of_service(uid)) {
+        groups.extend(listing(&lines_of(GROUP), &account.name));
+        // Whom only a directory service knows is in no file, and neither are all the groups.
+        if !is_listed {
             groups.extend(counted_in(&getent("initgroups", &account.name), &account.name));
         }
     }

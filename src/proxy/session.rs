@@ -287,12 +287,8 @@ async fn open(
     startup: Startup,
 ) -> Result<(Opened, Login), Rejection> {
     let login = served.rotator.login(wanted.index).await.map_err(Rejection::of_credential)?;
-    let began = Instant::now();
-    let refused = match attempt(shared, wanted, startup.clone(), &login).await {
-        Ok(opened) => {
-            shared.counting.opened(opened.tries, began.elapsed(), false);
-            return Ok((opened, login));
-        }
+    let refused = match attempt(shared, wanted, startup.clone(), &login, false).await {
+        Ok(opened) => return Ok((opened, login)),
         Err(refused) => refused,
     };
     // Why it may not be another role says nothing about the credential.
@@ -306,13 +302,18 @@ async fn open(
         Ok(None) => return Err(Rejection::of_server(refused)),
         Err(failure) => return Err(Rejection::of_credential(failure)),
     };
-    let began = Instant::now();
-    let opened = attempt(shared, wanted, startup, &other).await.map_err(Rejection::of_server)?;
-    shared.counting.opened(opened.tries, began.elapsed(), true);
+    let opened = attempt(shared, wanted, startup, &other, true).await.map_err(Rejection::of_server)?;
     Ok((opened, other))
 }
 
-async fn attempt(shared: &Shared, wanted: &Wanted, mut startup: Startup, login: &Login) -> Result<Opened, Refused> {
+/// Opens the session with this credential, and counts it.
+async fn attempt(
+    shared: &Shared,
+    wanted: &Wanted,
+    mut startup: Startup,
+    login: &Login,
+    is_second: bool,
+) -> Result<Opened, Refused> {
     let Some(mut target) = login.connection.login_target() else {
         return Err(Refused::without_place(login.connection.name()));
     };
@@ -320,6 +321,7 @@ async fn attempt(shared: &Shared, wanted: &Wanted, mut startup: Startup, login: 
     target.database = wanted.database.as_deref().unwrap_or(own);
     target.user = wanted.role.as_deref().unwrap_or(target.user);
     startup.set("user", target.user);
+    let began = Instant::now();
     loop {
         startup.set("database", target.database);
         // A longer one would be dropped without a word, as if the server were asleep.
@@ -330,7 +332,9 @@ async fn attempt(shared: &Shared, wanted: &Wanted, mut startup: Startup, login: 
             Err(refused) if wanted.is_guess && refused.sqlstate == "3D000" && target.database != own => {
                 target.database = own;
             }
-            opened => return opened,
+            opened => {
+                return opened.inspect(|opened| shared.counting.opened(opened.tries, began.elapsed(), is_second));
+            }
         }
     }
 }

@@ -57,6 +57,19 @@ impl Stage {
         self.home.write(".config/dbx-rotator/config.toml", text, 0o600);
     }
 
+    /// The connection leads elsewhere, where the server may have another name.
+    fn configure_for(&self, host: &str, port: u16) {
+        let text = format!("[[connection]]\nname = 'orders'\nhost = '{host}'\nport = {port}\nsslmode = 'require'\n");
+        self.home.write(".config/dbx-rotator/config.toml", text, 0o600);
+    }
+
+    fn waits_until_one_sleeps(&self) {
+        until("the query runs", || {
+            let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+            self.ask("orders", query).stdout.trim() == "1"
+        });
+    }
+
     fn rotate(&self) {
         dbx_rotator!(self.home).arg("rotate").signed_in_to(&self.workspace).run().exits(0);
     }

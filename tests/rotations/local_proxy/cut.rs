@@ -60,9 +60,7 @@ fn full(stage: &Stage) -> UnixStream {
 /// A stage whose server is in another network, and the proxy there.
 fn apart<'a>(stage: &'a Stage, network: &Network, launcher: &[&str]) -> Running<'a> {
     let port = hand_on(&network.address, stage.server.port());
-    let config =
-        format!("[[connection]]\nname = 'orders'\nhost = '{}'\nport = {port}\nsslmode = 'require'\n", network.address);
-    stage.home.write(".config/dbx-rotator/config.toml", config, 0o600);
+    stage.configure_for(&network.address, port);
     stage.rotate();
     let proxy = stage.home.command("ip").args(["netns", "exec", &network.name]).args(launcher);
     let running = proxy.args([env!("CARGO_BIN_EXE_dbx-rotator"), "proxy", "-v"]).signed_in_to(&stage.workspace).spawn();

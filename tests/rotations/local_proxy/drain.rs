@@ -12,10 +12,7 @@ use crate::support::{Running, Workspace, dbx_rotator};
 /// A session whose query goes on for long.
 fn busy(stage: &Stage) -> Running<'_> {
     let busy = stage.psql("orders").args(["-c", "select pg_sleep(1000)"]).spawn();
-    until("the query runs", || {
-        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
-        stage.ask("orders", query).stdout.trim() == "1"
-    });
+    stage.waits_until_one_sleeps();
     busy
 }
 

@@ -209,10 +209,7 @@ fn a_proxy_that_is_told_to_stop_lets_a_query_finish_and_ends_idle_sessions_at_on
     idle.types("select 'open';\n");
     idle.prints("open", SOON);
     let busy = stage.psql("orders").args(["-c", "select pg_sleep(12)", "-c", "select 'done'"]).spawn();
-    until("the query runs", || {
-        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
-        stage.ask("orders", query).stdout.trim() == "1"
-    });
+    stage.waits_until_one_sleeps();
     let began = Instant::now();
     running.signal(Signal::TERM);
     running.says("may end what they are doing", SOON);
@@ -234,8 +231,7 @@ fn who_waits_for_a_server_holds_up_no_stop() {
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
     let asleep = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = asleep.local_addr().unwrap().port();
-    let config = format!("[[connection]]\nname = 'orders'\nhost = '127.0.0.1'\nport = {port}\nsslmode = 'require'\n");
-    stage.home.write(".config/dbx-rotator/config.toml", config, 0o600);
+    stage.configure_for("127.0.0.1", port);
     stage.rotate();
     let running = stage.start();
     let waiting = stage.psql("orders").args(["-c", "select 1"]).spawn();
@@ -252,10 +248,7 @@ fn a_second_signal_waits_for_no_session_and_who_says_nothing_holds_up_no_stop() 
     let running = stage.start();
     let mut silent = stage.connect();
     let busy = stage.psql("orders").args(["-c", "select pg_sleep(1000)"]).spawn();
-    until("the query runs", || {
-        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
-        stage.ask("orders", query).stdout.trim() == "1"
-    });
+    stage.waits_until_one_sleeps();
     running.signal(Signal::TERM);
     running.says("may end what they are doing", SOON);
     silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -122,16 +122,12 @@ fn a_request_to_cancel_reaches_the_server_of_the_session_wherever_its_host_has_m
     }
     let Some(stage) = Stage::new(test, Workspace::start(), "", "") else { return };
     let (host, port) = ("db.example", stage.server.port());
-    let config = format!("[[connection]]\nname = 'orders'\nhost = '{host}'\nport = {port}\nsslmode = 'require'\n");
-    stage.home.write(".config/dbx-rotator/config.toml", config, 0o600);
+    stage.configure_for(host, port);
     stage.rotate();
     let running = stage.proxy().resolving(host, "127.0.0.1").spawn();
     running.says("Serving 1 connection at", SOON);
     let sleeper = stage.psql("orders").args(["-c", "select pg_sleep(600)"]).spawn();
-    until("it sleeps", || {
-        let query = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
-        stage.ask("orders", query).stdout.trim() == "1"
-    });
+    stage.waits_until_one_sleeps();
     let elsewhere = std::net::TcpListener::bind(("127.0.0.9", port)).unwrap();
     let _moved = stage.home.command("true").resolving(host, "127.0.0.9");
     sleeper.signal(Signal::INT);
