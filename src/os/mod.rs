@@ -37,6 +37,8 @@ pub(crate) mod replace;
 mod secret_service;
 #[cfg(feature = "cli")]
 pub(crate) mod signals;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub(crate) mod socket_owner;
 pub(crate) mod streams;
 pub(crate) mod timer;
 pub(crate) mod trust;

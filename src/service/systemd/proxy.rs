@@ -129,7 +129,8 @@ impl ProxyManager for Systemd {
         // What the machine does not allow the others, it does not allow this one.
         let relaxed = relaxed || directory.has_drop_in(&self.one_run(), units::RELAXED);
         written.extend(self.provide_drop_ins(&directory, &[&service], relaxed, writes)?);
-        written.extend(directory.set_proxy_allow(&service, access.lets_others_in)?);
+        written.extend(directory.set_drop_in(&service, units::proxy_allow(self.scope), access.lets_others_in)?);
+        written.extend(directory.set_drop_in(&service, units::PROXY_PORTS, !access.tcp.is_empty())?);
         let sockets = directory.set_sockets(&self.proxy_socket(), sockets::drop_in(self.scope, access))?;
         self.sockets_changed.set(sockets.is_some());
         written.extend(sockets);

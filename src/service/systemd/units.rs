@@ -61,16 +61,20 @@ pub(super) const NOTIFY_RELOAD: Unit = unit!("examples", "notify-reload.conf");
 /// Lets systemd wait longer before each restart of a daemon that keeps failing.
 pub(super) const RESTART_STEPS: Unit = unit!("examples", "restart-steps.conf");
 
-/// Lets a proxy know who its clients are.
+/// Lets a proxy know who its clients are: a user's own, and one of the machine.
 const PROXY_ALLOW: [Unit; 2] = [unit!("examples", "proxy-allow-user.conf"), unit!("examples", "proxy-allow.conf")];
 
+/// Lets a proxy ask the kernel for one connection.
+pub(super) const PROXY_PORTS: Unit = unit!("examples", "proxy-ports.conf");
+
 /// What the names of our drop-ins are, for removing them.
-const DROP_INS: [&str; 9] = [
+const DROP_INS: [&str; 10] = [
     RELAXED.name,
     NOTIFY_RELOAD.name,
     RESTART_STEPS.name,
     PROXY_ALLOW[0].name,
     PROXY_ALLOW[1].name,
+    PROXY_PORTS.name,
     HOME,
     PLACES,
     SECRET,
@@ -95,6 +99,11 @@ pub(super) fn of_proxy(scope: Scope) -> &'static [Unit] {
         Scope::User => &USER_PROXY,
         Scope::System => &SYSTEM_PROXY,
     }
+}
+
+/// Lets a proxy know who its clients are.
+pub(super) fn proxy_allow(scope: Scope) -> Unit {
+    PROXY_ALLOW[usize::from(scope == Scope::System)]
 }
 
 pub(super) fn all(scope: Scope) -> &'static [Unit] {
@@ -173,10 +182,9 @@ impl Directory {
         is_ours(&self.own.join(format!("{unit}.d")).join(drop_in.name))
     }
 
-    /// Lets a proxy know who its clients are, or no longer; returns the file that had to be written.
-    pub(super) fn set_proxy_allow(&self, unit: &str, allow: bool) -> Result<Option<PathBuf>, Failure> {
-        let drop_in = PROXY_ALLOW[usize::from(self.scope == Scope::System)];
-        if allow {
+    /// Writes a drop-in for a unit, or removes it where it is not wanted; returns the file that had to be written.
+    pub(super) fn set_drop_in(&self, unit: &str, drop_in: Unit, is_wanted: bool) -> Result<Option<PathBuf>, Failure> {
+        if is_wanted {
             return self.add_drop_in(unit, drop_in);
         }
         remove_if_ours(&self.own.join(format!("{unit}.d")).join(drop_in.name))?;

@@ -247,7 +247,12 @@ fn one_of_the_machine_lets_in_whom_it_is_told_to(test: &str, release: Release) {
 fn a_users_own_lets_in_whom_it_is_told_to(stage: &Stage, port: u16) {
     let head = "proxy_allow = [\"bob\"]\n";
     stage.configure(&with_proxy(&stage.config(), head, port));
-    stage.own_service(&["install", "--proxy"]).exits(0).stdout_has("proxy-allow-user.conf");
+    stage
+        .own_service(&["install", "--proxy"])
+        .exits(0)
+        .stdout_has("proxy-allow-user.conf")
+        .stdout_has("proxy-ports.conf");
+    assert!(stage.property(SERVICE, "RestrictAddressFamilies").contains("AF_NETLINK"));
     let tcp = format!("-h 127.0.0.1 -p {port} orders");
     stage.logs_in("bob", &tcp);
     // Nothing keeps it but a session.

@@ -69,6 +69,10 @@ fn the_drop_ins_take_back_nothing_that_the_units_do_not_set() {
             assert!(unit.text.contains(&format!("\n{key}=")), "{}: {key}", drop_in.name);
         }
     }
+    // What it adds does not depend on what another drop-in has taken away.
+    let (_, families) = settings(USER_PROXY[1].text).find(|(key, _)| *key == "RestrictAddressFamilies").unwrap();
+    let added: Vec<(&str, &str)> = settings(PROXY_PORTS.text).collect();
+    assert_eq!(added, [("RestrictAddressFamilies", &*format!("{families} AF_NETLINK"))]);
     // Without mounts nothing is left that a user's manager would need a namespace for.
     let all: Vec<(&str, &str)> = settings(PROXY_ALLOW[0].text).collect();
     assert!(settings(RELAXED.text).all(|setting| all.contains(&setting)));
@@ -90,8 +94,8 @@ fn sockets_are_told_anew_only_where_they_are_others() {
     assert!(units.set_sockets(unit, None).unwrap().is_some());
     assert!(!fs::read_to_string(&file).unwrap().contains("ListenStream"));
     assert_eq!(units.set_sockets(unit, None).unwrap(), None);
-    assert!(units.set_proxy_allow("x.service", true).unwrap().is_some_and(|file| file.exists()));
-    assert_eq!(units.set_proxy_allow("x.service", false).unwrap(), None);
+    assert!(units.set_drop_in("x.service", PROXY_PORTS, true).unwrap().is_some_and(|file| file.exists()));
+    assert_eq!(units.set_drop_in("x.service", PROXY_PORTS, false).unwrap(), None);
     assert_eq!(units.clear(&[unit]).unwrap(), [file]);
     assert!(fs::read_dir(scratch.path()).unwrap().flatten().all(|left| left.file_name() == "x.service.d"));
 }
