@@ -4,7 +4,11 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// The group of the user nobody: used where the user's own group is unknown.
 pub(crate) const NOBODY: u32 = 65_534;
@@ -17,6 +21,9 @@ const LARGEST: usize = 16 * 1024 * 1024;
 
 /// Where getent(1) may be: it knows the users of a directory service.
 const GETENT: [&str; 2] = ["/usr/bin/getent", "/bin/getent"];
+
+/// How long a directory service may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,11 +149,48 @@ fn lines_of(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What the name service says (getent(1)); nothing if it cannot be asked.
+/// What the name service says (getent(1)); nothing if it cannot be asked, or does not answer in time.
 fn getent(database: &str, key: &str) -> String {
     let Some(program) = GETENT.iter().find(|program| Path::new(program).exists()) else { return String::new() };
-    let output = Command::new(program).args([database, "--", key]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    let mut command = Command::new(program);
+    command.args([database, "--", key]);
+    let Some(answer) = answer(command, PATIENCE) else {
+        tracing::warn!("the directory service has not said within {} s whether it knows {key}", PATIENCE.as_secs());
+        return String::new();
+    };
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// What a program prints; none where it takes longer.
+fn answer(mut command: Command, limit: Duration) -> Option<Vec<u8>> {
+    let until = Instant::now() + limit;
+    let Ok(mut child) = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
+        return Some(Vec::new());
+    };
+    let answer = child.stdout.take().and_then(|output| read_until(output, until));
+    // It has nothing more to say.
+    let _ = child.kill();
+    let _ = child.wait();
+    answer
+}
+
+/// All that comes up to the end; none where that does not come in time.
+fn read_until(mut output: ChildStdout, until: Instant) -> Option<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut place = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok()?;
+        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return None,
+            Err(Errno::INTR) => continue,
+            _ => {}
+        }
+        match output.read(&mut place) {
+            Ok(0) | Err(_) => return Some(answer),
+            Ok(length) => answer.extend_from_slice(&place[..length]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +225,18 @@ mod tests {
         let lines = lines_of(path);
         assert!(lines.len() <= LARGEST && lines.ends_with(":/bin/sh\n"));
         assert_eq!(lines_of("/nonexistent"), "");
+    }
+
+    #[test]
+    fn a_directory_service_is_not_awaited_for_ever() {
+        let say = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            command
+        };
+        assert_eq!(answer(say("echo ada; exec sleep 60"), Duration::from_millis(200)), None);
+        assert_eq!(answer(say("echo ada; echo no >&2; exit 2"), PATIENCE).as_deref(), Some(&b"ada\n"[..]));
+        assert_eq!(answer(Command::new("/no/such/program"), PATIENCE).as_deref(), Some(&b""[..]));
     }
 
     #[test]

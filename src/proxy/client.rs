@@ -3,9 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -29,6 +31,12 @@ const LONGEST_RECORD: u16 = 1 << 14;
 
 /// The alert that says so, in a record of its own (RFC 8446, section 6): the client would take nothing else.
 const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+
+/// How long a client may take to take a last word.
+const TELLING_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long it may take then to notice that this was the end.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The stream to a client.
 #[derive(Debug)]
@@ -150,13 +158,13 @@ impl Client {
     /// Tells why there is no session, and closes.
     pub(super) async fn reject(mut self, rejection: &Rejection) {
         self.tell(rejection).await;
-        let _ = self.shutdown().await;
+        self.see_off().await;
     }
 
     /// Tells why there is no session any more.
     pub(super) async fn tell(&mut self, rejection: &Rejection) {
-        // It may have gone.
-        let _ = self.write_all(&rejection.as_message()).await;
+        // It may have gone, or read nothing.
+        let _ = timeout(TELLING_LIMIT, self.write_all(&rejection.as_message())).await;
     }
 
     /// Waits until the client has gone away. What it sends meanwhile is put into `early`, up to a limit.
@@ -173,9 +181,12 @@ impl Client {
 
     /// Lets a client that is still writing read the last that it was told: closed at once, it would lose that (RFC 2525, section 2.17).
     pub(super) async fn see_off(&mut self) {
-        let _ = self.shutdown().await;
         let mut place = [0; 4096];
-        while matches!(self.read(&mut place).await, Ok(1..)) {}
+        let gone = async {
+            let _ = self.shutdown().await;
+            while matches!(self.read(&mut place).await, Ok(1..)) {}
+        };
+        let _ = timeout(FAREWELL_LIMIT, gone).await;
     }
 
     /// Whether it is gone without a word. A Unix socket always has the last one.

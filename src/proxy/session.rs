@@ -28,9 +28,6 @@ const GREETING_LIMIT: Duration = Duration::from_secs(15);
 /// How long a server may take to accept a session: an instance that is asleep needs some seconds, and may be slow.
 const WAKE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a client may take to notice that its session has ended.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
-
 /// Serves one client.
 pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Accepted, stranger: Stranger) {
     let mut stopping = shared.stopping.subscribe();
@@ -61,7 +58,7 @@ pub(super) async fn serve(shared: Arc<Shared>, served: Arc<Served>, accepted: Ac
         }
     }
     drop(server);
-    let _ = timeout(FAREWELL_LIMIT, client.see_off()).await;
+    client.see_off().await;
 }
 
 /// Serves a client that has come while the proxy is stopping: it may cancel what a session does, and gets none. Pools come again and
@@ -150,6 +147,7 @@ async fn begin<'s>(
     match opened {
         Ok((opened, login)) => Some((welcome(shared, client, early, opened, login, wanted.name).await?, place)),
         Err(rejection) => {
+            drop(place);
             refuse(shared, client, &rejection, &wanted.name).await;
             None
         }
@@ -193,7 +191,7 @@ async fn refuse(shared: &Shared, client: Client, rejection: &Rejection, whose: &
 
 async fn tell(shared: &Shared, client: Client, rejection: &Rejection) {
     shared.counting.refused(&rejection.sqlstate);
-    let _ = timeout(GREETING_LIMIT, client.reject(rejection)).await;
+    client.reject(rejection).await;
 }
 
 /// A place for a session.
