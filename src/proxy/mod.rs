@@ -36,7 +36,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use certificate::{check_certificate, remark_on_key};
+pub(crate) use certificate::check_certificate;
+pub(crate) use certificate::remarks as remarks_on_certificate;
 pub(crate) use figures::{Figures, told};
 pub(crate) use forget::forget;
 pub(crate) use password::path as password_path;
@@ -411,16 +412,12 @@ impl Served {
     fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
         room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + MOST_REFUSED + MOST_UNPROVEN);
         let own = rustix::process::geteuid().as_raw();
-        let (access, remarks) = Access::new(own, &config.local_proxy.allow);
-        for remark in remarks {
-            tracing::warn!("{remark}");
-        }
+        let (access, mut remarks) = Access::new(own, &config.local_proxy.allow);
         let tls = certificate::acceptor(&config)?;
-        if let Some(remark) = certificate::remark_on_key(&config) {
-            tracing::warn!("{remark}");
-        }
+        remarks.extend(certificate::remarks(&config));
         let own_password = own_password(&config, listeners)?;
-        if let Some(remark) = password::remark(&config.state_dir) {
+        remarks.extend(password::remark(&config.state_dir));
+        for remark in remarks {
             tracing::warn!("{remark}");
         }
         Ok(Served { rotator: Rotator::new(config), access, tls, own_password })

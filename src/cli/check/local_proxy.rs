@@ -53,8 +53,8 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if let Err(failure) = proxy::check_certificate(config) {
         findings.push(Finding::failed(Id::LocalProxy, failure.message.clone()).hint_of(&failure));
     }
-    let remarks = [proxy::remark_on_key(config), proxy::remark_on_password(&config.state_dir)];
-    findings.extend(remarks.into_iter().flatten().map(|remark| Finding::warning(Id::LocalProxy, remark)));
+    let remarks = proxy::remarks_on_certificate(config).into_iter().chain(proxy::remark_on_password(&config.state_dir));
+    findings.extend(remarks.map(|remark| Finding::warning(Id::LocalProxy, remark)));
     if !settings.listen.to_canonical().is_loopback() && settings.tls.is_none() {
         let what =
             format!("others can reach the proxy at {}, and what they ask and get is not encrypted", settings.listen);
