@@ -46,7 +46,10 @@ pub(crate) use turned_away::turn_away;
 
 use crate::config::{Config, ConfigError};
 use crate::failure::{Code, Failure};
+use crate::model::User;
+use crate::os::accounts;
 use crate::os::activation::Listening;
+use crate::os::blocking::on_a_thread;
 use crate::os::heap;
 use crate::os::keepalive::WatchdogKeepalive;
 use crate::os::notify::{Manager, News};
@@ -161,6 +164,8 @@ struct Proxy {
     /// How many connections had no host or user when what leads clients here was written; so large that it is written again where
     /// that has failed.
     unlocated: usize,
+    /// What the machine calls the proxy's own user.
+    own_name: Option<String>,
     /// Tells `status` that it runs.
     running: Running,
     /// When it told so last, by the clock that goes on while the machine sleeps.
@@ -171,7 +176,8 @@ impl Proxy {
     async fn open(config: Config, handed_over: Vec<Listening>, manager: Manager) -> Result<Self, Failure> {
         let listeners = Listeners::open(handed_over, &config)?;
         let state_dir = config.state_dir.clone();
-        let served = Served::of(config, &listeners)?;
+        let served = Served::of(config, &listeners).await?;
+        let own_name = own_name().await?;
         let running = Running::mark_as(PROXY, &state_dir);
         let shared = Shared {
             doors: Doors::default(),
@@ -192,6 +198,7 @@ impl Proxy {
             can_accept: true,
             needed_at: Instant::now(),
             unlocated: 0,
+            own_name,
             running,
             told_at: SystemTime::now(),
         })
@@ -354,7 +361,11 @@ impl Proxy {
     /// Reads the configuration again. Sessions go on.
     async fn reload(&mut self, load: &Load<'_>) {
         self.manager.tell(News::Reloading);
-        match load().map_err(|error| error.sentence()).and_then(|config| self.follow(config)) {
+        let followed = match load() {
+            Ok(config) => self.follow(config).await.map_err(|failure| failure.to_string()),
+            Err(error) => Err(error.sentence()),
+        };
+        match followed {
             Ok(()) => {
                 self.publish().await;
                 self.say_where();
@@ -367,9 +378,9 @@ impl Proxy {
         self.shared.counting.write_news();
     }
 
-    fn follow(&mut self, config: Config) -> Result<(), String> {
-        let served = Served::of(config, &self.listeners).map_err(|failure| failure.to_string())?;
-        self.listeners.follow(served.rotator.config()).map_err(|failure| failure.to_string())?;
+    async fn follow(&mut self, config: Config) -> Result<(), Failure> {
+        let served = Served::of(config, &self.listeners).await?;
+        self.listeners.follow(served.rotator.config())?;
         served.rotator.follow(&self.served.rotator);
         self.served = Arc::new(served);
         Ok(())
@@ -409,10 +420,9 @@ impl Strangers {
 }
 
 impl Served {
-    fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
+    async fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
         room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + MOST_REFUSED + MOST_UNPROVEN);
-        let own = rustix::process::geteuid().as_raw();
-        let (access, mut remarks) = Access::new(own, &config.local_proxy.allow);
+        let (access, mut remarks) = access(&config).await?;
         let tls = certificate::acceptor(&config)?;
         remarks.extend(certificate::remarks(&config));
         let own_password = own_password(&config, listeners)?;
@@ -422,6 +432,32 @@ impl Served {
         }
         Ok(Served { rotator: Rotator::new(config), access, tls, own_password })
     }
+}
+
+/// What the machine calls the user that the proxy runs as.
+async fn own_name() -> Result<Option<String>, Failure> {
+    let uid = rustix::process::geteuid().as_raw();
+    let account = match accounts::listed(uid) {
+        Some(account) => Some(account),
+        None => beside(move || accounts::of_uid(uid)).await?,
+    };
+    Ok(account.map(|account| account.name))
+}
+
+/// Who may use the proxy, and what is to be said of them.
+async fn access(config: &Config) -> Result<(Access, Vec<String>), Failure> {
+    let (own, users) = (rustix::process::geteuid().as_raw(), config.local_proxy.allow.clone());
+    let are_named = users.iter().any(|user| matches!(user, User::Name(_)));
+    let access = move || Access::new(own, &users);
+    if are_named { beside(access).await } else { Ok(access()) }
+}
+
+/// Asks a directory service, which may take its time, beside the sessions.
+async fn beside<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    on_a_thread(ask).await.map_err(|error| {
+        let what = format!("the users of this machine cannot be looked up: {}", words::of_io(&error));
+        Failure::transient(Code::Unavailable, what)
+    })
 }
 
 /// The proxy's own password, where there are ports.

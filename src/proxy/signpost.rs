@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::listeners::PORT;
 use super::{OwnPassword, Proxy, password};
 use crate::model::Connection;
-use crate::os::accounts;
 use crate::outputs::service_file::Section;
 use crate::pgpass::{Entry, Key, Unwanted};
 use crate::rotation::Rotation;
@@ -33,8 +32,7 @@ impl Proxy {
             }
             Some(section)
         };
-        let own = accounts::of_uid(rustix::process::geteuid().as_raw()).map(|account| account.name);
-        let entries = |connection: &Connection| self.entries(connection, own.as_deref());
+        let entries = |connection: &Connection| self.entries(connection);
         // Of ports that are not the proxy's any more: another program may get them, and be offered the password.
         let password = password::of_file(&self.shared.password_path).ok();
         let in_use: Vec<u16> = self.config().connections.iter().filter_map(|one| one.proxied.port).collect();
@@ -57,7 +55,7 @@ impl Proxy {
     }
 
     /// The proxy's own password for the port of a connection, under the names of users that clients give by themselves.
-    fn entries(&self, connection: &Connection, own: Option<&str>) -> Vec<Entry> {
+    fn entries(&self, connection: &Connection) -> Vec<Entry> {
         let (Some(OwnPassword { password, .. }), Some(port)) = (&self.served.own_password, connection.proxied.port)
         else {
             return Vec::new();
@@ -66,7 +64,7 @@ impl Proxy {
         if !self.listeners.ports().any(|address| address.port() == port) {
             return Vec::new();
         }
-        let users = own.into_iter().chain(connection.key().map(Key::user));
+        let users = self.own_name.as_deref().into_iter().chain(connection.key().map(Key::user));
         let entry = |user: &str| {
             let key = Key::new("localhost", port, "*", user).ok()?;
             Entry::new(key, password.clone(), false).ok()
