@@ -35,35 +35,11 @@ pub(crate) fn expressible<'p>(what: &str, path: &'p std::path::Path, but: &[char
     })
 }
 
-/// A word as it is typed into a shell.
-#[cfg(feature = "cli")]
-pub(crate) fn shell_word(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '@' | ':' | ',' | '%');
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[cfg(feature = "cli")]
-    #[test]
-    fn a_shell_takes_a_word_for_what_is_meant() {
-        for (word, typed) in [
-            ("dbx-rotator@ada.timer", "dbx-rotator@ada.timer"),
-            (r"dbx-rotator@ada\x40corp.service", r"'dbx-rotator@ada\x40corp.service'"),
-            ("Ada Lovelace", "'Ada Lovelace'"),
-            ("host$", "'host$'"),
-            ("o'brien", r"'o'\''brien'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_word(word), typed);
-        }
-    }
-
     #[test]
     fn what_is_hidden_cannot_stand_in_a_line() {
         assert!(is_plain("a\"b\\c é 日本"));

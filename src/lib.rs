@@ -53,6 +53,7 @@ mod service;
 #[doc(hidden)]
 pub mod simulation;
 mod spelling;
+mod typed;
 mod vendor_errors;
 mod words;
 

@@ -26,6 +26,7 @@ use crate::os::clock::{Anchor, Reading, anchor_with_issue};
 use crate::os::dirs::Environment;
 use crate::os::zone;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
+use crate::typed::shell_word;
 use crate::words;
 
 /// Only the first lines of the output are searched for the answer.
@@ -233,8 +234,8 @@ impl Cli<'_> {
 
     fn login_command(&self) -> String {
         match &self.workspace.profile {
-            Some(profile) => format!("databricks auth login --profile {profile}"),
-            None => format!("databricks auth login --host {}", self.workspace.host.origin()),
+            Some(profile) => format!("databricks auth login --profile {}", shell_word(profile)),
+            None => format!("databricks auth login --host {}", shell_word(self.workspace.host.origin())),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::finding::{Finding, Id, Level};
 use crate::failure::Code;
-use crate::generated::shell_word;
 use crate::os::dirs::Environment;
 use crate::service::{ProxyState, Scope, look_at_proxy, look_at_proxy_of};
+use crate::typed::shell_word;
 
 /// What there is to say about this user's proxy; nothing where none is set up.
 pub(super) fn findings(environment: &Environment) -> Vec<Finding> {

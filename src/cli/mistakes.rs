@@ -6,6 +6,7 @@ use super::arguments::command;
 use crate::model::Pasted;
 use crate::model::server::left_over_of;
 use crate::spelling::nearest;
+use crate::typed::shell_word;
 
 /// Commands of other programs, with what does the same here.
 const COMMANDS: [(&[&str], &str); 18] = [
@@ -198,7 +199,7 @@ fn options(words: &[String]) -> Vec<String> {
 /// The program that `exec` is to run, with nothing before it.
 fn without_dashes(word: &str, words: &[String]) -> Option<Explained> {
     words.iter().find(|word| commands(None).contains(word)).filter(|typed| *typed == "exec")?;
-    let hint = format!("write -- before the program: dbx-rotator exec [NAME] -- {word}");
+    let hint = format!("write -- before the program: dbx-rotator exec [NAME] -- {}", shell_word(word));
     Some(Explained { message: "`exec` does not know where the program begins".to_owned(), hint })
 }
 
@@ -207,7 +208,7 @@ fn extra_word(word: &str, words: &[String]) -> Option<Explained> {
     let known = commands(None);
     let typed = words.iter().find(|word| known.contains(word))?;
     let hint = match typed.as_str() {
-        "rotate" => format!("name connections by --connection: dbx-rotator rotate --connection {word}"),
+        "rotate" => format!("name connections by --connection: dbx-rotator rotate --connection {}", shell_word(word)),
         "token" => "token prints one; ask for each connection by itself".to_owned(),
         "check" => format!("`{typed}` is about all connections; leave out {word}"),
         _ => return None,

@@ -9,10 +9,10 @@ use super::finding::{Finding, Id, Level};
 use super::{local_proxy, print, service_inputs};
 use crate::config::{Config, ConfigError};
 use crate::failure::Code;
-use crate::generated::shell_word;
 use crate::model::Connection;
 use crate::rotation::Rotation;
 use crate::service::{Scope, State};
+use crate::typed::shell_word;
 
 /// Whose configuration a command works with.
 #[derive(Clone, Debug, PartialEq, Eq)]

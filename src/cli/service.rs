@@ -16,8 +16,7 @@ use super::{Fault, block_on_to_the_end, own_program, print, status};
 use crate::config::{Config, ConfigError, Overrides, Place};
 use crate::failure::{Code, Failure};
 use crate::foreign;
-use crate::generated::shell_word;
-use crate::model::{Listing, Workspace};
+use crate::model::Workspace;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::{identity, keychain};
 use crate::rotation::{self, Rotation};
@@ -25,6 +24,7 @@ use crate::service::{
     Account, Original, PATIENCE, Plan, Scope, ServiceInputs, ServiceManager, Started, State, Way, WriteError,
     as_service, manager, what_an_upgrade_means,
 };
+use crate::typed::shell_word;
 
 /// What the shell of a person often sets, and a manager does not hand to its services.
 const MISSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE"];
@@ -307,21 +307,8 @@ fn try_sign_in(workspace: &Workspace, config: &Config) -> Result<(), Failure> {
 pub(super) fn what_works(rotation: &Rotation, last: &str) -> Result<String, Failure> {
     const MOST: usize = 5;
     let snapshot = rotation.snapshot()?;
-    let lines = snapshot.connections().iter().take(MOST).filter_map(|connection| {
-        let key = connection.key()?;
-        Some(match connection.listing {
-            Listing::No => format!(
-                "psql \"host={} port={} dbname={} user={} sslmode={}\"",
-                key.host(),
-                key.port(),
-                connection.login_database(),
-                key.user(),
-                connection.sslmode_for_libpq()
-            ),
-            Listing::ByItself | Listing::Asked => format!("psql service={}", connection.name()),
-        })
-    });
-    let lines: String = lines.map(|line| format!("    {line}\n")).collect();
+    let lines = snapshot.conninfos().take(MOST).map(|conninfo| format!("    psql {}\n", shell_word(&conninfo)));
+    let lines: String = lines.collect();
     Ok(format!("This works now:\n{lines}{last}"))
 }
 

@@ -17,6 +17,7 @@ use super::source::{ConfigSource, Wanted};
 use crate::os::dirs::Environment;
 use crate::os::files::is_read_only_mount;
 use crate::os::identity::try_as_owner_of;
+use crate::typed::shell_path;
 use crate::words;
 
 /// The largest configuration, all its files together, in bytes. A connection takes 100 to 300.
@@ -172,7 +173,7 @@ fn check_writers(path: &Path) -> Result<(), ConfigError> {
     }
     let shown = path.display();
     Err(ConfigError::new(format!("{shown} has mode {mode:04o}: everybody on this machine may write settings there"))
-        .hint(format!("chmod o-w {shown}, once you have looked at what it holds")))
+        .hint(format!("chmod o-w {}, once you have looked at what it holds", shell_path(path))))
 }
 
 fn check_size(path: &Path, left: u64) -> Result<(), ConfigError> {

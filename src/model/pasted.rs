@@ -3,6 +3,8 @@
 
 use url::Url;
 
+use crate::typed::shell_word;
+
 /// What libpq knows in a connection string (PostgreSQL, "Parameter Key Words"), as far as people write it.
 const KEYWORDS: [&str; 17] = [
     "host",
@@ -70,7 +72,7 @@ impl Pasted {
             (&self.database, "--pg-database"),
             (&self.user, "--pg-username"),
         ];
-        let part = |(value, option): (&Option<String>, &str)| Some(format!("{option} {}", value.as_ref()?));
+        let part = |(value, option): (&Option<String>, &str)| Some(format!("{option} {}", shell_word(value.as_ref()?)));
         parts.into_iter().filter_map(part).collect::<Vec<_>>().join(" ")
     }
 

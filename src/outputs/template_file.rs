@@ -16,6 +16,7 @@ use crate::model::uri::Login;
 use crate::os::accounts;
 use crate::os::files::read_text_up_to;
 use crate::os::replace::{Allowance, Group};
+use crate::typed::shell_path;
 use crate::words;
 
 /// The largest template, and the largest file that is made of one, in bytes: these are settings of programs.
@@ -132,7 +133,8 @@ impl MadeFile<'_> {
 
     fn template(&self) -> Result<Template, Failure> {
         let text = read_text_up_to(&self.0.template, LARGEST as u64).map_err(|error| {
-            self.unusable(&words::of_io(&error)).hint(format!("look at it with `ls -l {}`", self.0.template.display()))
+            self.unusable(&words::of_io(&error))
+                .hint(format!("look at it with `ls -l {}`", shell_path(&self.0.template)))
         })?;
         let said = |Mistake { line, why, hint }| self.unusable(&format!("line {line}: {why}")).hint(hint);
         Template::parse(&text).map_err(said)

@@ -25,6 +25,7 @@ use super::{SslMode, Target, Tries, diagnosis, network};
 use crate::failure::{Code, Failure};
 use crate::os::connections::notice_a_dead_peer;
 use crate::os::watch::Stamps;
+use crate::typed::shell_word;
 
 /// How long what was read of the trusted authorities is used.
 const TRUSTED_FOR: Duration = Duration::from_secs(10 * 60);
@@ -163,7 +164,7 @@ impl Refused {
     pub(crate) fn without_place(name: &str) -> Self {
         let failure =
             Failure::transient(Code::Unavailable, format!("the host and the user of {name} are not known yet"));
-        Self::of_setting(failure.hint(format!("see why: `dbx-rotator rotate --connection {name}`")))
+        Self::of_setting(failure.hint(format!("see why: `dbx-rotator rotate --connection {}`", shell_word(name))))
     }
 
     /// With the connection's own database and user the parameters are longer than a server reads.

@@ -18,6 +18,8 @@ use crate::os::replace::{are_leftovers_there, remove_leftovers};
 use crate::outputs::service_file::{self, Section};
 use crate::outputs::{Published, is_about_a_template};
 use crate::pgpass::{Key, PasswordFile};
+#[cfg(feature = "cli")]
+use crate::typed::conninfo_setting;
 
 /// How the names of new records begin before they are renamed.
 const RECORD: &str = ".record";
@@ -184,26 +186,46 @@ impl Snapshot {
         let path = self.config.service_file.as_ref().filter(|_| !sections.is_empty());
         path.map_or_else(|| Some(Vec::new()), |path| service_file::remarks(path, &sections))
     }
+
+    /// What psql is given, as a connection string, for each connection with a live password: its section, where libpq finds that, else
+    /// every setting.
+    #[cfg(feature = "cli")]
+    pub(crate) fn conninfos(&self) -> impl Iterator<Item = String> {
+        self.connections().iter().enumerate().filter_map(|(index, connection)| {
+            let sections = [section(self, index)?];
+            let path = self.config.service_file.as_ref().filter(|_| connection.listing != Listing::No);
+            let remarks = path.and_then(|path| service_file::remarks(path, &sections));
+            let [section] = sections;
+            // Another one of that name would lead elsewhere.
+            let is_found = remarks.is_some_and(|remarks| remarks.is_empty());
+            Some(if is_found { conninfo_setting("service", &section.name) } else { section.conninfo() })
+        })
+    }
 }
 
 /// The sections of the connections with a wanted listing and a live password: a try that fails leads nobody elsewhere.
 fn sections(snapshot: &Snapshot, wanted: impl Fn(Listing) -> bool) -> Vec<Section> {
-    let passfile = snapshot.config.password_file_for_libpq();
-    let section = |(index, connection): (usize, &Connection)| {
-        let key = connection.key.as_ref().filter(|_| wanted(connection.listing))?;
-        snapshot.statuses.get(index)?.left_to_clients()?;
-        Some(Section {
-            name: connection.name.clone(),
-            host: key.host().to_owned(),
-            port: key.port(),
-            database: key.database().to_owned(),
-            user: key.user().to_owned(),
-            sslmode: connection.sslmode_for_libpq().as_str().to_owned(),
-            sslrootcert: snapshot.config.root_for_libpq(connection),
-            passfile: passfile.as_ref().map(|path| path.display().to_string()),
-        })
+    let wanted = |(index, connection): (usize, &Connection)| {
+        if wanted(connection.listing) { section(snapshot, index) } else { None }
     };
-    snapshot.connections().iter().enumerate().filter_map(section).collect()
+    snapshot.connections().iter().enumerate().filter_map(wanted).collect()
+}
+
+/// The section of a connection; none where it has no live password.
+fn section(snapshot: &Snapshot, index: usize) -> Option<Section> {
+    snapshot.statuses.get(index)?.left_to_clients()?;
+    let connection = snapshot.connections().get(index)?;
+    let key = connection.key.as_ref()?;
+    Some(Section {
+        name: connection.name.clone(),
+        host: key.host().to_owned(),
+        port: key.port(),
+        database: key.database().to_owned(),
+        user: key.user().to_owned(),
+        sslmode: connection.sslmode_for_libpq().as_str().to_owned(),
+        sslrootcert: snapshot.config.root_for_libpq(connection),
+        passfile: snapshot.config.password_file_for_libpq().map(|path| path.display().to_string()),
+    })
 }
 
 /// The credential that clients read, if it is live, and where it logs in.

@@ -25,6 +25,7 @@ use crate::failure::{Code, Failure};
 use crate::model::Workspace;
 use crate::os::dirs::Environment;
 use crate::os::keychain::{self, Item as Password};
+use crate::typed::shell_path;
 use crate::words;
 
 /// The setting that may be a list of paths.
@@ -274,7 +275,7 @@ impl Plan {
                  which a drop-in names with EnvironmentFile= (systemctl edit)"
                     .to_owned()
             } else {
-                format!("chmod 600 {file}")
+                format!("chmod 600 {}", shell_path(&self.inputs.config))
             };
             return Err(Failure::permanent(Code::Configuration, message).hint(hint));
         }

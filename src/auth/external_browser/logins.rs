@@ -24,6 +24,7 @@ use crate::os::files::{make_directories, open_regular, read_text_up_to};
 use crate::os::identity::try_as_owner_of;
 use crate::os::keychain::{Item, LOGINS};
 use crate::os::keyring::{self, Ask};
+use crate::typed::{shell_path, shell_word};
 use crate::words;
 
 /// The format of a description.
@@ -80,12 +81,6 @@ struct Ended {
     why: String,
 }
 
-/// Whether a shell takes it as it stands.
-fn is_one_word(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    !name.is_empty() && !name.starts_with('-') && name.bytes().all(is_plain)
-}
-
 impl Login {
     pub(crate) fn of(workspace: &Workspace, environment: &Environment) -> Self {
         Login {
@@ -106,10 +101,7 @@ impl Login {
     pub(crate) fn command(&self) -> String {
         match self.workspace.as_str() {
             "default" => "dbx-rotator login".to_owned(),
-            name if is_one_word(name) => {
-                format!("dbx-rotator login --workspace {name}")
-            }
-            name => format!("dbx-rotator login --workspace '{}'", name.replace('\'', "'\\''")),
+            name => format!("dbx-rotator login --workspace {}", shell_word(name)),
         }
     }
 
@@ -224,8 +216,8 @@ impl Login {
         let path = self.token_file();
         let mode = path.metadata().ok()?.permissions().mode() & 0o777;
         (mode & 0o077 != 0).then(|| {
-            let path = path.display();
-            format!("{path} has mode {mode:04o}, so that others can use the login: `chmod 600 {path}`")
+            let command = format!("chmod 600 {}", shell_path(&path));
+            format!("{} has mode {mode:04o}, so that others can use the login: `{command}`", path.display())
         })
     }
 

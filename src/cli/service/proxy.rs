@@ -11,9 +11,9 @@ use crate::cli::print;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 use crate::foreign;
-use crate::generated::shell_word;
 use crate::model::Connection;
 use crate::service::{ProxyAccess, ProxyState, Scope, Started, State, as_service};
+use crate::typed::{conninfo_setting, shell_word};
 
 /// So many connections are shown with what reaches them.
 const MOST: usize = 5;
@@ -63,7 +63,10 @@ impl Service {
     pub(super) fn tell_of_proxy(&self, config: &Config) -> Result<u8, Fault> {
         let (directory, host) = (self.socket_directory()?, host(config.local_proxy.listen));
         let one = |connection: &Connection| {
-            let name = shell_word(connection.name());
+            // psql takes a name with `=` for a connection string.
+            let is_name = !connection.name().contains('=');
+            let name = if is_name { connection.name().into() } else { conninfo_setting("dbname", connection.name()) };
+            let name = shell_word(&name);
             let here = directory.iter().map(|directory| format!("    psql -h {directory} {name}\n"));
             let port = connection.proxied.port.iter().map(|port| format!("    psql -h {host} -p {port} {name}\n"));
             here.chain(port).collect::<String>()

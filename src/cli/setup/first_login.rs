@@ -5,8 +5,8 @@ use crate::cli::prompt::Person;
 use crate::cli::{Fault, login, print};
 use crate::config::Config;
 use crate::failure::{Code, Failure};
-use crate::generated::shell_word;
 use crate::model::{AuthMethod, AuthType, Workspace};
+use crate::typed::shell_word;
 
 /// Lets a person log in in the browser, if nothing is set that signs in and they want that.
 ///

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::snapshot::directory_of;
 use crate::failure::{Code, Failure};
+use crate::typed::{shell_path, shell_word};
 use crate::words;
 
 /// Why a file could not be read or replaced; which file, and what it is.
@@ -110,7 +111,7 @@ impl FileError {
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> String {
-        let path = self.path.display();
+        let path = shell_path(&self.path);
         let look = || format!("look at it with `ls -l {path}`");
         match &self.fault {
             FileFault::Read(source) | FileFault::Write { source, .. } | FileFault::MakeDirectory(_, source)
@@ -119,7 +120,8 @@ impl FileError {
                 "make room on that disk".to_owned()
             }
             FileFault::Read(source) if source.kind() == ErrorKind::PermissionDenied => {
-                format!("{}; one that root left behind is given back with `sudo chown $USER {path}`", look())
+                // Of what a link leads to, nobody knows whose it was.
+                format!("{}; one that root left behind is given back with `sudo chown -h $USER {path}`", look())
             }
             FileFault::Write { source, .. } if is_refusal(source) => let_write(directory_of(&self.path)),
             FileFault::MakeDirectory(directory, source) if is_refusal(source) => let_write(directory),
@@ -133,11 +135,11 @@ impl FileError {
                 format!("run as the user who owns the link, or make that user the owner of {}", target.display())
             }
             FileFault::NoDirectory(directory) | FileFault::MakeDirectory(directory, _) => {
-                format!("create it with `mkdir -p -m 700 {}`", directory.display())
+                format!("create it with `mkdir -p -m 700 {}`", shell_path(directory))
             }
             FileFault::Open => format!("make it private with `chmod 600 {path}`"),
             FileFault::Group { name, .. } => {
-                let directory = directory_of(&self.path).display();
+                let (name, directory) = (shell_word(name), shell_path(directory_of(&self.path)));
                 format!(
                     "only a member of the group can do that, and no unit of systemd in its sandbox: instead leave out `group` and let \
                      the directory give it, with `chgrp {name} {directory} && chmod g+s {directory}` as root"

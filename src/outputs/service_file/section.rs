@@ -2,6 +2,8 @@
 
 use super::super::nameable;
 use super::reader::{LONGEST_LINE, is_space};
+#[cfg(feature = "cli")]
+use crate::typed::conninfo_setting;
 
 /// One section: where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,16 +37,7 @@ impl Section {
             None if self.name.contains(']') => return no_name("holds ']', where libpq would take it to end"),
             None => {}
         }
-        let database = nameable(&self.database).to_owned();
-        let mut settings = vec![
-            ("host", self.host.clone()),
-            ("port", self.port.to_string()),
-            ("dbname", database),
-            ("user", self.user.clone()),
-            ("sslmode", self.sslmode.clone()),
-        ];
-        settings.extend(self.sslrootcert.clone().map(|file| ("sslrootcert", file)));
-        settings.extend(self.passfile.clone().map(|file| ("passfile", file)));
+        let settings = self.pairs();
         for (key, value) in &settings {
             if let Some(what) = fault(value, key.len() + "=".len()) {
                 return Err(format!("the connection {:?} has no section: its {key} {what}", self.name));
@@ -55,6 +48,26 @@ impl Section {
             return Err(format!("the connection {:?} has no section: its passfile is not an absolute path", self.name));
         }
         Ok(settings)
+    }
+
+    /// The same for a command line: it can carry every value.
+    #[cfg(feature = "cli")]
+    pub(crate) fn conninfo(&self) -> String {
+        let settings = self.pairs().into_iter().map(|(key, value)| conninfo_setting(key, &value));
+        settings.collect::<Vec<_>>().join(" ")
+    }
+
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![
+            ("host", self.host.clone()),
+            ("port", self.port.to_string()),
+            ("dbname", nameable(&self.database).to_owned()),
+            ("user", self.user.clone()),
+            ("sslmode", self.sslmode.clone()),
+        ];
+        pairs.extend(self.sslrootcert.clone().map(|file| ("sslrootcert", file)));
+        pairs.extend(self.passfile.clone().map(|file| ("passfile", file)));
+        pairs
     }
 }
 

@@ -16,10 +16,10 @@ use std::process::Command;
 use super::original::{Original, unit as original_unit};
 use super::{Account, PATIENCE, Scope, ServiceManager, Started, State, Way};
 use crate::failure::{Code, Failure};
-use crate::generated::shell_word;
 use crate::os::dirs::{Environment, SYSTEM_DIRECTORY};
 use crate::os::files::read_text;
 use crate::service::files;
+use crate::typed::shell_word;
 use systemctl::{Systemctl, run};
 use units::Directory;
 
@@ -333,7 +333,7 @@ impl ServiceManager for Systemd {
         let mut command = Command::new("loginctl");
         command.args(["--no-ask-password", "enable-linger", &self.account.name]);
         let done = run(command, "loginctl", &["enable-linger"], PATIENCE).map(drop);
-        done.map_err(|failure| failure.hint(format!("sudo loginctl enable-linger {}", self.account.name)))
+        done.map_err(|failure| failure.hint(format!("sudo loginctl enable-linger {}", shell_word(&self.account.name))))
     }
 
     fn advice(&self, way: Way, missed: &[&str], here: &Environment, lingering: bool) -> Vec<String> {

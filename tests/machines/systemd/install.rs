@@ -201,7 +201,7 @@ fn a_first_rotation_that_fails_says_why_and_what_to_do(test: &str, release: Rele
     let done = stage.service(&["install"]);
     done.exits(0)
         .stdout_has("This works now:")
-        .stdout_has("psql \"host=127.0.0.1 port=")
+        .stdout_has("psql 'host=127.0.0.1 port=")
         .stdout_has("journalctl --user");
     // What goes wrong later is said by the service, with where to read more.
     stage.write_secret("not-the-secret-of-anybody");
@@ -259,7 +259,7 @@ fn setup_asks_nothing_that_an_option_answers_and_lets_the_timer_renew(test: &str
     let line = [&["env", "SSL_CERT_FILE=/etc/ssl/workspace-ca.pem", &host, &id, &secret], &setup[..]].concat();
     let done = stage.machine.command("alice", &line).shown_as(setup.join(" ")).run();
     done.stdout_has("Wrote /home/alice/.config/dbx-rotator/config.toml").stdout_has("Enabled dbx-rotator.timer");
-    done.stdout_has("psql \"host=127.0.0.1 port=")
+    done.stdout_has("psql 'host=127.0.0.1 port=")
         .stdout_has("journalctl --user")
         .stdout_has("password-live: default: live");
     assert_eq!(stage.property(TIMER, "UnitFileState"), "enabled");

@@ -92,6 +92,24 @@ fn without_a_person_the_options_and_the_environment_answer() {
 }
 
 #[test]
+fn a_line_for_a_shell_is_a_connection_and_no_command_whatever_the_names_are() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let (database, user) = (r#"my "; touch broken-in; " db"#, r"it's \ `touch broken-in`");
+    let setup =
+        dbx_rotator!(&home).args(["setup", "--yes", "--no-service", "--pg-host", "127.0.0.1", "--pg-port", "9"]);
+    let done = setup.args(["--pg-database", database, "--pg-username", user]).signed_in_to(&workspace).spawn();
+    // The login that it tries then takes a minute to fail.
+    done.prints("renews the passwords", SOON);
+    let done = done.terminate();
+    let typed = done.stdout.lines().find_map(|line| line.strip_prefix("    psql "));
+    let typed = typed.unwrap_or_else(|| panic!("{done}"));
+    let taken = home.command("sh").args(["-c", &format!("cd; printf '%s\n' {typed}")]).run();
+    let conninfo = r#"host=127.0.0.1 port=9 dbname='my "; touch broken-in; " db' user='it\'s \\ `touch broken-in`' sslmode=require"#;
+    assert_eq!(taken.exits(0).stdout, format!("{conninfo}\n"), "{typed}");
+    assert!(!home.path("broken-in").exists());
+}
+
+#[test]
 fn whoever_stops_before_the_last_answer_has_changed_nothing() {
     let workspace = Workspace::start();
     workspace.add_instance(Instance::named("orders"));
