@@ -151,6 +151,13 @@ impl Failure {
         self
     }
 
+    /// What is wrong and what to do next, on one line for a log.
+    #[cfg(feature = "cli")]
+    pub(crate) fn sentence(&self) -> String {
+        let hint = self.hint.as_deref().map(|hint| format!(" - {hint}")).unwrap_or_default();
+        format!("{}{hint}", self.message)
+    }
+
     /// Whether trying again can help.
     pub fn is_transient(&self) -> bool {
         self.kind == Kind::Transient

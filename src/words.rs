@@ -22,6 +22,8 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         return match (inner.downcast_ref::<io::Error>().or(below), inner.downcast_ref::<Tls>()) {
             (Some(inner), _) => of_io(inner),
             (_, Some(tls)) => of_tls(tls),
+            // In the words of libraries of TLS, which are for programmers.
+            _ if error.kind() == ErrorKind::UnexpectedEof => "the other side closed the connection".to_owned(),
             _ => without_number(&of_lookup(&inner.to_string())),
         };
     }
@@ -256,6 +258,7 @@ mod tests {
             (io::Error::from_raw_os_error(111), "the connection was refused"),
             (ErrorKind::NotFound.into(), "no such file or directory"),
             (ErrorKind::UnexpectedEof.into(), "it ends too early"),
+            (io::Error::new(ErrorKind::UnexpectedEof, "tls handshake eof"), "the other side closed the connection"),
             (io::Error::other("it is not a regular file"), "it is not a regular file"),
             (io::Error::other(Tls::DecryptError), "what answers does not follow the rules of TLS"),
             (io::Error::other(format!("{LOOKUP}Name or service not known")), "there is no such name"),

@@ -101,7 +101,7 @@ pub(super) fn unreachable(error: &reqwest::Error, way: Way<'_>) -> Failure {
 
 /// Why an answer ended before its end.
 pub(super) fn broken(error: &reqwest::Error, to: &str) -> Failure {
-    unavailable(format!("the answer of {to} broke off: {}", why(error)))
+    unavailable(format!("the answer of {to} broke off: {}", why(error))).hint(NETWORK)
 }
 
 /// The proxy, with where it is set.

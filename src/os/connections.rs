@@ -93,10 +93,14 @@ fn asked_in_vain(info: [u32; 15]) -> bool {
 #[cfg(target_os = "linux")]
 fn has_lost_its_address(stream: BorrowedFd<'_>) -> bool {
     let own = rustix::net::getsockname(stream).ok().and_then(|own| SocketAddr::try_from(own).ok());
-    own.is_some_and(|mut own| {
-        own.set_port(0);
-        UdpSocket::bind(own).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
-    })
+    own.is_some_and(is_elsewhere)
+}
+
+/// Whether this machine, in this network, does not have the address.
+#[cfg(target_os = "linux")]
+pub(super) fn is_elsewhere(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 #[cfg(test)]

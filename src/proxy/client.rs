@@ -11,6 +11,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use rustls::{AlertDescription, Error};
+
 use super::first::{First, Malformed, read, rest};
 use super::message::{Rejection, message};
 use super::scram::{self, Verifier};
@@ -51,6 +53,8 @@ pub(super) enum Client {
 pub(super) enum Unheard {
     /// It went away.
     Gone,
+    /// It was told so by an alert of TLS, or has told why by one.
+    NoTls(&'static str),
     /// It is told.
     Malformed(Client, Malformed),
 }
@@ -83,7 +87,7 @@ impl Client {
             stream.write_all(&HANDSHAKE_FAILURE).await?;
             return Err(Unheard::Malformed(Client::Tcp(stream), Malformed::NoTls));
         };
-        let stream = acceptor.accept(stream).await?;
+        let stream = handshake(acceptor, stream).await?;
         // As PostgreSQL: nobody else's protocol may be sent here by a confused client (RFC 7301, ALPACA).
         let speaks_it = stream.get_ref().1.alpn_protocol() == Some(ALPN);
         let client = Client::Tls(Box::new(stream));
@@ -100,7 +104,7 @@ impl Client {
                 // Only the request was read, so that nothing that came in plain text with it counts as encrypted (CVE-2021-23214).
                 (First::Tls, Client::Tcp(mut stream), Some(acceptor)) => {
                     stream.write_all(b"S").await?;
-                    Client::Tls(Box::new(acceptor.accept(stream).await?))
+                    Client::Tls(Box::new(handshake(acceptor, stream).await?))
                 }
                 (First::Tls | First::Gss, mut client, _) => {
                     client.write_all(b"N").await?;
@@ -228,6 +232,29 @@ impl AsyncWrite for Client {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_shutdown(context)
+    }
+}
+
+async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Result<TlsStream<TcpStream>, Unheard> {
+    acceptor.accept(stream).await.map_err(|error| {
+        let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        fault.map_or(Unheard::Gone, |fault| Unheard::NoTls(why_not(fault)))
+    })
+}
+
+/// Why there is no TLS with a client.
+fn why_not(fault: &Error) -> &'static str {
+    use AlertDescription::{BadCertificate, CertificateExpired, CertificateUnknown, UnknownCA, UnsupportedCertificate};
+    match fault {
+        Error::AlertReceived(
+            BadCertificate | CertificateExpired | CertificateUnknown | UnknownCA | UnsupportedCertificate,
+        ) => "it does not trust the certificate in proxy_tls",
+        Error::NoApplicationProtocol => "it does not say that it speaks PostgreSQL's protocol (ALPN postgresql)",
+        Error::PeerIncompatible(_) => {
+            "it knows no version of TLS, or no way to encrypt, that is safe enough for the proxy"
+        }
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "what it sends is not TLS",
+        _ => "it and the proxy cannot agree on how to encrypt",
     }
 }
 

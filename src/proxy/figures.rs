@@ -142,6 +142,7 @@ impl Counting {
         };
         if let Err(error) = self.write(&figures) {
             tracing::debug!("cannot write {}: {}", self.path.display(), crate::words::of_io(&error));
+            self.is_news.store(true, Ordering::Relaxed);
         }
     }
 

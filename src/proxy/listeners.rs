@@ -131,7 +131,7 @@ impl Listeners {
         self.follow_ports(config)?;
         for unix in &mut self.unix {
             if let Err(failure) = unix.follow(config) {
-                tracing::error!("{failure}");
+                tracing::error!("{}", failure.sentence());
             }
         }
         Ok(())
@@ -172,7 +172,9 @@ impl Listeners {
                 Ok(tcp) => opened.push(tcp),
                 Err(failure) => {
                     drop(opened);
-                    let again = |address| open_port(address).inspect_err(|failure| tracing::error!("{failure}")).ok();
+                    let again = |address| {
+                        open_port(address).inspect_err(|failure| tracing::error!("{}", failure.sentence())).ok()
+                    };
                     return Err((failure, before.into_iter().filter_map(again).collect()));
                 }
             }
@@ -273,8 +275,14 @@ fn open_port(address: SocketAddr) -> Result<Tcp, Failure> {
     };
     let listener = open().map_err(|error| {
         let why = cannot(&format!("listen at {address}"), &error);
-        let taken = "another program has it, perhaps another proxy: choose another proxy_port";
-        if error.kind() == ErrorKind::AddrInUse { why.hint(taken) } else { why }
+        match error.kind() {
+            ErrorKind::AddrInUse => {
+                why.hint("another program has it, perhaps another proxy: choose another proxy_port")
+            }
+            ErrorKind::AddrNotAvailable => why.hint("set proxy_listen to an address of this machine, or leave it out"),
+            ErrorKind::PermissionDenied => why.hint("choose a proxy_port above 1023: those below are for root"),
+            _ => why,
+        }
     })?;
     Ok(Tcp { listener, address, is_own: true })
 }

@@ -32,7 +32,7 @@ impl Rejection {
             // Pools try again.
             Code::Unavailable | Code::TryAgain => "57P03",
         };
-        Rejection { sqlstate: sqlstate.to_owned(), message: failure.message, hint: failure.hint }
+        Self::to_a_client(sqlstate.to_owned(), failure.message, failure.hint)
     }
 
     /// The server has not opened a session.
@@ -40,8 +40,13 @@ impl Rejection {
         let Failure { message, hint, .. } = refused.failure;
         // What the client itself has asked for wrongly is not tried again (classes of PostgreSQL's "Error Codes").
         let is_clients = ["22", "42"].iter().any(|class| refused.sqlstate.starts_with(class));
-        let hint = hint.filter(|_| !is_clients);
-        Rejection { sqlstate: refused.sqlstate, message, hint }
+        Self::to_a_client(refused.sqlstate, message, hint.filter(|_| !is_clients))
+    }
+
+    /// A rotation is tried again by itself; a login is not.
+    fn to_a_client(sqlstate: String, message: String, hint: Option<String>) -> Self {
+        let asked = |text: String| text.replace("it is tried again", "try again");
+        Rejection { sqlstate, message: asked(message), hint: hint.map(asked) }
     }
 
     /// `ErrorResponse`, of the kind that ends a session.
@@ -74,6 +79,14 @@ pub(super) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_asked_to_try_again_itself() {
+        let asleep = Failure::transient(Code::Unavailable, "it has to wake up; it is tried again");
+        let told = Rejection::of_credential(asleep.hint("it is tried again; if it stays so, look there"));
+        assert_eq!(told.message, "it has to wake up; try again");
+        assert_eq!(told.hint.as_deref(), Some("try again; if it stays so, look there"));
+    }
 
     #[test]
     fn an_error_has_the_fields_that_clients_print_and_stays_one_line() {

@@ -89,6 +89,8 @@ const BREATH: Duration = Duration::from_millis(100);
 struct Served {
     rotator: Rotator,
     access: Access,
+    /// How many sessions there may be at once.
+    most: usize,
     /// None where clients get no TLS.
     tls: Option<TlsAcceptor>,
     /// None where there is no port.
@@ -210,13 +212,6 @@ impl Proxy {
 
     fn announce(&self) {
         self.say_where();
-        for address in self.listeners.ports().filter(|address| !is_of_this_machine(address.ip())) {
-            if self.served.tls.is_none() {
-                tracing::warn!(
-                    "clients on other machines can reach {address}, and what they ask and get is not encrypted: set proxy_tls"
-                );
-            }
-        }
         self.manager.tell(News::Ready(&self.status()));
         self.shared.counting.write_news();
     }
@@ -227,6 +222,13 @@ impl Proxy {
             tracing::error!("nobody can connect to this proxy any more: it has neither a socket nor a port");
         } else {
             tracing::info!("Serving {} at {}", of_connections(self.config()), names.join(", "));
+        }
+        for address in self.listeners.ports().filter(|address| !is_of_this_machine(address.ip())) {
+            if self.served.tls.is_none() {
+                tracing::warn!(
+                    "clients on other machines can reach {address}, and what they ask and get is not encrypted: set proxy_tls"
+                );
+            }
         }
     }
 
@@ -332,7 +334,7 @@ impl Proxy {
     }
 
     async fn admit(&mut self, accepted: Accepted) {
-        let most = self.config().local_proxy.max_sessions;
+        let most = self.served.most;
         let count = self.sessions.len().saturating_sub(self.strangers.count());
         if count >= most + MOST_TURNED_AWAY {
             self.shared.counting.refused(TOO_MANY);
@@ -362,7 +364,7 @@ impl Proxy {
     async fn reload(&mut self, load: &Load<'_>) {
         self.manager.tell(News::Reloading);
         let followed = match load() {
-            Ok(config) => self.follow(config).await.map_err(|failure| failure.to_string()),
+            Ok(config) => self.follow(config).await.map_err(|failure| failure.sentence()),
             Err(error) => Err(error.sentence()),
         };
         match followed {
@@ -421,7 +423,7 @@ impl Strangers {
 
 impl Served {
     async fn of(config: Config, listeners: &Listeners) -> Result<Self, Failure> {
-        room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + MOST_REFUSED + MOST_UNPROVEN);
+        let most = room::make(config.local_proxy.max_sessions, MOST_TURNED_AWAY + MOST_REFUSED + MOST_UNPROVEN);
         let (access, mut remarks) = access(&config).await?;
         let tls = certificate::acceptor(&config)?;
         remarks.extend(certificate::remarks(&config));
@@ -430,7 +432,7 @@ impl Served {
         for remark in remarks {
             tracing::warn!("{remark}");
         }
-        Ok(Served { rotator: Rotator::new(config), access, tls, own_password })
+        Ok(Served { rotator: Rotator::new(config), access, most, tls, own_password })
     }
 }
 

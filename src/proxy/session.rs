@@ -21,6 +21,7 @@ use super::{OwnPassword, Served, Shared, Stranger};
 use crate::os::{accounts, connections};
 use crate::postgres::{Opened, Refused, Startup, Upstream};
 use crate::rotator::Login;
+use crate::words;
 
 /// How long a client may take to say what it wants, and to prove that it knows the proxy's password.
 const GREETING_LIMIT: Duration = Duration::from_secs(15);
@@ -161,6 +162,11 @@ async fn hear(shared: &Shared, served: &Served, client: Client) -> Option<(Clien
         Ok(Err(Unheard::Malformed(client, malformed))) => {
             refuse(shared, client, &Rejection::new("08P01", malformed.words()), "a client").await;
         }
+        // It knows already, by TLS.
+        Ok(Err(Unheard::NoTls(why))) => {
+            tracing::warn!("a client got no session: there is no TLS with it, since {why}");
+            shared.counting.refused("08P01");
+        }
         // A client that goes away has perhaps only looked whether the port is open.
         Ok(Err(Unheard::Gone)) | Err(_) => tracing::debug!("a client has said nothing in time, or has gone"),
     }
@@ -217,11 +223,16 @@ async fn admit(
     if *shared.stopping.borrow() {
         return Err(Some(message::stopping()));
     }
-    let most = served.rotator.config().local_proxy.max_sessions;
+    let most = served.most;
     if Arc::strong_count(&shared.places) > most {
-        let why = format!("the proxy has {most} sessions already, and serves no more at once");
-        let refused = Rejection::new(message::TOO_MANY, why);
-        return Err(Some(refused.hint("close some, or set proxy_max_sessions higher in config.toml")));
+        let why = format!("the proxy has {} already, and serves no more at once", words::count(most, "session"));
+        let is_set = most == served.rotator.config().local_proxy.max_sessions;
+        let more = if is_set {
+            "set proxy_max_sessions higher in config.toml"
+        } else {
+            "let the proxy have more open files (LimitNOFILE= in its unit, `ulimit -n`)"
+        };
+        return Err(Some(Rejection::new(message::TOO_MANY, why).hint(format!("close some, or {more}"))));
     }
     // Nothing else runs between the look and this: there is one thread.
     Ok(Arc::clone(&shared.places))

@@ -43,7 +43,7 @@ impl Proxy {
             self.unlocated = LATER;
             tracing::debug!("what leads clients to the proxy is not written yet: {failure}");
         } else {
-            tracing::warn!("what leads clients to the proxy could not be written: {failure}");
+            tracing::warn!("what leads clients to the proxy could not be written: {}", failure.sentence());
         }
     }
 

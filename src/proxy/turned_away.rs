@@ -62,7 +62,7 @@ fn reason(failure: &Failure, is_own: bool) -> Rejection {
 async fn tell(accepted: Accepted, rejection: Rejection) {
     let client = match accepted.client.first(None).await {
         Ok((client, First::Session(_))) | Err(Unheard::Malformed(client, _)) => client,
-        Ok(_) | Err(Unheard::Gone) => return,
+        Ok(_) | Err(Unheard::Gone | Unheard::NoTls(_)) => return,
     };
     tracing::warn!("{} got no session, since the proxy cannot start ({})", whose(accepted.peer), rejection.sqlstate);
     client.reject(&rejection).await;

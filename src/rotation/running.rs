@@ -3,8 +3,8 @@
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::os::files::{make_directories, open_regular};
@@ -28,6 +28,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(1);
 /// Held while a daemon runs. Several may run at once, with different configurations.
 #[derive(Debug)]
 pub(crate) struct Running {
+    path: PathBuf,
     /// None where nothing can be written: then `status` does not know of this daemon.
     file: Option<File>,
 }
@@ -45,26 +46,20 @@ impl Running {
 
     /// The same by another name.
     pub(crate) fn mark_as(name: &str, directory: &Path) -> Self {
-        let locked = try_as_owner_of(directory, || {
-            make_directories(directory, super::store::DIRECTORY_MODE)?;
-            let mut options = OpenOptions::new();
-            let file = open_regular(
-                &directory.join(name),
-                options.read(true).write(true).create(true).truncate(false).mode(super::store::MODE),
-            )?;
-            file.set_permissions(Permissions::from_mode(super::store::MODE))?;
-            lock(file)
-        });
-        let file = locked
-            .inspect_err(|error| tracing::debug!("cannot mark {}: {}", directory.display(), crate::words::of_io(error)))
-            .ok();
-        let running = Running { file };
+        let mut running = Running { path: directory.join(name), file: None };
         running.beat();
         running
     }
 
-    /// The loop has come round. Others see it by the time of the file.
-    pub(crate) fn beat(&self) {
+    /// The loop has come round. Others see it by the time of the file. Where that was removed, it is made again.
+    pub(crate) fn beat(&mut self) {
+        if !self.file.as_ref().is_some_and(|file| is_at(&self.path, file)) {
+            self.file = mark(&self.path)
+                .inspect_err(|error| {
+                    tracing::debug!("cannot mark {}: {}", self.path.display(), crate::words::of_io(error));
+                })
+                .ok();
+        }
         if let Some(file) = &self.file {
             let _ = file.set_modified(SystemTime::now());
         }
@@ -101,6 +96,25 @@ impl Running {
         });
         opened.is_ok_and(|file| is_held(&file))
     }
+}
+
+/// Makes the file where it is missing, and holds its lock.
+fn mark(path: &Path) -> io::Result<File> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    try_as_owner_of(directory, || {
+        make_directories(directory, super::store::DIRECTORY_MODE)?;
+        let mut options = OpenOptions::new();
+        let file =
+            open_regular(path, options.read(true).write(true).create(true).truncate(false).mode(super::store::MODE))?;
+        file.set_permissions(Permissions::from_mode(super::store::MODE))?;
+        lock(file)
+    })
+}
+
+/// Whether this file is the one at that path.
+fn is_at(path: &Path, file: &File) -> bool {
+    let (Ok(there), Ok(held)) = (std::fs::symlink_metadata(path), file.metadata()) else { return false };
+    (there.dev(), there.ino()) == (held.dev(), held.ino())
 }
 
 /// Whether somebody holds the lock who stays. Whoever looks takes it for a moment, alone, and who stays shares it.
@@ -147,7 +161,7 @@ mod tests {
         assert!(Running::is_marked(&state), "the other one still runs");
         drop(other);
         until(|| !Running::is_marked(&state));
-        let again = Running::mark(&state);
+        let mut again = Running::mark(&state);
         assert!(Running::is_marked(&state));
         assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
         let hangs = SystemTime::now() - LONGEST_SILENCE;
@@ -161,6 +175,17 @@ mod tests {
         assert!(matches!(Running::last_beat(&state), Some(Ok(_))));
         drop((again, next));
         until(|| Running::last_beat(&state).is_none());
+    }
+
+    #[test]
+    fn whose_mark_was_removed_is_seen_again_when_it_next_comes_round() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let mut running = Running::mark(&state);
+        std::fs::remove_dir_all(&state).unwrap();
+        assert!(!Running::is_marked(&state));
+        running.beat();
+        assert!(Running::is_marked(&state));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
+use crate::os::connections::is_elsewhere;
+
 /// `SOCK_DIAG_BY_FAMILY` of include/uapi/linux/sock_diag.h: a question and its answer.
 const BY_FAMILY: u16 = 20;
 
@@ -39,8 +41,11 @@ pub(super) fn ask(local: SocketAddr, remote: SocketAddr) -> Answer {
     match owner(local, remote) {
         Ok(Some(uid)) => Answer::Open(uid),
         Ok(None) => Answer::NotOpen,
-        // It says the same where there is no such socket, and where it lacks the module. The other end is known to be here.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && owner(remote, local).is_ok() => Answer::NotOpen,
+        // It says the same where it lacks the module, but the other end is known to be here; and it does not find a socket that is
+        // bound to an interface (SO_BINDTODEVICE), which only a program of this machine can have.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if is_elsewhere(local) && owner(remote, local).is_ok() { Answer::NotOpen } else { Answer::Unknown }
+        }
         Err(_) => Answer::Unknown,
     }
 }

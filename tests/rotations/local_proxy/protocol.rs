@@ -226,6 +226,12 @@ fn clients_that_insist_on_tls_get_it_where_there_is_a_certificate() {
         assert_eq!(outcome.stdout.contains("TLS"), mode != "disable", "{mode}: {}", outcome.stdout);
     }
     begin_tls_without_asking(test, &stage, port, true);
+    // Who gets no TLS knows why, and so does whoever runs the proxy.
+    let stranger = Workspace::start();
+    let psql = stage.home.command(psql_program().unwrap()).env("PGSSLMODE", "verify-full");
+    let psql = psql.env("PGSSLROOTCERT", stranger.ca_file()).args(["-X", "-w", "-h", "localhost"]);
+    psql.args(["-p", &port.to_string(), "-d", "orders"]).run().exits(2).stderr_has("certificate verify failed");
+    running.says("there is no TLS with it, since it does not trust the certificate in proxy_tls", SOON);
     running.terminate().exits(0);
     stage.configure("", &more);
     let running = stage.start();

@@ -237,7 +237,7 @@ fn more_sessions_than_are_allowed_are_refused_with_the_code_that_pools_know() {
     let first = stage.psql("orders").with_keyboard().spawn();
     first.types("select 'open';\n");
     first.prints("open", SOON);
-    stage.ask("orders", "select 1").exits(2).stderr_has("the proxy has 1 sessions already");
+    stage.ask("orders", "select 1").exits(2).stderr_has("the proxy has 1 session already");
     first.types("\\q\n");
     first.ends().exits(0);
     until("there is room again", || stage.ask("orders", "select 1").code == Some(0));
