@@ -105,6 +105,54 @@ fn a_file_that_exists_is_changed_where_it_must_be_and_nowhere_else() {
     assert_eq!(new, expected);
 }
 
+/// The file that becomes of this text with these settings.
+fn new_text(old: &str, proxy: bool, given: &Overrides) -> String {
+    let scratch = tempfile::tempdir().unwrap();
+    let inputs = inputs(scratch.path());
+    fs::write(&inputs.config, old).unwrap();
+    let shell = if proxy {
+        inputs.environment.clone().with("https_proxy", "proxy.example:3128")
+    } else {
+        inputs.environment.clone()
+    };
+    let given = Overrides { config: Some(inputs.config.clone()), ..given.clone() };
+    let config = Config::load_in(shell, &given).unwrap();
+    let plan = Plan::of_text(old, &config, inputs.clone()).unwrap();
+    plan.config.unwrap_or_default()
+}
+
+#[test]
+fn what_is_added_leaves_each_comment_where_it_belongs() {
+    let text = |text: &str| Some(text.to_owned());
+    let given = Overrides { workspace_url: text("https://dbc-1.cloud.databricks.com"), ..Overrides::default() };
+    let of_host = Overrides { pg_host: text("db.example"), pg_username: text("ada"), ..given.clone() };
+    let workspace = "[[workspace]]\nhost = \"https://dbc-1.cloud.databricks.com\"\n";
+    let proxy = "proxy = \"http://proxy.example:3128\"\n";
+    let table = "[[connection]]\nhost = \"db.example\"\nuser = \"ada\"\n";
+    // With a blank line below a comment it is the file's, without one the table's.
+    assert_eq!(
+        new_text(&format!("# head\n\n{table}# of it\n\n"), false, &given),
+        format!("# head\n\n{table}# of it\n\n{workspace}")
+    );
+    assert_eq!(
+        new_text(&format!("# head\n{table}# of it"), false, &given),
+        format!("# head\n{table}# of it\n\n{workspace}")
+    );
+    assert_eq!(
+        new_text(&format!("# head\n\n# mine\n{table}# of it\n\n"), true, &given),
+        format!("# head\n\n{proxy}\n# mine\n{table}# of it\n\n{workspace}")
+    );
+    assert_eq!(new_text(&format!("# mine\n{table}"), true, &given), format!("{proxy}\n# mine\n{table}\n{workspace}"));
+    assert_eq!(new_text("# head\n# more\n\n", false, &of_host), format!("# head\n# more\n\n{workspace}\n{table}"));
+    assert_eq!(new_text("# head\n\n", true, &of_host), format!("# head\n\n{proxy}\n{workspace}\n{table}"));
+    assert_eq!(new_text("", true, &of_host), format!("{proxy}\n{workspace}\n{table}"));
+    let old = format!("interval = \"50m\" # why\n# of it\n\n{table}");
+    assert_eq!(
+        new_text(&old, true, &given),
+        format!("interval = \"50m\" # why\n{proxy}# of it\n\n{table}\n{workspace}")
+    );
+}
+
 #[test]
 fn what_was_edited_while_a_person_was_asked_stays() {
     let scratch = tempfile::tempdir().unwrap();
