@@ -35,7 +35,7 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
     }
     let file = environment.own_config_file();
     let place = Place::of_service(&file, None);
-    if place.is_there() {
+    if place.look()? {
         let shown = place.shown();
         say(&format!("{shown} exists already and is used as it is."))?;
         let of_database = || (!options.database.is_empty()).then_some("--database");

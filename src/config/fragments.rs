@@ -76,6 +76,23 @@ impl Place {
             || self.fragments.as_deref().is_some_and(|directory| !list(directory).is_ok_and(|all| all.is_empty()))
     }
 
+    /// The same for who would write the file where there is nothing yet.
+    ///
+    /// # Errors
+    /// That cannot be known, or the file is a link that leads nowhere: somebody wants it elsewhere.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only a command writes it"))]
+    pub(crate) fn look(&self) -> Result<bool, ConfigError> {
+        if self.file.exists() {
+            return Ok(true);
+        }
+        if let Ok(target) = fs::read_link(&self.file) {
+            let (link, target) = (self.file.display(), target.display());
+            let error = ConfigError::new(format!("{link} is a link that leads nowhere: there is no {target}"));
+            return Err(error.hint("make the file that it leads to, or remove the link, and run this again"));
+        }
+        self.fragments.as_deref().map_or(Ok(false), |directory| list(directory).map(|all| !all.is_empty()))
+    }
+
     /// The file, or the directory with the fragments where that is all there is.
     pub(crate) fn shown(&self) -> String {
         let fragments = self.fragments.as_ref().filter(|_| !self.file.exists());
@@ -123,6 +140,10 @@ pub(super) fn with_all_in(directory: PathBuf) -> Vec<PathBuf> {
 /// The fragments in this directory, in their order; none where it does not exist.
 fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let cannot = |error: &io::Error| {
+        if let Some(above) = no_directory_above(directory).filter(|_| error.kind() == io::ErrorKind::NotADirectory) {
+            let message = format!("cannot read {}: {} is no directory", directory.display(), above.display());
+            return ConfigError::new(message).hint("move that file away, or make a directory of it");
+        }
         ConfigError::new(format!("cannot read the directory {}: {}", directory.display(), words::of_io(error))).hint(
             "check who owns it, and its mode; where it is no directory, or a link that leads nowhere, move it away",
         )
@@ -161,6 +182,11 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     }
     fragments.iter().try_for_each(|path| check_writers(path))?;
     Ok(fragments)
+}
+
+/// What stands above this path where a directory would have to be.
+fn no_directory_above(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|above| fs::metadata(above).is_ok_and(|data| !data.is_dir()))
 }
 
 /// That not everybody may write it: settings name programs that are run.

@@ -172,3 +172,20 @@ fn run_notices_a_directory_of_fragments_that_appears_while_it_has_a_trouble() {
     awaited("the fragment's password", || hosts(&home) == ["own", "team"]);
     running.terminate().exits(0);
 }
+
+#[test]
+fn setup_says_what_is_in_the_way_of_the_file_that_it_would_write() {
+    let workspace = Workspace::start();
+    let setup = |home: &Home| command(home, &workspace, &["setup", "--no-service", "--yes"]).run();
+    // Somebody keeps it elsewhere, and that place is not there now.
+    let linked = Home::new();
+    fs::create_dir_all(linked.path(DIRECTORY)).unwrap();
+    std::os::unix::fs::symlink("/nowhere/c.toml", linked.path(at("config.toml"))).unwrap();
+    setup(&linked).exits(78).stderr_has("is a link that leads nowhere: there is no /nowhere/c.toml");
+    assert!(linked.path(at("config.toml")).is_symlink());
+    let blocked = Home::new();
+    blocked.write(".config", "", 0o600);
+    let said = setup(&blocked);
+    said.exits(78).stderr_has(&format!("{} is no directory", blocked.path(".config").display()));
+    said.stdout_lacks("exists already");
+}
