@@ -403,6 +403,18 @@ pub fn command() -> clap::Command {
 }
 
 impl ServiceCommand {
+    /// Its name on the command line.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            ServiceCommand::Install(_) => "install",
+            ServiceCommand::Uninstall { .. } => "uninstall",
+            ServiceCommand::Start { .. } => "start",
+            ServiceCommand::Stop { .. } => "stop",
+            ServiceCommand::Restart { .. } => "restart",
+            ServiceCommand::Status { .. } => "status",
+        }
+    }
+
     /// Which service is meant.
     pub(super) fn which(&self) -> &WhichManager {
         match self {

@@ -72,7 +72,7 @@ pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8,
     if matches!(command, ServiceCommand::Install(_)) {
         own_program::check()?;
     }
-    let service = Service::of(command.which(), overrides)?;
+    let service = Service::of(command.which(), overrides).map_err(|fault| fitting(fault, command))?;
     match command {
         ServiceCommand::Install(options) => service.install(options, overrides),
         ServiceCommand::Uninstall { proxy: true, .. } => service.uninstall_proxy(),
@@ -82,6 +82,14 @@ pub(super) fn run(command: &ServiceCommand, overrides: &Overrides) -> Result<u8,
         ServiceCommand::Restart { proxy, .. } => service.restart(*proxy),
         ServiceCommand::Status { json, .. } => service.status(*json),
     }
+}
+
+/// The same with a hint that names this command, where it names the installation for the machine as a way out.
+fn fitting(fault: Fault, command: &ServiceCommand) -> Fault {
+    let Fault::Failure(failure) = fault else { return fault };
+    let wanted = format!("dbx-rotator service {} --system", command.word());
+    let hint = failure.hint.as_deref().map(|hint| hint.replace("dbx-rotator service install --system", &wanted));
+    Fault::Failure(Failure { hint, ..failure })
 }
 
 /// The service of one user, and the files it reads.

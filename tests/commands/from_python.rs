@@ -186,8 +186,10 @@ fn each_help_shows_its_own_usage_options_defaults_and_exit_codes() {
 fn the_other_commands_say_how_it_stands_and_write_nothing_without_a_service_manager() {
     let (workspace, home) = (Workspace::start(), Home::new());
     called(&home, &workspace, "databricks-oauth-status").run().exits(1).stdout_has("missing");
-    for name in ["databricks-oauth-install", "databricks-oauth-restart", "databricks-oauth-uninstall"] {
-        called(&home, &workspace, name).run().exits(1).stderr_has("no systemd manager of yours runs here");
+    for word in ["install", "restart", "uninstall"] {
+        let said = called(&home, &workspace, &format!("databricks-oauth-{word}")).run();
+        said.exits(1).stderr_has("no systemd manager of yours runs here");
+        said.stderr_has(&format!("let `sudo dbx-rotator service {word} --system` do it"));
     }
     assert!(!home.path(".config").exists());
     called(&home, &workspace, ROTATOR).args(["--once"]).run().exits(0);
