@@ -78,7 +78,15 @@ impl ClientAddress<'_> {
     }
 }
 
+/// As many of these names as fit into a message, and how many more there are.
+pub(super) fn few(names: &[&str]) -> String {
+    let shown = names[..names.len().min(MOST_NAMES)].join(", ");
+    match names.len().saturating_sub(MOST_NAMES) {
+        0 => shown,
+        more => format!("{shown}, and {more} more"),
+    }
+}
+
 fn names(all: &[Connection]) -> String {
-    let names: Vec<&str> = all.iter().map(Connection::name).take(MOST_NAMES).collect();
-    names.join(", ")
+    few(&all.iter().map(Connection::name).collect::<Vec<_>>())
 }

@@ -183,8 +183,11 @@ fn toml(seen: &[Seen<'_>], needs: &Needs) -> Result<(String, Vec<String>), Failu
 /// The `[[connection]]` tables for these databases of one workspace.
 ///
 /// # Errors
-/// A configuration cannot carry what the workspace says of one of them.
-pub(super) fn sections_for<'d>(databases: impl IntoIterator<Item = &'d Database>) -> Result<String, Failure> {
+/// A configuration cannot carry what the workspace says of one of them; `others` says how to go on without it.
+pub(super) fn sections_for<'d>(
+    databases: impl IntoIterator<Item = &'d Database>,
+    others: &str,
+) -> Result<String, Failure> {
     let mut draft = Draft::default();
     databases.into_iter().for_each(|database| draft.add(database, None, &Meant::new()));
     let (text, refused) = draft.finish()?;
@@ -192,7 +195,7 @@ pub(super) fn sections_for<'d>(databases: impl IntoIterator<Item = &'d Database>
         None => Ok(text),
         Some(name) => {
             let message = format!("a configuration cannot carry what the workspace says of {name}");
-            Err(Failure::permanent(Code::Configuration, message).hint("choose the others by their numbers"))
+            Err(Failure::permanent(Code::Configuration, message).hint(others))
         }
     }
 }

@@ -15,7 +15,7 @@ use rustix::termios::tcgetpgrp;
 
 use self::typed::TypedLines;
 use super::arguments::LoginOptions;
-use super::prompt::Person;
+use super::prompt::{Person, yes_or_no};
 use super::{Fault, block_on, print};
 use crate::auth::external_browser::{self, Consent, Login, Loopback, PORTS, Page, Place, Redirected, Visitor};
 use crate::config::{Config, ConfigError, Overrides};
@@ -114,10 +114,14 @@ fn place(environment: &Environment) -> Result<Place, Fault> {
     }
     print::out(&print::line(&format!("The login cannot be kept in the {}: {failure}.", keyring::NAME)))?;
     let question = "Keep it in a file that only you can read? Root and backups can read it, too (y/n)";
-    match Person::AtTerminal.ask(question, "n")?.to_lowercase().as_str() {
-        "y" | "yes" => Ok(Place::File),
-        _ => Err(ConfigError::usage("nobody was logged in").into()),
+    if Person::AtTerminal.ask_for(question, "n", yes_or_no)? {
+        return Ok(Place::File);
     }
+    let hint = format!(
+        "run it again once the {} works, or agree to the file; docs/signing-in.md has the other ways to sign in",
+        keyring::NAME
+    );
+    Err(ConfigError::usage("nobody was logged in: there is no place to keep the login in").hint(hint).into())
 }
 
 /// Logs in; returns whose the login is.

@@ -36,16 +36,23 @@ impl Person {
             return Ok(usual.to_owned());
         }
         let shown = if usual.is_empty() { format!("{question}: ") } else { format!("{question} [{usual}]: ") };
-        print::out(&shown)?;
-        let _ = io::stdout().flush();
-        let mut answer = String::new();
-        match io::stdin().lock().read_line(&mut answer) {
-            Ok(0) | Err(_) => {
-                print::out("\n")?;
-                Err(ConfigError::usage("nothing was changed").into())
+        loop {
+            print::out(&shown)?;
+            let _ = io::stdout().flush();
+            let mut answer = String::new();
+            match io::stdin().lock().read_line(&mut answer) {
+                Ok(0) => {
+                    print::out("\n")?;
+                    return Err(ConfigError::usage("nothing was changed").into());
+                }
+                Ok(_) if answer.trim().is_empty() => return Ok(usual.to_owned()),
+                Ok(_) => return Ok(answer.trim().to_owned()),
+                // The line has been read, so that the next one comes next.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    print::out("that is not text in UTF-8: type it again\n")?;
+                }
+                Err(error) => return Err(unreadable(&error).into()),
             }
-            Ok(_) if answer.trim().is_empty() => Ok(usual.to_owned()),
-            Ok(_) => Ok(answer.trim().to_owned()),
         }
     }
 
@@ -66,6 +73,21 @@ impl Person {
                 Err(why) => return Err(ConfigError::usage(why).into()),
             }
         }
+    }
+}
+
+fn unreadable(error: &io::Error) -> ConfigError {
+    let why = crate::words::of_io(error);
+    let error = ConfigError::usage(format!("the answer cannot be read: {why}; nothing was changed"));
+    error.hint("run it in another terminal, or with --yes and the options that answer the questions: see --help")
+}
+
+/// A yes or a no, for [`Person::ask_for`].
+pub(super) fn yes_or_no(answer: &str) -> Result<bool, String> {
+    match answer.to_ascii_lowercase().as_str() {
+        "yes" | "y" => Ok(true),
+        "no" | "n" => Ok(false),
+        _ => Err("answer yes or no".to_owned()),
     }
 }
 

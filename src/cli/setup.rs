@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::arguments::{InstallOptions, SetupOptions, WhichManager};
-use super::prompt::{Person, chosen};
-use super::{Fault, block_on_to_the_end, check, connections, own_program, print, service};
+use super::prompt::{Person, chosen, yes_or_no};
+use super::{Fault, block_on_to_the_end, check, choose, connections, own_program, print, service};
 use crate::config::{Config, ConfigError, Overrides, Place, profiles};
 use crate::failure::Failure;
 use crate::lakebase::Database;
@@ -93,14 +93,6 @@ fn taken_over(options: &SetupOptions, overrides: &Overrides, person: Person) -> 
     Ok(Some(renewal).filter(|renewal| *renewal != Renewal::Nothing))
 }
 
-fn yes_or_no(answer: &str) -> Result<bool, String> {
-    match answer.to_ascii_lowercase().as_str() {
-        "yes" | "y" => Ok(true),
-        "no" | "n" => Ok(false),
-        _ => Err("answer yes or no".to_owned()),
-    }
-}
-
 // ---- the workspace ----
 
 /// The settings with a workspace: the one that they name, or that a person chooses.
@@ -113,6 +105,11 @@ fn with_workspace(overrides: &Overrides, environment: &Environment, person: Pers
     }
     let known = profiles(environment)?;
     let mut overrides = overrides.clone();
+    if known.is_empty() && person == Person::SaidYes {
+        let message = "no workspace is known here: neither DATABRICKS_HOST nor a profile in ~/.databrickscfg names one";
+        let hint = "name it with --workspace-url, such as --workspace-url https://dbc-1234.cloud.databricks.com";
+        return Err(ConfigError::usage(message).hint(hint).into());
+    }
     if known.is_empty() {
         say("No workspace is known here: neither DATABRICKS_HOST nor a profile in ~/.databrickscfg names one.")?;
         let question = "Address of the workspace, such as dbc-1234.cloud.databricks.com";
@@ -183,9 +180,11 @@ fn databases(options: &SetupOptions, overrides: &Overrides, person: Person) -> R
         })?
     } else {
         chosen(&options.database.join(","), &names)
-            .map_err(|why| ConfigError::usage(why).hint(format!("the databases there are: {}", names.join(", "))))?
+            .map_err(|why| ConfigError::usage(why).hint(format!("the databases there are: {}", choose::few(&names))))?
     };
-    Ok(connections::sections_for(wanted.iter().filter_map(|index| databases.get(*index)))?)
+    let by_number = options.database.is_empty() && person == Person::AtTerminal;
+    let others = if by_number { "choose the others by their numbers" } else { "name the others with --database" };
+    Ok(connections::sections_for(wanted.iter().filter_map(|index| databases.get(*index)), others)?)
 }
 
 fn list(databases: &[Database]) -> Result<(), Failure> {

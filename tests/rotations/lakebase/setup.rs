@@ -85,7 +85,15 @@ fn without_a_person_the_options_and_the_environment_answer() {
     setup(&["--yes", "--database", "orders", "--no-service"]).exits(0).stdout_has("psql service=orders");
     // It is whole: a service that sees none of these variables can work with it, and the secret has a file of its own.
     let config = home.read(CONFIG);
-    assert!(config.contains(&workspace.url()) && !config.contains(workspace.client_secret()), "{config}");
+    assert!(!config.contains(workspace.client_secret()), "{config}");
+    let (url, id) = (workspace.url(), workspace.client_id());
+    let wanted = format!(
+        "# What dbx-rotator keeps alive. `dbx-rotator config show` says what is in effect, and why.\n\
+         # All settings: man dbx-rotator.toml\n\n\
+         [[connection]]\nname = \"orders\"\ninstance = \"orders\"\n# available, {host}\n\n\
+         [[workspace]]\nhost = \"{url}\"\nclient_id = \"{id}\"\nclient_secret_file = \"client-secret\"\n"
+    );
+    assert_eq!(config, wanted);
     assert_eq!(home.mode(".config/dbx-rotator/client-secret"), 0o600);
     dbx_rotator!(&home).args(["rotate"]).trusting(&workspace).run().exits(0);
     psql(&home, &server, &host).run().exits(0);
@@ -134,6 +142,29 @@ fn whoever_stops_before_the_last_answer_has_changed_nothing() {
     typed(&home, "status", "").run().exits(78).stdout_has("dbx-rotator setup");
 }
 
+#[test]
+fn what_cannot_be_answered_is_said_with_what_to_do() {
+    let workspace = Workspace::start();
+    let home = Home::new();
+    let alone = dbx_rotator!(&home).args(["setup", "--yes", "--no-service"]).run();
+    alone.exits(64).stderr_has("no workspace is known here").stderr_has("--workspace-url https://");
+    (0..25).for_each(|number| workspace.add_instance(Instance::named(&format!("db{number}"))));
+    write_profiles(&home, &workspace);
+    let setup = |words: &[&str]| {
+        let session = dbx_rotator!(&home).args(["setup", "--yes", "--no-service", "--profile", "prod"]);
+        session.args(words).trusting(&workspace).run()
+    };
+    let many = setup(&["--database", "nothing"]);
+    many.exits(64).stderr_has("there is no `nothing`").stderr_has(", and 5 more");
+    workspace.add_instance(Instance::named("what ever"));
+    setup(&[]).exits(78).stderr_has("says of what ever").stderr_has("name the others with --database");
+    // A byte that is no text is asked about again.
+    let program = env!("CARGO_BIN_EXE_dbx-rotator");
+    let line = format!("printf 'caf\\351\\nprod\\n' | script --quiet --return --command '{program} setup' /dev/null");
+    let typed = home.command("sh").args(["-c", &line]).trusting(&workspace).run();
+    typed.exits(64).stdout_has("that is not text in UTF-8: type it again").stdout_has("Signed in to");
+}
+
 /// A workspace to which nobody has signed in yet.
 #[test]
 fn who_has_no_sign_in_yet_logs_in_in_the_browser_on_the_way() {
@@ -153,11 +184,20 @@ fn who_has_no_sign_in_yet_logs_in_in_the_browser_on_the_way() {
     otherwise.ends().exits(78).stdout_has("--client-id ID --client-secret-file FILE").stdout_has("nothing was changed");
     assert!(!home.path(CONFIG).exists());
 
+    let nowhere = asked(&words);
+    nowhere.prints("Which? [1]:", SOON);
+    nowhere.types("1\n");
+    nowhere.prints("Keep it in a file", SOON);
+    nowhere.types("n\n");
+    nowhere.ends().exits(64).stdout_has("nobody was logged in").stdout_has("hint: run it again once");
+
     let setup = asked(&words);
     setup.prints("Nobody signs in to", SOON).prints("Which? [1]:", SOON);
     setup.types("1\n");
     // No keyring here.
     setup.prints("Keep it in a file", SOON);
+    setup.types("svc\n");
+    setup.prints("answer yes or no", SOON);
     setup.types("y\n");
     setup.prints("Logged in to", SOON);
     // Before it is asked for: the login must not take what is typed after it.
