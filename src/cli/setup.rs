@@ -43,7 +43,7 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
             print::warning(&format!("{option} changes nothing in it: edit it, or move it away and run setup again"));
         }
         let renewal = renewal(options, person)?;
-        return finish(renewal, options, &file);
+        return finish(renewal, options, &file).map_err(|fault| by_hand(fault, &file, &shown));
     }
     if let Some(renewal) = taken_over(options, overrides, person)? {
         return finish(renewal, options, &file);
@@ -66,6 +66,22 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
         say(&format!("Wrote {}", written.display()))?;
     }
     finish(renewal, options, &file)
+}
+
+/// The same where the configuration that is there lacks something: its hint must not lead back to `setup`.
+fn by_hand(fault: Fault, file: &Path, shown: &str) -> Fault {
+    let Fault::Config(error) = fault else { return fault };
+    if !error.asks_for_setup() {
+        return Fault::Config(error);
+    }
+    let config = Some(PathBuf::from(file)).filter(|file| file.exists());
+    let has_workspace = Config::load_workspaces(&Overrides { config, ..Overrides::default() }).is_ok();
+    let workspace = if has_workspace { "" } else { " --workspace-url URL" };
+    let hint = format!(
+        "setup leaves {shown} as it is. Add what is missing there: `dbx-rotator connections --toml{workspace}` prints the tables. \
+         Or move it away, and run setup again"
+    );
+    Fault::Config(error.hint(hint))
 }
 
 fn say(sentence: &str) -> Result<(), Failure> {

@@ -36,7 +36,21 @@ struct SourceLocation {
 /// How many characters of a line are shown at most: about two screen widths.
 const LONGEST_SHOWN: usize = 160;
 
+/// What helps where settings are missing.
+const ASK_SETUP: &str = "`dbx-rotator setup` finds what there is and asks for the rest";
+
 impl ConfigError {
+    /// Settings that are missing, in these lines.
+    pub(crate) fn missing<'l>(lines: impl IntoIterator<Item = &'l str>) -> Self {
+        Self::list(lines).hint(ASK_SETUP)
+    }
+
+    /// Whether its hint is to run `setup`, which is of no use to who has just done so.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only setup asks"))]
+    pub(crate) fn asks_for_setup(&self) -> bool {
+        self.0.hint.as_deref() == Some(ASK_SETUP)
+    }
+
     /// A fault without a place in a file.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message = foreign::line(&message.into()).into_owned();

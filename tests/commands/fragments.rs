@@ -189,3 +189,21 @@ fn setup_says_what_is_in_the_way_of_the_file_that_it_would_write() {
     said.exits(78).stderr_has(&format!("{} is no directory", blocked.path(".config").display()));
     said.stdout_lacks("exists already");
 }
+
+#[test]
+fn setup_does_not_send_back_to_setup_who_has_half_a_configuration() {
+    let workspace = Workspace::start();
+    let home = set_up(&workspace);
+    let setup = || command(&home, &workspace, &["setup", "--no-service", "--yes"]).run();
+    let file = home.path(at("config.toml")).display().to_string();
+    for (text, prints) in [
+        (workspace_table(&workspace), "`dbx-rotator connections --toml` prints"),
+        (String::new(), "`dbx-rotator connections --toml --workspace-url URL` prints"),
+    ] {
+        home.write(at("config.toml"), &text, 0o600);
+        let said = setup();
+        said.exits(78).stderr_has("the PostgreSQL host is not set").stderr_has(prints);
+        said.stderr_has(&format!("setup leaves {file} as it is")).stderr_lacks("`dbx-rotator setup`");
+        assert_eq!(home.read(at("config.toml")), text);
+    }
+}

@@ -427,8 +427,7 @@ impl Merge<'_> {
             return Ok(());
         }
         self.missing.append(&mut self.aside);
-        let hint = "`dbx-rotator setup` finds what there is and asks for the rest";
-        Err(ConfigError::list(self.missing.iter().map(String::as_str)).hint(hint))
+        Err(ConfigError::missing(self.missing.iter().map(String::as_str)))
     }
 
     fn only_for_one(&self, count: usize, what: &str, flag: Option<&'static str>) -> Result<(), ConfigError> {
