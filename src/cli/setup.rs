@@ -33,23 +33,30 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
     if !options.no_service && service::is_possible() {
         own_program::check()?;
     }
-    let file = environment.own_config_file();
+    let own = environment.own_config_file();
+    let named = named_elsewhere(options, overrides, &environment, &own)?;
+    let file = named.unwrap_or(own);
+    // It has been looked at, and it may not be there yet.
+    let environment = environment.without("DBX_ROTATOR_CONFIG");
+    let overrides = &Overrides { config: None, ..overrides.clone() };
     let place = Place::of_service(&file, None);
     if place.look()? {
         let shown = place.shown();
         say(&format!("{shown} exists already and is used as it is."))?;
-        let of_database = || (!options.database.is_empty()).then_some("--database");
-        if let Some(option) = overrides.workspace_flag().or_else(|| overrides.connection_flag()).or_else(of_database) {
-            print::warning(&format!("{option} changes nothing in it: edit it, or move it away and run setup again"));
-        }
+        warn_of_idle(options, overrides);
         let renewal = renewal(options, person)?;
-        return finish(renewal, options, &file).map_err(|fault| by_hand(fault, &file, &shown));
+        let finished = finish(renewal, options, &file, Overrides::default());
+        return finished.map_err(|fault| by_hand(fault, &file, &shown));
+    }
+    if overrides.pg_host.is_some() && !options.database.is_empty() {
+        let error = ConfigError::usage("--pg-host and --database both say which database is meant");
+        return Err(error.hint("leave out one of the two").into());
     }
     if let Some(renewal) = taken_over(options, overrides, person)? {
-        return finish(renewal, options, &file);
+        return finish(renewal, options, &file, overrides.clone());
     }
     let overrides = with_workspace(overrides, &environment, person)?;
-    let databases = databases(options, &overrides, person)?;
+    let databases = databases(options, &overrides, &environment, person)?;
     let renewal = renewal(options, person)?;
     let (plan, config) = plan(&databases, &overrides, &environment, &file)?;
     let unit = match renewal {
@@ -65,7 +72,45 @@ pub(super) fn run(options: &SetupOptions, overrides: &Overrides) -> Result<u8, F
     for written in plan.carry_out(&config)? {
         say(&format!("Wrote {}", written.display()))?;
     }
-    finish(renewal, options, &file)
+    finish(renewal, options, &file, Overrides::default())
+}
+
+/// The configuration that a person names in another place than setup's own. It must be there: setup writes its own and no other.
+fn named_elsewhere(
+    options: &SetupOptions,
+    overrides: &Overrides,
+    environment: &Environment,
+    own: &Path,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let named = overrides.named_config(environment).map(|named| std::path::absolute(&named).unwrap_or(named));
+    let Some(named) = named.filter(|named| named != own) else { return Ok(None) };
+    let (own, shown) = (own.display(), named.display());
+    if !named.exists() {
+        let error = ConfigError::usage(format!("there is no {shown}, and setup writes no other file than {own}"));
+        return Err(error.hint(
+            "leave out --config and DBX_ROTATOR_CONFIG; or make that file first: `dbx-rotator connections --toml` prints what to put \
+             into it",
+        ));
+    }
+    if !options.no_service && service::is_possible() {
+        let error = ConfigError::usage(format!("a service reads {own}, not {shown}"));
+        return Err(error.hint(
+            "leave out --config and DBX_ROTATOR_CONFIG (a link at that place will do), or add --no-service to use that file without \
+             a service",
+        ));
+    }
+    Ok(Some(named))
+}
+
+/// Says which options have no effect, because the configuration that is there stays as it is.
+fn warn_of_idle(options: &SetupOptions, overrides: &Overrides) {
+    let mut idle = overrides.flags();
+    idle.extend((!options.database.is_empty()).then_some("--database"));
+    if !idle.is_empty() {
+        let change = if idle.len() == 1 { "changes" } else { "change" };
+        let idle = idle.join(", ");
+        print::warning(&format!("{idle} {change} nothing in it: edit it, or move it away and run setup again"));
+    }
 }
 
 /// The same where the configuration that is there lacks something: its hint must not lead back to `setup`.
@@ -165,11 +210,16 @@ fn address(answer: &str) -> Result<String, String> {
 // ---- the databases ----
 
 /// Which `[[connection]]` there shall be, as text; none where the options name the database.
-fn databases(options: &SetupOptions, overrides: &Overrides, person: Person) -> Result<String, Fault> {
+fn databases(
+    options: &SetupOptions,
+    overrides: &Overrides,
+    environment: &Environment,
+    person: Person,
+) -> Result<String, Fault> {
     if overrides.pg_host.is_some() {
         return Ok(String::new());
     }
-    let config = Config::load_workspaces(overrides)?;
+    let config = Config::load_workspaces_in(environment.clone(), overrides)?;
     let see = || -> Result<connections::Seen<'_>, Fault> {
         let first = connections::see(&config)?.into_iter().next();
         first.ok_or_else(|| ConfigError::new("no workspace is configured").into())
@@ -262,7 +312,7 @@ fn plan(
         .hint("see TMPDIR and the space that is left there")
     })?;
     let place = Place::of_service(file, Some(draft.path()));
-    let config = Config::load_at(place, environment.clone(), &Overrides { config: None, ..overrides.clone() })?;
+    let config = Config::load_at(place, environment.clone(), overrides)?;
     let inputs = ServiceInputs {
         config: file.to_owned(),
         credential: None,
@@ -278,10 +328,8 @@ fn without_settings(environment: &Environment) -> Environment {
     kept.into_iter().filter_map(|name| Some((name, environment.get_os(name)?.clone()))).collect()
 }
 
-/// Sets up what renews the passwords, rotates, and logs in to prove it.
-fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, Fault> {
-    let config = Some(PathBuf::from(file)).filter(|file| file.exists());
-    let overrides = Overrides { config, ..Overrides::default() };
+/// Sets up what renews the passwords, rotates, and logs in to prove it. A service gets `given` into its configuration.
+fn finish(renewal: Renewal, options: &SetupOptions, file: &Path, given: Overrides) -> Result<u8, Fault> {
     if renewal != Renewal::Nothing {
         let which = WhichManager { system: false, user: None };
         let daemon = renewal == Renewal::Daemon;
@@ -296,12 +344,13 @@ fn finish(renewal: Renewal, options: &SetupOptions, file: &Path) -> Result<u8, F
             yes,
             as_original: false,
         };
-        let code = service::install(&install, &overrides)?;
+        let code = service::install(&install, &Overrides { config: Some(file.to_owned()), ..given })?;
         if code != 0 {
             return Ok(code);
         }
     }
-    let rotation = Rotation::new(Config::load(&overrides)?);
+    let config = Some(PathBuf::from(file)).filter(|file| file.exists());
+    let rotation = Rotation::new(Config::load(&Overrides { config, ..Overrides::default() })?);
     if renewal == Renewal::Nothing {
         let request = RotateRequest::All { since: Timestamp::now() };
         let report = block_on_to_the_end(rotation.rotate(&request, None, PATIENCE))?;

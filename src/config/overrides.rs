@@ -83,29 +83,48 @@ impl Overrides {
 
     /// The first flag given that describes a workspace, if any.
     pub(crate) fn workspace_flag(&self) -> Option<&'static str> {
-        first_given(&[
+        given(&self.of_workspace()).next()
+    }
+
+    /// The first flag given that describes a connection, if any.
+    pub(crate) fn connection_flag(&self) -> Option<&'static str> {
+        given(&self.of_connection()).next()
+    }
+
+    /// All flags given that are settings.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only commands have flags"))]
+    pub(crate) fn flags(&self) -> Vec<&'static str> {
+        let at_the_head = [
+            ("--pgpass-file", !self.pgpass_file.is_empty()),
+            ("--log-file", self.log_file.is_some()),
+            ("--interval", self.interval.is_some()),
+        ];
+        given(&self.of_workspace()).chain(given(&self.of_connection())).chain(given(&at_the_head)).collect()
+    }
+
+    fn of_workspace(&self) -> [(&'static str, bool); 5] {
+        [
             ("--workspace-url", self.workspace_url.is_some()),
             ("--client-id", self.client_id.is_some()),
             ("--client-secret", self.client_secret.is_some()),
             ("--client-secret-file", self.client_secret_file.is_some()),
             ("--profile", self.profile.is_some()),
-        ])
+        ]
     }
 
-    /// The configuration file that a person names, if any.
-    pub(crate) fn named_config(&self, environment: &Environment) -> Option<PathBuf> {
-        self.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"))
-    }
-
-    /// The first flag given that describes a connection, if any.
-    pub(crate) fn connection_flag(&self) -> Option<&'static str> {
-        first_given(&[
+    fn of_connection(&self) -> [(&'static str, bool); 5] {
+        [
             ("--pg-host", self.pg_host.is_some()),
             ("--pg-port", self.pg_port.is_some()),
             ("--pg-database", self.pg_database.is_some()),
             ("--pg-username", self.pg_username.is_some()),
             ("--any-identity", self.any_identity),
-        ])
+        ]
+    }
+
+    /// The configuration file that a person names, if any.
+    pub(crate) fn named_config(&self, environment: &Environment) -> Option<PathBuf> {
+        self.config.clone().or_else(|| environment.path("DBX_ROTATOR_CONFIG"))
     }
 }
 
@@ -115,6 +134,6 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| format!("`{text}` is not a port: write a number from 1 to 65535"))
 }
 
-fn first_given(flags: &[(&'static str, bool)]) -> Option<&'static str> {
-    flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)
+fn given<'f>(flags: &'f [(&'static str, bool)]) -> impl Iterator<Item = &'static str> + 'f {
+    flags.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag)
 }

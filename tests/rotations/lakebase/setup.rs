@@ -165,6 +165,47 @@ fn what_cannot_be_answered_is_said_with_what_to_do() {
     typed.exits(64).stdout_has("that is not text in UTF-8: type it again").stdout_has("Signed in to");
 }
 
+#[test]
+fn no_option_is_ignored_without_a_word() {
+    let workspace = Workspace::start();
+    workspace.add_instance(Instance::named("orders"));
+    let home = Home::new();
+    write_profiles(&home, &workspace);
+    let setup = |words: &[&str]| {
+        let session = dbx_rotator!(&home).args(["setup", "--yes", "--no-service"]).args(words);
+        session.trusting(&workspace).run()
+    };
+    let file = home.path(CONFIG).display().to_string();
+    // Setup writes one file, and no other.
+    let absent = setup(&["--profile", "prod", "--config", "absent.toml"]);
+    absent.exits(64).stderr_has("/absent.toml, and setup writes no other file than").stderr_has(&file);
+    let both = setup(&["--profile", "prod", "--pg-host", "db.example", "--database", "orders"]);
+    both.exits(64).stderr_has("--pg-host and --database both say");
+    assert!(!home.path(CONFIG).exists() && !home.path("absent.toml").exists());
+    // One that is there is used.
+    let text = "password_file = 'of-named'\n[[workspace]]\nprofile = 'prod'\n[[connection]]\ninstance = 'orders'\n";
+    home.write("named.toml", text, 0o600);
+    setup(&["--config", "named.toml"])
+        .stdout_has("/named.toml exists already and is used as it is")
+        .stderr_lacks("warning: -");
+    assert!(home.path("of-named").exists() && !home.path(CONFIG).exists() && !home.path(".pgpass").exists());
+    let by_variable =
+        dbx_rotator!(&home).args(["setup", "--yes", "--no-service"]).env("DBX_ROTATOR_CONFIG", "named.toml");
+    by_variable.trusting(&workspace).run().stdout_has("/named.toml exists already");
+    // What is new has all that is given, and is where it always is, even if it is named.
+    setup(&["--profile", "prod", "--config", &file, "--pgpass-file", "given", "--interval", "40"]).stdout_has("Wrote ");
+    let config = home.read(CONFIG);
+    assert!(config.contains("/given\"") && config.contains("interval = \"40m\""), "{config}");
+    assert!(home.path("given").exists() && !home.path(".pgpass").exists());
+    // Once it is there, it stays as it is.
+    let words =
+        ["--client-id", "x", "--pgpass-file", "other", "--log-file", "log", "--interval", "50", "--database", "a"];
+    let idle = "--client-id, --pgpass-file, --log-file, --interval, --database change nothing in it";
+    setup(&words).stderr_has(idle);
+    assert_eq!(home.read(CONFIG), config);
+    assert!(!home.path("other").exists() && !home.path("log").exists());
+}
+
 /// A workspace to which nobody has signed in yet.
 #[test]
 fn who_has_no_sign_in_yet_logs_in_in_the_browser_on_the_way() {
