@@ -283,7 +283,7 @@ fn row<'a>(
         expires_in_seconds: token.map(|token| token.expires_at.duration_since(status.now).as_secs()),
         issued_at: token.map(|token| token.issued_at),
         source: token.map(|_| known.published.as_ref().map_or(connection.credential, |p| p.source).word()),
-        auth: token.and(known.published.as_ref()).map(|published| published.auth),
+        auth: token.and(known.published.as_ref()).and_then(|published| published.auth),
         last_rotation_at: known.last_rotation_at,
         last_attempt_at: known.last_attempt_at,
         last_error: known.last_error.as_ref().map(Error::from),

@@ -205,7 +205,7 @@ impl Commit<'_> {
                     issued_at: token.issued_at,
                     expires_at: token.expires_at,
                     subject: subject_of(signed_in, token).map(str::to_owned),
-                    auth: token.method,
+                    auth: Some(token.method),
                     source: *source,
                     origin: Some(config.workspace_of(connection).host.origin().to_owned()),
                 };
@@ -236,7 +236,7 @@ impl Commit<'_> {
                 issued_at: present.issued_at,
                 expires_at: present.expires_at,
                 subject: present.subject.clone(),
-                auth: signed_in.token.method,
+                auth: Some(signed_in.token.method),
                 source,
                 origin: Some(origin),
             });

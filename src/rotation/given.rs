@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::record::Untold;
+use super::record::{PublishedRecord, Untold};
 use super::report::Outcome;
 use super::snapshot::Snapshot;
+use super::status::issued_at;
 use super::store::Locked;
 use super::verify::could_be;
 use super::{Rotation, effects};
@@ -37,6 +38,7 @@ impl Rotation {
         let entry = entry(&snapshot, index, token)?;
         refuse_no_token(token)?;
         snapshot.publish(&[entry], &[index])?;
+        note_published(&mut snapshot, index, token, &claims);
         self.follow(snapshot, index, token, claims.expires_at)?;
         Ok(claims.expires_at)
     }
@@ -64,6 +66,27 @@ impl Rotation {
             _ => Ok(()),
         }
     }
+}
+
+/// Keeps in the record which token it is, as of one that was got here: what the entry holds from now on is our own work. One that
+/// says no expiry cannot be told from any other text, and nothing is known of it.
+fn note_published(snapshot: &mut Snapshot, index: usize, token: &SecretString, claims: &Claims) {
+    let Some(expires_at) = claims.expires_at else { return };
+    let source = snapshot.connections()[index].credential;
+    let past = snapshot.past_mut(index);
+    past.coming = None;
+    // The files beside the entry still hold the one before.
+    let before = past.published.take().map(|before| before.fingerprint);
+    past.beside = past.beside.take().or(before);
+    past.published = Some(PublishedRecord {
+        fingerprint: fingerprint(token.expose_secret()),
+        issued_at: issued_at(claims, expires_at),
+        expires_at,
+        subject: claims.subject.clone(),
+        auth: None,
+        source,
+        origin: claims.issuer_origin().filter(|_| !source.is_minted()),
+    });
 }
 
 /// # Errors

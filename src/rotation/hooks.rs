@@ -124,7 +124,7 @@ struct About {
 impl About {
     fn of(snapshot: &Snapshot, index: usize) -> Option<Self> {
         let connection = &snapshot.connections()[index];
-        // One that was handed over is not in the record.
+        // One that was handed over without an expiry is not in the record.
         let present = snapshot.statuses[index].token.as_ref().map(|token| token.expires_at);
         let recorded = || snapshot.past(index)?.published.as_ref().map(|published| published.expires_at);
         Some(About {

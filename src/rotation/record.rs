@@ -206,7 +206,9 @@ pub(crate) struct PublishedRecord {
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) subject: Option<String>,
-    pub(crate) auth: AuthMethod,
+    /// How it was got; none where it was handed over.
+    #[serde(default)]
+    pub(crate) auth: Option<AuthMethod>,
     #[serde(default)]
     pub(crate) source: CredentialKind,
     /// The workspace that it came from; older versions did not record it.

@@ -184,6 +184,12 @@ fn judge(
     ConnectionStatus { state: State::Live, reason: None, token: Some(token), now }
 }
 
+/// When a token was issued, as far as it says so: one that does not is assumed to live for the usual hour.
+pub(super) fn issued_at(claims: &Claims, expires_at: Timestamp) -> Timestamp {
+    let usual = || expires_at.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(expires_at);
+    claims.issued_at.unwrap_or_else(usual)
+}
+
 /// A token's times: from its own claims, and from the record if that is about the same token.
 fn known(
     config: &Config,
@@ -206,9 +212,8 @@ fn known(
     let is_of_other_workspace = came_from.is_some_and(|from| from != origin);
     // The workspace may have reported an earlier expiry than the token has.
     let expires_at = claims.expires_at.into_iter().chain(told.map(|told| told.expires_at)).min()?;
-    // A token with an unknown issue is assumed to live for the usual hour.
-    let usual = || expires_at.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(expires_at);
-    let issued_at = claims.issued_at.or(told.map(|told| told.issued_at)).unwrap_or_else(usual);
+    let told_issue = || told.map(|told| told.issued_at).unwrap_or_else(|| issued_at(&claims, expires_at));
+    let issued_at = claims.issued_at.unwrap_or_else(told_issue);
     Some(Live {
         password,
         issued_at,

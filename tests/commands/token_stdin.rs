@@ -45,6 +45,30 @@ fn a_token_that_is_handed_over_is_published_with_the_files_beside_and_no_request
 }
 
 #[test]
+fn what_was_handed_over_is_our_own_work_and_no_other_writers() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let user = workspace.client_id().to_owned();
+    let config =
+        "password_file = ['~/.pgpass', '~/second']\n[[connection]]\nhost = 'db.example'\ntoken_file = '~/token'\n";
+    home.write(".config/dbx-rotator/config.toml", config, 0o600);
+    let run = |words: &[&str]| dbx_rotator!(home).args(words).signed_in_to(&workspace).run();
+    run(&["rotate"]).exits(0);
+    let token = token_of(&entry_of(&user, &user, 60, 2_000));
+    hand_over(&home, &workspace, &token).run().exits(0);
+    run(&["check"]).exits(0).stdout_has("password-live: default: live").stdout_lacks("other-writer");
+    let answer = run(&["status", "--json"]).exits(0).json();
+    let row = &answer["connections"][0];
+    assert_eq!((&row["state"], &row["auth"]), (&"live".into(), &serde_json::Value::Null), "{answer}");
+    // A file that goes back to what was there before gets it again, and not the other way round.
+    let before = home.read("second").replace(&token, &token_of(&entry_of(&user, &user, 60, 3_000)));
+    home.write("second", before, 0o600);
+    run(&["rotate", "--if-due"]).exits(0);
+    for file in [".pgpass", "second", "token"] {
+        assert!(home.read(file).contains(&token), "{file}");
+    }
+}
+
+#[test]
 fn a_token_that_would_lock_somebody_out_is_refused_and_the_live_one_stays() {
     let (workspace, home) = (Workspace::start(), Home::new());
     let user = workspace.client_id().to_owned();
