@@ -11,7 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::foreign::quoted;
 use crate::http::WorkspaceClient;
 use crate::model::token::Token;
-use crate::model::{AuthMethod, Client, Workspace};
+use crate::model::{AZURE_CLIENT_SECRET, AuthMethod, Client, Workspace};
 
 /// Where a workspace sends people who sign in, which names its tenant.
 const SIGN_IN: &str = "/aad/auth";
@@ -29,7 +29,7 @@ pub(super) async fn sign_in(
     http: &WorkspaceClient<'_>,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let (secret, warning) = client.secret.read_as("secret of the Azure client")?;
+    let (secret, warning) = client.secret.read_as(AZURE_CLIENT_SECRET)?;
     let (login, management) = azure::cloud_of(workspace)?;
     let tenant = match tenant {
         Some(tenant) => tenant.to_owned(),

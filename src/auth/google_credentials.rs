@@ -23,7 +23,7 @@ use super::{Needs, SignedIn};
 use crate::failure::{Code, Failure};
 use crate::foreign::secrets;
 use crate::model::token::Token;
-use crate::model::{AuthMethod, SecretSource, Workspace};
+use crate::model::{AuthMethod, GOOGLE_KEY, SecretSource, Workspace};
 use crate::os::files::read_text_up_to;
 use crate::words;
 
@@ -77,7 +77,8 @@ pub(super) async fn sign_in(
     let key = read(source)?;
     let asking = Asking::Name(workspace.host.origin());
     let token = by_key(workspace, &key, asking, AuthMethod::GoogleCredentials, needs).await?;
-    Ok(SignedIn::of(token.of_another_issuer()))
+    let warnings = source.loose_mode(GOOGLE_KEY).into_iter().collect();
+    Ok(SignedIn { warnings, ..SignedIn::of(token.of_another_issuer()) })
 }
 
 /// What a key brings.
@@ -125,7 +126,7 @@ fn unusable(why: &str) -> Failure {
 
 fn read(source: &SecretSource) -> Result<KeyFile, Failure> {
     let text = match source {
-        SecretSource::Given(text) => Zeroizing::new(text.expose_secret().to_owned()),
+        SecretSource::Given(text) | SecretSource::InProfile(text, _) => Zeroizing::new(text.expose_secret().to_owned()),
         SecretSource::File(path) => read_text_up_to(path, LARGEST)
             .map_err(|error| unusable(&format!("{}: {}", path.display(), words::of_io(&error))))?,
         SecretSource::Keychain(_) => return Err(unusable("it cannot be in the keychain")),

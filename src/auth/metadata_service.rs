@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::elsewhere::Elsewhere;
 use super::exchange::{Asked, read_token};
 use super::{Needs, SignedIn};
 use crate::failure::Failure;
-use crate::model::{AuthMethod, Workspace};
+use crate::model::{AuthMethod, METADATA_SERVICE, SecretSource, Workspace};
 
 /// As the vendor's SDKs wait for it.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -21,10 +21,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Permanent: it is not on this machine, or refuses. Transient: it does not answer.
 pub(super) async fn sign_in(
     workspace: &Workspace,
-    address: &SecretString,
+    address: &SecretSource,
     needs: &Needs<'_>,
 ) -> Result<SignedIn, Failure> {
-    let at = Elsewhere::on_this_machine(address.expose_secret(), "metadata_service_url")?;
+    let text = address.text().map_or("", ExposeSecret::expose_secret);
+    let at = Elsewhere::on_this_machine(text, "metadata_service_url")?;
     let http = at.client(workspace);
     let request = http
         .request(Method::GET, at.url.clone())?
@@ -33,5 +34,6 @@ pub(super) async fn sign_in(
     let answer = http.exchange(request, needs.limit.min(LIMIT)).await?;
     let hint = "look at the program that runs the metadata service: it gives tokens for one workspace, and this may be another";
     let asked = Asked { to: at.origin(), method: AuthMethod::MetadataService, hint, is_workspace: false };
-    Ok(SignedIn::of(read_token(&answer, &asked)?))
+    let warnings = address.loose_mode(METADATA_SERVICE).into_iter().collect();
+    Ok(SignedIn { warnings, ..SignedIn::of(read_token(&answer, &asked)?) })
 }

@@ -65,6 +65,9 @@ fn with_warnings(mut text: String, config: &Config) -> String {
     for warning in config.warnings() {
         let _ = writeln!(text, "warning: {}", foreign::line(warning));
     }
+    for remark in config.loose_secrets() {
+        let _ = writeln!(text, "warning: {}", foreign::line(&remark));
+    }
     for (role, path) in config.files_of_others().filter(|(_, path)| is_missing(path)) {
         let _ = writeln!(text, "warning: {role}: there is no file {}", foreign::line(&path.display().to_string()));
     }

@@ -109,7 +109,7 @@ impl TakeOver {
             None => "none: the login of the Databricks CLI".to_owned(),
             Some(SecretSource::File(path)) => self.short(path),
             Some(SecretSource::Keychain(item)) => format!("keychain, {item}"),
-            Some(SecretSource::Given(_)) => "a profile of ~/.databrickscfg".to_owned(),
+            Some(SecretSource::Given(_) | SecretSource::InProfile(..)) => "a profile of ~/.databrickscfg".to_owned(),
         };
         config.workspaces().iter().map(place).collect::<Vec<_>>().join(", ")
     }

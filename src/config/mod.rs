@@ -17,7 +17,7 @@ mod source;
 mod unified;
 mod wording;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -281,6 +281,13 @@ impl Config {
             Some(Item { service: service.clone(), account: client.id.clone() })
         };
         self.workspaces.iter().filter_map(item).collect()
+    }
+
+    /// What is to be said of the files with secrets that others can read, a sentence for each.
+    #[cfg(feature = "cli")]
+    pub(crate) fn loose_secrets(&self) -> BTreeSet<String> {
+        let remark = |workspace: &Workspace| workspace.secret().and_then(|(source, what)| source.loose_mode(what));
+        self.workspaces.iter().filter_map(remark).collect()
     }
 
     /// The files from which a configuration would be read: to be watched while there is no usable one.

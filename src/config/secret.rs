@@ -12,8 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::foreign::{could_be_secret, secrets};
-use crate::model::SecretSource;
-use crate::model::{is_around, looks_left_over};
+use crate::model::{CLIENT_SECRET, SecretSource, is_around, looks_left_over};
 use crate::os::files::{as_text, read_bytes_up_to};
 use crate::os::keychain::{self, Item};
 use crate::os::streams;
@@ -120,7 +119,7 @@ impl SecretSource {
     /// # Errors
     /// Permanent: the file cannot be read, is empty, or does not hold a secret.
     pub(crate) fn read(&self, client_id: &str) -> Result<(SecretString, Option<String>), Failure> {
-        self.find(("client secret", bare_secret), client_id).inspect(|(secret, _)| secrets::keep(secret))
+        self.find((CLIENT_SECRET, bare_secret), client_id).inspect(|(secret, _)| secrets::keep(secret))
     }
 
     /// Another secret than that of a client, called `what` in messages.
@@ -138,7 +137,9 @@ impl SecretSource {
         };
         let bare = |secret: SecretString| bare_one(secret.expose_secret()).map(SecretString::from).map_err(refuse);
         match self {
-            SecretSource::Given(secret) => Ok((bare(secret.clone())?, None)),
+            SecretSource::Given(secret) | SecretSource::InProfile(secret, _) => {
+                Ok((bare(secret.clone())?, self.loose_mode(what)))
+            }
             SecretSource::Keychain(service) => {
                 let item = Item { service: service.clone(), account: client_id.to_owned() };
                 Ok((bare(keychain::read(&item)?)?, None))
@@ -172,7 +173,7 @@ impl SecretSource {
 
     /// What is to be said where others can read its file.
     pub(crate) fn loose_mode(&self, what: &str) -> Option<String> {
-        let SecretSource::File(path) = self else { return None };
+        let path = self.file()?;
         if streams::descriptor(path).is_some() { None } else { remark_on_mode(path, 0o077, what) }
     }
 }

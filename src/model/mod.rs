@@ -27,6 +27,7 @@ pub(crate) use host::{NamedBy, is_account_id, is_around};
 pub(crate) use left_over::looks_left_over;
 pub(crate) use local_proxy::{LocalProxy, Proxied, User};
 pub(crate) use pasted::Pasted;
+pub(crate) use sign_in::{AZURE_CLIENT_SECRET, CLIENT_SECRET, GOOGLE_KEY, METADATA_SERVICE, PAT};
 pub use sign_in::{AuthMethod, AuthType};
 pub(crate) use sign_in::{Client, Federation, Means, SecretSource, SubjectSource, is_google_account};
 pub use ssl_mode::SslMode;

@@ -1,7 +1,7 @@
 //! The ways to sign in, in the words of Databricks' unified authentication, each with what it takes.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -133,11 +133,20 @@ impl fmt::Display for AuthMethod {
     }
 }
 
+// The names of secrets in messages.
+pub(crate) const CLIENT_SECRET: &str = "client secret";
+pub(crate) const PAT: &str = "personal access token";
+pub(crate) const METADATA_SERVICE: &str = "address of the metadata service";
+pub(crate) const AZURE_CLIENT_SECRET: &str = "secret of the Azure client";
+pub(crate) const GOOGLE_KEY: &str = "key of the service account at Google";
+
 /// Where a client secret is.
 #[derive(Clone, Debug)]
 pub(crate) enum SecretSource {
-    /// Given in full, by flag, environment or profile.
+    /// Given in full, by flag or environment.
     Given(SecretString),
+    /// The same in a profile, which stands in this file.
+    InProfile(SecretString, PathBuf),
     /// In a file: one line, or a systemd credential.
     File(PathBuf),
     /// In the macOS keychain: the generic password of this service, with the client id as its account.
@@ -148,7 +157,7 @@ impl SecretSource {
     /// The name of the setting for it.
     pub(crate) fn key(&self) -> &'static str {
         match self {
-            SecretSource::Given(_) => "client_secret",
+            SecretSource::Given(_) | SecretSource::InProfile(..) => "client_secret",
             SecretSource::File(_) => "client_secret_file",
             SecretSource::Keychain(_) => "client_secret_keychain",
         }
@@ -162,6 +171,30 @@ impl SecretSource {
             None => secrets::keep(&secret),
         }
         SecretSource::Given(secret)
+    }
+
+    /// The same where a profile of this file gives it. A profile may also name another file.
+    pub(crate) fn in_profile(self, file: &Path) -> Self {
+        match self {
+            SecretSource::Given(secret) => SecretSource::InProfile(secret, file.to_owned()),
+            other => other,
+        }
+    }
+
+    /// What is given in full.
+    pub(crate) fn text(&self) -> Option<&SecretString> {
+        match self {
+            SecretSource::Given(secret) | SecretSource::InProfile(secret, _) => Some(secret),
+            SecretSource::File(_) | SecretSource::Keychain(_) => None,
+        }
+    }
+
+    /// The file that it is in, and that nobody else should read.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            SecretSource::File(path) | SecretSource::InProfile(_, path) => Some(path),
+            SecretSource::Given(_) | SecretSource::Keychain(_) => None,
+        }
     }
 }
 
@@ -183,7 +216,7 @@ pub(crate) struct Client {
 pub(crate) enum Means {
     Pat(SecretSource),
     /// The address of the service: whoever knows it gets tokens.
-    MetadataService(SecretString),
+    MetadataService(SecretSource),
     Federation(Federation),
     AzureMsi {
         client_id: Option<String>,
@@ -203,6 +236,18 @@ pub(crate) enum Means {
 }
 
 impl Means {
+    /// The secret that it takes, and its name in messages. The token of another issuer is none of ours.
+    #[cfg(feature = "cli")]
+    pub(crate) fn secret(&self) -> Option<(&SecretSource, &'static str)> {
+        match self {
+            Means::Pat(token) => Some((token, PAT)),
+            Means::MetadataService(address) => Some((address, METADATA_SERVICE)),
+            Means::AzureClientSecret { client, .. } => Some((&client.secret, AZURE_CLIENT_SECRET)),
+            Means::GoogleCredentials(key) => Some((key, GOOGLE_KEY)),
+            Means::Federation(_) | Means::AzureMsi { .. } | Means::AzureCli { .. } | Means::GoogleId { .. } => None,
+        }
+    }
+
     /// The method that it is for.
     pub(crate) fn method(&self) -> AuthMethod {
         match self {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::host::WorkspaceHost;
-use super::sign_in::{AuthMethod, AuthType, Client, Means, SecretSource};
+use super::sign_in::{AuthMethod, AuthType, CLIENT_SECRET, Client, Means, SecretSource};
 use super::vendor::Cloud;
 use crate::proxies::{Proxies, Route};
 
@@ -72,6 +72,15 @@ impl Workspace {
             Some(SecretSource::File(path)) => Some(path),
             Some(_) => None,
             None => self.means.as_ref()?.file(),
+        }
+    }
+
+    /// The secret that it signs in with, if one is set, and its name in messages.
+    #[cfg(feature = "cli")]
+    pub(crate) fn secret(&self) -> Option<(&SecretSource, &'static str)> {
+        match &self.client {
+            Some(client) => Some((&client.secret, CLIENT_SECRET)),
+            None => self.means.as_ref()?.secret(),
         }
     }
 

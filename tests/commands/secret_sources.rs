@@ -170,3 +170,52 @@ fn what_was_given_in_the_wrong_place_is_not_shown() {
         }
     }
 }
+
+#[test]
+fn a_secret_in_a_file_that_others_can_read_is_warned_of_wherever_it_stands() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.watch(&workspace);
+    let host = workspace.url();
+    let with = |more: &str| format!("[DEFAULT]\nhost = {host}\n{more}");
+    let client = format!("client_id = {DEFAULT_CLIENT_ID}\nclient_secret = {DEFAULT_CLIENT_SECRET}\n");
+    let run = |words: &[&str], given: &[&str]| dbx_rotator!(home).args(words).args(given).trusting(&workspace).run();
+    let config = ".config/dbx-rotator/config.toml";
+    home.write(config, "[[connection]]\nhost = 'db.example'\n", 0o600);
+    let file = home.path(".databrickscfg");
+    let said = |path: &std::path::Path, what: &str| {
+        format!("{} has mode 0644: others can read the {what}; chmod 600 it", path.display())
+    };
+    home.write(".databrickscfg", with(&client), 0o644);
+    let profile = said(&file, "client secret");
+    run(&["rotate"], &[]).exits(0).stderr_has(&profile);
+    run(&["check"], &[]).exits(0).stdout_has(&format!("warning  secret-file: {profile}"));
+    run(&["config", "check"], &[]).exits(0).stdout_has(&format!("warning: {profile}"));
+    home.write(".databrickscfg", with(&client), 0o600);
+    for words in [&["rotate"][..], &["check"], &["config", "check"]] {
+        run(words, &[]).exits(0).stderr_lacks("has mode").stdout_lacks("has mode");
+    }
+    // A profile that gives no secret holds none of ours; the file that the secret is in does.
+    home.write(".databrickscfg", with(""), 0o644);
+    home.write("secret", DEFAULT_CLIENT_SECRET, 0o644);
+    let elsewhere = ["--workspace-url", &host, "--client-id", DEFAULT_CLIENT_ID, "--client-secret-file", "secret"];
+    for words in [&["check"][..], &["config", "check"]] {
+        run(words, &elsewhere).stdout_has("others can read the client secret").stdout_lacks(".databrickscfg has mode");
+    }
+    home.write(config, "[[connection]]\ninstance = 'orders'\n", 0o600);
+    for (settings, what) in [
+        ("token = dapi0123456789abcdef\n", "personal access token"),
+        ("metadata_service_url = http://127.0.0.1:9/key-0000\n", "address of the metadata service"),
+        ("google_credentials = {\"type\":\"service_account\"}\n", "key of the service account at Google"),
+        ("google_credentials = KEY\n", "key of the service account at Google"),
+        (
+            "azure_workspace_resource_id = /x\nazure_client_id = i\nazure_client_secret = dose-0000-0000\n",
+            "secret of the Azure client",
+        ),
+    ] {
+        let key = home.path("key.json");
+        home.write("key.json", "{}", 0o644);
+        home.write(".databrickscfg", with(&settings.replace("KEY", &key.display().to_string())), 0o644);
+        let path = if settings.contains("KEY") { &key } else { &file };
+        run(&["config", "check"], &[]).stdout_has(&format!("warning: {}", said(path, what)));
+    }
+}

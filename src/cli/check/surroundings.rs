@@ -33,10 +33,7 @@ pub(super) fn of_all(config: &Config, account_home: Option<&Path>) -> Vec<Findin
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     findings.extend(config.password_files().iter().filter_map(|file| mount(file, &mounts)));
     findings.extend(config.workspaces().iter().filter_map(|workspace| unreadable_secret(workspace.secret_file()?)));
-    findings.extend(config.workspaces().iter().filter_map(|workspace| {
-        let remark = workspace.client.as_ref()?.secret.loose_mode("client secret")?;
-        Some(Finding::warning(Id::SecretFile, remark))
-    }));
+    findings.extend(config.loose_secrets().into_iter().map(|remark| Finding::warning(Id::SecretFile, remark)));
     findings.extend(config.workspaces().iter().filter_map(|workspace| federation(workspace, environment)));
     findings
 }

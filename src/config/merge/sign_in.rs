@@ -222,12 +222,10 @@ impl Merge<'_> {
         }
         Ok(match method {
             AuthMethod::Pat => self.secret_of(of, Key::Token, "token_file", chosen)?.map(Means::Pat),
-            AuthMethod::MetadataService => {
-                let url = self.secret_of(of, Key::MetadataServiceUrl, "metadata_service_url", chosen)?;
-                url.and_then(
-                    |url| if let SecretSource::Given(url) = url { Some(Means::MetadataService(url)) } else { None },
-                )
-            }
+            AuthMethod::MetadataService => self
+                .secret_of(of, Key::MetadataServiceUrl, "metadata_service_url", chosen)?
+                .filter(|url| url.text().is_some())
+                .map(Means::MetadataService),
             AuthMethod::EnvOidc => self.federation(of, self.variable_with_a_token(chosen), chosen)?,
             AuthMethod::FileOidc => {
                 let file = self.token_file(of, chosen)?;

@@ -42,7 +42,8 @@ fn said_by(profile: &Profile) -> WorkspaceSource {
     for row in &SETTINGS {
         let Some((value, line)) = row.names.iter().find_map(|name| profile.secret(name)) else { continue };
         let origin = Origin::Profile(profile.name.clone(), Arc::clone(&file), line);
-        said.say(row.key, Sourced::new(held(row, value), origin));
+        let value = held(row, value);
+        said.say(row.key, Sourced::new(if row.is_secret { value.in_profile(&profile.file) } else { value }, origin));
     }
     said
 }
@@ -425,7 +426,7 @@ impl Merge<'_> {
                     self.use_file(section, "client_secret_file", &path, Access::Reads);
                 }
                 let secret = self.note(section, secret.value.key(), secret, |secret| match secret {
-                    SecretSource::Given(_) => "(set)".to_owned(),
+                    SecretSource::Given(_) | SecretSource::InProfile(..) => "(set)".to_owned(),
                     SecretSource::File(path) => path.display().to_string(),
                     SecretSource::Keychain(service) => service.clone(),
                 });

@@ -47,7 +47,7 @@ impl Plan {
             SecretSource::File(path) => self.name_file(document, section, absolute(&path.display().to_string())),
             // It was not given by flag or environment.
             SecretSource::Keychain(_) => {}
-            SecretSource::Given(_) => {
+            SecretSource::Given(_) | SecretSource::InProfile(..) => {
                 let (secret, _) = client.secret.read(&client.id)?;
                 let file = self.place_for_secret(config, client, &secret);
                 self.name_file(document, section, file.file_name().unwrap_or_default().to_string_lossy().into_owned());
