@@ -44,13 +44,13 @@ impl SignInJob {
         let few = databases.len() <= FEW_DATABASES;
         let mut lookups = SideBySide::new(AT_ONCE);
         for database in databases {
-            let (before, only_if_found) = (self.lookups.get(database), self.is_only_if_found(database));
+            let (before, wanted) = (self.lookups.get(database), self.wanted_of(database));
             lookups.add(database, async move {
                 match before {
-                    Some(before) if !before.may_have_changed(few, only_if_found) => {
+                    Some(before) if !before.may_have_changed(few, wanted.only_if_found) => {
                         Answered { lookup: Ok(before.clone()), silence: None }
                     }
-                    _ => look_up(api, database, before, only_if_found).await,
+                    _ => look_up(api, database, before, wanted).await,
                 }
             });
         }
@@ -78,18 +78,29 @@ impl SignInJob {
             all.insert(database.clone(), answered.lookup);
             let Some(failure) = answered.silence else { continue };
             for database in lookups.give_up() {
-                let (before, only_if_found) = (self.lookups.get(database), self.is_only_if_found(database));
-                all.insert(database.clone(), without_answer(database, before, only_if_found, failure.clone()));
+                let (before, wanted) = (self.lookups.get(database), self.wanted_of(database));
+                all.insert(database.clone(), without_answer(database, before, wanted, failure.clone()));
             }
         }
     }
 
-    /// Whether all connections of a database can do without it. Where one of them cannot, its failure is told, and costs the others
-    /// nothing.
-    fn is_only_if_found(&self, database: &DatabaseRef) -> bool {
-        let mut all = self.connections.iter().map(|index| &self.config.connections[*index]);
-        all.all(|one| one.only_if_found || one.database_ref.as_ref() != Some(database))
+    fn wanted_of(&self, database: &DatabaseRef) -> Wanted {
+        let all = self.connections.iter().map(|index| &self.config.connections[*index]);
+        let mut of_it = all.filter(|one| one.database_ref.as_ref() == Some(database));
+        Wanted {
+            host: of_it.clone().any(|one| one.address.host.is_none()),
+            only_if_found: of_it.all(|one| one.only_if_found),
+        }
     }
+}
+
+/// What the connections of a database want of it.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    /// One of them does not know its host otherwise.
+    host: bool,
+    /// All of them can do without it. Where one cannot, its failure is told, and costs the others nothing.
+    only_if_found: bool,
 }
 
 impl CachedLookup {
@@ -102,12 +113,7 @@ impl CachedLookup {
     }
 }
 
-async fn look_up(
-    api: &Api<'_>,
-    database: &DatabaseRef,
-    before: Option<&CachedLookup>,
-    only_if_found: bool,
-) -> Answered {
+async fn look_up(api: &Api<'_>, database: &DatabaseRef, before: Option<&CachedLookup>, wanted: Wanted) -> Answered {
     let started = Instant::now();
     let known = before.and_then(|before| before.found.as_ref());
     match api.find(database, known).await {
@@ -117,7 +123,7 @@ async fn look_up(
         }
         Err(failure) => {
             let silence = (failure.is_transient() && started.elapsed() >= api.limit).then(|| failure.clone());
-            Answered { lookup: without_answer(database, before, only_if_found, failure), silence }
+            Answered { lookup: without_answer(database, before, wanted, failure), silence }
         }
     }
 }
@@ -126,16 +132,18 @@ async fn look_up(
 fn without_answer(
     database: &DatabaseRef,
     before: Option<&CachedLookup>,
-    only_if_found: bool,
+    wanted: Wanted,
     failure: Failure,
 ) -> Result<CachedLookup, Refused> {
-    match before.filter(|before| before.found.is_some()) {
+    // That it had no host yet is no answer, and would hide for ever why there is none now.
+    let is_of_use = |found: &DatabaseInfo| !wanted.host || found.host.is_some() || found.read_only_host.is_some();
+    match before.filter(|before| before.found.as_ref().is_some_and(is_of_use)) {
         // Only the API's own word means that it is gone; an outage does not.
         Some(before) if failure.code != Code::Configuration => {
             tracing::debug!("{database} is taken to be where it was: {failure}");
             Ok(before.clone())
         }
-        _ if only_if_found => {
+        _ if wanted.only_if_found => {
             tracing::debug!("{database}: the workspace's token serves, since {failure}");
             let asked_at = if failure.is_transient() { Timestamp::MIN } else { Timestamp::now() };
             Ok(CachedLookup { found: None, asked_at })

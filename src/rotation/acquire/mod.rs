@@ -243,15 +243,22 @@ impl SignInJob {
         let rest = match tokio::time::timeout_at(self.deadline, self.work(&http, &mut outbox)).await {
             Ok(done) => done.err(),
             Err(_) if outbox.outstanding.is_empty() => None,
-            Err(_) => Some(self.too_slow(started.elapsed())),
+            Err(_) => Some(self.too_slow(started.elapsed(), outbox.signed_in.is_some())),
         };
         outbox.end(rest);
     }
 
-    fn too_slow(&self, after: Duration) -> Failure {
-        let origin = self.workspace().host.origin();
-        let message = format!("{origin} did not finish within {} s", after.as_secs_f32().ceil());
-        Failure::transient(Code::Unavailable, message)
+    /// Before it has signed in, another program may be what takes so long.
+    fn too_slow(&self, after: Duration, is_signed_in: bool) -> Failure {
+        let (origin, seconds) = (self.workspace().host.origin(), after.as_secs_f32().ceil());
+        if !is_signed_in && self.workspace().may_ask_databricks_cli() {
+            let message = format!("the sign-in to {origin} did not finish within {seconds} s");
+            return Failure::transient(Code::Unavailable, message).hint(
+                "it is tried again; if it stays so, run `databricks auth token` by hand to see whether the CLI hangs, and check network, VPN \
+                 and proxy",
+            );
+        }
+        Failure::transient(Code::Unavailable, format!("{origin} did not finish within {seconds} s"))
             .hint("it is tried again; if it stays so, check network, VPN and proxy")
     }
 

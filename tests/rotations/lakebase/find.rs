@@ -156,6 +156,10 @@ fn an_instance_without_a_host_yet_is_waited_for() {
     let outcome = configured(&home, &workspace, ORDERS, &["rotate", "--retry-for", "0s"]).run();
     outcome.exits(69).stderr_has("instance orders is starting: it has no host yet");
     assert_eq!(home.pgpass(), "");
+    // That it had none is remembered, and hides nothing that comes later.
+    workspace.faults_on(Endpoint::DatabaseInstance).always(Fault::Status(503));
+    let outcome = configured(&home, &workspace, ORDERS, &["rotate", "--retry-for", "0s"]).run();
+    outcome.exits(69).stderr_has("failed with status 503").stderr_lacks("no host yet");
 }
 
 #[test]
