@@ -46,6 +46,8 @@ pub(crate) enum Id {
     ServiceLogout,
     ServiceFile,
     Template,
+    File,
+    OnRotate,
     SecretFile,
     Federation,
     Pgpassword,
@@ -60,7 +62,7 @@ pub(crate) enum Id {
 
 impl Id {
     #[cfg(test)]
-    const ALL: [Id; 25] = [
+    const ALL: [Id; 27] = [
         Id::PasswordLive,
         Id::Login,
         Id::RoleCase,
@@ -76,6 +78,8 @@ impl Id {
         Id::ServiceLogout,
         Id::ServiceFile,
         Id::Template,
+        Id::File,
+        Id::OnRotate,
         Id::SecretFile,
         Id::Federation,
         Id::Pgpassword,
@@ -106,6 +110,8 @@ impl Id {
             Id::ServiceLogout => "service-logout",
             Id::ServiceFile => "service-file",
             Id::Template => "template",
+            Id::File => "file",
+            Id::OnRotate => "on-rotate",
             Id::SecretFile => "secret-file",
             Id::Federation => "federation",
             Id::Pgpassword => "pgpassword",

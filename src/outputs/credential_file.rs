@@ -44,6 +44,15 @@ impl<'a> CredentialFile<'a> {
         })
     }
 
+    /// Its name where its readers find this credential in it.
+    ///
+    /// # Errors
+    /// What keeps them from it.
+    #[cfg(feature = "cli")]
+    pub(super) fn look(&self, password: &SecretString) -> Result<String, Failure> {
+        self.place.holds(&self.form.of(password.expose_secret()))
+    }
+
     /// Whether nothing was left behind beside it.
     pub(super) fn is_settled(&self) -> bool {
         self.place.is_settled()

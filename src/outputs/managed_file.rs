@@ -64,6 +64,27 @@ impl<'a> ManagedFile<'a> {
         self.as_owner(|| Snapshot::take(self.path).map_err(|error| self.cannot(error)))
     }
 
+    /// Its name where whoever it is for finds these bytes in it. Nothing is changed, as [`ManagedFile::is_kept`] would.
+    ///
+    /// # Errors
+    /// What keeps them from that.
+    #[cfg(feature = "cli")]
+    pub(super) fn holds(&self, bytes: &[u8]) -> Result<String, Failure> {
+        const HINT: &str = "run `dbx-rotator rotate --if-due`, which writes it again";
+        let (now, name) = (self.look()?, format!("the {} {}", self.what, self.path.display()));
+        let is_let_in =
+            |file: &Opened| self.has_its_group(file) && self.given.is_none_or(|given| given.mode & !file.mode() == 0);
+        let why = match &now.file {
+            None => "does not exist",
+            Some(_) if *now.bytes != bytes => "does not hold the live password",
+            Some(file) if !is_let_in(file) => {
+                "has another mode or group than was asked for, which keeps out whom it is for"
+            }
+            Some(_) => return Ok(name),
+        };
+        Err(Failure::permanent(Code::TryAgain, format!("{name} {why}")).hint(HINT))
+    }
+
     /// Puts what `edit` makes of the file in its place, and the mode right; nothing is written where both are so already. `edit`
     /// is asked again when somebody else changed the file meanwhile.
     pub(super) fn keep(

@@ -85,6 +85,14 @@ impl Outputs {
             && self.made_files().all(|file| file.is_current(published))
     }
 
+    /// How the readers of each file find it, without a change: its name where it holds this credential, else what keeps them from it.
+    /// A template that cannot be used is another matter ([`Outputs::faults`]).
+    #[cfg(feature = "cli")]
+    pub(crate) fn look(&self, published: &Published<'_>) -> Vec<Result<String, Failure>> {
+        let credentials = self.credential_files().map(|file| file.look(published.password));
+        credentials.chain(self.made_files().filter_map(|file| file.look(published))).collect()
+    }
+
     /// Replaces what differs, atomically and durably like the password file. A missing directory is made for this user
     /// alone: directories below `/run` are gone after each boot. Blocks as [`crate::pgpass::PasswordFile::publish`] does.
     ///

@@ -84,6 +84,14 @@ impl MadeFile<'_> {
         place.look().is_ok_and(|now| now.bytes == bytes && now.file.as_ref().is_some_and(|file| place.is_kept(file)))
     }
 
+    /// Its name where its readers find in it what the template makes of this now, else what keeps them from it; none where the template
+    /// cannot be used ([`MadeFile::fault`]).
+    #[cfg(feature = "cli")]
+    pub(super) fn look(&self, published: &Published<'_>) -> Option<Result<String, Failure>> {
+        let (template, place) = (self.template().ok()?, self.place().ok()?);
+        Some(self.fill(&template, published).and_then(|bytes| place.holds(&bytes)))
+    }
+
     /// Replaces what differs, if it is nothing that would be missed: `is_known` tells what was written before.
     pub(super) fn write(
         &self,

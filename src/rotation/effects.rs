@@ -3,6 +3,8 @@
 //! The password file is the truth. Files that differ from it are written again, without requesting a credential.
 
 use std::collections::BTreeSet;
+#[cfg(feature = "cli")]
+use std::slice;
 
 use secrecy::ExposeSecret;
 
@@ -192,14 +194,28 @@ impl Snapshot {
     #[cfg(feature = "cli")]
     pub(crate) fn conninfos(&self) -> impl Iterator<Item = String> {
         self.connections().iter().enumerate().filter_map(|(index, connection)| {
-            let sections = [section(self, index)?];
+            let section = section(self, index)?;
             let path = self.config.service_file.as_ref().filter(|_| connection.listing != Listing::No);
-            let remarks = path.and_then(|path| service_file::remarks(path, &sections));
-            let [section] = sections;
             // Another one of that name would lead elsewhere.
-            let is_found = remarks.is_some_and(|remarks| remarks.is_empty());
+            let is_found = path.is_some_and(|path| service_file::faults(path, slice::from_ref(&section)).is_empty());
             Some(if is_found { conninfo_setting("service", &section.name) } else { section.conninfo() })
         })
+    }
+
+    /// Everything that keeps people from `psql service=NAME`, of the sections that should be there.
+    #[cfg(feature = "cli")]
+    pub(crate) fn service_file_faults(&self, wanted: impl Fn(Listing) -> bool) -> Vec<Failure> {
+        let sections = sections(self, wanted);
+        let path = self.config.service_file.as_ref().filter(|_| !sections.is_empty());
+        path.map_or_else(Vec::new, |path| service_file::faults(path, &sections))
+    }
+
+    /// Each file beside the password file that should hold a connection's live password, as its readers find it: its name, or what
+    /// keeps them from it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn files_beside(&self, index: usize) -> Vec<Result<String, Failure>> {
+        // Where no password lives, that is said already.
+        published(self, index).map_or_else(Vec::new, |live| self.connections()[index].outputs.look(&live))
     }
 }
 

@@ -91,6 +91,15 @@ impl Hooks {
     }
 }
 
+#[cfg(feature = "cli")]
+impl Snapshot {
+    /// Why the program that `on_rotate` names did not do its work the last time. One that is not named any more is nobody's business.
+    pub(crate) fn hook_error(&self, index: usize) -> Option<&Failure> {
+        self.connections().get(index)?.outputs.on_rotate.as_ref()?;
+        self.past(index)?.hook_error.as_ref()
+    }
+}
+
 /// Whether a program must be told something and no process is doing so.
 pub(super) fn are_waiting(config: &Config, snapshot: &Snapshot, selected: &[usize]) -> bool {
     let now = Timestamp::now();

@@ -117,8 +117,15 @@ fn a_program_that_fails_is_reported_and_blocks_nothing() {
         .exits(0)
         .stdout_has("on_rotate failed")
         .stdout_has("the pool is gone");
+    let check = |more| rotator(&home, &workspace, more, &["check"]).run();
+    check(told).exits(0).stdout_has("warning  on-rotate: orders: on_rotate failed").stdout_has("the pool is gone");
+    check(told).stdout_has("`dbx-rotator rotate` runs it again");
+    // A program that is not named any more is nobody's business.
+    check("").exits(0).stdout_lacks("on-rotate");
+    rotator(&home, &workspace, "", &["status"]).run().exits(0).stdout_lacks("on_rotate");
     home.write("bin/told", "#!/bin/sh\n", 0o755);
     rotator(&home, &workspace, told, &["rotate"]).run().exits(0).stderr_lacks("on_rotate");
+    check(told).exits(0).stdout_lacks("on-rotate");
     rotator(&home, &workspace, told, &["status"]).run().exits(0).stdout_lacks("on_rotate");
     rotator(&home, &workspace, "on_rotate = ['no-such']", &["rotate"]).run().exits(0).stderr_has("no-such");
 }
@@ -219,6 +226,89 @@ fn a_section_of_that_name_that_is_not_ours_is_left_alone_and_said() {
     assert!(home.read(".pg_service.conf").contains("host="));
     home.write(".pg_service.conf", theirs, 0o600);
     rotate("").exits(0).stderr_has(&said);
+}
+
+#[test]
+fn check_finds_a_service_file_that_leads_nobody_anywhere() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    let run = |more: &str, words: &[&str]| rotator(&home, &workspace, more, words).run();
+    run("", &["rotate"]).exits(0);
+    let (path, good) = (home.path(".pg_service.conf"), home.read(".pg_service.conf"));
+    let shown = path.display();
+    let spoilt: [(&dyn Fn(), &str); 6] = [
+        (&|| (), " has no section [orders]"),
+        (
+            &|| drop(home.write(".pg_service.conf", good.replace("host=", "host=x"), 0o600)),
+            ": the section [orders] is not as it should be",
+        ),
+        (&|| std::fs::create_dir(&path).unwrap(), " is a directory, not a regular file"),
+        (&|| make_pipe(&path), " is a named pipe, not a regular file"),
+        (&|| std::os::unix::fs::symlink(&path, &path).unwrap(), " is a symbolic link that leads nowhere"),
+        (&|| std::fs::File::create(&path).unwrap().set_len(17 << 20).unwrap(), " has more than 16 MiB"),
+    ];
+    for (spoil, why) in spoilt {
+        remove(&path);
+        spoil();
+        let said = format!("{shown}{why}");
+        for (more, code, level) in [("", 0, "warning  "), ("service_file = true", 1, "failed   ")] {
+            let checked = run(more, &["check"]);
+            checked.exits(code).stdout_has(&format!("{level}service-file: service file: ")).stdout_has(&said);
+            checked.stdout_has("         hint: ");
+        }
+        run("service_file = false", &["check"]).exits(0).stdout_lacks("service-file");
+    }
+    remove(&path);
+    run("", &["rotate"]).exits(0);
+    run("service_file = true", &["check"]).exits(0).stdout_lacks("service-file");
+    assert_eq!(home.read(".pg_service.conf"), good);
+}
+
+/// Whatever it is, if it is there.
+fn remove(path: &std::path::Path) {
+    let _ = std::fs::remove_dir(path).or_else(|_| std::fs::remove_file(path));
+    assert!(path.symlink_metadata().is_err(), "{}", path.display());
+}
+
+fn make_pipe(path: &std::path::Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn check_finds_a_file_beside_that_keeps_its_readers_from_the_live_password() {
+    let (workspace, home) = (Workspace::start(), Home::new());
+    home.write(".config/dbx-rotator/t", "{{ password }}\n", 0o600);
+    let more = "token_file = '~/token'\nenv_file = '~/env'\n\
+                [[connection.file]]\ntemplate = 't'\npath = '~/made'\nmode = '0640'\n";
+    let run = |words: &[&str]| rotator(&home, &workspace, more, words).run();
+    run(&["rotate"]).exits(0);
+    let set_mode = |name: &str, mode| {
+        std::fs::set_permissions(home.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, what) in [("token", "token file"), ("env", "environment file"), ("made", "file")] {
+        let said = format!("file: orders: the {what} {}", home.path(name).display());
+        let is_found = |why: &str| {
+            let checked = run(&["check"]);
+            checked.exits(1).stdout_has(&format!("failed   {said} {why}")).stdout_lacks(&home.password());
+        };
+        run(&["check"]).exits(0).stdout_has(&format!("ok       {said} holds the live password"));
+        std::fs::remove_file(home.path(name)).unwrap();
+        is_found("does not exist");
+        home.write(name, "", 0o600);
+        is_found("does not hold the live password");
+        std::fs::remove_file(home.path(name)).unwrap();
+        std::fs::create_dir(home.path(name)).unwrap();
+        is_found("is a directory");
+        std::fs::remove_dir(home.path(name)).unwrap();
+        run(&["rotate", "--if-due"]).exits(0);
+    }
+    assert_eq!(workspace.credentials_minted(), 1, "no new credential was needed");
+    // Whom it is for cannot read it; and what is too open is mended by a rotation, not by a look.
+    set_mode("made", 0o600);
+    run(&["check"]).exits(1).stdout_has("has another mode or group than was asked for");
+    set_mode("made", 0o640);
+    set_mode("token", 0o644);
+    run(&["check"]).exits(0);
+    assert_eq!(home.mode("token"), 0o644);
 }
 
 #[test]

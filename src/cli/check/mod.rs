@@ -1,5 +1,6 @@
 //! `dbx-rotator check`.
 
+mod beside;
 mod kubernetes;
 mod local_proxy;
 mod surroundings;
@@ -15,7 +16,7 @@ use super::outlook::{Outlook, Whose};
 use super::rotate::Error;
 use super::{Fault, block_on, print};
 use crate::failure::{Code, Failure};
-use crate::model::{Connection, Listing};
+use crate::model::Connection;
 use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
 use crate::rotation::{ConnectionStatus, Rotation, SideBySide, Snapshot, State};
@@ -85,16 +86,11 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
         print::waits("Logging in. A database that is asleep may need a minute.");
     }
     let all = check_each(rotation, &snapshot, connect)?;
-    let remarks = |wanted: fn(Listing) -> bool| snapshot.service_file_remarks(wanted).unwrap_or_default();
-    let service_file = remarks(|listing| listing != Listing::No);
-    // A section that nobody asked for may be missing.
-    let is_listed = remarks(|listing| listing == Listing::Asked).is_empty();
-    let level = if is_listed { Level::Warning } else { Level::Failed };
+    let (service_file, of_service_file) = beside::service_file(&snapshot);
     let mut findings: Vec<Finding> = all.iter().flat_map(|checked| checked.findings.iter().cloned()).collect();
     findings.extend(surroundings::of_each(&snapshot));
-    findings.extend(
-        service_file.iter().map(|remark| Finding::new(Id::ServiceFile, level, format!("service file: {remark}"))),
-    );
+    findings.extend(beside::of_each(&snapshot));
+    findings.extend(of_service_file);
     findings.extend(outlook.findings);
     findings.extend(surroundings::of_all(config, Account::home_of_own().as_deref()));
     findings.extend(local_proxy::findings(config));

@@ -23,6 +23,8 @@ pub(super) struct Edit {
     pub(super) bytes: Vec<u8>,
     /// What was left alone or cannot work, and why.
     pub(super) sentences: Vec<String>,
+    /// What in the old file is not as it should be, and is in the new one.
+    pub(super) mended: Vec<String>,
 }
 
 /// The wanted contents of one section.
@@ -48,7 +50,7 @@ pub(super) fn edit(file: &[u8], path: &Path, sections: &[Section]) -> Edit {
         }
     }
     let survey = Survey::of(file, &wanted.iter().map(|wanted| wanted.name.as_bytes()).collect());
-    let mut edit = Edit { bytes: Vec::new(), sentences };
+    let mut edit = Edit { bytes: Vec::new(), sentences, mended: Vec::new() };
     let (there, missing): (Vec<_>, Vec<_>) =
         wanted.iter().partition(|wanted| survey.bodies.contains_key(wanted.name.as_bytes()));
     edit.rewrite(file, &survey, &there, path);
@@ -117,7 +119,11 @@ impl Edit {
             let hidden = survey.too_long.filter(|line| *line < body.line + own.len());
             self.sentences.extend(hidden.map(|line| wanted.hidden(line + 1, path)));
             self.sentences.extend(refused(&own).map(|number| wanted.refused(body.line + number, path)));
-            changed.push((body.bytes.clone(), wanted.rewrite(&own, &kept, survey.ending)));
+            let new = wanted.rewrite(&own, &kept, survey.ending);
+            if new != file[body.bytes.clone()] {
+                self.mended.push(wanted.outdated(body.line, path));
+            }
+            changed.push((body.bytes.clone(), new));
         }
         changed.sort_by_key(|(bytes, _)| bytes.start);
         self.bytes.reserve(file.len());
@@ -152,6 +158,7 @@ impl Edit {
                 self.sentences.push(wanted.no_room(count, path));
                 continue;
             }
+            self.mended.push(format!("{} has no section [{}]", path.display(), wanted.name));
             if !is_blank {
                 out.line("");
             }
@@ -215,6 +222,10 @@ impl Wanted<'_> {
     fn mark(&self) -> String {
         let keys: Vec<&str> = self.settings.iter().map(|(key, _)| *key).collect();
         format!("{MARK}{}{REST}", keys.join(", "))
+    }
+
+    fn outdated(&self, line: usize, path: &Path) -> String {
+        format!("line {line} of {}: the section [{}] is not as it should be", path.display(), self.name)
     }
 
     fn value(&self, key: &[u8]) -> Option<&str> {

@@ -32,7 +32,7 @@ pub fn service_file(data: &[u8]) {
     let Some((chosen, file)) = data.split_first() else { return };
     let sections = sections(*chosen);
     let path = Path::new("/f");
-    let Edit { bytes, sentences } = edit(file, path, &sections);
+    let Edit { bytes, sentences, .. } = edit(file, path, &sections);
     assert_eq!(edit(&bytes, path, &sections).bytes, bytes, "a second edit changes nothing");
     assert!(sentences.iter().all(|sentence| !sentence.chars().any(char::is_control)), "{sentences:?}");
     // Foreign sections are unchanged, except for empty lines and the line end at the very end.

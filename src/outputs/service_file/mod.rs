@@ -19,7 +19,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::managed_file::ManagedFile;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::os::replace::Allowance;
 use edit::{Edit, edit};
 pub use section::Section;
@@ -35,8 +35,21 @@ pub fn is_current(path: &Path, sections: &[Section]) -> bool {
 #[must_use]
 pub(crate) fn remarks(path: &Path, sections: &[Section]) -> Option<Vec<String>> {
     let now = place(path).look().ok()?;
-    let Edit { bytes, sentences } = edit(&now.bytes, path, sections);
+    let Edit { bytes, sentences, .. } = edit(&now.bytes, path, sections);
     (bytes == *now.bytes).then_some(sentences)
+}
+
+/// Everything that keeps `psql service=NAME` from what these sections mean.
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only commands look at it without writing it"))]
+pub(crate) fn faults(path: &Path, sections: &[Section]) -> Vec<Failure> {
+    let now = match place(path).look() {
+        Ok(now) => now,
+        Err(failure) => return vec![failure],
+    };
+    let Edit { mended, sentences, .. } = edit(&now.bytes, path, sections);
+    let fault = |sentence| Failure::permanent(Code::TryAgain, sentence);
+    let mended = mended.into_iter().map(|sentence| fault(sentence).hint("run `dbx-rotator rotate`, which mends it"));
+    sentences.into_iter().map(fault).chain(mended).collect()
 }
 
 /// Whether nothing was left behind beside it; otherwise [`update`] deals with it.
@@ -70,7 +83,7 @@ pub fn update(path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure>
 pub(crate) fn update_within(allowance: &Allowance, path: &Path, sections: &[Section]) -> Result<Vec<String>, Failure> {
     let mut said = Vec::new();
     place(path).keep(allowance, |old| {
-        let Edit { bytes, sentences } = edit(old, path, sections);
+        let Edit { bytes, sentences, .. } = edit(old, path, sections);
         said = sentences;
         Ok(Zeroizing::new(bytes))
     })?;
