@@ -39,7 +39,6 @@ pub(crate) fn expressible<'p>(what: &str, path: &'p std::path::Path, but: &[char
 mod tests {
     use super::*;
 
-    #[cfg(feature = "cli")]
     #[test]
     fn what_is_hidden_cannot_stand_in_a_line() {
         assert!(is_plain("a\"b\\c é 日本"));

@@ -311,7 +311,7 @@ impl Answer {
         let status = self.status;
         let failure = if status == StatusCode::TOO_MANY_REQUESTS {
             Failure::transient(Code::TryAgain, format!("{to} asks for fewer requests (429)"))
-                .hint("it is tried again; if it stays so, see what else asks there, and how often")
+                .hint("it is tried again; if it stays so, see what else sends requests there, and how often")
         } else if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
             Failure::transient(Code::Unavailable, format!("{to} failed with status {}", status.as_u16()))
                 .hint("it is tried again; if it stays so for hours, look at its status page, or ask whoever runs it")

@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::model::{Connection, Pasted, same_identity};
 use crate::rotation::{Rotation, Snapshot};
 use crate::spelling::nearest;
+use crate::typed::shell_word;
 
 /// At most this many names fit into a message.
 const MOST_NAMES: usize = 20;
@@ -35,7 +36,9 @@ pub(super) fn by_name(rotation: &Rotation, name: &str) -> Result<usize, ConfigEr
             // It is not quoted: it may hold a password.
             let error = ConfigError::usage(format!("a connection is named, and that is {}", pasted.what));
             let address = pasted.host.zip(pasted.user);
-            let by_address = address.map(|(host, user)| format!("; `token` also takes --host {host} --user {user}"));
+            let by_address = address.map(|(host, user)| {
+                format!("; `token` also takes --host {} --user {}", shell_word(&host), shell_word(&user))
+            });
             return error.hint(format!("the connections there are: {}{}", names(all), by_address.unwrap_or_default()));
         }
         let error = ConfigError::usage(format!("there is no connection named {name}"));

@@ -11,6 +11,7 @@ use crate::os::dirs::{CLIENT_SECRET, Environment};
 use crate::os::files::read_text;
 use crate::proxies::{EXCEPTION_VARIABLES, PROXY_VARIABLES};
 use crate::service::absolute;
+use crate::typed::shell_path;
 
 /// A table, as it is meant: its keys and their values.
 pub(super) type Meant = Vec<(&'static str, String)>;
@@ -204,7 +205,7 @@ fn how_to_keep_the_secret(config: &Config) -> String {
     let directory = config.file().and_then(std::path::Path::parent).map(std::path::Path::to_owned);
     let usual = || config.environment.own_config_file().parent().map(std::path::Path::to_owned);
     let file = directory.or_else(usual).unwrap_or_default().join(SECRET_FILE);
-    let file = format!("'{}'", file.display().to_string().replace('\'', "'\\''"));
+    let file = shell_path(&file);
     let how = match config.environment.client_secret() {
         Some(_) => format!("(umask 077; printenv {CLIENT_SECRET} > {file})"),
         None => format!("(umask 077; cat > {file}), then paste it and press Ctrl-D"),

@@ -78,8 +78,8 @@ impl Person {
 
 fn unreadable(error: &io::Error) -> ConfigError {
     let why = crate::words::of_io(error);
-    let error = ConfigError::usage(format!("the answer cannot be read: {why}; nothing was changed"));
-    error.hint("run it in another terminal, or with --yes and the options that answer the questions: see --help")
+    let error = ConfigError::usage(format!("the answer cannot be read: {why}"));
+    error.hint("run it in another terminal; --help has the options that answer its questions")
 }
 
 /// A yes or a no, for [`Person::ask_for`].

@@ -18,6 +18,7 @@ use crate::lakebase::Database;
 use crate::os::dirs::Environment;
 use crate::rotation::{Discovered, PATIENCE, RotateRequest, Rotation};
 use crate::service::{Plan, ServiceInputs};
+use crate::typed::shell_path;
 
 /// What will renew the passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +89,14 @@ fn named_elsewhere(
     if !named.exists() {
         let error = ConfigError::usage(format!("there is no {shown}, and setup writes no other file than {own}"));
         return Err(error.hint(
-            "leave out --config and DBX_ROTATOR_CONFIG; or make that file first: `dbx-rotator connections --toml` prints what to put \
-             into it",
+            "leave out --config and DBX_ROTATOR_CONFIG; or make that file first: `dbx-rotator connections --toml`, without them, prints what to \
+             put into it",
         ));
     }
     if !options.no_service && service::is_possible() {
         let error = ConfigError::usage(format!("a service reads {own}, not {shown}"));
         return Err(error.hint(
-            "leave out --config and DBX_ROTATOR_CONFIG (a link at that place will do), or add --no-service to use that file without \
+            "leave out --config and DBX_ROTATOR_CONFIG (a link from there to your file will do), or add --no-service to use that file without \
              a service",
         ));
     }
@@ -120,10 +121,12 @@ fn by_hand(fault: Fault, file: &Path, shown: &str) -> Fault {
         return Fault::Config(error);
     }
     let config = Some(PathBuf::from(file)).filter(|file| file.exists());
+    let is_own = Environment::of_this_process().own_config_file() == file;
+    let named = if is_own { String::new() } else { format!(" --config {}", shell_path(file)) };
     let has_workspace = Config::load_workspaces(&Overrides { config, ..Overrides::default() }).is_ok();
     let workspace = if has_workspace { "" } else { " --workspace-url URL" };
     let hint = format!(
-        "setup leaves {shown} as it is. Add what is missing there: `dbx-rotator connections --toml{workspace}` prints the tables. \
+        "setup leaves {shown} as it is. Add what is missing there: `dbx-rotator connections --toml{workspace}{named}` prints the tables. \
          Or move it away, and run setup again"
     );
     Fault::Config(error.hint(hint))

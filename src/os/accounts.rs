@@ -50,10 +50,21 @@ pub(crate) fn listed(uid: u32) -> Option<Account> {
     find(&lines_of(PASSWD), uid)
 }
 
-/// The number of a user by name; none where the machine knows no such user.
-pub(crate) fn uid_of(name: &str) -> Option<u32> {
+/// No answer of a directory service: it has not said that there is no such user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Silent;
+
+/// The number of a user by name; none where the machine knows no such user. A directory service is asked where that is of use.
+///
+/// # Errors
+/// It would have to be asked, or does not answer in time.
+pub(crate) fn uid_of(name: &str, is_asked: bool) -> Result<Option<u32>, Silent> {
     let known = lines_of(PASSWD);
-    number_in(&known, name).or_else(|| number_in(&getent("passwd", name), name))
+    match number_in(&known, name) {
+        Some(number) => Ok(Some(number)),
+        None if is_asked => Ok(number_in(&ask("passwd", name)?, name)),
+        None => Err(Silent),
+    }
 }
 
 /// The number of a group by its name, or the number itself; none where the machine knows no such group.
@@ -151,14 +162,22 @@ fn lines_of(path: &str) -> String {
 
 /// What the name service says (getent(1)); nothing if it cannot be asked, or does not answer in time.
 fn getent(database: &str, key: &str) -> String {
-    let Some(program) = GETENT.iter().find(|program| Path::new(program).exists()) else { return String::new() };
+    ask(database, key).unwrap_or_default()
+}
+
+/// The same.
+///
+/// # Errors
+/// It does not answer in time.
+fn ask(database: &str, key: &str) -> Result<String, Silent> {
+    let Some(program) = GETENT.iter().find(|program| Path::new(program).exists()) else { return Ok(String::new()) };
     let mut command = Command::new(program);
     command.args([database, "--", key]);
     let Some(answer) = answer(command, PATIENCE) else {
-        tracing::warn!("the directory service has not said within {} s whether it knows {key}", PATIENCE.as_secs());
-        return String::new();
+        tracing::warn!("the directory service did not answer within {} s when asked about {key}", PATIENCE.as_secs());
+        return Err(Silent);
     };
-    String::from_utf8_lossy(&answer).into_owned()
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// What a program prints; none where it takes longer.

@@ -148,7 +148,9 @@ fn explained(code: i32, said: &str, item: &Item) -> Failure {
     }
     match code {
         NO_SUCH_ITEM => Failure::permanent(Code::Configuration, why).hint(format!(
-            "security add-generic-password -U -s {service} -a {account} -T \"$(command -v dbx-rotator)\" -w"
+            "security add-generic-password -U -s {} -a {} -T \"$(command -v dbx-rotator)\" -w",
+            crate::typed::shell_word(service),
+            crate::typed::shell_word(account)
         )),
         // errSecInteractionNotAllowed: the keychain is locked, or another version of the program made the item.
         -25_308 => Failure::transient(Code::Unavailable, why).hint(

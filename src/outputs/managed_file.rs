@@ -78,7 +78,7 @@ impl<'a> ManagedFile<'a> {
             None => "does not exist",
             Some(_) if *now.bytes != bytes => "does not hold the live password",
             Some(file) if !is_let_in(file) => {
-                "has another mode or group than was asked for, which keeps out whom it is for"
+                "has another mode or group than the settings say, so that those it is for cannot read it"
             }
             Some(_) => return Ok(name),
         };

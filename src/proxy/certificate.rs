@@ -91,7 +91,9 @@ fn remark_on_dates(path: &Path) -> Option<String> {
         (None, _) => return None,
     };
     let path = path.display();
-    Some(format!("the certificate in proxy_tls {path} {what}. Replace it, and let the proxy read it by a signal HUP"))
+    Some(format!(
+        "the certificate in proxy_tls {path} {what}. Replace it, then reload the proxy (by a signal HUP, or `systemctl --user reload dbx-rotator-proxy`)"
+    ))
 }
 
 /// Why a certificate cannot be used at a time.

@@ -63,6 +63,8 @@ pub(super) struct Counting {
     from_clients: AtomicU64,
     from_servers: AtomicU64,
     is_news: AtomicBool,
+    /// Whether the last news could not be written: they are at the next look, and hasten none.
+    is_unwritten: AtomicBool,
     path: PathBuf,
 }
 
@@ -74,6 +76,7 @@ impl Counting {
             from_clients: AtomicU64::new(0),
             from_servers: AtomicU64::new(0),
             is_news: AtomicBool::new(true),
+            is_unwritten: AtomicBool::new(false),
             path: state_dir.join(NAME),
         }
     }
@@ -134,7 +137,8 @@ impl Counting {
         let figures = {
             let mut figures = self.rare.lock().unwrap_or_else(PoisonError::into_inner);
             let before = (figures.bytes_from_clients, figures.bytes_from_servers);
-            if !self.is_news.swap(false, Ordering::Relaxed) && bytes == before {
+            let is_unwritten = self.is_unwritten.swap(false, Ordering::Relaxed);
+            if !self.is_news.swap(false, Ordering::Relaxed) && !is_unwritten && bytes == before {
                 return;
             }
             (figures.bytes_from_clients, figures.bytes_from_servers) = bytes;
@@ -142,7 +146,7 @@ impl Counting {
         };
         if let Err(error) = self.write(&figures) {
             tracing::debug!("cannot write {}: {}", self.path.display(), crate::words::of_io(&error));
-            self.is_news.store(true, Ordering::Relaxed);
+            self.is_unwritten.store(true, Ordering::Relaxed);
         }
     }
 

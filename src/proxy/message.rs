@@ -45,7 +45,8 @@ impl Rejection {
 
     /// A rotation is tried again by itself; a login is not.
     fn to_a_client(sqlstate: String, message: String, hint: Option<String>) -> Self {
-        let asked = |text: String| text.replace("it is tried again", "try again");
+        let asked =
+            |text: String| text.replace("it is tried again", "try again").replace("it is asked for again", "try again");
         Rejection { sqlstate, message: asked(message), hint: hint.map(asked) }
     }
 

@@ -179,7 +179,7 @@ impl Proxy {
         let listeners = Listeners::open(handed_over, &config)?;
         let state_dir = config.state_dir.clone();
         let served = Served::of(config, &listeners).await?;
-        let own_name = own_name().await?;
+        let own_name = own_name().await;
         let running = Running::mark_as(PROXY, &state_dir);
         let shared = Shared {
             doors: Doors::default(),
@@ -382,6 +382,14 @@ impl Proxy {
 
     async fn follow(&mut self, config: Config) -> Result<(), Failure> {
         let served = Served::of(config, &self.listeners).await?;
+        // Nobody loses access for that.
+        if !served.access.is_whole {
+            let message = "the directory service has not said who the users of proxy_allow are";
+            return Err(Failure::transient(Code::Unavailable, message).hint("reload the proxy once it answers"));
+        }
+        if self.own_name.is_none() {
+            self.own_name = own_name().await;
+        }
         self.listeners.follow(served.rotator.config())?;
         served.rotator.follow(&self.served.rotator);
         self.served = Arc::new(served);
@@ -436,14 +444,14 @@ impl Served {
     }
 }
 
-/// What the machine calls the user that the proxy runs as.
-async fn own_name() -> Result<Option<String>, Failure> {
+/// What the machine calls the user that the proxy runs as, as far as it is known.
+async fn own_name() -> Option<String> {
     let uid = rustix::process::geteuid().as_raw();
     let account = match accounts::listed(uid) {
         Some(account) => Some(account),
-        None => beside(move || accounts::of_uid(uid)).await?,
+        None => beside(move || accounts::of_uid(uid)).await.ok()?,
     };
-    Ok(account.map(|account| account.name))
+    Some(account?.name)
 }
 
 /// Who may use the proxy, and what is to be said of them.

@@ -33,17 +33,27 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     allowed: Vec<u32>,
+    /// Whether it is known of every name whose it is: a directory service may not have answered.
+    pub(super) is_whole: bool,
 }
 
 impl Access {
     /// The proxy's own user, root, and those that are named. Also returns why some of these are not let in.
     pub(super) fn new(own: u32, users: &[User]) -> (Self, Vec<String>) {
         let mut allowed = vec![own, 0];
-        let mut remarks = Vec::new();
+        let (mut remarks, mut is_whole) = (Vec::new(), true);
         for user in users {
             let (name, number) = match user {
-                User::Number(number) => (number.to_string(), Some(*number)),
-                User::Name(name) => (name.clone(), accounts::uid_of(name)),
+                User::Number(number) => (number.to_string(), Ok(Some(*number))),
+                // After the first silence it is not asked again: each question takes its time.
+                User::Name(name) => (name.clone(), accounts::uid_of(name, is_whole)),
+            };
+            let Ok(number) = number else {
+                is_whole = false;
+                remarks.push(format!(
+                    "proxy_allow names {name}, and the directory service does not answer: the next reload asks it again"
+                ));
+                continue;
             };
             match number {
                 None => remarks.push(format!("proxy_allow names {name}, and this machine has no such user")),
@@ -53,7 +63,7 @@ impl Access {
                 Some(number) => allowed.push(number),
             }
         }
-        (Access { allowed }, remarks)
+        (Access { allowed, is_whole }, remarks)
     }
 
     pub(super) fn verdict(&self, peer: Peer) -> Verdict {

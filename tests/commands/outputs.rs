@@ -239,7 +239,7 @@ fn check_finds_a_service_file_that_leads_nobody_anywhere() {
         (&|| (), " has no section [orders]"),
         (
             &|| drop(home.write(".pg_service.conf", good.replace("host=", "host=x"), 0o600)),
-            ": the section [orders] is not as it should be",
+            ": the section [orders] differs from what dbx-rotator writes there",
         ),
         (&|| std::fs::create_dir(&path).unwrap(), " is a directory, not a regular file"),
         (&|| make_pipe(&path), " is a named pipe, not a regular file"),

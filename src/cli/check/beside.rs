@@ -5,8 +5,27 @@ use crate::failure::Failure;
 use crate::model::Listing;
 use crate::rotation::Snapshot;
 
+/// All of it.
+pub(super) struct Beside {
+    /// What keeps people from `psql service=NAME`, a sentence for each.
+    pub(super) service_file: Vec<String>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Beside {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let (service_file, of_it) = service_file(snapshot);
+        let findings = of_each(snapshot).into_iter().chain(of_it).collect();
+        Beside { service_file, findings }
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        self.findings.iter().all(|finding| finding.level == Level::Ok)
+    }
+}
+
 /// One for each file, and one for each program that was not told.
-pub(super) fn of_each(snapshot: &Snapshot) -> Vec<Finding> {
+fn of_each(snapshot: &Snapshot) -> Vec<Finding> {
     let all = snapshot.connections().iter().enumerate();
     all.flat_map(|(index, connection)| {
         let name = connection.name();
@@ -29,7 +48,7 @@ fn untold(snapshot: &Snapshot, index: usize) -> Option<Finding> {
 }
 
 /// What keeps people from `psql service=NAME`, a sentence for each, and the findings.
-pub(super) fn service_file(snapshot: &Snapshot) -> (Vec<String>, Vec<Finding>) {
+fn service_file(snapshot: &Snapshot) -> (Vec<String>, Vec<Finding>) {
     let faults = snapshot.service_file_faults(|listing| listing != Listing::No);
     // A section that nobody asked for may be missing.
     let is_asked_for = !snapshot.service_file_faults(|listing| listing == Listing::Asked).is_empty();

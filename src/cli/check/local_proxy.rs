@@ -42,10 +42,12 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
             findings.push(Finding::warning(Id::LocalProxy, what).hint(OTHER_PORT));
         }
     }
+    let mut is_silent = false;
     for user in &settings.allow {
-        if let User::Name(name) = user
-            && accounts::uid_of(name).is_none()
-        {
+        let User::Name(name) = user else { continue };
+        let known = accounts::uid_of(name, !is_silent);
+        is_silent |= known.is_err();
+        if known == Ok(None) {
             let what = format!("proxy_allow names {name}, and this machine has no such user");
             findings.push(Finding::warning(Id::LocalProxy, what).hint("correct the name, or give the user's number"));
         }

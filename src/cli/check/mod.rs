@@ -21,6 +21,7 @@ use crate::os::clock::{Reading, offset, wrong_by};
 use crate::postgres;
 use crate::rotation::{ConnectionStatus, Rotation, SideBySide, Snapshot, State};
 use crate::service::{self, Account};
+use beside::Beside;
 
 /// Something is wrong.
 const NOT_WELL: u8 = 1;
@@ -78,19 +79,31 @@ impl Checked {
     }
 }
 
+/// What is there, and beside it. A rotation writes the password file first: whoever has looked between the two looks once more.
+fn settled(rotation: &Rotation) -> Result<(Snapshot, Beside), Failure> {
+    const BETWEEN: Duration = Duration::from_secs(1);
+    let snapshot = rotation.snapshot()?;
+    let beside = Beside::of(&snapshot);
+    if beside.is_well() {
+        return Ok((snapshot, beside));
+    }
+    std::thread::sleep(BETWEEN);
+    let snapshot = rotation.snapshot()?;
+    let beside = Beside::of(&snapshot);
+    Ok((snapshot, beside))
+}
+
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {
     let config = rotation.config();
     let outlook = Outlook::of(rotation, service::look(&config.environment).as_ref(), &Whose::Shell);
-    let snapshot = rotation.snapshot()?;
+    let (snapshot, beside) = settled(rotation)?;
     if connect {
         print::waits("Logging in. A database that is asleep may need a minute.");
     }
     let all = check_each(rotation, &snapshot, connect)?;
-    let (service_file, of_service_file) = beside::service_file(&snapshot);
     let mut findings: Vec<Finding> = all.iter().flat_map(|checked| checked.findings.iter().cloned()).collect();
     findings.extend(surroundings::of_each(&snapshot));
-    findings.extend(beside::of_each(&snapshot));
-    findings.extend(of_service_file);
+    findings.extend(beside.findings);
     findings.extend(outlook.findings);
     findings.extend(surroundings::of_all(config, Account::home_of_own().as_deref()));
     findings.extend(local_proxy::findings(config));
@@ -100,7 +113,7 @@ pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, 
     findings.extend(config.notes().iter().map(|note| Finding::ok(Id::UnusedSetting, note)));
     if json {
         let connections = all.iter().map(row).collect();
-        print::json(&Answer { version: 1, connections, service_file: &service_file, findings: &findings })?;
+        print::json(&Answer { version: 1, connections, service_file: &beside.service_file, findings: &findings })?;
     } else {
         let is_said = |finding: &&Finding| !print::is_quiet() || finding.level == Level::Failed;
         print::out(&findings.iter().filter(is_said).map(Finding::line).collect::<String>())?;

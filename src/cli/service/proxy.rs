@@ -63,8 +63,9 @@ impl Service {
     pub(super) fn tell_of_proxy(&self, config: &Config) -> Result<u8, Fault> {
         let (directory, host) = (self.socket_directory()?, host(config.local_proxy.listen));
         let one = |connection: &Connection| {
-            // psql takes a name with `=` for a connection string.
-            let is_name = !connection.name().contains('=');
+            // psql takes a name with `=` or `://` for a connection string, and one with a dash before it for an option.
+            let is_name = !["=", "://"].iter().any(|part| connection.name().contains(part));
+            let is_name = is_name && !connection.name().starts_with('-');
             let name = if is_name { connection.name().into() } else { conninfo_setting("dbname", connection.name()) };
             let name = shell_word(&name);
             let here = directory.iter().map(|directory| format!("    psql -h {directory} {name}\n"));

@@ -225,7 +225,11 @@ impl Wanted<'_> {
     }
 
     fn outdated(&self, line: usize, path: &Path) -> String {
-        format!("line {line} of {}: the section [{}] is not as it should be", path.display(), self.name)
+        format!(
+            "line {line} of {}: the section [{}] differs from what dbx-rotator writes there",
+            path.display(),
+            self.name
+        )
     }
 
     fn value(&self, key: &[u8]) -> Option<&str> {

@@ -251,7 +251,8 @@ impl SignInJob {
     /// Before it has signed in, another program may be what takes so long.
     fn too_slow(&self, after: Duration, is_signed_in: bool) -> Failure {
         let (origin, seconds) = (self.workspace().host.origin(), after.as_secs_f32().ceil());
-        if !is_signed_in && self.workspace().may_ask_databricks_cli() {
+        let workspace = self.workspace();
+        if !is_signed_in && workspace.client.is_none() && workspace.may_ask_databricks_cli() {
             let message = format!("the sign-in to {origin} did not finish within {seconds} s");
             return Failure::transient(Code::Unavailable, message).hint(
                 "it is tried again; if it stays so, run `databricks auth token` by hand to see whether the CLI hangs, and check network, VPN \

@@ -18,6 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::generated::expressible;
 use crate::os::dirs::Environment;
 use crate::os::launchd::{LABEL, SUBSYSTEM};
+use crate::typed::shell_path;
 use agent::{Agent, Job, MARK};
 use launchctl::{Domain, Launchctl, Refusal};
 
@@ -173,7 +174,7 @@ impl Launchd {
     fn explained(&self, refusal: Refusal, label: &str) -> Failure {
         let (code, file) = (refusal.code, self.file(label));
         let failure: Failure = refusal.into();
-        let lint = format!("plutil -lint {}", file.display());
+        let lint = format!("plutil -lint {}", shell_path(&file));
         failure.hint(match code {
             // launchctl uses this number for nearly everything.
             5 => format!(

@@ -77,7 +77,7 @@ fn last_table(text: &str) -> Table {
 fn take_text_at_end(document: &mut DocumentMut) -> String {
     let text = document.trailing().as_str().unwrap_or_default().to_owned();
     document.set_trailing("");
-    text
+    if text.trim().is_empty() { String::new() } else { text }
 }
 
 /// A new setting before the first table, but below the text that the file begins with.

@@ -50,7 +50,7 @@ fn one_command_sets_up_the_timer_and_one_takes_it_away(test: &str, release: Rele
     done.exits(0).stdout_has("Enabled dbx-rotator.timer").stdout_has("live").stdout_has("next run in");
     stage.log_in();
     let config = stage.machine.read(&format!("{}/config.toml", stage::SETTINGS));
-    assert!(config.starts_with("interval = \"30m\"\n[[workspace]]\nca_file = "), "{config}");
+    assert!(config.starts_with("interval = \"30m\"\n\n[[workspace]]\nca_file = "), "{config}");
     assert!(
         config.contains("client_secret_file = \"client-secret\"") && !config.contains(stage.workspace.client_secret())
     );
@@ -90,7 +90,7 @@ fn a_person_is_asked_before_a_file_is_changed() {
     assert_eq!(stage.machine.read(&format!("{}/config.toml", stage::SETTINGS)), before);
     answer("y\n").exits(0).stdout_has("live");
     let after = stage.machine.read(&format!("{}/config.toml", stage::SETTINGS));
-    assert_eq!(after, format!("interval = \"30m\"\n{before}"));
+    assert_eq!(after, format!("interval = \"30m\"\n\n{before}"));
 }
 
 fn where_no_units_are_installed_they_are_written_and_removed(test: &str, release: Release) {

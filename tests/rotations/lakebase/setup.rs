@@ -167,13 +167,12 @@ fn what_cannot_be_answered_is_said_with_what_to_do() {
 
 #[test]
 fn no_option_is_ignored_without_a_word() {
-    let workspace = Workspace::start();
-    workspace.add_instance(Instance::named("orders"));
+    let Some((workspace, server, host)) = orders("no_option_is_ignored_without_a_word", &[]) else { return };
     let home = Home::new();
     write_profiles(&home, &workspace);
     let setup = |words: &[&str]| {
         let session = dbx_rotator!(&home).args(["setup", "--yes", "--no-service"]).args(words);
-        session.trusting(&workspace).run()
+        reachable(session, &workspace, &server, &host).run()
     };
     let file = home.path(CONFIG).display().to_string();
     // Setup writes one file, and no other.
@@ -191,7 +190,7 @@ fn no_option_is_ignored_without_a_word() {
     assert!(home.path("of-named").exists() && !home.path(CONFIG).exists() && !home.path(".pgpass").exists());
     let by_variable =
         dbx_rotator!(&home).args(["setup", "--yes", "--no-service"]).env("DBX_ROTATOR_CONFIG", "named.toml");
-    by_variable.trusting(&workspace).run().stdout_has("/named.toml exists already");
+    reachable(by_variable, &workspace, &server, &host).run().stdout_has("/named.toml exists already");
     // What is new has all that is given, and is where it always is, even if it is named.
     setup(&["--profile", "prod", "--config", &file, "--pgpass-file", "given", "--interval", "40"]).stdout_has("Wrote ");
     let config = home.read(CONFIG);
