@@ -304,7 +304,7 @@ fn check_finds_a_file_beside_that_keeps_its_readers_from_the_live_password() {
     assert_eq!(workspace.credentials_minted(), 1, "no new credential was needed");
     // Whom it is for cannot read it; and what is too open is mended by a rotation, not by a look.
     set_mode("made", 0o600);
-    run(&["check"]).exits(1).stdout_has("has another mode or group than was asked for");
+    run(&["check"]).exits(1).stdout_has("has another mode or group than the settings say");
     set_mode("made", 0o640);
     set_mode("token", 0o644);
     run(&["check"]).exits(0);
