@@ -37,13 +37,16 @@ impl Network {
             return Err("`ip netns` cannot make a network here");
         }
         let end = |side: &str| format!("{side}{process}-{number}");
-        let (here, there, net) = (end("h"), end("t"), format!("198.18.{}.", fastrand::u8(1..=254)));
-        let network = Network { name, address: format!("{net}1"), here };
+        let (here, there) = (end("h"), end("t"));
+        // Of four addresses each, from those that are for tests (RFC 2544): two at the same ones would lead each other's answers astray.
+        let [_, _, second, last] = (process.wrapping_mul(64).wrapping_add(number) << 2).to_be_bytes();
+        let at = |which: u8| format!("198.18.{second}.{}", last + which);
+        let network = Network { name, address: at(1), here };
         let Network { name, here, .. } = &network;
         let is_up = ip(&["link", "add", here, "type", "veth", "peer", "name", &there, "netns", name])
-            && ip(&["addr", "add", &format!("{net}1/24"), "dev", here])
+            && ip(&["addr", "add", &format!("{}/30", at(1)), "dev", here])
             && ip(&["link", "set", here, "up"])
-            && ip(&["-n", name, "addr", "add", &format!("{net}2/24"), "dev", &there])
+            && ip(&["-n", name, "addr", "add", &format!("{}/30", at(2)), "dev", &there])
             && ip(&["-n", name, "link", "set", &there, "up"]);
         if is_up { Ok(network) } else { Err("two networks cannot be connected here") }
     }
