@@ -152,7 +152,6 @@ impl Failure {
     }
 
     /// What is wrong and what to do next, on one line for a log.
-    #[cfg(feature = "cli")]
     pub(crate) fn sentence(&self) -> String {
         let hint = self.hint.as_deref().map(|hint| format!(" - {hint}")).unwrap_or_default();
         format!("{}{hint}", self.message)

@@ -294,7 +294,7 @@ fn row<'a>(
             .or(token.map(|token| token.refresh_at))
             .filter(|_| renewed),
         renewed,
-        hook_error: known.hook_error.as_ref().filter(|_| connection.outputs.on_rotate.is_some()).map(Error::from),
+        hook_error: known.failure_of_hook(connection).map(Error::from),
         kubernetes_secret: secret(connection, status, known),
         database_state: found.map(|found| found.state.word()),
         database_remark: found.and_then(|found| Some(format!("{} {}", found.target, found.state.remark()?))),

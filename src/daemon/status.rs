@@ -55,8 +55,7 @@ fn one(row: &Row<'_>, now: Timestamp, zone: &TimeZone) -> String {
         None => format!("next rotation {next}"),
         Some(failure) if failure.is_transient() => format!("next try {next}: {failure}"),
         Some(failure) => {
-            let hint = failure.hint.as_deref().map(|hint| format!(" - {hint}")).unwrap_or_default();
-            format!("needs a person: {failure}{hint} (looked at again {next}, or when a file changes)")
+            format!("needs a person: {} (looked at again {next}, or when a file changes)", failure.sentence())
         }
     };
     format!("{}: {validity}, {then}", row.name)

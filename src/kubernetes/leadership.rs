@@ -178,9 +178,8 @@ fn say(name: &ObjectName, before: &Standing, now: &Standing) {
         }
         Standing::Others(holder) => tracing::info!("This replica stands by: {holder} holds the Lease {name}"),
         Standing::Nobodys(failure) => {
-            let hint = failure.hint.as_deref().map(|hint| format!(" - {hint}")).unwrap_or_default();
             let what = if lost { "Lost the Lease" } else { "cannot take the Lease" };
-            tracing::error!("{what} {name}, so that no Secret is written: {failure}{hint}");
+            tracing::error!("{what} {name}, so that no Secret is written: {}", failure.sentence());
         }
         Standing::Unknown => {}
     }

@@ -149,9 +149,9 @@ pub(crate) fn expired(connection: &str, at: Timestamp, failure: &Failure) {
         dbx_expires_at = %at,
         dbx_error_code = failure.code.word(),
         dbx_hint = failure.hint.as_deref(),
-        "{connection} expired at {}, and there is no new credential yet: {failure}{}",
+        "{connection} expired at {}, and there is no new credential yet: {}",
         local(at),
-        hint(failure)
+        failure.sentence()
     );
 }
 
@@ -162,8 +162,8 @@ pub(crate) fn hook_failed(connection: &str, failure: &Failure) {
         dbx_error_kind = failure.kind.word(),
         dbx_error_code = failure.code.word(),
         dbx_hint = failure.hint.as_deref(),
-        "{connection} is rotated, but on_rotate failed: {failure}{}",
-        hint(failure)
+        "{connection} is rotated, but on_rotate failed: {}",
+        failure.sentence()
     );
 }
 

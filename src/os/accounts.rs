@@ -54,16 +54,29 @@ pub(crate) fn listed(uid: u32) -> Option<Account> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Silent;
 
-/// The number of a user by name; none where the machine knows no such user. A directory service is asked where that is of use.
-///
-/// # Errors
-/// It would have to be asked, or does not answer in time.
-pub(crate) fn uid_of(name: &str, is_asked: bool) -> Result<Option<u32>, Silent> {
-    let known = lines_of(PASSWD);
-    match number_in(&known, name) {
-        Some(number) => Ok(Some(number)),
-        None if is_asked => Ok(number_in(&ask("passwd", name)?, name)),
-        None => Err(Silent),
+/// The users of this machine by their names.
+pub(crate) struct Users {
+    listed: String,
+    /// After the first silence a directory service is not asked again: each question takes its time.
+    is_silent: bool,
+}
+
+impl Users {
+    pub(crate) fn of_this_machine() -> Self {
+        Users { listed: lines_of(PASSWD), is_silent: false }
+    }
+
+    /// The number of a user; none where the machine knows no such user.
+    ///
+    /// # Errors
+    /// A directory service would have to be asked, and does not answer in time.
+    pub(crate) fn uid_of(&mut self, name: &str) -> Result<Option<u32>, Silent> {
+        if let Some(number) = number_in(&self.listed, name) {
+            return Ok(Some(number));
+        }
+        let answer = if self.is_silent { Err(Silent) } else { ask("passwd", name) };
+        self.is_silent = answer.is_err();
+        Ok(number_in(&answer?, name))
     }
 }
 
@@ -180,7 +193,8 @@ fn ask(database: &str, key: &str) -> Result<String, Silent> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// What a program prints; none where it takes longer.
+/// What a program prints; none where it takes longer. Without a thread, which would stay root where this one gives that up
+/// ([`super::identity`]).
 fn answer(mut command: Command, limit: Duration) -> Option<Vec<u8>> {
     let until = Instant::now() + limit;
     let Ok(mut child) = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
@@ -244,6 +258,14 @@ mod tests {
         let lines = lines_of(path);
         assert!(lines.len() <= LARGEST && lines.ends_with(":/bin/sh\n"));
         assert_eq!(lines_of("/nonexistent"), "");
+    }
+
+    #[test]
+    fn after_a_silence_only_the_own_list_answers() {
+        let mut users = Users::of_this_machine();
+        assert_eq!((users.uid_of("root"), users.uid_of("no-such-user-here")), (Ok(Some(0)), Ok(None)));
+        users.is_silent = true;
+        assert_eq!((users.uid_of("root"), users.uid_of("no-such-user-here")), (Ok(Some(0)), Err(Silent)));
     }
 
     #[test]

@@ -17,6 +17,11 @@ use super::identity::try_as_owner_of_link;
 /// Larger than any sensible configuration, record or secret, in bytes.
 pub(crate) const LARGEST: u64 = 16 * 1024 * 1024;
 
+/// Whether this name refers to this file.
+pub(crate) fn is_the_one(name: &Path, file: &Metadata) -> bool {
+    name.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+}
+
 /// The whole of a regular file, as text.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::model::User;
-use crate::os::accounts;
+use crate::os::accounts::Users;
 #[cfg(target_os = "linux")]
 use crate::os::socket_owner::socket_owner;
 
@@ -41,12 +41,11 @@ impl Access {
     /// The proxy's own user, root, and those that are named. Also returns why some of these are not let in.
     pub(super) fn new(own: u32, users: &[User]) -> (Self, Vec<String>) {
         let mut allowed = vec![own, 0];
-        let (mut remarks, mut is_whole) = (Vec::new(), true);
+        let (mut remarks, mut is_whole, mut known) = (Vec::new(), true, Users::of_this_machine());
         for user in users {
             let (name, number) = match user {
                 User::Number(number) => (number.to_string(), Ok(Some(*number))),
-                // After the first silence it is not asked again: each question takes its time.
-                User::Name(name) => (name.clone(), accounts::uid_of(name, is_whole)),
+                User::Name(name) => (name.clone(), known.uid_of(name)),
             };
             let Ok(number) = number else {
                 is_whole = false;

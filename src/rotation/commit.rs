@@ -319,10 +319,6 @@ impl Commit<'_> {
         let outcome = match new {
             Some(published) => {
                 past.last_rotation_at = Some(now);
-                past.coming = None;
-                // The files beside the entry still hold the one before.
-                let before = past.published.take().map(|before| before.fingerprint);
-                past.beside = past.beside.take().or(before);
                 past.untold = has_hook.then(|| Untold { fingerprint: published.fingerprint.clone(), started_at: None });
                 let status = ConnectionStatus::of_new(
                     password,
@@ -330,7 +326,7 @@ impl Commit<'_> {
                     (self.snapshot.config.interval, self.snapshot.spread),
                     there,
                 );
-                self.snapshot.past_mut(index).published = Some(published);
+                self.snapshot.past_mut(index).holds(published);
                 self.snapshot.statuses[index] = status;
                 self.backoff.succeeded(who, Some(expires_at.duration_since(there)), moment);
                 announce::rotated(self.snapshot.name(index), expires_at);

@@ -74,11 +74,7 @@ fn note_published(snapshot: &mut Snapshot, index: usize, token: &SecretString, c
     let Some(expires_at) = claims.expires_at else { return };
     let source = snapshot.connections()[index].credential;
     let past = snapshot.past_mut(index);
-    past.coming = None;
-    // The files beside the entry still hold the one before.
-    let before = past.published.take().map(|before| before.fingerprint);
-    past.beside = past.beside.take().or(before);
-    past.published = Some(PublishedRecord {
+    past.holds(PublishedRecord {
         fingerprint: fingerprint(token.expose_secret()),
         issued_at: issued_at(claims, expires_at),
         expires_at,

@@ -93,10 +93,9 @@ impl Hooks {
 
 #[cfg(feature = "cli")]
 impl Snapshot {
-    /// Why the program that `on_rotate` names did not do its work the last time. One that is not named any more is nobody's business.
+    /// [`ConnectionRecord::failure_of_hook`] of this connection.
     pub(crate) fn hook_error(&self, index: usize) -> Option<&Failure> {
-        self.connections().get(index)?.outputs.on_rotate.as_ref()?;
-        self.past(index)?.hook_error.as_ref()
+        self.past(index)?.failure_of_hook(self.connections().get(index)?)
     }
 }
 

@@ -151,6 +151,20 @@ pub(crate) struct Failures {
 }
 
 impl ConnectionRecord {
+    /// The entry holds this credential from now on; the files beside it still hold the one before.
+    pub(super) fn holds(&mut self, published: PublishedRecord) {
+        self.coming = None;
+        let before = self.published.take().map(|before| before.fingerprint);
+        self.beside = self.beside.take().or(before);
+        self.published = Some(published);
+    }
+
+    /// Why the program that `on_rotate` names did not do its work the last time. One that is not named any more is nobody's business.
+    #[cfg(feature = "cli")]
+    pub(crate) fn failure_of_hook(&self, connection: &Connection) -> Option<&Failure> {
+        self.hook_error.as_ref().filter(|_| connection.outputs.on_rotate.is_some())
+    }
+
     /// Whether this credential was the last one published, or the last one written to the other files; or is all that is in a file
     /// that was last made from a template.
     pub(crate) fn knows(&self, text: &str) -> bool {

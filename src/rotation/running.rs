@@ -3,11 +3,11 @@
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::os::files::{make_directories, open_regular};
+use crate::os::files::{is_the_one, make_directories, open_regular};
 use crate::os::identity::try_as_owner_of;
 
 /// The file of those who renew passwords.
@@ -53,7 +53,8 @@ impl Running {
 
     /// The loop has come round. Others see it by the time of the file. Where that was removed, it is made again.
     pub(crate) fn beat(&mut self) {
-        if !self.file.as_ref().is_some_and(|file| is_at(&self.path, file)) {
+        let held = self.file.as_ref().and_then(|file| file.metadata().ok());
+        if !held.is_some_and(|held| is_the_one(&self.path, &held)) {
             self.file = mark(&self.path)
                 .inspect_err(|error| {
                     tracing::debug!("cannot mark {}: {}", self.path.display(), crate::words::of_io(error));
@@ -109,12 +110,6 @@ fn mark(path: &Path) -> io::Result<File> {
         file.set_permissions(Permissions::from_mode(super::store::MODE))?;
         lock(file)
     })
-}
-
-/// Whether this file is the one at that path.
-fn is_at(path: &Path, file: &File) -> bool {
-    let (Ok(there), Ok(held)) = (std::fs::symlink_metadata(path), file.metadata()) else { return false };
-    (there.dev(), there.ino()) == (held.dev(), held.ino())
 }
 
 /// Whether somebody holds the lock who stays. Whoever looks takes it for a moment, alone, and who stays shares it.

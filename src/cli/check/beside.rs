@@ -50,6 +50,9 @@ fn untold(snapshot: &Snapshot, index: usize) -> Option<Finding> {
 /// What keeps people from `psql service=NAME`, a sentence for each, and the findings.
 fn service_file(snapshot: &Snapshot) -> (Vec<String>, Vec<Finding>) {
     let faults = snapshot.service_file_faults(|listing| listing != Listing::No);
+    if faults.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
     // A section that nobody asked for may be missing.
     let is_asked_for = !snapshot.service_file_faults(|listing| listing == Listing::Asked).is_empty();
     let level = if is_asked_for { Level::Failed } else { Level::Warning };

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::cli::finding::{Finding, Id};
 use crate::config::Config;
 use crate::model::User;
-use crate::os::accounts;
+use crate::os::accounts::Users;
 use crate::proxy::{self, Figures};
 
 /// Lets the service manager listen where the configuration says.
@@ -42,12 +42,10 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
             findings.push(Finding::warning(Id::LocalProxy, what).hint(OTHER_PORT));
         }
     }
-    let mut is_silent = false;
+    let mut users = Users::of_this_machine();
     for user in &settings.allow {
         let User::Name(name) = user else { continue };
-        let known = accounts::uid_of(name, !is_silent);
-        is_silent |= known.is_err();
-        if known == Ok(None) {
+        if users.uid_of(name) == Ok(None) {
             let what = format!("proxy_allow names {name}, and this machine has no such user");
             findings.push(Finding::warning(Id::LocalProxy, what).hint("correct the name, or give the user's number"));
         }

@@ -82,15 +82,17 @@ impl Checked {
 /// What is there, and beside it. A rotation writes the password file first: whoever has looked between the two looks once more.
 fn settled(rotation: &Rotation) -> Result<(Snapshot, Beside), Failure> {
     const BETWEEN: Duration = Duration::from_secs(1);
-    let snapshot = rotation.snapshot()?;
-    let beside = Beside::of(&snapshot);
+    let look = || {
+        let snapshot = rotation.snapshot()?;
+        let beside = Beside::of(&snapshot);
+        Ok::<_, Failure>((snapshot, beside))
+    };
+    let (snapshot, beside) = look()?;
     if beside.is_well() {
         return Ok((snapshot, beside));
     }
     std::thread::sleep(BETWEEN);
-    let snapshot = rotation.snapshot()?;
-    let beside = Beside::of(&snapshot);
-    Ok((snapshot, beside))
+    look()
 }
 
 pub(super) fn run(rotation: &Rotation, connect: bool, json: bool) -> Result<u8, Fault> {

@@ -20,7 +20,7 @@ use super::new_file::{Kind, Names, NewFile, Stamp};
 use super::snapshot::{Opened, Snapshot};
 use super::{Budget, FileFault, FsHooks};
 use crate::os::attributes;
-use crate::os::files::{is_append_only, is_impossible, set_mode};
+use crate::os::files::{is_append_only, is_impossible, is_the_one, set_mode};
 use crate::os::lease::Asked;
 use crate::words;
 
@@ -392,11 +392,6 @@ impl Replacement<'_> {
         ));
         Ok(Attempt::Done)
     }
-}
-
-/// Whether this name refers to this file.
-fn is_the_one(name: &Path, metadata: &Metadata) -> bool {
-    name.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino()))
 }
 
 fn for_owner(uid: u32) -> String {
